@@ -1,0 +1,154 @@
+"""Describe one resistive memory technology, and the shape of its pulse response.
+
+A train of `x P` identical pulses takes a fresh cell from the bottom of its window to the
+fraction
+
+    s(x) = (1 - exp(-u x)) / (1 - exp(-u)),       0 <= x <= 1,
+
+of the window (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067, Eq. 1-3, with `u = P / A`). Data
+sheets quote the curvature `u` through a label `NL` that is proportional to the largest
+distance between this curve and the diagonal.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""] | float
+
+# `NL = LABEL * max_x (s(x) - x)`: fitted to the published label table to six digits.
+_LABEL = 10.101525
+_LARGEST_LABEL = 9.0
+
+_REQUIREMENTS = (
+    # fields, test, requirement, remedy; traced values are not checked
+    (
+        "g_min g_max",
+        lambda v: 0 <= v < math.inf,
+        "from 0 siemens up, and finite",
+        "Conductances carry no sign: negative weights come from the mapping.",
+    ),
+    (
+        "pulses_ltp pulses_ltd",
+        lambda v: 1 <= v < math.inf,
+        "to be at least 1, and finite",
+        "It counts the pulses that cross the window.",
+    ),
+    (
+        "nonlinearity_ltp nonlinearity_ltd",
+        lambda v: abs(v) <= _LARGEST_LABEL,
+        "from -9 to 9",
+        "It is the NL label of NeuroSim, not the constant A.",
+    ),
+    (
+        "sigma_c2c sigma_d2d sigma_read t_ltp t_ltd t_read r_access",
+        lambda v: 0 <= v < math.inf,
+        "from 0 up, and finite",
+        "Zero switches the effect off.",
+    ),
+    ("v_ltp v_ltd v_read", math.isfinite, "to be finite, in volts", "Check the unit."),
+)
+
+
+class Device(eqx.Module):
+    """What one cell of a resistive memory technology does.
+
+    Every field is a leaf of the pytree, so that `jax.vmap` and `jax.grad` reach all of
+    them, and one compilation serves all devices. Derive a device of your own with
+    `dataclasses.replace(sedma_jax.devices.EPIRAM, sigma_c2c=0.01)`.
+
+    - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max`.
+    - `pulses_ltp`, `pulses_ltd`: identical pulses that cross the window upwards
+        (potentiation) and downwards (depression), at least 1.
+    - `nonlinearity_ltp`, `nonlinearity_ltd`: label `NL` of the pulse response, from -9
+        to 9; 0 is a straight line, a negative depression is steepest at the top.
+    - `sigma_c2c`: cycle-to-cycle noise of one pulse, standard deviation as a fraction of
+        the window; `n` pulses leave `sqrt(n)` times as much.
+    - `sigma_d2d`: device-to-device spread of both labels, standard deviation in label
+        units.
+    - `sigma_read`: noise of one read, standard deviation as a fraction of the range of
+        the read current.
+    - `v_ltp`, `v_ltd`: write voltages, in volts. Only their squares are used.
+    - `t_ltp`, `t_ltd`: pulse widths, in seconds.
+    - `v_read`, `t_read`: read voltage and time, in volts and seconds.
+    - `r_access`: resistance of the access transistor in series with the cell, in ohms.
+    """
+
+    g_min: Scalar
+    g_max: Scalar
+    pulses_ltp: Scalar
+    pulses_ltd: Scalar
+    nonlinearity_ltp: Scalar = 0.0
+    nonlinearity_ltd: Scalar = 0.0
+    sigma_c2c: Scalar = 0.0
+    sigma_d2d: Scalar = 0.0
+    sigma_read: Scalar = 0.0
+    v_ltp: Scalar = 1.0
+    v_ltd: Scalar = -1.0
+    t_ltp: Scalar = 1e-7
+    t_ltd: Scalar = 1e-7
+    v_read: Scalar = 0.5
+    t_read: Scalar = 5e-9
+    r_access: Scalar = 0.0
+
+    def __check_init__(self):
+        for names, holds, requirement, remedy in _REQUIREMENTS:
+            for name in names.split():
+                value = getattr(self, name)
+                if isinstance(value, int | float) and not holds(value):
+                    raise ValueError(
+                        f"`sedma_jax.devices.Device` needs `{name}` {requirement}. "
+                        f"Got {value}. {remedy}"
+                    )
+        window = (self.g_min, self.g_max)
+        if all(isinstance(g, int | float) for g in window) and not window[0] < window[1]:
+            raise ValueError(
+                "`sedma_jax.devices.Device` needs `g_min < g_max`, in siemens. "
+                f"Got g_min={self.g_min}, g_max={self.g_max}. Are they swapped?"
+            )
+
+
+def curvature(
+    nonlinearity: Float[Array, " *shape"] | float,
+) -> Float[Array, " *shape"]:
+    """Convert nonlinearity labels to the curvature `u` of the pulse response.
+
+    Solves `NL = 10.101525 * [1/c - 1/u + log(c/u)/u]`, `c = 1 - exp(-u)`, the largest
+    distance of the curve from the diagonal in closed form, by Newton's method. The
+    function is concave, so the iteration climbs to the root from `u = 8 NL / 10.1`.
+
+    **Arguments:**
+
+    - `nonlinearity`: labels; beyond 9 in magnitude they are taken as 9.
+
+    **Returns:**
+
+    Curvatures, with the sign of the labels.
+    """
+    nonlinearity = jnp.asarray(nonlinearity)
+    height = jnp.minimum(jnp.abs(nonlinearity), _LARGEST_LABEL) / _LABEL
+    u = 8 * height
+    for _ in range(10):
+        value, slope = jax.jvp(_height, (u,), (jnp.ones_like(u),))
+        u = u - (value - height) / slope
+    return jnp.where(nonlinearity < 0, -u, u)
+
+
+def _height(u: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
+    """Largest distance between the pulse response and the diagonal, for `u >= 0`."""
+    # Below 1 the closed form cancels to a few digits in float32; the series is exact
+    # there to 1e-6.
+    series = u / 8 - u**3 / 576 + u**5 / 25920
+    safe = jnp.where(u < 1, 1.0, u).astype(u.dtype)
+    c = -jnp.expm1(-safe)
+    return jnp.where(u < 1, series, 1 / c - 1 / safe + jnp.log(c / safe) / safe)
+
+
+def series_conductance(
+    conductance: Float[Array, " *shape"] | Scalar, resistance: Scalar
+) -> Float[Array, " *shape"]:
+    """Conductance, in siemens, of a cell in series with `resistance`, in ohms."""
+    return jnp.asarray(conductance / (1 + conductance * resistance))

@@ -1,0 +1,115 @@
+"""Change cells by trains of identical pulses.
+
+A cell is described by its *state*, the fraction of the conductance window it has reached.
+Pulses move it along the response curve of `_device.py`, upwards along the potentiation
+curve and downwards along the depression curve; `n` pulses add noise of standard deviation
+`sigma_c2c * sqrt(n)` (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._device import Device, Scalar, curvature
+
+
+class Response(eqx.Module):
+    """Curvatures of the two pulse responses: one for all cells, or one for each."""
+
+    ltp: Float[Array, " *cells"]
+    ltd: Float[Array, " *cells"]
+
+
+def nominal_response(device: Device, dtype: jnp.dtype) -> Response:
+    """The response of a device without device-to-device spread."""
+    return Response(
+        curvature(jnp.asarray(device.nonlinearity_ltp, dtype)),
+        curvature(jnp.asarray(device.nonlinearity_ltd, dtype)),
+    )
+
+
+def draw_response(
+    device: Device, shape: tuple[int, ...], dtype: jnp.dtype, *, key: PRNGKeyArray
+) -> Response:
+    """Draw each cell's response once, as it leaves the fab.
+
+    Both labels of a cell are displaced by independent normal draws of standard deviation
+    `sigma_d2d`, in label units.
+    """
+    ltp_key, ltd_key = jr.split(key)
+
+    def draw(label, key):
+        spread = jnp.asarray(device.sigma_d2d, dtype)
+        label = jnp.asarray(label, dtype)
+        return curvature(label + spread * jr.normal(key, shape, dtype))
+
+    return Response(
+        draw(device.nonlinearity_ltp, ltp_key), draw(device.nonlinearity_ltd, ltd_key)
+    )
+
+
+def response_curve(
+    fraction: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
+) -> Float[Array, " *cells"]:
+    """State reached after a fraction of the pulses that cross the window."""
+    u = _nonzero(u, fraction.dtype)
+    return jnp.expm1(-u * fraction) / jnp.expm1(-u)
+
+
+def response_inverse(
+    state: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
+) -> Float[Array, " *cells"]:
+    """Fraction of the pulses that lead to a state; inverse of `response_curve`."""
+    u = _nonzero(u, state.dtype)
+    return -jnp.log1p(state * jnp.expm1(-u)) / u
+
+
+def _nonzero(u, dtype):
+    # A straight line is the limit u -> 0. `expm1` and `log1p` keep full precision at the
+    # smallest u, so replacing zero costs nothing and keeps the gradient.
+    u = jnp.asarray(u, dtype)
+    return u + jnp.where(u == 0, jnp.finfo(dtype).eps, 0).astype(dtype)
+
+
+def apply_pulses(
+    state: Float[Array, " *cells"],
+    pulses: Float[Array, " *cells"],
+    device: Device,
+    response: Response,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " *cells"]:
+    """Apply a signed number of pulses to each cell.
+
+    **Arguments:**
+
+    - `state`: fraction of the window, from 0 to 1.
+    - `pulses`: whole numbers; positive ones potentiate, negative ones depress.
+    - `device`: the technology.
+    - `response`: curvatures, common or per cell.
+    - `key`: key of the cycle-to-cycle noise.
+
+    **Returns:**
+
+    New states, from 0 to 1. A cell without pulses keeps its state exactly.
+    """
+    noise = jr.normal(key, state.shape, state.dtype)
+    return move_state(state, pulses, device, response, noise)
+
+
+def move_state(
+    state: Float[Array, " *cells"],
+    pulses: Float[Array, " *cells"],
+    device: Device,
+    response: Response,
+    noise: Float[Array, " *cells"],
+) -> Float[Array, " *cells"]:
+    """`apply_pulses` with the standard normal draws given."""
+    up = pulses > 0
+    u = jnp.where(up, response.ltp, response.ltd)
+    per_window = jnp.where(up, device.pulses_ltp, device.pulses_ltd)
+    fraction = response_inverse(state, u) + pulses / per_window
+    moved = response_curve(jnp.clip(fraction, 0, 1), u)
+    moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
+    return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))
