@@ -90,7 +90,7 @@ def _assemble(parts: dict[str, np.ndarray]) -> csr_array:
                 matrix = (data, _indices(parts, "offsets"))
             case "csr" | "csc" | "bsr":
                 starts = _indices(parts, "indptr")
-                # `check_format` skips its full check where the last one is not positive.
+                # `check_format` skips the full check unless the last one is positive.
                 if not (np.diff(starts) >= 0).all():
                     raise ValueError("the index pointer decreases")
                 matrix = (data, _indices(parts, "indices"), starts)

@@ -44,6 +44,7 @@ def npz(compression=zipfile.ZIP_STORED, **members):
 def sparse_npz(matrix, **replaced):
     stream = io.BytesIO()
     sp.save_npz(stream, matrix)
+    stream.seek(0)
     with np.load(stream) as parts:
         return npz(**(dict(parts) | replaced))
 
@@ -310,7 +311,7 @@ UNREADABLE = {
         "Got dtype C64",
     ),
     "inf.safetensors": (
-        safetensors_bytes({"m": DENSE / 0.0}),
+        safetensors_bytes({"m": DENSE + np.inf}),
         "Got inf at entry 1, 1.",
     ),
     # Matrix Market
@@ -366,7 +367,7 @@ UNREADABLE = {
     "word.mtx": (COORDINATE + "2 2 1\n1 1 one\n", "cannot read (could not convert"),
     "fortran.mtx": (COORDINATE + "1 1 1\n1 1 1D3\n", "could not convert string '1D3'"),
     "comma.mtx": (COORDINATE + "1 1 1\n1 1 1,5\n", "could not convert string '1,5'"),
-    "ragged.mtx": (COORDINATE + "2 2 2\n1 1 1\n1 2\n", "columns changed from 3 to 2"),
+    "ragged.mtx": (COORDINATE + "2 2 2\n1 1 1.0\n1 2\n", "columns changed from 3 to 2"),
     "columns.mtx": (COORDINATE + "2 2 1\n1 1 1 1\n", "3 plain decimal numbers"),
     "nan.mtx": (COORDINATE + "2 2 2\n1 1 1\n2 1 nan\n", "Got nan at entry 2, 1."),
     "overflow.mtx": (COORDINATE + "1 1 1\n1 1 1e999\n", "Got inf at entry 1, 1."),
@@ -382,7 +383,6 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-@pytest.mark.filterwarnings("ignore:divide by zero|invalid value")
 def test_refuses_with_one_line(save, name):
     content, fragment = UNREADABLE[name]
     path = save(name.partition("::")[0], content)
