@@ -148,10 +148,10 @@ def test_matrix_market_expands(save, text, expected):
 @pytest.mark.parametrize(
     "dtype, expected",
     [
-        ("f2", "f4"), (ml_dtypes.bfloat16, "f4"), ("f4", "f4"), ("f8", "f8"),
-        ("g", "f8"), ("?", "f8"), ("i1", "f8"), ("u2", "f8"), ("i8", "f8"), ("u8", "f8"),
+        *((dtype, "f4") for dtype in ("f2", ml_dtypes.bfloat16, "f4")),
+        *((dtype, "f8") for dtype in ("f8", "g", "?", "i1", "u2", "i8", "u8")),
     ],
-)  # fmt: skip
+)
 def test_dtypes(save, dtype, expected):
     array = np.array([[0, 1], [1, 1]], dtype)
     contents = {}

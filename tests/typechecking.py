@@ -1,6 +1,6 @@
-"""The type checker of the test run: `beartype`, which takes an int where a float may go.
+"""Runtime type checks of the test run: an int may go where a float is annotated.
 
-So do PEP 484 and pyright; `beartype.beartype` itself does not.
+So say PEP 484 and pyright, but not `beartype.beartype` as it comes.
 """
 
 from beartype import BeartypeConf, beartype
