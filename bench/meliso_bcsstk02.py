@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -38,7 +39,12 @@ COLUMNS = {
 }
 
 
-def compare(replications, seed=0):
+@partial(jax.jit, static_argnums=0)
+def _replicate(path, A, x, device, iterations, keys):
+    return jax.vmap(lambda key: path(A, x, device, iterations=iterations, key=key))(keys)
+
+
+def compare(replications, seed=0, names=tuple(DEVICES)):
     """One record for each device, path and number of iterations."""
     with (DATA / "meliso_bcsstk02.csv").open() as file:
         published = {
@@ -50,16 +56,11 @@ def compare(replications, seed=0):
     x = jr.permutation(order_key, jnp.linspace(0, 1, A.shape[1]))
     keys = jr.split(spread_key, replications)
     records = []
-    for name, device in DEVICES.items():
+    for name in names:
+        device = DEVICES[name]
         for correction, path in PATHS.items():
-            replicate = jax.jit(
-                jax.vmap(
-                    lambda d, k, key, path=path: path(A, x, d, iterations=k, key=key),
-                    in_axes=(None, None, 0),
-                )
-            )
             for k in ITERATIONS:
-                result = replicate(device, k, keys)
+                result = _replicate(path, A, x, device, k, keys)
                 record = {"device": name, "correction": correction, "k": k}
                 for column, (theirs, ours) in COLUMNS.items():
                     ours = float(jnp.mean(getattr(result, ours)))
@@ -75,9 +76,7 @@ def compare(replications, seed=0):
 
 def mean_log_ratio(records, correction):
     """Mean of `|ln(ours / theirs)|` of the l2 errors of one path."""
-    logs = [
-        abs(math.log(r["l2_ratio"])) for r in records if r["correction"] == correction
-    ]
+    logs = [abs(math.log(r["l2_ratio"])) for r in records if r["correction"] == correction]
     return math.fsum(logs) / len(logs)
 
 

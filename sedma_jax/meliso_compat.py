@@ -96,7 +96,7 @@ class _Scaled(eqx.Module):
 @jax.jit
 def corrected(
     A: Float[Array, "rows cols"],
-    x: Float[Array, " cols"],
+    x: Float[Array, " size"],
     device: Device,
     *,
     iterations: Int[Array, ""] | int,
@@ -107,7 +107,7 @@ def corrected(
     **Arguments:**
 
     - `A`: the matrix; its entries must not all be equal.
-    - `x`: the vector; its entries must not all be equal.
+    - `x`: the vector, one entry for each column; they must not all be equal.
     - `device`: the technology of all cells, with the read voltage above zero.
     - `iterations`: forced iterations of the write-and-verify loop, at least 1.
     - `key`: key of the device's spread; see **A**.
@@ -115,10 +115,14 @@ def corrected(
     **Returns:**
 
     A `MelisoResult`. For statistics, `jax.vmap` over keys.
+
+    **Raises:**
+
+    - `ValueError`: if the shapes do not match.
     """
     spread_key, a_key, x_key = jr.split(key, 3)
     device, response = _misread_spreads(device, spread_key, A.dtype)
-    matrix, vector = _scale(A), _scale(x)
+    matrix, vector = _scale_both(A, x, "corrected")
     inputs = jnp.broadcast_to(vector.value, A.shape)
     # Word lines carry inputs, so the crossbar holds the transpose.
     g_a, cost_a = _program(matrix.value.T, device, response, iterations, key=a_key)
@@ -137,7 +141,7 @@ def corrected(
 @jax.jit
 def uncorrected(
     A: Float[Array, "rows cols"],
-    x: Float[Array, " cols"],
+    x: Float[Array, " size"],
     device: Device,
     *,
     iterations: Int[Array, ""] | int,
@@ -145,11 +149,11 @@ def uncorrected(
 ) -> MelisoResult:
     """Multiply without error correction, as the published code does.
 
-    Arguments and result are those of `corrected`.
+    Arguments, result and errors are those of `corrected`.
     """
     spread_key, a_key, open_key = jr.split(key, 3)
     device, response = _misread_spreads(device, spread_key, A.dtype)
-    matrix, vector = _scale(A), _scale(x)
+    matrix, vector = _scale_both(A, x, "uncorrected")
     inputs = jnp.broadcast_to(vector.value, A.shape)
     g, closed = _program(matrix.value.T, device, response, iterations, key=a_key)
     state, opened = _write(  # C
@@ -158,9 +162,7 @@ def uncorrected(
     output = _multiply(inputs, _conductance(state, device), device)
     doubled = jnp.minimum(2 * matrix.value, 1)  # C
     total = jax.tree.map(lambda a, b: (a + b) / 2, closed, opened)  # E: idle root
-    return _report(
-        output, _product(doubled, vector.value) / 2, matrix, vector, total
-    )
+    return _report(output, _product(doubled, vector.value) / 2, matrix, vector, total)
 
 
 def _misread_spreads(
@@ -256,9 +258,7 @@ def _currents(
     lines, outputs = g.shape
     column = jnp.arange(1, outputs + 1, dtype=g.dtype)[None, :]
     below = jnp.arange(lines, 0, -1, dtype=g.dtype)[:, None]
-    resistance = device.r_access + _WIRE_RESISTANCE * jnp.add(
-        *jnp.broadcast_arrays(column, below)
-    )
+    resistance = device.r_access + _WIRE_RESISTANCE * (column + below)
     return device.v_read * jax.vmap(jax.vmap(series_conductance))(g, resistance)
 
 
@@ -296,15 +296,13 @@ def _multiply(
     currents = _currents(g, device).T
     # Rounding to nearest fits the published errors; truncation fits them half as well.
     codes = jnp.round(inputs * (2**INPUT_BITS - 1)).astype(jnp.int32)
-    total = jnp.zeros(inputs.shape[0], g.dtype)
-    for bit in range(INPUT_BITS):
-        on = (codes >> bit) & 1  # D: a negative code keeps its two's complement bits
-        on = on.astype(g.dtype)
-        reference = jnp.sum(on, axis=1) * (low + high) / 2
-        converted = jnp.trunc(jnp.sum(on * currents, axis=1) / step) - jnp.trunc(
-            reference / step
-        )
-        total = total + 2**bit * converted
+    bits = jnp.arange(INPUT_BITS, dtype=jnp.int32)[:, None, None]
+    on = (codes[None] >> bits) & 1  # D: a negative code keeps its two's complement bits
+    on = on.astype(g.dtype)
+    reference = jnp.sum(on, axis=2) * (low + high) / 2
+    converted = jnp.trunc(jnp.sum(on * currents[None], axis=2) / step)
+    converted = converted - jnp.trunc(reference / step)
+    total = jnp.sum(jnp.ldexp(converted, bits[:, :, 0]), axis=0)
     return total * lines / (levels * (2**INPUT_BITS - 1))
 
 
@@ -312,6 +310,17 @@ def _product(
     A: Float[Array, "rows cols"], x: Float[Array, " cols"]
 ) -> Float[Array, " rows"]:
     return jnp.matmul(A, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def _scale_both(
+    A: Float[Array, "rows cols"], x: Float[Array, " size"], name: str
+) -> tuple[_Scaled, _Scaled]:
+    if A.shape[1] != x.shape[0]:
+        raise ValueError(
+            f"`sedma_jax.meliso_compat.{name}` needs `x` of one entry for each column "
+            f"of `A`. Got shapes {A.shape} and {x.shape}. Is `A` transposed?"
+        )
+    return _scale(A), _scale(x)
 
 
 def _scale(value: Float[Array, "*shape"]) -> _Scaled:
@@ -330,9 +339,7 @@ def _report(
     # (a + s A)(b + t x) = s t A x + a sum(b + t x) + b s rowsum(A), of scaled A and x
     cols = vector.value.shape[0]
     undone = matrix.span * vector.span * output
-    undone += matrix.minimum * (
-        vector.span * jnp.sum(vector.value) + cols * vector.minimum
-    )
+    undone += matrix.minimum * (vector.span * jnp.sum(vector.value) + cols * vector.minimum)
     undone += vector.minimum * matrix.span * jnp.sum(matrix.value, axis=1)
     error = output - exact
     return MelisoResult(
