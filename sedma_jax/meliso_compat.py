@@ -57,9 +57,10 @@ _RESISTIVITY = 2.73e-8  # ohm metres
 _ASPECT_RATIO = 2.3  # height over width of a wire
 _WIRE_RESISTANCE = _RESISTIVITY * 2 / (_FEATURE * _ASPECT_RATIO)  # ohms per cell
 _WIRE_CAPACITANCE = 0.2e-9 * 2 * _FEATURE  # farads per cell, from 0.2 fF/um
-# The drain of each access transistor loads the line as well. The published files give no
-# figure; this one makes up the 5 % that the wire alone leaves missing from the energy of
-# TaOx/HfOx without correction at one iteration, and is below 0.5 % of any other device's.
+# The drain of each access transistor loads the line too. The published simulator derives
+# it from its transistor model; this figure is fitted, to the 5 % that the wire alone leaves
+# missing from the energy of TaOx/HfOx without correction at one iteration. It is below
+# 0.5 % of the energy of the other devices.
 _DRAIN_CAPACITANCE = 0.21e-15  # farads per cell
 
 
@@ -294,7 +295,8 @@ def _multiply(
     levels = 2**ADC_BITS - 1
     step = lines * (high - low) / levels
     currents = _currents(g, device).T
-    # Rounding to nearest fits the published errors; truncation fits them half as well.
+    # Rounding to nearest fits the published corrected errors to a mean |ln ratio| of 0.14,
+    # truncation to 0.23 (fresh `x` in each replication).
     codes = jnp.round(inputs * (2**INPUT_BITS - 1)).astype(jnp.int32)
     bits = jnp.arange(INPUT_BITS, dtype=jnp.int32)[:, None, None]
     on = (codes[None] >> bits) & 1  # D: a negative code keeps its two's complement bits
