@@ -5,7 +5,9 @@
 One row for each device, path and number of iterations; last the mean of `|ln(ours /
 theirs)|` of the l2 error. The published vector is not stored with the results. Their
 spread shows that all replications share one, and their latency that its scaled mean is
-near 1/2; this one holds evenly spaced values in random order.
+near 1/2; this one holds evenly spaced values in random order. That choice fits best: with
+uniform draws the errors of TaOx/HfOx depend on how many entries fall within one level of
+the smallest (quirk D), and a single unlucky draw can double them.
 """
 
 import argparse
