@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+
 from sedma_jax import costs
 from sedma_jax.kernels import (
     AdcCost,
