@@ -9,11 +9,11 @@ readers and in print.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .kernels import MvmCost
 
 try:
-    from matplotlib.colors import TwoSlopeNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 except ImportError as error:
@@ -27,7 +27,7 @@ _POLARITIES = ("positive", "negative")
 _ACRONYMS = {"adc": "ADC", "dac": "DAC"}
 
 
-def conductance_map(conductance) -> Figure:
+def conductance_map(conductance: ArrayLike) -> Figure:
     """Draw the conductance of every cell, both cells of a pair side by side.
 
     **Arguments:**
@@ -67,7 +67,7 @@ def conductance_map(conductance) -> Figure:
     return figure
 
 
-def programming_error_histogram(target, programmed) -> Figure:
+def programming_error_histogram(target: ArrayLike, programmed: ArrayLike) -> Figure:
     """Draw how far programmed conductances lie from their targets.
 
     **Arguments:**
@@ -104,7 +104,7 @@ def programming_error_histogram(target, programmed) -> Figure:
     return figure
 
 
-def ir_drop_map(ideal, actual) -> Figure:
+def ir_drop_map(ideal: ArrayLike, actual: ArrayLike) -> Figure:
     """Draw how much of each value the lines take away.
 
     **Arguments:**
@@ -127,17 +127,20 @@ def ir_drop_map(ideal, actual) -> Figure:
         )
     scale = np.abs(ideal).max() or 1.0
     drop = 100 * (ideal - actual) / scale
-    if drop.min() < 0:
-        limit = np.abs(drop).max()
-        style = {"cmap": "PuOr_r", "norm": TwoSlopeNorm(0.0, -limit, limit)}
-    else:
-        style = {"cmap": "cividis", "vmin": 0.0, "vmax": drop.max()}
+    signed = drop.min() < 0
+    limit = np.abs(drop).max()
     figure = _map_figure(drop.shape)
     axis = figure.subplots()
-    image = axis.imshow(drop, interpolation="nearest", **style)
+    image = axis.imshow(
+        drop,
+        cmap="PuOr_r" if signed else "cividis",
+        vmin=-limit if signed else 0.0,
+        vmax=limit,
+        interpolation="nearest",
+    )
     axis.set_xlabel("bit line")
     axis.set_ylabel("word line")
-    _colour_bar(axis, image, "loss (% of the largest ideal value)")
+    _colour_bar(axis, image, "IR drop (% of max)")
     return figure
 
 
@@ -179,7 +182,9 @@ def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
     return figure
 
 
-def correction_errors(names: Sequence[str], raw, corrected) -> Figure:
+def correction_errors(
+    names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
+) -> Figure:
     """Draw the error of each device before and after correction.
 
     **Arguments:**
@@ -237,7 +242,7 @@ def _colour_bar(axis, image, label):
 
 def _map_figure(shape, panels=1):
     rows, cols = (max(1.2, 3.2 * n / max(shape)) for n in shape)
-    return _figure(1.7 + panels * cols, 0.8 + rows)
+    return _figure(2.2 + panels * cols, 0.8 + rows)
 
 
 def _share(fraction):

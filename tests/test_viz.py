@@ -17,9 +17,12 @@ PAIR = RNG.uniform(1e-7, 1e-5, (2, 6, 9))
 
 
 def draw(figure):
-    """Lay the figure out: it must neither fail nor warn."""
+    """Lay the figure out: it must neither fail nor warn, and hold all that it shows."""
     assert isinstance(figure, Figure)
     FigureCanvasAgg(figure).draw()
+    box, size = figure.get_tightbbox(), figure.get_size_inches()
+    pixel = 1 / figure.dpi
+    assert np.all(box.min > -pixel) and np.all(box.max < size + pixel)
     return figure.axes
 
 
@@ -75,7 +78,7 @@ def test_ir_drop_is_a_share_of_the_largest_ideal_value():
         image.get_array(), np.arange(12).reshape(3, 4) * 0.2, atol=1e-12
     )
     np.testing.assert_allclose(image.get_clim(), (0.0, 2.2))
-    assert bar.get_ylabel() == "loss (% of the largest ideal value)"
+    assert bar.get_ylabel() == "IR drop (% of max)"
 
 
 def test_gains_are_drawn_about_zero():
