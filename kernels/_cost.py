@@ -83,9 +83,7 @@ class Workload(eqx.Module):
         """Arrays that hold the matrix, all slices included."""
         tiles = self.tiles
         if tiles is None:
-            tiles = math.ceil(self.inputs / self.rows) * math.ceil(
-                self.outputs / self.cols
-            )
+            tiles = math.ceil(self.inputs / self.rows) * math.ceil(self.outputs / self.cols)
         return tiles * self.slices
 
     @property
@@ -290,9 +288,7 @@ def mvm_cost(
         energy_drivers=reads * w.rows * c_line * mean_square_voltage,
         energy_dac=reads * w.rows * dac_elements * model.dac.e_unit,
         energy_adc=reads * converted * e_conversion,
-        energy_digital=reads
-        * converted
-        * (model.digital.e_add + model.digital.e_register),
+        energy_digital=reads * converted * (model.digital.e_add + model.digital.e_register),
         energy_buffer=reads * w.rows * w.dac_bits * model.digital.e_buffer,
         latency_read=read_path,
         latency_adc=adc_path,
@@ -300,10 +296,7 @@ def mvm_cost(
         area_drivers=built * w.rows * model.driver.area,
         area_dac=built * w.rows * dac_elements * model.dac.a_unit,
         area_adc=built
-        * (
-            math.ceil(converted / shared) * model.adc.area
-            + converted * model.adc.a_hold
-        ),
+        * (math.ceil(converted / shared) * model.adc.area + converted * model.adc.a_hold),
         area_digital=built * model.digital.area,
         operations=2.0 * w.outputs * w.inputs * w.batch,
     )

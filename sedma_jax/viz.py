@@ -182,9 +182,7 @@ def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
     return figure
 
 
-def correction_errors(
-    names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
-) -> Figure:
+def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike) -> Figure:
     """Draw the error of each device before and after correction.
 
     **Arguments:**

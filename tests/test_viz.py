@@ -8,9 +8,9 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from sedma_jax.kernels import Workload, mvm_cost
 
 from sedma_jax import costs, viz
-from sedma_jax.kernels import Workload, mvm_cost
 
 RNG = np.random.default_rng(0)
 PAIR = RNG.uniform(1e-7, 1e-5, (2, 6, 9))
@@ -33,9 +33,7 @@ def test_conductance_map_shows_each_polarity_on_one_scale():
         (image,) = axis.images
         np.testing.assert_allclose(image.get_array(), cells * 1e6)
         assert list(image.get_extent()) == [-0.5, 8.5, 5.5, -0.5]
-        np.testing.assert_allclose(
-            image.get_clim(), (PAIR.min() * 1e6, PAIR.max() * 1e6)
-        )
+        np.testing.assert_allclose(image.get_clim(), (PAIR.min() * 1e6, PAIR.max() * 1e6))
         assert axis.get_xlabel() == "bit line"
     assert positive.get_ylabel() == "word line"
     assert bar.get_ylabel() == "conductance (µS)"

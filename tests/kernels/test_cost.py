@@ -6,8 +6,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-
-from sedma_jax import costs
 from sedma_jax.kernels import (
     AdcCost,
     ArrayGeometry,
@@ -21,6 +19,8 @@ from sedma_jax.kernels import (
     mvm_cost,
     settling_time,
 )
+
+from sedma_jax import costs
 
 # Every constant differs from every other one and none is zero, so that a swap shows.
 MODEL = CostModel(
@@ -130,9 +130,7 @@ def test_isaac_unit_draws_the_published_power():
     # here part of the converters, adder and output register are one.
     cost = mvm_cost(costs.ISAAC_32NM, ISAAC_UNIT, **ISAAC_READ)
     duration = 16 * 100e-9
-    milliwatts = {
-        k: float(v) / duration * 1e3 for k, v in cost.energy_breakdown.items()
-    }
+    milliwatts = {k: float(v) / duration * 1e3 for k, v in cost.energy_breakdown.items()}
     published = {
         "array": 2.4,
         "drivers": 0.0,
