@@ -7,6 +7,22 @@ from ._correction import (
 from ._correction import (
     denoise as denoise,
 )
+from ._cost import (
+    MvmCost as MvmCost,
+    Workload as Workload,
+    array_read_energy as array_read_energy,
+    expected_read_energy as expected_read_energy,
+    mvm_cost as mvm_cost,
+    settling_time as settling_time,
+)
+from ._cost_model import (
+    AdcCost as AdcCost,
+    ArrayGeometry as ArrayGeometry,
+    CostModel as CostModel,
+    DacCost as DacCost,
+    DigitalCost as DigitalCost,
+    DriverCost as DriverCost,
+)
 from ._device import (
     Device as Device,
 )
