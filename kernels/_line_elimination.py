@@ -1,17 +1,19 @@
-"""Eliminate a resistive crossbar line by line.
+"""Eliminate a resistive crossbar row by row.
 
 Rows are added from the top. Cut below row `i`, what lies above is a source with one port per
 bit line: it sends down the currents
 
     J = C v - Y w
 
-into the bit-line nodes of row `i` at voltages `w`. A bit-line segment in series turns `Y`
-and `C` into `(I + r_bit Y)^-1` times themselves, and the next row adds `M` to `Y` and `M 1`
+into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series turns `Y`
+and `C` into `(I + r_bit Y)^-1` times themselves; the next row then adds `M` to `Y`, and `M 1`
 to the column of `C` that belongs to its voltage, `M` being the admittance of one word line
 seen from its bit lines. This is block elimination of the nodal equations in a form whose
 matrices `I + r_bit Y` have eigenvalues from 1 to about `1 + rows r_bit g`: the nodal matrix
-itself has entries `1 / r_bit` and a condition number beyond float32.
+itself has entries `1 / r_bit` and, at realistic values, a condition number beyond float32.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.lax as lax
@@ -20,40 +22,46 @@ import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float
 
 
+class _Ladder(NamedTuple):
+    """A word line whose bit-line nodes are grounded.
+
+    - `cell`: conductances of the cells, in siemens.
+    - `into`: current into each bit line at one volt at the driven end.
+    - `point`: impedance between each node and ground, the source off.
+    - `decay`: logarithm of the attenuation from the source to each node, sign reversed.
+    """
+
+    cell: Float[Array, " *rows cols"]
+    into: Float[Array, " *rows cols"]
+    point: Float[Array, " *rows cols"]
+    decay: Float[Array, " *rows cols"]
+
+
 def eliminate_rows(
     g: Float[Array, "rows cols"], r_word: Float[Array, ""], r_bit: Float[Array, ""]
 ) -> Float[Array, "rows cols"]:
-    """Transfer matrix of the crossbar, with blocks of `cols` by `cols`."""
+    """Transfer matrix, in siemens, found with blocks of `cols` by `cols`."""
     rows, cols = g.shape
-    line, into = word_line_admittance(g, r_word)
     identity = jnp.eye(cols, dtype=g.dtype)
 
     def through_segment(y, both):
         return jsl.solve(identity + r_bit * y, both, assume_a="pos")
 
-    # Reverse mode keeps `Y` and `C` of every row, and no factors: 2 rows cols**2 numbers.
+    # Reverse mode then stores `Y` and `C` of every row, and no factors.
     @jax.checkpoint
     def add_row(both, row):
-        line_i, into_i, i = row
+        ladder, i = row
         both = through_segment(both[:, :cols], both)
-        both = both.at[:, :cols].add(line_i)
-        return both.at[:, cols + i].add(into_i), None
+        both = both.at[:, :cols].add(_admittance(ladder))
+        return both.at[:, cols + i].add(ladder.into), None
 
     start = jnp.zeros((cols, cols + rows), g.dtype)
-    both, _ = lax.scan(add_row, start, (line, into, jnp.arange(rows)))
+    both, _ = lax.scan(add_row, start, (_ladders(g, r_word), jnp.arange(rows)))
     return through_segment(both[:, :cols], both[:, cols:]).T
 
 
-def word_line_admittance(
-    g: Float[Array, "rows cols"], r_word: Float[Array, ""]
-) -> tuple[Float[Array, "rows cols cols"], Float[Array, "rows cols"]]:
-    """Admittance of each word line between its bit lines, and between them and its source.
-
-    Both come from the continued fractions of a ladder network. Every sum has terms of one
-    sign, so that no digits cancel however small the resistance.
-    """
-    rows, cols = g.shape
-    zero = jnp.zeros((rows,), g.dtype)
+def _ladders(g: Float[Array, "rows cols"], r_word: Float[Array, ""]) -> _Ladder:
+    """Solve all word lines by the continued fractions of a ladder network."""
 
     def from_right(beyond, cell):
         total = cell + beyond / (1 + r_word * beyond)
@@ -63,17 +71,26 @@ def word_line_admittance(
         z = r_word + before
         return z / (1 + cell * z), z
 
-    _, right = lax.scan(from_right, zero, g.T, reverse=True)
-    _, left = lax.scan(from_left, zero, g.T)
+    start = jnp.zeros(g.shape[:1], g.dtype)
+    _, right = lax.scan(from_right, start, g.T, reverse=True)
+    _, left = lax.scan(from_left, start, g.T)
     right, left = right.T, left.T
-
-    # Logarithms, as the attenuation along a long line can underflow.
+    # In logarithms, as the attenuation along a long line can underflow.
     decay = jnp.cumsum(jnp.log1p(r_word * right), 1)
-    into = g * jnp.exp(-decay)
-    point = left / (1 + left * right)  # impedance of a node, all sources off
-    below, on = jnp.tri(cols, dtype=bool)[None], jnp.eye(cols, dtype=g.dtype)[None]
-    nearer = jnp.where(below, point[:, None, :], point[:, :, None])
-    between = jnp.exp(-jnp.abs(decay[:, :, None] - decay[:, None, :]))
-    mutual = (1 - on) * g[:, :, None] * nearer * between * g[:, None, :]
-    own = into + jnp.sum(mutual, 2)
-    return on * own[:, :, None] - mutual, into
+    return _Ladder(g, g * jnp.exp(-decay), left / (1 + left * right), decay)
+
+
+def _admittance(ladder: _Ladder) -> Float[Array, "cols cols"]:
+    """Admittance of one word line between its bit lines.
+
+    Row sums are `into`, from which the diagonal is put together by adding: every sum here
+    and above has terms of one sign, so that no digits cancel however small `r_word`.
+    """
+    cell, into, point, decay = ladder
+    (cols,) = cell.shape
+    below = jnp.tri(cols, dtype=bool)
+    nearer = jnp.where(below, point[None, :], point[:, None])
+    between = jnp.exp(-jnp.abs(decay[:, None] - decay[None, :]))
+    off = 1 - jnp.eye(cols, dtype=cell.dtype)
+    mutual = off * cell[:, None] * nearer * between * cell[None, :]
+    return jnp.diag(into + jnp.sum(mutual, 1)) - mutual

@@ -167,16 +167,11 @@ def solve_nodes(
         x = g * u
         word_line = v[:, None] - r_word * _word_drop(x)
         bit_line = r_bit * _bit_drop(x)
-        missed = word_line - bit_line - u
-        scale = jnp.max(jnp.abs(v))
-        power = lambda w: jnp.sum(g * (w / jnp.where(scale == 0, 1, scale)) ** 2)
-        applied = power(jnp.broadcast_to(v[:, None], g.shape))
-        residual = jnp.sqrt(power(missed) / jnp.where(applied == 0, 1, applied))
         return NodalSolution(
             jnp.sum(x, 0),
             word_line,
             bit_line,
-            lax.stop_gradient(residual),
+            _residual(g, v, u, word_line - bit_line),
             iterations,
             converged,
         )
@@ -226,12 +221,23 @@ def _cell_voltages(g, v, r_word, r_bit, tolerance, max_iterations):
     )
 
 
+def _residual(g, v, u, difference):
+    g, v, u, difference = lax.stop_gradient((g, v, u, difference))
+    applied = jnp.broadcast_to(v[:, None], g.shape)
+    scale = jnp.max(jnp.abs(applied))
+    power = lambda w: jnp.sum(g * (w / _or_one(scale)) ** 2)
+    return jnp.sqrt(power(difference - u) / _or_one(power(applied)))
+
+
+def _or_one(scale):
+    return jnp.where(scale == 0, 1, scale)
+
+
 def _conjugate_gradients(shared, g, b, tolerance, max_iterations):
     """Solve `u + L g u = b`; NaN where the steps run out."""
     # Scaled so that float32 products neither overflow nor underflow, whatever the units.
-    one = lambda scale: jnp.where(scale == 0, 1, scale)
-    weight = g / one(jnp.max(g))
-    scale = one(jnp.max(jnp.abs(b)))
+    weight = g / _or_one(jnp.max(g))
+    scale = _or_one(jnp.max(jnp.abs(b)))
     dot = lambda x, y: jnp.sum(weight * x * y)
 
     def step(state):
