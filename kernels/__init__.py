@@ -5,6 +5,12 @@ from ._device import (
     curvature as curvature,
     series_conductance as series_conductance,
 )
+from ._line_resistance import (
+    NodalSolution as NodalSolution,
+    effective_conductances as effective_conductances,
+    solve_nodes as solve_nodes,
+    transfer_matrix as transfer_matrix,
+)
 from ._pulse import (
     Response as Response,
     apply_pulses as apply_pulses,
