@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,8 +46,8 @@ def test_currents_and_node_voltages(compute, shape, r):
     g = rng.uniform(1e-6, 1e-4, shape)
     v = rng.uniform(-0.5, 0.5, (2, shape[0]))
     theirs = compute(v.T, 1 / g, r_i_word_line=r[0], r_i_bit_line=r[1])
-    ours = solve_nodes(jnp.asarray(g), jnp.asarray(v), *r)
-    exact = v @ np.asarray(transfer_matrix(jnp.asarray(g), *r))
+    ours = jax.jit(solve_nodes)(jnp.asarray(g), jnp.asarray(v), *r)
+    exact = v @ np.asarray(jax.jit(transfer_matrix)(jnp.asarray(g), *r))
     # Their matrix has entries from 1e-6 to 8 and `4 rows**2` times that for a condition
     # number, of which spsolve leaves a thousandth; measured 1e-13 to 2e-12.
     scale = np.abs(v) @ g
