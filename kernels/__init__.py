@@ -32,6 +32,12 @@ from ._device import (
 from ._device import (
     series_conductance as series_conductance,
 )
+from ._line_resistance import (
+    NodalSolution as NodalSolution,
+    effective_conductances as effective_conductances,
+    solve_nodes as solve_nodes,
+    transfer_matrix as transfer_matrix,
+)
 from ._mapping import (
     column_scale as column_scale,
 )
