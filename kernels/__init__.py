@@ -27,6 +27,13 @@ from ._pulse import (
     response_curve as response_curve,
     response_inverse as response_inverse,
 )
+from ._random import (
+    bits as bits,
+    normal as normal,
+    normal_pair as normal_pair,
+    truncated_normal as truncated_normal,
+    uniform as uniform,
+)
 from ._read import (
     accumulate as accumulate,
     read_tile as read_tile,
