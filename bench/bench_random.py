@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-
 from sedma_jax.kernels import Device, move_state, nominal_response, normal, normal_pair
 
 SHAPE = (4096, 4096)

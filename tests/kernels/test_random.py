@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-
 from sedma_jax.kernels import bits, normal, normal_pair, truncated_normal, uniform
 from sedma_jax.kernels._random import _block
 
