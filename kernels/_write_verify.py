@@ -285,9 +285,7 @@ def _pulse_cost(pulses, before, after, device):
     """Energy and latency of one round: `V**2 t n G`, `G` the mean before and after."""
     up = pulses > 0
     count = jnp.abs(pulses)
-    energy = jnp.where(
-        up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd
-    )
+    energy = jnp.where(up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd)
     conductance = cell_conductance((before + after) / 2, device)
     longest_ltp = jnp.max(jnp.where(up, count, 0), axis=(0, 2))
     longest_ltd = jnp.max(jnp.where(up, 0, count), axis=(0, 2))
