@@ -7,10 +7,11 @@ of counter `c` under the key is the randomness of that cell (Salmon, Moraes, Dro
 
 `bits`, `uniform` and `normal` return what `jax.random` returns under its default
 partitionable scheme, bit for bit. JAX's own lowering for CPUs keeps the rounds of the
-cipher in a loop, which nothing fuses with; here they are written out, so that no array of
-bits or normals need ever be stored. (JAX's lowering for GPUs writes them out too: there
-the two should cost the same.) Keys of other implementations, such as `rbg`, and arrays of
-`2**32` cells or more, go to `jax.random`.
+cipher in a loop, which nothing fuses with; here they are written out, so that elementwise
+consumers need no array of bits or normals. (Sums and products do: XLA on CPUs stores their
+operands. JAX's lowering for GPUs writes the rounds out too: there the two should cost the
+same.) Keys of other implementations, such as `rbg`, and arrays of `2**32` cells or more, go
+to `jax.random`.
 
 Which operations a compiler fuses decides how it rounds. Bits and uniforms are exact
 everywhere; a normal fused into arithmetic may differ in the last bit from the same normal
@@ -32,9 +33,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al., Table 2: R_32
 _WORD = {4: jnp.uint32, 8: jnp.uint64}
 
 
-def bits(
-    key: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.uint32
-) -> UInt[Array, "..."]:
+def bits(key: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.uint32) -> UInt[Array, "..."]:
     """Draw uniform bits: `jax.random.bits(key, shape, dtype)`, fused.
 
     **Arguments:**
@@ -117,13 +116,13 @@ def truncated_normal(
 def normal_pair(
     key: PRNGKeyArray, shape: tuple[int, ...], dtype
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Draw two independent arrays of standard normals for less than the price of one.
+    """Draw two independent arrays of standard normals for about the price of one.
 
     Both words of a Threefry block give a point of the plane by the polar form of Box &
     Muller (1958), Ann. Math. Stat. 29, 610: `sqrt(-2 log t)` times the cosine and the
     sine of a uniform angle. For the two cells of a differential pair, or two rounds of
     the same cell. Use both arrays in one expression: where they end in separate arrays
-    the block may be computed for each. One of them alone still costs less than `normal`.
+    the block is computed for each, and little is gained.
 
     Not the numbers of `jax.random`, for any key, and not independent of what `bits`,
     `uniform` and `normal` return for the same key. Magnitudes reach 6.66 in float32 and
@@ -240,11 +239,17 @@ def _normal_pair(key, shape, dtype):
     unit = lax.bitcast_convert_type(angular << 2, signed).astype(dtype)
     sine, cosine = _sine_cosine(unit * (math.pi / 4 * 2.0 ** (1 - width)))
     upright = (angular >> (width - 1)) == 0
-    sign = jnp.where((angular >> (width - 2)) & 1 == 0, radius, -radius)
-    return (
-        sign * jnp.where(upright, cosine, -sine),
-        sign * jnp.where(upright, sine, cosine),
-    )
+    sign = (angular >> (width - 2)) << (width - 1)
+    first = radius * jnp.where(upright, cosine, -sine)
+    second = radius * jnp.where(upright, sine, cosine)
+    return _flip(first, sign), _flip(second, sign)
+
+
+def _flip(x, sign):
+    # By bits: XLA's reductions on CPUs take in floating-point producers one by one, and
+    # would have the factors of a product stored apart, each with a cipher of its own.
+    word = lax.bitcast_convert_type(x, sign.dtype)
+    return lax.bitcast_convert_type(word ^ sign, x.dtype)
 
 
 def _sine_cosine(x):
