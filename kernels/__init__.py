@@ -1,9 +1,43 @@
 """Pure numerical kernels: functions of arrays, one crossbar and one vector at a time."""
 
+from ._cell_current import (
+    CubicCurrent as CubicCurrent,
+    nonlinear_current as nonlinear_current,
+)
 from ._device import (
     Device as Device,
     curvature as curvature,
     series_conductance as series_conductance,
+)
+from ._drift_compensation import (
+    column_drift_compensation as column_drift_compensation,
+    drift_compensation as drift_compensation,
+)
+from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
+from ._noise_curves import (
+    AbstractCurve as AbstractCurve,
+    LogarithmicCurve as LogarithmicCurve,
+    PiecewiseCurve as PiecewiseCurve,
+    PolynomialCurve as PolynomialCurve,
+    PowerCurve as PowerCurve,
+    SaturatingCurve as SaturatingCurve,
+)
+from ._noise_models import (
+    AbsoluteFlickerNoise as AbsoluteFlickerNoise,
+    AbstractDrift as AbstractDrift,
+    AbstractReadNoise as AbstractReadNoise,
+    LogarithmicDrift as LogarithmicDrift,
+    PowerLawDrift as PowerLawDrift,
+    ProgrammingNoise as ProgrammingNoise,
+    RelativeFlickerNoise as RelativeFlickerNoise,
+    RetentionTable as RetentionTable,
+    StationaryReadNoise as StationaryReadNoise,
+    drift as drift,
+    drift_exponents as drift_exponents,
+    program_noise as program_noise,
+    read_noise as read_noise,
+    sample_retention as sample_retention,
+    standard_uniform as standard_uniform,
 )
 from ._pulse import (
     Response as Response,
