@@ -9,6 +9,13 @@ from ._device import (
     curvature as curvature,
     series_conductance as series_conductance,
 )
+from ._drift import (
+    AbstractDrift as AbstractDrift,
+    LogarithmicDrift as LogarithmicDrift,
+    PowerLawDrift as PowerLawDrift,
+    drift as drift,
+    drift_exponents as drift_exponents,
+)
 from ._drift_compensation import (
     column_drift_compensation as column_drift_compensation,
     drift_compensation as drift_compensation,
@@ -24,16 +31,11 @@ from ._noise_curves import (
 )
 from ._noise_models import (
     AbsoluteFlickerNoise as AbsoluteFlickerNoise,
-    AbstractDrift as AbstractDrift,
     AbstractReadNoise as AbstractReadNoise,
-    LogarithmicDrift as LogarithmicDrift,
-    PowerLawDrift as PowerLawDrift,
     ProgrammingNoise as ProgrammingNoise,
     RelativeFlickerNoise as RelativeFlickerNoise,
     RetentionTable as RetentionTable,
     StationaryReadNoise as StationaryReadNoise,
-    drift as drift,
-    drift_exponents as drift_exponents,
     program_noise as program_noise,
     read_noise as read_noise,
     sample_retention as sample_retention,

@@ -74,116 +74,6 @@ def program_noise(
     return jnp.clip(g_target + deviation * draws, model.g_min, model.g_max)
 
 
-class AbstractDrift(eqx.Module):
-    """How conductance changes between programming and reading."""
-
-    @abc.abstractmethod
-    def drifted(
-        self,
-        g: Float[Array, " *cells"],
-        time: Float[Array, ""],
-        g_target: Float[Array, " *cells"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " *cells"]:
-        """Conductances at `time`; `g_target` sets the statistics of the cells."""
-
-
-class PowerLawDrift(AbstractDrift):
-    """Structural relaxation, `g(t) = g ((t + t_0) / t_0)**-nu`, with `nu` of each cell.
-
-    Nandakumar et al. (2019, IEEE ICECS, 727). `nu = |mean + deviation * xi|` with `xi`
-    standard normal.
-
-    - `exponent_mean`, `exponent_deviation`: statistics of `nu` before the modulus.
-    - `t_0`: time of the first read after programming, in seconds.
-    """
-
-    exponent_mean: AbstractCurve
-    exponent_deviation: AbstractCurve
-    t_0: Scalar
-
-    def drifted(
-        self,
-        g: Float[Array, " *cells"],
-        time: Float[Array, ""],
-        g_target: Float[Array, " *cells"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " *cells"]:
-        exponents = drift_exponents(self, g_target, key=key)
-        return g * jnp.exp(-exponents * jnp.log1p(time / self.t_0))
-
-
-def drift_exponents(
-    model: PowerLawDrift, g_target: Float[Array, " *cells"], *, key: PRNGKeyArray
-) -> Float[Array, " *cells"]:
-    """Draw the exponents `nu` of the cells: those of `drift` with the same key."""
-    draws = jr.normal(key, g_target.shape, g_target.dtype)
-    mean = model.exponent_mean(g_target)
-    return jnp.abs(mean + model.exponent_deviation(g_target) * draws)
-
-
-class LogarithmicDrift(AbstractDrift):
-    """Relaxation in the logarithm of time, whatever the conductance.
-
-    `g(t) = g + mean_slope * u + (deviation_slope * u + deviation) * xi`, where
-    `u = log(t / t_0)` and `xi` is a standard normal number of each cell (Falcone et al.
-    2025, arXiv 2502.04524). The law is fitted from `t_0` on: earlier times give the
-    spread of `t_0`, and `t = 0` leaves the cells alone.
-
-    - `mean_slope`, `deviation_slope`, `deviation`: in siemens.
-    - `t_0`: in seconds.
-    - `g_min`: lower limit of the result, in siemens.
-    """
-
-    mean_slope: Scalar
-    deviation_slope: Scalar
-    deviation: Scalar
-    t_0: Scalar = 1.0
-    g_min: Scalar = 0.0
-
-    def drifted(
-        self,
-        g: Float[Array, " *cells"],
-        time: Float[Array, ""],
-        g_target: Float[Array, " *cells"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " *cells"]:
-        del g_target
-        u = jnp.log(jnp.maximum(time / self.t_0, 1))
-        draws = jr.normal(key, g.shape, g.dtype)
-        change = (
-            self.mean_slope * u + (self.deviation_slope * u + self.deviation) * draws
-        )
-        return jnp.where(time > 0, jnp.maximum(g + change, self.g_min), g)
-
-
-def drift(
-    model: AbstractDrift,
-    g: Float[Array, " *cells"],
-    time: Scalar,
-    g_target: Float[Array, " *cells"] | None = None,
-    *,
-    key: PRNGKeyArray,
-) -> Float[Array, " *cells"]:
-    """Let programmed cells drift.
-
-    **Arguments:**
-
-    - `model`: the law.
-    - `g`: programmed conductances, in siemens.
-    - `time`: since programming, in seconds, from 0 up. At 0 nothing has changed.
-    - `g_target`: conductances that set the statistics of each cell, in siemens. The
-        fitted statistics refer to the target; by default `g` stands in for it.
-    - `key`: stands for the cells. Use the same key for all times of one array.
-
-    **Returns:**
-
-    Conductances in siemens, with the shape and dtype of `g`.
-    """
-    g_target = g if g_target is None else g_target
-    return model.drifted(g, jnp.asarray(time, g.dtype), g_target, key)
-
-
 class AbstractReadNoise(eqx.Module):
     """How far one read departs from the conductance."""
 
@@ -226,8 +116,8 @@ class StationaryReadNoise(AbstractReadNoise):
 class RelativeFlickerNoise(AbstractReadNoise):
     """1/f noise in proportion to the conductance: `sigma = g Q(g_programmed) L(t)`.
 
-    `L(t) = sqrt(log((t + t_0 + t_read) / (2 t_read)))` is the amplitude accumulated in the
-    band from `1 / (t + t_0)` to `1 / t_read` (Nandakumar et al. 2019, IEEE ICECS, 727).
+    `L(t) = sqrt(log((t + t_0 + t_read) / (2 t_read)))` is the amplitude that 1/f noise
+    accumulates with age (Nandakumar et al. 2019, IEEE ICECS, 727).
 
     - `quality`: `Q`, a pure number, as a function of the programmed conductance.
     - `t_read`: duration of a read, in seconds.
@@ -278,8 +168,8 @@ class AbsoluteFlickerNoise(AbstractReadNoise):
 
 def flicker_growth(time: Float[Array, ""], t_read: Scalar) -> Float[Array, ""]:
     """`sqrt(log((t + t_read) / (2 t_read)))`; 0 until one read has passed."""
-    # log1p keeps the digits just after `t_read`. The inner `where` keeps the derivative of
-    # the root at zero, which is infinite, out of gradients.
+    # log1p keeps the digits just after `t_read`. The inner `where` keeps the derivative
+    # of the root at zero, which is infinite, out of gradients.
     excess = (time - t_read) / (2 * t_read)
     late = excess > 0
     growth = jnp.sqrt(jnp.log1p(jnp.where(late, excess, jnp.ones_like(excess))))
@@ -307,8 +197,8 @@ def read_noise(
 
     **Returns:**
 
-    Conductances in siemens, limited to `[g_min, g_max]` of the model, with the shape and
-    dtype of `g`.
+    Conductances in siemens, limited to `[g_min, g_max]` of the model, with the shape
+    and dtype of `g`.
     """
     g_programmed = g if g_programmed is None else g_programmed
     spread = model.spread(g, jnp.asarray(time, g.dtype), g_programmed)
@@ -347,8 +237,8 @@ def sample_retention(
 ) -> Float[Array, " *cells"]:
     """Sample conductances `time` seconds after programming, programming noise included.
 
-    At time 0 this is `program_noise` with the first row of the table. The same key gives
-    every cell the same standard deviate `xi` at all times.
+    At time 0 this is `program_noise` with the first row of the table. The same key
+    gives every cell the same standard deviate `xi` at all times.
     """
     dtype = g_target.dtype
     times = jnp.asarray(model.times, dtype)

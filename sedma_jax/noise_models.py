@@ -46,17 +46,17 @@ def _microsiemens(*coefficients: float, reference: float = 1.0) -> PolynomialCur
 # to 40 uS. The fits say what became of a target at each time, so each stands for
 # programming and drift together. aihwkit `reram.py`.
 WAN_2022_1S = ProgrammingNoise(
-    _microsiemens(0.348, 16.030, -43.853, 45.393, -16.815, reference=40)
+    _microsiemens(0.348, 16.030, -43.853, 45.393, -16.815, reference=40.0)
 )
 """NeuRRAM 1 s after programming. Its authors' advice: add about 1 % of read noise."""
 
 WAN_2022_1D = ProgrammingNoise(
-    _microsiemens(0.701, 22.086, -50.773, 47.095, -16.458, reference=40)
+    _microsiemens(0.701, 22.086, -50.773, 47.095, -16.458, reference=40.0)
 )
 """NeuRRAM 1 day after programming."""
 
 WAN_2022_2D = ProgrammingNoise(
-    _microsiemens(0.782, 20.274, -43.507, 37.062, -11.934, reference=40)
+    _microsiemens(0.782, 20.274, -43.507, 37.062, -11.934, reference=40.0)
 )
 """NeuRRAM 2 days after programming."""
 
@@ -127,7 +127,7 @@ _PCM_G_MAX = 25.0 * _US
 _PCM_T_0 = 20.0
 
 PCM_PROGRAMMING = ProgrammingNoise(
-    _microsiemens(0.26348, 1.9650, -1.1731, reference=25)
+    _microsiemens(0.26348, 1.9650, -1.1731, reference=25.0)
 )
 """PCM after iterative programming."""
 
@@ -150,7 +150,8 @@ JOSHI_2020_PROGRAMMING = ProgrammingNoise(
 
 # Le Gallo et al. (2023), Nat. Electron. 6, 680, and Khaddam-Aljameh et al. (2022), IEEE
 # JSSC 57, 1027: the HERMES project chip. One cell for each conductance, up to 10.35 uS,
-# or two, up to 20.7 uS, after Vasilopoulos et al. (2023), IEEE TED. aihwkit `hermes.py`.
+# or two, up to 20.7 uS, after Vasilopoulos et al. (2023), IEEE TED. aihwkit
+# `hermes.py`.
 _HERMES_T_READ = 512e-9
 
 
@@ -232,89 +233,29 @@ HERMES_2_READ = RelativeFlickerNoise(
 # --- SONOS ----------------------------------------------------------------------------
 
 # Agrawal et al. (2022), IEEE IEDM, 21.7: 40 nm charge trap memory, 128 000 cells, Fig.
-# 10 and 11b. CrossSim `SONOS.py`. The fits are of current in nanoamperes, up to 3200 nA,
-# and 1800 nA where there is drift; conductance is current over read voltage.
+# 10 and 11b. CrossSim `SONOS.py`. The fits are of current in nanoamperes, up to 3200,
+# and 1800 where there is drift; conductance is current over read voltage.
 _SONOS_PROGRAMMING = (19.88665, 176.3115)  # amplitude, scale
 _SONOS_READ = (12.58037, 215.36557)
 # fmt: off
 _SONOS_DAYS = (
     # amplitude, scale, then coefficients of the mean shift, from the constant up
     (*_SONOS_PROGRAMMING, *(0.0,) * 11),
-    (
-        25.59102,
-        186.85544,
-        1.72684e-01,
-        5.72552e-02,
-        -6.85715e-04,
-        3.50271e-06,
-        -9.37682e-09,
-        1.40575e-11,
-        -1.19803e-14,
-        5.41293e-18,
-        -8.85448e-22,
-        -1.66869e-25,
-        5.95180e-29,
-    ),
-    (
-        28.72753,
-        193.56834,
-        2.50712e-01,
-        6.62195e-02,
-        -6.83218e-04,
-        2.99442e-06,
-        -6.78255e-09,
-        7.70482e-12,
-        -3.04983e-15,
-        -2.15919e-18,
-        2.94617e-21,
-        -1.23359e-24,
-        1.85329e-28,
-    ),
-    (
-        31.04318,
-        198.90332,
-        -1.75300e-02,
-        9.76883e-02,
-        -9.63791e-04,
-        4.55551e-06,
-        -1.22391e-08,
-        1.93786e-11,
-        -1.85899e-14,
-        1.07659e-17,
-        -3.58211e-21,
-        5.96785e-25,
-        -3.30410e-29,
-    ),
-    (
-        33.76214,
-        204.77023,
-        4.03338e-02,
-        1.03111e-01,
-        -1.04740e-03,
-        4.83961e-06,
-        -1.28132e-08,
-        1.99484e-11,
-        -1.85139e-14,
-        1.00008e-17,
-        -2.84944e-21,
-        3.01008e-25,
-        1.18747e-29,
-    ),
-    (
-        34.57909,
-        207.34309,
-        3.19927e-01,
-        1.06596e-01,
-        -1.04054e-03,
-        4.50290e-06,
-        -1.10352e-08,
-        1.56477e-11,
-        -1.27592e-14,
-        5.45513e-18,
-        -7.26841e-22,
-        -2.43893e-25,
-        7.14608e-29,
-    ),
+    (25.59102, 186.85544, 1.72684e-01, 5.72552e-02, -6.85715e-04, 3.50271e-06,
+     -9.37682e-09, 1.40575e-11, -1.19803e-14, 5.41293e-18, -8.85448e-22, -1.66869e-25,
+     5.95180e-29),
+    (28.72753, 193.56834, 2.50712e-01, 6.62195e-02, -6.83218e-04, 2.99442e-06,
+     -6.78255e-09, 7.70482e-12, -3.04983e-15, -2.15919e-18, 2.94617e-21, -1.23359e-24,
+     1.85329e-28),
+    (31.04318, 198.90332, -1.75300e-02, 9.76883e-02, -9.63791e-04, 4.55551e-06,
+     -1.22391e-08, 1.93786e-11, -1.85899e-14, 1.07659e-17, -3.58211e-21, 5.96785e-25,
+     -3.30410e-29),
+    (33.76214, 204.77023, 4.03338e-02, 1.03111e-01, -1.04740e-03, 4.83961e-06,
+     -1.28132e-08, 1.99484e-11, -1.85139e-14, 1.00008e-17, -2.84944e-21, 3.01008e-25,
+     1.18747e-29),
+    (34.57909, 207.34309, 3.19927e-01, 1.06596e-01, -1.04054e-03, 4.50290e-06,
+     -1.10352e-08, 1.56477e-11, -1.27592e-14, 5.45513e-18, -7.26841e-22, -2.43893e-25,
+     7.14608e-29),
 )
 # fmt: on
 
@@ -354,8 +295,9 @@ def sonos_retention(v_read: float) -> RetentionTable:
 # --- Generic --------------------------------------------------------------------------
 
 # CrossSim `generic_device.py`. Combine with `distribution=jax.random.normal` or
-# `standard_uniform` in `ProgrammingNoise` and `StationaryReadNoise`. CrossSim's magnitude
-# is relative to `g_max`, and is the full width of a uniform error, sqrt(12) deviations.
+# `standard_uniform` in `ProgrammingNoise` and `StationaryReadNoise`. CrossSim's
+# magnitude is relative to `g_max`, and is the full width of a uniform error, sqrt(12)
+# deviations.
 
 
 def independent(deviation: float) -> PolynomialCurve:
