@@ -4,6 +4,11 @@ from ._cell_current import (
     CubicCurrent as CubicCurrent,
     nonlinear_current as nonlinear_current,
 )
+from ._conversion import digitise as digitise
+from ._correction import (
+    correct_first_order as correct_first_order,
+    denoise as denoise,
+)
 from ._device import (
     Device as Device,
     curvature as curvature,
@@ -41,11 +46,43 @@ from ._noise_models import (
     sample_retention as sample_retention,
     standard_uniform as standard_uniform,
 )
+from ._mapping import (
+    column_scale as column_scale,
+    differential as differential,
+    global_scale as global_scale,
+    offset as offset,
+    signed_weights as signed_weights,
+    tile_scale as tile_scale,
+)
 from ._pulse import (
     Response as Response,
     apply_pulses as apply_pulses,
     draw_response as draw_response,
+    move_state as move_state,
     nominal_response as nominal_response,
     response_curve as response_curve,
     response_inverse as response_inverse,
+)
+from ._read import (
+    accumulate as accumulate,
+    read_tile as read_tile,
+    read_tiles as read_tiles,
+)
+from ._tiling import (
+    grid_shape as grid_shape,
+    join_outputs as join_outputs,
+    split_inputs as split_inputs,
+    tile as tile,
+    untile as untile,
+)
+from ._write_verify import (
+    VerifyRule as VerifyRule,
+    WriteStats as WriteStats,
+    acceptance_band as acceptance_band,
+    cell_conductance as cell_conductance,
+    gaussian as gaussian,
+    hidden_state as hidden_state,
+    stagnation as stagnation,
+    visible_state as visible_state,
+    write_and_verify as write_and_verify,
 )

@@ -14,6 +14,7 @@ import math
 
 import equinox as eqx
 import jax
+import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -130,10 +131,12 @@ def curvature(
     """
     nonlinearity = jnp.asarray(nonlinearity)
     height = jnp.minimum(jnp.abs(nonlinearity), _LARGEST_LABEL) / _LABEL
-    u = 8 * height
-    for _ in range(10):
+
+    def climb(_, u):
         value, slope = jax.jvp(_height, (u,), (jnp.ones_like(u),))
-        u = u - (value - height) / slope
+        return u - (value - height) / slope
+
+    u = lax.fori_loop(0, 10, climb, 8 * height)
     return jnp.where(nonlinearity < 0, -u, u)
 
 

@@ -107,9 +107,12 @@ def move_state(
 ) -> Float[Array, " *cells"]:
     """`apply_pulses` with the standard normal draws given."""
     up = pulses > 0
-    u = jnp.where(up, response.ltp, response.ltd)
+    ltp, ltd = _nonzero(response.ltp, state.dtype), _nonzero(response.ltd, state.dtype)
+    u = jnp.where(up, ltp, ltd)
+    # One exponential a device, not one a cell.
+    span = jnp.where(up, jnp.expm1(-ltp), jnp.expm1(-ltd))
     per_window = jnp.where(up, device.pulses_ltp, device.pulses_ltd)
-    fraction = response_inverse(state, u) + pulses / per_window
-    moved = response_curve(jnp.clip(fraction, 0, 1), u)
+    fraction = -jnp.log1p(state * span) / u + pulses / per_window
+    moved = jnp.expm1(-u * jnp.clip(fraction, 0, 1)) / span
     moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
     return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))

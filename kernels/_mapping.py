@@ -1,0 +1,49 @@
+"""Map signed weights to the states of cells, and back.
+
+Weights are first divided by a scale, so that they lie in [-1, 1]. A *differential pair*
+holds the positive part in one cell and the negative part in another; the *offset* scheme
+holds `(w + 1) / 2` in one cell and subtracts the current of a reference in mid-window.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def differential(
+    weights: Float[Array, "rows cols"],
+) -> Float[Array, "2 rows cols"]:
+    """States of a positive and a negative cell for weights from -1 to 1."""
+    return jnp.stack([jnp.maximum(weights, 0), jnp.maximum(-weights, 0)])
+
+
+def offset(weights: Float[Array, "rows cols"]) -> Float[Array, "1 rows cols"]:
+    """States of one cell, measured from mid-window, for weights from -1 to 1."""
+    return (weights[None] + 1) / 2
+
+
+def signed_weights(
+    states: Float[Array, "polarity rows cols"],
+) -> Float[Array, "rows cols"]:
+    """Weights that one cell (`offset`) or a pair (`differential`) holds."""
+    return 2 * states[0] - 1 if states.shape[0] == 1 else states[0] - states[1]
+
+
+def global_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
+    """One scale for the matrix: its largest magnitude."""
+    return _spread(jnp.max(jnp.abs(tiles), keepdims=True), tiles)
+
+
+def tile_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
+    """One scale a tile: its largest magnitude."""
+    return _spread(jnp.max(jnp.abs(tiles), axis=(1, 2), keepdims=True), tiles)
+
+
+def column_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
+    """One scale a bit line: the largest magnitude on it."""
+    return _spread(jnp.max(jnp.abs(tiles), axis=1, keepdims=True), tiles)
+
+
+def _spread(scale, tiles):
+    # Nothing is divided by the scale of a column of zeros, as long as it is not zero.
+    scale = jnp.where(scale == 0, 1, scale).astype(tiles.dtype)
+    return jnp.broadcast_to(scale[:, 0, :], (tiles.shape[0], tiles.shape[2]))

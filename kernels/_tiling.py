@@ -1,0 +1,54 @@
+"""Cut a matrix into tiles that fit crossbar arrays, and put it together again.
+
+A tile holds its part of `A` transposed: word lines (rows) carry inputs, bit lines (cols)
+carry outputs. Tile `(j, i)` of the grid holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T`;
+what the matrix does not fill is zero.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def grid_shape(shape: tuple[int, int], rows: int, cols: int) -> tuple[int, int]:
+    """Tiles along the inputs and along the outputs of an `m x n` matrix."""
+    m, n = shape
+    return -(-n // rows), -(-m // cols)
+
+
+def tile(
+    matrix: Float[Array, "m n"], rows: int, cols: int
+) -> Float[Array, "inputs outputs {rows} {cols}"]:
+    """Cut a matrix into a grid of tiles of `rows` inputs and `cols` outputs."""
+    m, n = matrix.shape
+    inputs, outputs = grid_shape((m, n), rows, cols)
+    padded = jnp.pad(matrix, ((0, outputs * cols - m), (0, inputs * rows - n)))
+    blocks = padded.reshape(outputs, cols, inputs, rows)
+    return blocks.transpose(2, 0, 3, 1)
+
+
+def untile(
+    tiles: Float[Array, "inputs outputs rows cols"], shape: tuple[int, int]
+) -> Float[Array, "m n"]:
+    """Put the tiles of an `m x n` matrix together again; inverse of `tile`."""
+    inputs, outputs, rows, cols = tiles.shape
+    m, n = shape
+    matrix = tiles.transpose(1, 3, 0, 2).reshape(outputs * cols, inputs * rows)
+    return matrix[:m, :n]
+
+
+def split_inputs(
+    x: Float[Array, "batch n"], rows: int
+) -> Float[Array, "inputs batch {rows}"]:
+    """Cut vectors into the parts that drive each row of tiles, padded with zeros."""
+    batch, n = x.shape
+    inputs = -(-n // rows)
+    padded = jnp.pad(x, ((0, 0), (0, inputs * rows - n)))
+    return padded.reshape(batch, inputs, rows).transpose(1, 0, 2)
+
+
+def join_outputs(
+    parts: Float[Array, "outputs batch cols"], m: int
+) -> Float[Array, "batch {m}"]:
+    """Concatenate the outputs of each column of tiles, without padding."""
+    outputs, batch, cols = parts.shape
+    return parts.transpose(1, 0, 2).reshape(batch, outputs * cols)[:, :m]

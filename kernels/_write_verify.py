@@ -1,0 +1,295 @@
+"""Program one array by closed-loop write-and-verify.
+
+Every round reads each cell back, works out how many identical pulses should close the
+distance to its target, and applies them; pulses land with cycle-to-cycle noise, so rounds
+repeat until a stopping rule holds. Targets and readings are *visible* states: the read
+current through the access transistor as a fraction of its range, which is what a sense
+amplifier sees.
+
+Two rules are in use. *Stagnation* of the residual norm is the rule of MELISO+ (2025, arXiv
+2508.13298); the per-cell *acceptance band* with a pulse cap is that of Wan et al. (2022,
+Nature 608, 504, Extended Data Fig. 3).
+"""
+
+import equinox as eqx
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ._device import Device, Scalar
+from ._pulse import Response, move_state
+
+
+class VerifyRule(eqx.Module):
+    """When a cell gets pulses, and when the array is done.
+
+    - `band`: a cell within this distance of its target gets no pulse; fraction of the
+        range of the read current.
+    - `max_pulses`: most pulses that one cell gets in one round.
+    - `tolerance`: the array is done when the residual norm changes by less than this
+        from one round to the next; negative to ignore the norm.
+    - `iterations`: most rounds.
+    """
+
+    band: Scalar
+    max_pulses: Scalar
+    tolerance: Scalar
+    iterations: Int[Array, ""] | int
+
+
+class WriteStats(eqx.Module):
+    """What programming one array took; every physical event is counted once.
+
+    - `pulses`: write pulses, over all cells.
+    - `iterations`: rounds that applied pulses.
+    - `write_energy`, `verify_energy`: joules in the cells, by pulses and by reads.
+    - `write_latency`, `verify_latency`: seconds. Rows are written one after another, the
+        cells of a row together, first potentiation, then depression. A round reads
+        back only the rows that it wrote.
+    - `unfinished`: cells that the rule would still have pulsed.
+    - `residual`: root mean square distance of the last reading from the target.
+    """
+
+    pulses: Int[Array, " *arrays"]
+    iterations: Int[Array, " *arrays"]
+    write_energy: Float[Array, " *arrays"]
+    verify_energy: Float[Array, " *arrays"]
+    write_latency: Float[Array, " *arrays"]
+    verify_latency: Float[Array, " *arrays"]
+    unfinished: Int[Array, " *arrays"]
+    residual: Float[Array, " *arrays"]
+
+
+def acceptance_band(
+    device: Device,
+    *,
+    half_width: Scalar | None = None,
+    max_pulses: Scalar = jnp.inf,
+    iterations: int = 100,
+) -> VerifyRule:
+    """Stop each cell when it reads within a band around its target.
+
+    The default half width is a quarter of the noise of one pulse, and at least half a
+    pulse: a narrower band asks for luck, a wider one wastes accuracy.
+
+    **Arguments:**
+
+    - `device`: the technology that sets the default width.
+    - `half_width`: fraction of the range of the read current, positive.
+    - `max_pulses`: cap on the pulses of one cell in one round, at least 1.
+    - `iterations`: most rounds, at least 1.
+
+    **Raises:**
+
+    - `ValueError`: if `iterations < 1`, `max_pulses < 1` or `half_width <= 0`.
+    """
+    _check_rule(iterations, max_pulses)
+    if half_width is None:
+        step = 1 / jnp.minimum(device.pulses_ltp, device.pulses_ltd)
+        half_width = jnp.maximum(0.5 * step, 0.25 * device.sigma_c2c)
+    elif isinstance(half_width, int | float) and not half_width > 0:
+        raise ValueError(
+            "`sedma_jax.acceptance_band` needs `half_width > 0`. "
+            f"Got {half_width=}. Leave it out for a width that suits the device."
+        )
+    return VerifyRule(half_width, max_pulses, -1.0, iterations)
+
+
+def stagnation(
+    *, iterations: int = 21, precision: Scalar = 1e-6, tolerance: Scalar = 1e-12
+) -> VerifyRule:
+    """Stop the array when the norm of its residual no longer changes.
+
+    Every cell further than `precision` from its target gets its full estimated correction
+    in every round. Defaults are those of MELISO+, norms over both cells of a pair.
+
+    **Arguments:**
+
+    - `iterations`: most rounds, at least 1.
+    - `precision`: fraction of the range of the read current, from 0.
+    - `tolerance`: change of the Frobenius norm that counts as none. A negative one
+        forces exactly `iterations` rounds, unless no cell needs a pulse before.
+
+    **Raises:**
+
+    - `ValueError`: if `iterations < 1`.
+    """
+    _check_rule(iterations, 1)
+    return VerifyRule(precision, jnp.inf, tolerance, iterations)
+
+
+def _check_rule(iterations, max_pulses):
+    if iterations < 1:
+        raise ValueError(
+            f"A stopping rule needs `iterations >= 1`. Got {iterations=}. "
+            "Programming takes at least one round."
+        )
+    if isinstance(max_pulses, int | float) and max_pulses < 1:
+        raise ValueError(
+            f"A stopping rule needs `max_pulses >= 1`. Got {max_pulses=}. "
+            "Leave it out for no cap."
+        )
+
+
+def visible_state(
+    state: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """Read current as a fraction of its range, from the state of the cell itself.
+
+    In series with `r_access` a cell of conductance `G` carries `V G / (1 + G r_access)`.
+    """
+    window = device.g_max - device.g_min
+    load = 1 + device.r_access * (device.g_min + state * window)
+    return state * ((1 + device.r_access * device.g_max) / load)
+
+
+def hidden_state(
+    visible: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """State of the cell behind a reading; inverse of `visible_state`."""
+    window = device.g_max - device.g_min
+    top = 1 + device.r_access * device.g_max
+    bottom = 1 + device.r_access * device.g_min
+    return visible * bottom / (top - visible * (device.r_access * window))
+
+
+def cell_conductance(
+    state: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """Conductance of the cell itself, in siemens."""
+    return device.g_min + state * (device.g_max - device.g_min)
+
+
+def gaussian(
+    sigma: Scalar, shape: tuple[int, ...], dtype: jnp.dtype, *, key: PRNGKeyArray
+) -> Float[Array, " ..."]:
+    """Normal noise of standard deviation `sigma`; draws nothing where it is zero."""
+    sigma = jnp.asarray(sigma, dtype)
+    return lax.cond(
+        sigma > 0,
+        lambda: sigma * jr.normal(key, shape, dtype),
+        lambda: jnp.zeros(shape, dtype),
+    )
+
+
+class _Loop(eqx.Module):
+    state: Float[Array, "polarity rows cols"]
+    pulses: Float[Array, "polarity rows cols"]
+    norm: Float[Array, ""]
+    stagnant: Bool[Array, ""]
+    stats: WriteStats
+
+
+def write_and_verify(
+    target: Float[Array, "polarity rows cols"],
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """Program one array, of one cell a weight or of two, in closed loop.
+
+    **Arguments:**
+
+    - `target`: visible states to reach, from 0 to 1.
+    - `initial`: states of the cells before, from 0 to 1.
+    - `used`: the weights that hold a matrix entry; other cells are left alone.
+    - `device`, `response`: the technology, and the curvature of each cell.
+    - `rule`: stopping rule.
+    - `key`: key of the cycle-to-cycle and verify-read noise of this array.
+
+    **Returns:**
+
+    The states reached, from 0 to 1, and what it took.
+    """
+    dtype = target.dtype
+    read_key, cycle_key = jr.split(key)
+    used = jnp.broadcast_to(used, target.shape)
+    cells = jnp.maximum(jnp.sum(used), 1).astype(dtype)
+
+    def verify(state, iteration):
+        noise_key = jr.fold_in(read_key, iteration)
+        noise = gaussian(device.sigma_read, target.shape, dtype, key=noise_key)
+        error = jnp.where(used, target - visible_state(state, device) - noise, 0)
+        per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
+        size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
+        pulses = jnp.where(jnp.abs(error) > rule.band, jnp.sign(error) * size, 0)
+        return pulses.astype(dtype), jnp.sqrt(jnp.sum(error**2))
+
+    def read_cost(state, rows):
+        conductance = cell_conductance(state, device)
+        through = conductance / (1 + device.r_access * conductance)
+        power = jnp.where(used & rows[:, None], device.v_read**2 * through, 0)
+        return jnp.sum(power) * device.t_read, jnp.sum(rows) * device.t_read
+
+    def proceed(loop):
+        wanted = jnp.any(loop.pulses != 0)
+        return wanted & ~loop.stagnant & (loop.stats.iterations < rule.iterations)
+
+    def step(loop):
+        iteration = loop.stats.iterations
+        noise_key = jr.fold_in(cycle_key, iteration)
+        noise = jr.normal(noise_key, target.shape, dtype)
+        state = move_state(loop.state, loop.pulses, device, response, noise)
+        pulses, norm = verify(state, iteration + 1)
+        written = jnp.any(loop.pulses != 0, axis=(0, 2))
+        verify_energy, verify_latency = read_cost(state, written)
+        write_energy, write_latency = _pulse_cost(loop.pulses, loop.state, state, device)
+        stats = loop.stats
+        return _Loop(
+            state,
+            pulses,
+            norm,
+            (iteration > 0) & (jnp.abs(norm - loop.norm) < rule.tolerance),
+            WriteStats(
+                stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
+                iteration + 1,
+                (stats.write_energy + write_energy).astype(dtype),
+                (stats.verify_energy + verify_energy).astype(dtype),
+                (stats.write_latency + write_latency).astype(dtype),
+                (stats.verify_latency + verify_latency).astype(dtype),
+                stats.unfinished,
+                stats.residual,
+            ),
+        )
+
+    zero = jnp.zeros((), jnp.int32)
+    pulses, norm = verify(initial, zero)
+    energy, latency = read_cost(initial, jnp.any(used, axis=(0, 2)))
+    nothing = jnp.zeros((), dtype)
+    stats = WriteStats(
+        zero,
+        zero,
+        nothing,
+        energy.astype(dtype),
+        nothing,
+        latency.astype(dtype),
+        zero,
+        nothing,
+    )
+    start = _Loop(initial, pulses, norm, jnp.array(False), stats)
+    loop = lax.while_loop(proceed, step, start)
+    stats = eqx.tree_at(
+        lambda s: (s.unfinished, s.residual),
+        loop.stats,
+        (jnp.sum(loop.pulses != 0).astype(jnp.int32), loop.norm / jnp.sqrt(cells)),
+    )
+    return loop.state, stats
+
+
+def _pulse_cost(pulses, before, after, device):
+    """Energy and latency of one round: `V**2 t n G`, `G` the mean before and after."""
+    up = pulses > 0
+    count = jnp.abs(pulses)
+    energy = jnp.where(
+        up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd
+    )
+    conductance = cell_conductance((before + after) / 2, device)
+    longest_ltp = jnp.max(jnp.where(up, count, 0), axis=(0, 2))
+    longest_ltd = jnp.max(jnp.where(up, 0, count), axis=(0, 2))
+    latency = jnp.sum(longest_ltp) * device.t_ltp + jnp.sum(longest_ltd) * device.t_ltd
+    return jnp.sum(energy * count * conductance), latency

@@ -1,0 +1,194 @@
+"""Multiply with both stages of error correction."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._crossbar import (
+    ADC,
+    DAC,
+    Mapping,
+    Progress,
+    ProgramStats,
+    Scaling,
+    check_key,
+    check_vector,
+    program_partition,
+    read,
+    stored_matrix,
+)
+from ._partition import Matrix, assemble, exact_product, partition
+from .kernels import (
+    Device,
+    VerifyRule,
+    column_scale,
+    denoise as denoise_kernel,
+    differential,
+)
+
+# The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.
+BASELINE_LAMBDA = 1e-12
+
+
+class CorrectionInfo(eqx.Module):
+    """What a corrected product was made of, and how far it is from the exact one.
+
+    - `raw`: the plain analog product `A~ x`.
+    - `relative_l2_raw`, `relative_l2_corrected`: `|y - A x| / |A x|`, of each vector.
+    - `relative_linf_raw`, `relative_linf_corrected`: the same in the largest norm.
+    - `lam`: weight of the roughness that was used.
+    - `stats`: what programming the matrix took.
+    - `vector_stats`: what encoding the input took.
+    """
+
+    raw: Float[Array, "*batch m"]
+    relative_l2_raw: Float[Array, " *batch"]
+    relative_l2_corrected: Float[Array, " *batch"]
+    relative_linf_raw: Float[Array, " *batch"]
+    relative_linf_corrected: Float[Array, " *batch"]
+    lam: Float[Array, ""]
+    stats: ProgramStats
+    vector_stats: ProgramStats
+
+
+def denoise(
+    p: Float[Array, "*batch n"],
+    lam: Float[Array, ""] | float,
+    *,
+    zero_end: bool = False,
+) -> Float[Array, "*batch n"]:
+    """Smooth signals: `(I + lam L^T L)^-1 p`, in O(n), batched over leading axes.
+
+    **Arguments:**
+
+    - `p`: signals along the last axis.
+    - `lam`: weight of the roughness, from 0 (returns `p`) up.
+    - `zero_end`: with true, `L` is square with last row `e_n`, as MELISO+ has it.
+
+    **Returns:**
+
+    Signals of the same shape; differentiable in `p` and `lam` (SEDMA, Eq. 5).
+
+    **Raises:**
+
+    - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
+    """
+    p = jnp.asarray(p)
+    check_lambda(lam)
+    if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
+        raise ValueError(
+            "`sedma_jax.denoise` needs real signals of one entry or more. "
+            f"Got shape {p.shape}, dtype {p.dtype}."
+        )
+    solve = jax.vmap(lambda signal: denoise_kernel(signal, lam, zero_end=zero_end))
+    return solve(p.reshape(-1, p.shape[-1])).reshape(p.shape)
+
+
+def check_lambda(lam: Float[Array, ""] | float) -> None:
+    """Refuse a weight of the roughness that is a negative or non-finite number."""
+    if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
+        raise ValueError(
+            f"`lam` needs to be finite and not negative. Got {lam=}. "
+            "Zero leaves the signal as it is."
+        )
+
+
+def corrected_matvec(
+    A: Matrix,
+    x: Float[Array, "*batch n"],
+    device: Device,
+    *,
+    lam: Float[Array, ""] | float = BASELINE_LAMBDA,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    rule: VerifyRule | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    analog_matrix: bool = False,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
+    """Program a matrix, multiply, and correct to first and second order.
+
+    The input is encoded on cells of the same device, `x~`, once for each vector. Then
+    `p = A x~ + A~ (x - x~)` costs one product with each of `A` and `A~`, and leaves the
+    product of the two errors; `denoise` smooths it. This is the `physical` accounting:
+    all effects of the device are on, and every event counts once.
+
+    **Arguments:**
+
+    - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `rule`, `progress`: as in
+        `program`. `x`, `dac`, `adc`: as in `matvec`.
+    - `lam`: weight of the roughness, from 0 up. The default is that of MELISO+.
+    - `analog_matrix`: `A x~` needs the exact matrix. With false it is a digital product,
+        which costs as much as the exact answer. With true it is read from the cells
+        that hold `x~`, with the rows of `A` as inputs, `m` analog products that
+        inherit the errors of the converters and of reading.
+    - `key`: typed key of all randomness.
+
+    **Returns:**
+
+    The corrected product, and its record.
+
+    **Raises:**
+
+    - `ValueError`: as `program`, `matvec` and `denoise` do.
+    """
+    check_key(key)
+    check_lambda(lam)
+    parts = partition(A, *array)
+    x = check_vector(x, parts).astype(parts.tiles.dtype)
+    vectors = jnp.atleast_2d(x)
+    matrix_key, vector_key, read_key = jr.split(key, 3)
+    how = dict(mapping=mapping, scaling=scaling, rule=rule)
+    crossbar, stats = program_partition(
+        parts, device, arrays=arrays, progress=progress, key=matrix_key, **how
+    )
+    # Arrays of the same size hold the inputs, one vector to a bit line.
+    encoded, vector_stats = program_partition(
+        partition(vectors, *array),
+        device,
+        arrays=None,
+        progress=None,
+        key=vector_key,
+        **how,
+    )
+    y, raw, errors = _correct(
+        parts, crossbar, encoded, vectors, lam, dac, adc, read_key, analog_matrix
+    )
+    one = lambda v: v if x.ndim == 2 else v[0]
+    lam = jnp.asarray(lam, y.dtype)
+    info = CorrectionInfo(one(raw), *map(one, errors), lam, stats, vector_stats)
+    return one(y), info
+
+
+@partial(jax.jit, static_argnames=("analog_matrix",))
+def _correct(parts, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
+    raw_key, difference_key, encoded_key = jr.split(key, 3)
+    x_tilde = stored_matrix(encoded)
+    raw = read(crossbar, x, dac, adc, raw_key)
+    if analog_matrix:
+        first = read(encoded, assemble(parts.tiles, parts), dac, adc, encoded_key).T
+    else:
+        first = exact_product(parts, x_tilde)
+    p = first + read(crossbar, x - x_tilde, dac, adc, difference_key)
+    y = denoise(p, lam)
+    exact = exact_product(parts, x)
+    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
+    return y, raw, [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
+
+
+def relative_error(
+    values: Float[Array, "batch m"], exact: Float[Array, "batch m"], norm
+) -> Float[Array, " batch"]:
+    """Error over the norm of the exact result; the plain error where that is zero."""
+    values, exact = lax.stop_gradient((values, exact))
+    size = norm(exact, axis=1)
+    return norm(values - exact, axis=1) / jnp.where(size == 0, 1, size)

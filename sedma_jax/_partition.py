@@ -1,0 +1,185 @@
+"""Check a matrix and cut it into the tiles that crossbar arrays store."""
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jax.experimental import sparse as jax_sparse
+from jaxtyping import Array, Float, Int
+
+from .kernels import grid_shape, join_outputs, split_inputs, tile, untile
+
+Matrix = (
+    Float[Array, "m n"]
+    | np.ndarray
+    | scipy.sparse.sparray
+    | scipy.sparse.spmatrix
+    | jax_sparse.BCOO
+)
+
+
+class Partition(eqx.Module):
+    """The tiles of a matrix that are stored.
+
+    Tile `t` holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T` with `j = inputs[t]` and
+    `i = outputs[t]`. Of a dense matrix every tile is stored, in the order of the grid; of
+    a sparse one only those with a nonzero.
+    """
+
+    tiles: Float[Array, "tiles rows cols"]
+    inputs: Int[Array, " tiles"]
+    outputs: Int[Array, " tiles"]
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles along the inputs and along the outputs, stored or not."""
+        return grid_shape(self.shape, *self.tiles.shape[1:])
+
+    @property
+    def index(self) -> Int[Array, " tiles"]:
+        """Place of each tile in the grid, which addresses its noise."""
+        return self.inputs * self.grid[1] + self.outputs
+
+
+def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
+    """Check a matrix and cut it into tiles of `rows` inputs and `cols` outputs.
+
+    **Raises:**
+
+    - `ValueError`: if the matrix is not two-dimensional, is empty, complex or not
+        numeric, or holds NaN or infinity; or if a sparse matrix is traced.
+    """
+    if rows < 1 or cols < 1:
+        raise ValueError(
+            "A crossbar array needs at least one row and one column. "
+            f"Got array=({rows}, {cols})."
+        )
+    if isinstance(matrix, jax_sparse.BCOO) or scipy.sparse.issparse(matrix):
+        return _partition_sparse(matrix, rows, cols)
+    matrix = checked_array(matrix, "A", ndim=2)
+    grid = tile(matrix, rows, cols)
+    inputs, outputs = (
+        jnp.asarray(i.ravel(), jnp.int32) for i in np.indices(grid.shape[:2])
+    )
+    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, matrix.shape)
+
+
+def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
+    """Convert to a finite real floating array, or say what is wrong with it."""
+    ndim = (ndim,) if isinstance(ndim, int) else ndim
+    wanted = " or ".join(str(d) for d in ndim)
+    if not isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if value.ndim not in ndim:
+        raise ValueError(
+            f"`{name}` needs {wanted} dimensions. Got shape {value.shape}. Reshape it."
+        )
+    if value.size == 0:
+        raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
+    _check_dtype(value.dtype, name)
+    if not isinstance(value, jax.core.Tracer):
+        _check_finite(np.asarray(value), name)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return jnp.asarray(value, jnp.result_type(float))
+    array = jnp.asarray(value)
+    if isinstance(array, jax.core.Tracer):
+        array = eqx.error_if(
+            array,
+            ~jnp.all(jnp.isfinite(array)),
+            f"`{name}` needs finite entries. Got NaN or infinity. Clean it first.",
+        )
+    return array
+
+
+def _check_dtype(dtype, name):
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(
+            f"`{name}` needs real entries. Got dtype {dtype}. "
+            "Program the real and the imaginary part as two matrices."
+        )
+    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    if narrow or not (jnp.issubdtype(dtype, jnp.number) or dtype == bool):
+        raise ValueError(
+            f"`{name}` needs float32, float64, integer or boolean entries. "
+            f"Got dtype {dtype}. Convert it with `.astype('float32')`."
+        )
+
+
+def _check_finite(values, name):
+    bad = ~np.isfinite(values)
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{name}` needs finite entries. Got {values[place]} at {place}, "
+            f"{int(bad.sum())} such entries in all. Clean it first."
+        )
+
+
+def _partition_sparse(matrix, rows, cols):
+    if isinstance(matrix, jax_sparse.BCOO):
+        if isinstance(matrix.data, jax.core.Tracer):
+            raise ValueError(
+                "A sparse `A` needs to be known when the program is traced, since its "
+                "nonzeros decide which tiles exist. Got a traced BCOO. Program it "
+                "outside `jit`, or pass `A.todense()`."
+            )
+        if matrix.n_batch or matrix.n_dense or matrix.ndim != 2:
+            raise ValueError(
+                "A sparse `A` needs 2 sparse dimensions. Got a BCOO of shape "
+                f"{matrix.shape} with n_batch={matrix.n_batch}, n_dense={matrix.n_dense}."
+            )
+        index = np.asarray(matrix.indices)
+        inside = (index < np.asarray(matrix.shape)).all(1)  # BCOO pads with the shape
+        data = np.asarray(matrix.data)[inside]
+        matrix = scipy.sparse.coo_array((data, index[inside].T), shape=matrix.shape)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(
+            f"`A` needs 2 dimensions and at least one entry. Got shape {matrix.shape}."
+        )
+    _check_dtype(matrix.dtype, "A")
+    matrix = matrix.tocsr()
+    matrix.sum_duplicates()
+    matrix = matrix.tocoo()
+    _check_finite(matrix.data, "A")
+    dtype = matrix.dtype
+    if not np.issubdtype(dtype, np.floating):
+        dtype = jnp.result_type(float)
+    kept = matrix.data != 0
+    row, col, data = matrix.row[kept], matrix.col[kept], matrix.data[kept]
+    _, outputs = grid_shape(matrix.shape, rows, cols)
+    index, stored = np.unique(
+        (col // rows).astype(np.int64) * outputs + row // cols, return_inverse=True
+    )
+    tiles = np.zeros((index.size, rows, cols), dtype)
+    tiles[stored, col % rows, row % cols] = data
+    return Partition(
+        jnp.asarray(tiles),
+        jnp.asarray(index // outputs, jnp.int32),
+        jnp.asarray(index % outputs, jnp.int32),
+        tuple(int(s) for s in matrix.shape),
+    )
+
+
+def exact_product(
+    partition: Partition, x: Float[Array, "batch n"]
+) -> Float[Array, "batch m"]:
+    """`A x` from the stored tiles, at full precision."""
+    parts = split_inputs(x, partition.tiles.shape[1])[partition.inputs]
+    products = jnp.matmul(parts, partition.tiles, precision=jax.lax.Precision.HIGHEST)
+    sums = jax.ops.segment_sum(products, partition.outputs, partition.grid[1])
+    return join_outputs(sums, partition.shape[0])
+
+
+def assemble(
+    tiles: Float[Array, "tiles rows cols"], places
+) -> Float[Array, "m n"]:
+    """Put stored tiles together; those that are not stored are zero.
+
+    `places` is a `Partition` or a `Crossbar`: anything with `inputs`, `outputs`, `shape`.
+    """
+    grid = grid_shape(places.shape, *tiles.shape[1:])
+    blocks = jnp.zeros(grid + tiles.shape[1:], tiles.dtype)
+    return untile(blocks.at[places.inputs, places.outputs].set(tiles), places.shape)
