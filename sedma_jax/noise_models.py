@@ -108,8 +108,8 @@ def _expanded_about(centre: float, *coefficients: float) -> tuple[float, ...]:
 
 
 MILO_2021_CURRENT = CubicCurrent(
-    quadratic=_expanded_about(-4, 0.007063, 0.005711, 0.001541, 0.0001388),
-    cubic=_expanded_about(-4, 1.2968e-3, 6.7919e-4, 8.8710e-5),
+    quadratic=_expanded_about(-4.0, 0.007063, 0.005711, 0.001541, 0.0001388),
+    cubic=_expanded_about(-4.0, 1.2968e-3, 6.7919e-4, 8.8710e-5),
     g_0=1e-4,
 )
 """I-V curves of Milo et al., Fig. 1, for voltages within 0.5 V.
