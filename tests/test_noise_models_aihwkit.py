@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax import noise_models
 from sedma_jax.kernels import drift, drift_exponents, program_noise, read_noise
 
+from sedma_jax import noise_models
 from tests.tolerances import kolmogorov_smirnov
 
 US = 1e-6
@@ -81,8 +81,7 @@ def our_samples(name, effect, target, time, n, key):
     return np.sort(np.asarray(samples))
 
 
-# Sums of microsiemens are not exact, in either implementation: atoms at a limit need room.
-# aihwkit computes in float32 and the file keeps seven digits.
+# Atoms at a limit need room: aihwkit computes in float32, the file keeps seven digits.
 ROUNDING = 1e-6
 
 
@@ -103,7 +102,7 @@ def cases_of(rows):
 def test_samples_have_the_quantiles_of_aihwkit(name, effect):
     n = 200_000
     probabilities = np.arange(1, 100) / 100
-    # Massart's constant for the distance of two empirical laws, plus one order statistic.
+    # two empirical laws, plus one order statistic for the stored quantile
     tolerance = kolmogorov_smirnov(n, GOLDEN["samples"]) + 1 / GOLDEN["samples"]
     rows = [r for r in GOLDEN["rows"] if (r["model"], r["effect"]) == (name, effect)]
     assert len(rows) >= 5

@@ -3,8 +3,8 @@
     python tests/data/make_aihwkit_quantiles.py
 
 needs `aihwkit==1.1.0` and writes `aihwkit_noise_quantiles.json` beside this file:
-for each model, conductance and time, the 1 % to 99 % quantiles, in microsiemens (of drift
-exponents: pure numbers), of `SAMPLES` draws from aihwkit's own functions.
+for each model, conductance and time, the 1 % to 99 % quantiles, in microsiemens (of
+drift exponents: pure numbers), of `SAMPLES` draws from aihwkit's own functions.
 """
 
 import json
@@ -46,8 +46,8 @@ def aihwkit_samples(
 ) -> np.ndarray:
     """Draw `n` cells from an effect of a model, in float32 as aihwkit computes.
 
-    Effects: `programming`; `exponents`, the drift exponents at a target; `read`, the whole
-    chain of programming, drift and read noise.
+    Effects: `programming`; `exponents`, the drift exponents at a target; `read`, the
+    whole chain of programming, drift and read noise.
     """
     import torch
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sedma_jax.kernels import nonlinear_current
-from sedma_jax.noise_models import MILO_2021_CURRENT
 
+from sedma_jax.noise_models import MILO_2021_CURRENT
 from tests.tolerances import gamma
 
 QUADRATIC = [0.0001388, 0.001541, 0.005711, 0.007063]  # in log10 of siemens

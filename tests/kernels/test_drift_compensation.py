@@ -6,8 +6,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 from sedma_jax.kernels import column_drift_compensation, drift, drift_compensation
-from sedma_jax.noise_models import PCM_DRIFT
 
+from sedma_jax.noise_models import PCM_DRIFT
 from tests.tolerances import gamma
 
 
@@ -49,9 +49,9 @@ def test_compensation_recovers_most_of_a_drifted_product():
     exact, aged = probe @ target, probe @ drifted
     error = lambda y: np.linalg.norm(y - exact) / np.linalg.norm(exact)
     scale = drift_compensation(reads @ target, reads @ drifted)
-    # A decay of (3e7/20)^-0.05 to ^-0.1 loses half to three quarters. What is left after
-    # rescaling is the spread among cells, at most a factor e^(14 * 0.02) each, averaged
-    # over 200 cells: some 2 %.
+    # (3e7 / 20)**-0.05 to **-0.1 loses half to three quarters. What rescaling leaves is
+    # the spread among cells, a factor e**(14 * 0.02) or less each, averaged over 200
+    # cells: some 2 %.
     assert error(aged) > 0.4
     assert error(scale * aged) < 0.05
 

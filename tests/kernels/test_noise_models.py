@@ -6,7 +6,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 from scipy import stats
-from sedma_jax import noise_models as models
 from sedma_jax.kernels import (
     ProgrammingNoise,
     StationaryReadNoise,
@@ -17,6 +16,7 @@ from sedma_jax.kernels import (
 )
 from sedma_jax.kernels._noise_models import flicker_growth
 
+from sedma_jax import noise_models as models
 from tests.tolerances import gamma, kolmogorov_smirnov, mean_atol, var_atol
 
 US = 1e-6
@@ -241,8 +241,8 @@ def test_read_noise_takes_its_quality_from_the_programmed_conductance():
     assert_normal(samples, 10, sigma)
 
 
-# Mean shift and standard deviation, in nA, that CrossSim 3.2 computes for currents of 100,
-# 600 and 1500 nA: measured by running its `SONOS` class.
+# Mean shift and standard deviation, in nA, that CrossSim 3.2 computes for currents of
+# 100, 600 and 1500 nA: measured by running its `SONOS` class.
 SONOS = {
     0.0: ([0.0, 0.0, 0.0], [8.6084611, 19.2250004, 19.8826346]),
     1.0: ([1.73520898, -1.4902863, -10.2495785], [10.744254, 24.5510637, 25.582198]),
@@ -255,7 +255,7 @@ SONOS = {
 
 
 def two_cells(draws):
-    """Mean and deviation of an affine sampler, from two draws of its standard deviate."""
+    """Mean and deviation of an affine sampler from its draws at -1 and 1."""
     low, high = draws
     return (low + high) / 2, (high - low) / 2
 
@@ -263,7 +263,7 @@ def two_cells(draws):
 @pytest.mark.parametrize("v_read", [0.06, 0.1])
 @pytest.mark.parametrize("days", SONOS)
 def test_sonos_retention_agrees_with_crosssim(days, v_read, monkeypatch):
-    # The draws are made -1 and 1, so that the arithmetic shows without sampling error.
+    # Draws of -1 and 1 show the arithmetic without sampling error.
     model = models.sonos_retention(v_read)
     g = jnp.asarray([100.0, 600.0, 1500.0]) * 1e-9 / v_read
     outcomes = []
@@ -312,8 +312,8 @@ def test_jit_and_vmap_agree_with_eager(sample):
     g = jnp.linspace(0, 18e-6, 40).reshape(8, 5)
     keys = jr.split(jr.key(9), 3)
     eager = jnp.stack([sample(g, key) for key in keys])
-    # Fused arithmetic rounds otherwise: forty roundings of the largest intermediate, which
-    # for the tenth-order polynomial is about ten times the window.
+    # Fused arithmetic rounds otherwise: forty roundings of the largest intermediate,
+    # which for the tenth-order polynomial is about ten times the window.
     bound = gamma(40, np.float64) * 10 * 20e-6
     np.testing.assert_allclose(
         jax.vmap(sample, (None, 0))(g, keys), eager, rtol=0, atol=bound
