@@ -1,5 +1,9 @@
 """Pure numerical kernels: functions of arrays, one crossbar and one vector at a time."""
 
+from ._cell_current import (
+    CubicCurrent as CubicCurrent,
+    nonlinear_current as nonlinear_current,
+)
 from ._conversion import digitise as digitise
 from ._correction import (
     correct_first_order as correct_first_order,
@@ -31,6 +35,37 @@ from ._line_resistance import (
     effective_conductances as effective_conductances,
     solve_nodes as solve_nodes,
     transfer_matrix as transfer_matrix,
+from ._drift import (
+    AbstractDrift as AbstractDrift,
+    LogarithmicDrift as LogarithmicDrift,
+    PowerLawDrift as PowerLawDrift,
+    drift as drift,
+    drift_exponents as drift_exponents,
+)
+from ._drift_compensation import (
+    column_drift_compensation as column_drift_compensation,
+    drift_compensation as drift_compensation,
+)
+from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
+from ._noise_curves import (
+    AbstractCurve as AbstractCurve,
+    LogarithmicCurve as LogarithmicCurve,
+    PiecewiseCurve as PiecewiseCurve,
+    PolynomialCurve as PolynomialCurve,
+    PowerCurve as PowerCurve,
+    SaturatingCurve as SaturatingCurve,
+)
+from ._noise_models import (
+    AbsoluteFlickerNoise as AbsoluteFlickerNoise,
+    AbstractReadNoise as AbstractReadNoise,
+    ProgrammingNoise as ProgrammingNoise,
+    RelativeFlickerNoise as RelativeFlickerNoise,
+    RetentionTable as RetentionTable,
+    StationaryReadNoise as StationaryReadNoise,
+    program_noise as program_noise,
+    read_noise as read_noise,
+    sample_retention as sample_retention,
+    standard_uniform as standard_uniform,
 )
 from ._mapping import (
     column_scale as column_scale,
