@@ -30,11 +30,6 @@ from ._device import (
     curvature as curvature,
     series_conductance as series_conductance,
 )
-from ._line_resistance import (
-    NodalSolution as NodalSolution,
-    effective_conductances as effective_conductances,
-    solve_nodes as solve_nodes,
-    transfer_matrix as transfer_matrix,
 from ._drift import (
     AbstractDrift as AbstractDrift,
     LogarithmicDrift as LogarithmicDrift,
@@ -47,6 +42,20 @@ from ._drift_compensation import (
     drift_compensation as drift_compensation,
 )
 from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
+from ._line_resistance import (
+    NodalSolution as NodalSolution,
+    effective_conductances as effective_conductances,
+    solve_nodes as solve_nodes,
+    transfer_matrix as transfer_matrix,
+)
+from ._mapping import (
+    column_scale as column_scale,
+    differential as differential,
+    global_scale as global_scale,
+    offset as offset,
+    signed_weights as signed_weights,
+    tile_scale as tile_scale,
+)
 from ._noise_curves import (
     AbstractCurve as AbstractCurve,
     LogarithmicCurve as LogarithmicCurve,
@@ -66,14 +75,6 @@ from ._noise_models import (
     read_noise as read_noise,
     sample_retention as sample_retention,
     standard_uniform as standard_uniform,
-)
-from ._mapping import (
-    column_scale as column_scale,
-    differential as differential,
-    global_scale as global_scale,
-    offset as offset,
-    signed_weights as signed_weights,
-    tile_scale as tile_scale,
 )
 from ._pulse import (
     Response as Response,

@@ -92,9 +92,7 @@ class LogarithmicDrift(AbstractDrift):
         del g_target
         u = jnp.log(jnp.maximum(time / self.t_0, 1))
         draws = jr.normal(key, g.shape, g.dtype)
-        change = (
-            self.mean_slope * u + (self.deviation_slope * u + self.deviation) * draws
-        )
+        change = self.mean_slope * u + (self.deviation_slope * u + self.deviation) * draws
         return jnp.where(time > 0, jnp.maximum(g + change, self.g_min), g)
 
 

@@ -52,9 +52,7 @@ class LogarithmicCurve(AbstractCurve):
 
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         x = jnp.maximum(conductance / self.reference, _SMALLEST)
-        return jnp.clip(
-            self.slope * jnp.log(x) + self.intercept, self.lowest, self.highest
-        )
+        return jnp.clip(self.slope * jnp.log(x) + self.intercept, self.lowest, self.highest)
 
 
 class PowerCurve(AbstractCurve):

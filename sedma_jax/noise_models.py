@@ -69,9 +69,7 @@ WAN_2022_CUBIC = ProgrammingNoise(_microsiemens(1.053, 0.2374, -1.167e-2, 1.536e
 CMO_HFOX_PROGRAMMING_FINE = ProgrammingNoise(_microsiemens(0.00081107, 0.00106879))
 """CMO/HfOx accepted within 0.2 % of the target."""
 
-CMO_HFOX_PROGRAMMING_COARSE = ProgrammingNoise(
-    _microsiemens(0.0112185391, 0.01129027418)
-)
+CMO_HFOX_PROGRAMMING_COARSE = ProgrammingNoise(_microsiemens(0.0112185391, 0.01129027418))
 """CMO/HfOx accepted within 2 % of the target."""
 
 CMO_HFOX_DRIFT = LogarithmicDrift(
@@ -126,9 +124,7 @@ ohmic. Rounding of the published digits alone moves the quadratic coefficient by
 _PCM_G_MAX = 25.0 * _US
 _PCM_T_0 = 20.0
 
-PCM_PROGRAMMING = ProgrammingNoise(
-    _microsiemens(0.26348, 1.9650, -1.1731, reference=25.0)
-)
+PCM_PROGRAMMING = ProgrammingNoise(_microsiemens(0.26348, 1.9650, -1.1731, reference=25.0))
 """PCM after iterative programming."""
 
 PCM_DRIFT = PowerLawDrift(
@@ -280,9 +276,7 @@ def sonos_retention(v_read: float) -> RetentionTable:
     # A reference of 100 nA keeps the tenth-order coefficient within reach of float32.
     step = 100
     amplitudes, scales, *shifts = zip(*_SONOS_DAYS, strict=True)
-    shifts = [
-        [c * step**k * siemens for c in column] for k, column in enumerate(shifts)
-    ]
+    shifts = [[c * step**k * siemens for c in column] for k, column in enumerate(shifts)]
     return RetentionTable(
         times=jnp.asarray([day * _DAY for day in range(len(_SONOS_DAYS))]),
         shifts=jnp.asarray(shifts).T,

@@ -99,9 +99,7 @@ def main() -> None:
         )
     contents = {"aihwkit": version("aihwkit"), "samples": SAMPLES, "rows": rows}
     path = pathlib.Path(__file__).with_name("aihwkit_noise_quantiles.json")
-    lines = json.dumps(contents, separators=(",", ":")).replace(
-        '{"model"', '\n{"model"'
-    )
+    lines = json.dumps(contents, separators=(",", ":")).replace('{"model"', '\n{"model"')
     path.write_text(lines + "\n")
 
 

@@ -28,9 +28,7 @@ def test_current_is_the_published_polynomial(dtype):
     g64, v64 = np.asarray(g, np.float64), np.asarray(v, np.float64)
     # Expanded about 100 uS no term exceeds g V; the reference cancels 0.1 A in float64.
     bound = gamma(30, dtype) * g64 * np.abs(v64) + gamma(20, np.float64) * 0.1
-    assert np.all(
-        np.abs(np.asarray(currents, np.float64) - published(g64, v64)) <= bound
-    )
+    assert np.all(np.abs(np.asarray(currents, np.float64) - published(g64, v64)) <= bound)
 
 
 def test_low_voltage_current_is_ohmic():

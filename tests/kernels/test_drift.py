@@ -63,9 +63,7 @@ def test_exponents_depend_on_the_target_as_published(name, dtype):
         (model.exponent_mean, model.exponent_deviation), STATISTICS[name], strict=True
     ):
         # Up to ten roundings of terms none of which exceeds 0.3 (0.0387 log 1000).
-        np.testing.assert_allclose(
-            curve(g), exact(r), rtol=0, atol=gamma(10, dtype) * 0.3
-        )
+        np.testing.assert_allclose(curve(g), exact(r), rtol=0, atol=gamma(10, dtype) * 0.3)
         assert curve(g).dtype == dtype
 
 
@@ -77,9 +75,7 @@ def test_exponents_are_folded_normal(name, r):
     nu = np.asarray(drift_exponents(model, jnp.full(N, r * g_max), key=jr.key(1)))
     law = stats.foldnorm(mean / deviation, scale=deviation)
     assert nu.min() >= 0
-    np.testing.assert_allclose(
-        nu.mean(), law.mean(), rtol=0, atol=mean_atol(law.std(), N)
-    )
+    np.testing.assert_allclose(nu.mean(), law.mean(), rtol=0, atol=mean_atol(law.std(), N))
     nu = np.sort(nu)
     distance = np.max(np.abs(law.cdf(nu) - np.arange(N) / N))
     assert distance <= kolmogorov_smirnov(N) + 1 / N
@@ -105,9 +101,7 @@ def test_power_law(name, time, dtype):
 def test_nothing_drifts_at_time_zero(model):
     g = jnp.linspace(0, 20e-6, 30)
     np.testing.assert_array_equal(drift(model, g, 0.0, key=jr.key(3)), g)
-    np.testing.assert_array_equal(
-        drift(models.CMO_HFOX_DRIFT, g, 0.0, key=jr.key(3)), g
-    )
+    np.testing.assert_array_equal(drift(models.CMO_HFOX_DRIFT, g, 0.0, key=jr.key(3)), g)
 
 
 def test_a_key_stands_for_the_same_cells_at_all_times():
@@ -136,9 +130,7 @@ def test_gradients_of_the_power_law():
 
     def of_intercept(c):
         mean = type(model.exponent_mean)(-0.0155, c, 25e-6)
-        return drift(
-            type(model)(mean, model.exponent_deviation, 20.0), g, time, key=key
-        )
+        return drift(type(model)(mean, model.exponent_deviation, 20.0), g, time, key=key)
 
     in_nu = jax.grad(of_intercept)(0.0344)
     exact = -np.log1p(time / 20) * of_intercept(0.0344)

@@ -57,9 +57,7 @@ def test_a_measured_map_is_applied_exactly(dtype):
     assert stuck.dtype == dtype
     expected = np.asarray([[1e-6, 9e-6], [5e-7, 4e-6]]).astype(dtype)
     np.testing.assert_array_equal(stuck, expected)
-    np.testing.assert_array_equal(
-        jax.jit(apply_faults)(g, faults, 5e-7, 9e-6), expected
-    )
+    np.testing.assert_array_equal(jax.jit(apply_faults)(g, faults, 5e-7, 9e-6), expected)
 
 
 def test_stuck_cells_do_not_pass_gradients():

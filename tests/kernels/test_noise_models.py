@@ -194,10 +194,7 @@ def test_flicker_noise_starts_after_one_read_with_a_finite_gradient():
             models.HERMES_1_READ,
             10.35 * 0.05,
             DAY,
-            10.35
-            * 0.05
-            * (-0.0078 * np.log(0.05) + 0.0038)
-            * flicker(DAY + 200, 512e-9),
+            10.35 * 0.05 * (-0.0078 * np.log(0.05) + 0.0038) * flicker(DAY + 200, 512e-9),
         ),
         (
             models.HERMES_2_READ,
@@ -281,8 +278,7 @@ def test_retention_samples_are_normal_and_keep_their_rank():
     model = models.sonos_retention(0.1)
     g = jnp.full(N, 6e-6)
     one, five, later = (
-        sample_retention(model, g, days * DAY, key=jr.key(7))
-        for days in (1.0, 5.0, 9.0)
+        sample_retention(model, g, days * DAY, key=jr.key(7)) for days in (1.0, 5.0, 9.0)
     )
     assert_normal(np.asarray(one) * 1e8, 600 - 1.4902863, 24.5510637)
     assert_normal(np.asarray(five) * 1e8, 600 - 7.90567014, 32.5901077)
@@ -318,9 +314,7 @@ def test_jit_and_vmap_agree_with_eager(sample):
     np.testing.assert_allclose(
         jax.vmap(sample, (None, 0))(g, keys), eager, rtol=0, atol=bound
     )
-    np.testing.assert_allclose(
-        jax.jit(sample)(g, keys[0]), eager[0], rtol=0, atol=bound
-    )
+    np.testing.assert_allclose(jax.jit(sample)(g, keys[0]), eager[0], rtol=0, atol=bound)
 
 
 def test_gradient_of_programming_noise_in_the_target():
