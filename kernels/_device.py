@@ -18,7 +18,12 @@ import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Scalar = Float[Array, ""] | float
+Scalar = Float[Array, ""] | float | int
+
+
+def _floating(value: Scalar) -> Scalar:
+    return float(value) if isinstance(value, int) else value
+
 
 # `NL = LABEL * max_x (s(x) - x)`: fitted to the published label table to six digits.
 _LABEL = 10.101525
@@ -78,22 +83,22 @@ class Device(eqx.Module):
     - `r_access`: resistance of the access transistor in series with the cell, in ohms.
     """
 
-    g_min: Scalar
-    g_max: Scalar
-    pulses_ltp: Scalar
-    pulses_ltd: Scalar
-    nonlinearity_ltp: Scalar = 0.0
-    nonlinearity_ltd: Scalar = 0.0
-    sigma_c2c: Scalar = 0.0
-    sigma_d2d: Scalar = 0.0
-    sigma_read: Scalar = 0.0
-    v_ltp: Scalar = 1.0
-    v_ltd: Scalar = -1.0
-    t_ltp: Scalar = 1e-7
-    t_ltd: Scalar = 1e-7
-    v_read: Scalar = 0.5
-    t_read: Scalar = 5e-9
-    r_access: Scalar = 0.0
+    g_min: Scalar = eqx.field(converter=_floating)
+    g_max: Scalar = eqx.field(converter=_floating)
+    pulses_ltp: Scalar = eqx.field(converter=_floating)
+    pulses_ltd: Scalar = eqx.field(converter=_floating)
+    nonlinearity_ltp: Scalar = eqx.field(converter=_floating, default=0.0)
+    nonlinearity_ltd: Scalar = eqx.field(converter=_floating, default=0.0)
+    sigma_c2c: Scalar = eqx.field(converter=_floating, default=0.0)
+    sigma_d2d: Scalar = eqx.field(converter=_floating, default=0.0)
+    sigma_read: Scalar = eqx.field(converter=_floating, default=0.0)
+    v_ltp: Scalar = eqx.field(converter=_floating, default=1.0)
+    v_ltd: Scalar = eqx.field(converter=_floating, default=-1.0)
+    t_ltp: Scalar = eqx.field(converter=_floating, default=1e-7)
+    t_ltd: Scalar = eqx.field(converter=_floating, default=1e-7)
+    v_read: Scalar = eqx.field(converter=_floating, default=0.5)
+    t_read: Scalar = eqx.field(converter=_floating, default=5e-9)
+    r_access: Scalar = eqx.field(converter=_floating, default=0.0)
 
     def __check_init__(self):
         for names, holds, requirement, remedy in _REQUIREMENTS:

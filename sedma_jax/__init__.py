@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from . import devices as devices
+from . import costs as costs, devices as devices, meliso_compat as meliso_compat
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
     corrected_matvec as corrected_matvec,

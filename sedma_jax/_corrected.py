@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._crossbar import (
     ADC,
     DAC,
+    Crossbar,
     Mapping,
-    Progress,
     ProgramStats,
+    Progress,
     Scaling,
     check_key,
     check_vector,
@@ -112,6 +113,7 @@ def corrected_matvec(
     dac: DAC | None = None,
     adc: ADC | None = None,
     analog_matrix: bool = False,
+    programmed: tuple[Crossbar, ProgramStats] | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
@@ -131,6 +133,8 @@ def corrected_matvec(
         which costs as much as the exact answer. With true it is read from the cells
         that hold `x~`, with the rows of `A` as inputs, `m` analog products that
         inherit the errors of the converters and of reading.
+    - `programmed`: what `program(A, device)` returned, to be used again. Then `device`,
+        `array` and the like only say how the input is encoded.
     - `key`: typed key of all randomness.
 
     **Returns:**
@@ -148,9 +152,16 @@ def corrected_matvec(
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
     how = dict(mapping=mapping, scaling=scaling, rule=rule)
-    crossbar, stats = program_partition(
-        parts, device, arrays=arrays, progress=progress, key=matrix_key, **how
-    )
+    if programmed is None:
+        programmed = program_partition(
+            parts, device, arrays=arrays, progress=progress, key=matrix_key, **how
+        )
+    crossbar, stats = programmed
+    if crossbar.shape != parts.shape:
+        raise ValueError(
+            "`sedma_jax.corrected_matvec` needs `programmed` to hold `A`. Got shapes "
+            f"{crossbar.shape} and {parts.shape}. Leave it out to program `A` anew."
+        )
     # Arrays of the same size hold the inputs, one vector to a bit line.
     encoded, vector_stats = program_partition(
         partition(vectors, *array),

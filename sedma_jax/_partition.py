@@ -101,7 +101,7 @@ def _check_dtype(dtype, name):
             "Program the real and the imaginary part as two matrices."
         )
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    if narrow or not (jnp.issubdtype(dtype, jnp.number) or dtype == bool):
+    if narrow or not (jnp.issubdtype(dtype, jnp.number) or np.dtype(dtype) == np.bool_):
         raise ValueError(
             f"`{name}` needs float32, float64, integer or boolean entries. "
             f"Got dtype {dtype}. Convert it with `.astype('float32')`."
@@ -173,9 +173,7 @@ def exact_product(
     return join_outputs(sums, partition.shape[0])
 
 
-def assemble(
-    tiles: Float[Array, "tiles rows cols"], places
-) -> Float[Array, "m n"]:
+def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m n"]:
     """Put stored tiles together; those that are not stored are zero.
 
     `places` is a `Partition` or a `Crossbar`: anything with `inputs`, `outputs`, `shape`.

@@ -1,0 +1,96 @@
+"""Eliminate a resistive crossbar row by row.
+
+Rows are added from the top. Cut below row `i`, what lies above is a source with one port per
+bit line: it sends down the currents
+
+    J = C v - Y w
+
+into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series turns `Y`
+and `C` into `(I + r_bit Y)^-1` times themselves; the next row then adds `M` to `Y`, and `M 1`
+to the column of `C` that belongs to its voltage, `M` being the admittance of one word line
+seen from its bit lines. This is block elimination of the nodal equations in a form whose
+matrices `I + r_bit Y` have eigenvalues from 1 to about `1 + rows r_bit g`: the nodal matrix
+itself has entries `1 / r_bit` and, at realistic values, a condition number beyond float32.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+from jaxtyping import Array, Float
+
+
+class _Ladder(NamedTuple):
+    """A word line whose bit-line nodes are grounded.
+
+    - `cell`: conductances of the cells, in siemens.
+    - `into`: current into each bit line at one volt at the driven end.
+    - `point`: impedance between each node and ground, the source off.
+    - `decay`: logarithm of the attenuation from the source to each node, sign reversed.
+    """
+
+    cell: Float[Array, " *rows cols"]
+    into: Float[Array, " *rows cols"]
+    point: Float[Array, " *rows cols"]
+    decay: Float[Array, " *rows cols"]
+
+
+def eliminate_rows(
+    g: Float[Array, "rows cols"], r_word: Float[Array, ""], r_bit: Float[Array, ""]
+) -> Float[Array, "rows cols"]:
+    """Transfer matrix, in siemens, found with blocks of `cols` by `cols`."""
+    rows, cols = g.shape
+    identity = jnp.eye(cols, dtype=g.dtype)
+
+    def through_segment(y, both):
+        return jsl.solve(identity + r_bit * y, both, assume_a="pos")
+
+    # Reverse mode then stores `Y` and `C` of every row, and no factors.
+    @jax.checkpoint
+    def add_row(both, row):
+        ladder, i = row
+        both = through_segment(both[:, :cols], both)
+        both = both.at[:, :cols].add(_admittance(ladder))
+        return both.at[:, cols + i].add(ladder.into), None
+
+    start = jnp.zeros((cols, cols + rows), g.dtype)
+    both, _ = lax.scan(add_row, start, (_ladders(g, r_word), jnp.arange(rows)))
+    return through_segment(both[:, :cols], both[:, cols:]).T
+
+
+def _ladders(g: Float[Array, "rows cols"], r_word: Float[Array, ""]) -> _Ladder:
+    """Solve all word lines by the continued fractions of a ladder network."""
+
+    def from_right(beyond, cell):
+        total = cell + beyond / (1 + r_word * beyond)
+        return total, total
+
+    def from_left(before, cell):
+        z = r_word + before
+        return z / (1 + cell * z), z
+
+    start = jnp.zeros(g.shape[:1], g.dtype)
+    _, right = lax.scan(from_right, start, g.T, reverse=True)
+    _, left = lax.scan(from_left, start, g.T)
+    right, left = right.T, left.T
+    # In logarithms, as the attenuation along a long line can underflow.
+    decay = jnp.cumsum(jnp.log1p(r_word * right), 1)
+    return _Ladder(g, g * jnp.exp(-decay), left / (1 + left * right), decay)
+
+
+def _admittance(ladder: _Ladder) -> Float[Array, "cols cols"]:
+    """Admittance of one word line between its bit lines.
+
+    Row sums are `into`, from which the diagonal is put together by adding: every sum here
+    and above has terms of one sign, so that no digits cancel however small `r_word`.
+    """
+    cell, into, point, decay = ladder
+    (cols,) = cell.shape
+    below = jnp.tri(cols, dtype=bool)
+    nearer = jnp.where(below, point[None, :], point[:, None])
+    between = jnp.exp(-jnp.abs(decay[:, None] - decay[None, :]))
+    off = 1 - jnp.eye(cols, dtype=cell.dtype)
+    mutual = off * cell[:, None] * nearer * between * cell[None, :]
+    return jnp.diag(into + jnp.sum(mutual, 1)) - mutual

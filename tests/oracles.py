@@ -1,0 +1,126 @@
+"""Independent models in float64 NumPy, written from the equations and not from the code."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+
+
+@functools.cache
+def pulse_constant(label: float) -> float:
+    """`A / P` behind a nonlinearity label, by bisection on the sampled curve."""
+    if label == 0:
+        return math.inf
+    x = np.linspace(0, 1, 200_001)
+
+    def height(a):
+        return np.max((1 - np.exp(-x / a)) / (1 - math.exp(-1 / a)) - x)
+
+    low, high = 0.01, 1e4
+    for _ in range(80):
+        middle = math.sqrt(low * high)
+        if 10.101525 * height(middle) > abs(label):
+            low = middle
+        else:
+            high = middle
+    return math.copysign(low, label)
+
+
+class Cell:
+    """One cell in siemens, with `G(P) = B (1 - exp(-P/A)) + Gmin` for each direction."""
+
+    def __init__(self, device, conductance):
+        self.device = device
+        self.g = conductance
+        self.ltp = pulse_constant(device.nonlinearity_ltp) * device.pulses_ltp
+        self.ltd = pulse_constant(device.nonlinearity_ltd) * device.pulses_ltd
+
+    def curve(self, a, top):
+        b = (self.device.g_max - self.device.g_min) / (1 - math.exp(-top / a))
+        forward = lambda p: b * (1 - math.exp(-p / a)) + self.device.g_min
+        inverse = lambda g: -a * math.log(1 - (g - self.device.g_min) / b)
+        return forward, inverse
+
+    def apply(self, pulses, normal):
+        if pulses == 0:
+            return
+        device = self.device
+        a, top = (
+            (self.ltp, device.pulses_ltp) if pulses > 0 else (self.ltd, device.pulses_ltd)
+        )
+        forward, inverse = self.curve(a, top)
+        place = min(max(inverse(self.g) + pulses, 0), top)
+        window = device.g_max - device.g_min
+        noise = device.sigma_c2c * window * math.sqrt(abs(pulses)) * normal
+        self.g = min(max(forward(place) + noise, device.g_min), device.g_max)
+
+    def current(self, g=None):
+        g = self.g if g is None else g
+        return self.device.v_read / (1 / g + self.device.r_access) if g else 0.0
+
+    def reading(self):
+        low, high = self.current(self.device.g_min), self.current(self.device.g_max)
+        return (self.current() - low) / (high - low)
+
+
+def write_and_verify(target, device, rule, key):
+    """The closed loop, cell by cell; shares only the random draws with the kernel."""
+    read_key, cycle_key = jax.random.split(key)
+    shape = target.shape
+    cells = np.empty(shape, object)
+    for place in np.ndindex(shape):
+        cells[place] = Cell(device, device.g_min)
+    total = dict(pulses=0, iterations=0, energy=0.0, latency=0.0, verify=0.0)
+
+    def wanted(iteration):
+        noise = jax.random.normal(
+            jax.random.fold_in(read_key, iteration), shape, np.float64
+        )
+        error = np.zeros(shape)
+        pulses = np.zeros(shape)
+        for place in np.ndindex(shape):
+            reading = cells[place].reading() + device.sigma_read * noise[place]
+            error[place] = e = target[place] - reading
+            per_window = device.pulses_ltp if e > 0 else device.pulses_ltd
+            if abs(e) > rule.band:
+                n = min(math.floor(abs(e) * per_window + 0.5), rule.max_pulses)
+                pulses[place] = math.copysign(n, e)
+        return pulses, math.sqrt((error**2).sum())
+
+    def verify(rows):
+        for place in np.ndindex(shape):
+            if place[1] in rows:
+                current = cells[place].current()
+                total["verify"] += device.v_read * current * device.t_read
+
+    pulses, norm = wanted(0)
+    verify(set(range(shape[1])))
+    while total["iterations"] < rule.iterations and (pulses != 0).any():
+        iteration = total["iterations"]
+        draws = jax.random.normal(
+            jax.random.fold_in(cycle_key, iteration), shape, np.float64
+        )
+        for place in np.ndindex(shape):
+            n = pulses[place]
+            before = cells[place].g
+            cells[place].apply(n, float(draws[place]))
+            volts, width = (
+                (device.v_ltp, device.t_ltp) if n > 0 else (device.v_ltd, device.t_ltd)
+            )
+            mean = (before + cells[place].g) / 2
+            total["energy"] += volts**2 * width * abs(n) * mean
+        for row in range(shape[1]):
+            line = pulses[:, row]
+            total["latency"] += max(line.max(), 0) * device.t_ltp
+            total["latency"] += max((-line).max(), 0) * device.t_ltd
+        total["pulses"] += int(abs(pulses).sum())
+        rows = {r for r in range(shape[1]) if (pulses[:, r] != 0).any()}
+        previous = norm
+        pulses, norm = wanted(iteration + 1)
+        verify(rows)
+        total["iterations"] += 1
+        if iteration > 0 and abs(norm - previous) < rule.tolerance:
+            break
+    conductance = np.vectorize(lambda cell: cell.g)(cells)
+    return conductance, total
