@@ -119,7 +119,9 @@ def test_one_cell():
     expected = g / (1 + g * (r_word + r_bit))
     for f in (transfer_matrix, effective_conductances):
         np.testing.assert_allclose(f(one, r_word, r_bit), [[expected]], rtol=1e-6)
-    np.testing.assert_allclose(transfer_matrix(one, r_word, r_bit), [[expected]], rtol=1e-15)
+    np.testing.assert_allclose(
+        transfer_matrix(one, r_word, r_bit), [[expected]], rtol=1e-15
+    )
 
 
 def test_long_ladder_reaches_its_continued_fraction():
