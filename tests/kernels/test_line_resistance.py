@@ -323,7 +323,7 @@ def test_long_lines_underflow_quietly():
 
 @pytest.mark.parametrize("f", [kernels.transfer_matrix, kernels.effective_conductances])
 def test_negative_resistance_is_an_error(f):
-    with pytest.raises(ValueError, match="from 0 ohms up.*r_bit=-1"):
+    with pytest.raises(ValueError, match=r"from 0 ohms up.*r_bit=-1"):
         f(jnp.ones((2, 2)), 1.0, -1.0)
 
 
