@@ -1,21 +1,47 @@
 """Pure numerical kernels: functions of arrays, one crossbar and one vector at a time."""
 
+from ._cell_current import (
+    CubicCurrent as CubicCurrent,
+    nonlinear_current as nonlinear_current,
+)
 from ._conversion import digitise as digitise
 from ._correction import (
     correct_first_order as correct_first_order,
-)
-from ._correction import (
     denoise as denoise,
+)
+from ._cost import (
+    MvmCost as MvmCost,
+    Workload as Workload,
+    array_read_energy as array_read_energy,
+    expected_read_energy as expected_read_energy,
+    mvm_cost as mvm_cost,
+    settling_time as settling_time,
+)
+from ._cost_model import (
+    AdcCost as AdcCost,
+    ArrayGeometry as ArrayGeometry,
+    CostModel as CostModel,
+    DacCost as DacCost,
+    DigitalCost as DigitalCost,
+    DriverCost as DriverCost,
 )
 from ._device import (
     Device as Device,
-)
-from ._device import (
     curvature as curvature,
-)
-from ._device import (
     series_conductance as series_conductance,
 )
+from ._drift import (
+    AbstractDrift as AbstractDrift,
+    LogarithmicDrift as LogarithmicDrift,
+    PowerLawDrift as PowerLawDrift,
+    drift as drift,
+    drift_exponents as drift_exponents,
+)
+from ._drift_compensation import (
+    column_drift_compensation as column_drift_compensation,
+    drift_compensation as drift_compensation,
+)
+from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
 from ._line_resistance import (
     NodalSolution as NodalSolution,
     effective_conductances as effective_conductances,
@@ -24,91 +50,68 @@ from ._line_resistance import (
 )
 from ._mapping import (
     column_scale as column_scale,
-)
-from ._mapping import (
     differential as differential,
-)
-from ._mapping import (
     global_scale as global_scale,
-)
-from ._mapping import (
     offset as offset,
-)
-from ._mapping import (
     signed_weights as signed_weights,
-)
-from ._mapping import (
     tile_scale as tile_scale,
+)
+from ._noise_curves import (
+    AbstractCurve as AbstractCurve,
+    LogarithmicCurve as LogarithmicCurve,
+    PiecewiseCurve as PiecewiseCurve,
+    PolynomialCurve as PolynomialCurve,
+    PowerCurve as PowerCurve,
+    SaturatingCurve as SaturatingCurve,
+)
+from ._noise_models import (
+    AbsoluteFlickerNoise as AbsoluteFlickerNoise,
+    AbstractReadNoise as AbstractReadNoise,
+    ProgrammingNoise as ProgrammingNoise,
+    RelativeFlickerNoise as RelativeFlickerNoise,
+    RetentionTable as RetentionTable,
+    StationaryReadNoise as StationaryReadNoise,
+    program_noise as program_noise,
+    read_noise as read_noise,
+    sample_retention as sample_retention,
+    standard_uniform as standard_uniform,
 )
 from ._pulse import (
     Response as Response,
-)
-from ._pulse import (
     apply_pulses as apply_pulses,
-)
-from ._pulse import (
     draw_response as draw_response,
-)
-from ._pulse import (
     move_state as move_state,
-)
-from ._pulse import (
     nominal_response as nominal_response,
-)
-from ._pulse import (
     response_curve as response_curve,
-)
-from ._pulse import (
     response_inverse as response_inverse,
+)
+from ._random import (
+    bits as bits,
+    normal as normal,
+    normal_pair as normal_pair,
+    truncated_normal as truncated_normal,
+    uniform as uniform,
 )
 from ._read import (
     accumulate as accumulate,
-)
-from ._read import (
     read_tile as read_tile,
-)
-from ._read import (
     read_tiles as read_tiles,
 )
 from ._tiling import (
     grid_shape as grid_shape,
-)
-from ._tiling import (
     join_outputs as join_outputs,
-)
-from ._tiling import (
     split_inputs as split_inputs,
-)
-from ._tiling import (
     tile as tile,
-)
-from ._tiling import (
     untile as untile,
 )
 from ._write_verify import (
     VerifyRule as VerifyRule,
-)
-from ._write_verify import (
     WriteStats as WriteStats,
-)
-from ._write_verify import (
     acceptance_band as acceptance_band,
-)
-from ._write_verify import (
     cell_conductance as cell_conductance,
-)
-from ._write_verify import (
     gaussian as gaussian,
-)
-from ._write_verify import (
     hidden_state as hidden_state,
-)
-from ._write_verify import (
     stagnation as stagnation,
-)
-from ._write_verify import (
     visible_state as visible_state,
-)
-from ._write_verify import (
     write_and_verify as write_and_verify,
 )

@@ -9,6 +9,7 @@ curve and downwards along the depression curve; `n` pulses add noise of standard
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._device import Device, Scalar, curvature
@@ -21,7 +22,7 @@ class Response(eqx.Module):
     ltd: Float[Array, " *cells"]
 
 
-def nominal_response(device: Device, dtype: jnp.dtype) -> Response:
+def nominal_response(device: Device, dtype: DTypeLike) -> Response:
     """The response of a device without device-to-device spread."""
     return Response(
         curvature(jnp.asarray(device.nonlinearity_ltp, dtype)),
@@ -30,7 +31,7 @@ def nominal_response(device: Device, dtype: jnp.dtype) -> Response:
 
 
 def draw_response(
-    device: Device, shape: tuple[int, ...], dtype: jnp.dtype, *, key: PRNGKeyArray
+    device: Device, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Response:
     """Draw each cell's response once, as it leaves the fab.
 
@@ -62,12 +63,13 @@ def response_inverse(
 ) -> Float[Array, " *cells"]:
     """Fraction of the pulses that lead to a state; inverse of `response_curve`."""
     u = _nonzero(u, state.dtype)
-    return -jnp.log1p(state * jnp.expm1(-u)) / u
+    # Where the curve is so flat that the state rounds to 1, the logarithm is infinite.
+    return jnp.minimum(-jnp.log1p(state * jnp.expm1(-u)) / u, 1)
 
 
 def _nonzero(u, dtype):
     # A straight line is the limit u -> 0. `expm1` and `log1p` keep full precision at the
-    # smallest u, so replacing zero costs nothing and keeps the gradient.
+    # smallest u, so replacing zero costs nothing.
     u = jnp.asarray(u, dtype)
     return u + jnp.where(u == 0, jnp.finfo(dtype).eps, 0).astype(dtype)
 

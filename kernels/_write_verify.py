@@ -15,6 +15,7 @@ import equinox as eqx
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._device import Device, Scalar
@@ -162,7 +163,7 @@ def cell_conductance(
 
 
 def gaussian(
-    sigma: Scalar, shape: tuple[int, ...], dtype: jnp.dtype, *, key: PRNGKeyArray
+    sigma: Scalar, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Float[Array, " ..."]:
     """Normal noise of standard deviation `sigma`; draws nothing where it is zero."""
     sigma = jnp.asarray(sigma, dtype)
@@ -223,8 +224,8 @@ def write_and_verify(
     def read_cost(state, rows):
         conductance = cell_conductance(state, device)
         through = conductance / (1 + device.r_access * conductance)
-        power = jnp.where(used & rows[:, None], device.v_read**2 * through, 0)
-        return jnp.sum(power) * device.t_read, jnp.sum(rows) * device.t_read
+        power = jnp.where(used & rows[None, :, None], device.v_read**2 * through, 0)
+        return jnp.sum(power) * device.t_read, jnp.sum(rows, dtype=dtype) * device.t_read
 
     def proceed(loop):
         wanted = jnp.any(loop.pulses != 0)

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--device",
         action="append",
+        type=lambda name: name.lower().replace("_", "-"),
         choices=[*devices.PRESETS, "all"],
         metavar="NAME",
         help=f"{', '.join(devices.PRESETS)} or all; may be repeated (default: epiram)",

@@ -28,10 +28,8 @@ from .kernels import (
     Device,
     VerifyRule,
     column_scale,
-    differential,
-)
-from .kernels import (
     denoise as denoise_kernel,
+    differential,
 )
 
 # The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.

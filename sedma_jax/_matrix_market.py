@@ -45,9 +45,7 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
             repr(first[:60])[1:],
             "Write the file with `scipy.io.mmwrite`.",
         )
-    layout, field, symmetry = (
-        word.decode("latin1").lower() for word in banner.groups()
-    )
+    layout, field, symmetry = (word.decode("latin1").lower() for word in banner.groups())
     sparse = layout == "coordinate"
     if field not in _FIELDS or (field == "pattern" and not sparse):
         raise Refusal(

@@ -25,9 +25,7 @@ def parse_npy(content: bytes) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = _HEADERS[version](stream)
         if dtype.kind not in "biufcS":
-            raise Refusal(
-                "real numbers", f"dtype {str(dtype)[:60]}", "Convert it first."
-            )
+            raise Refusal("real numbers", f"dtype {str(dtype)[:60]}", "Convert it first.")
         if not all(type(size) is int and size >= 0 for size in shape):
             raise ValueError(f"shape {shape}")
         # NumPy multiplies the other sizes even where one is zero.
@@ -66,9 +64,7 @@ def parse_npz(content: bytes) -> dict[str, np.ndarray] | csr_array:
     # A damaged archive raises anything, from `BadZipFile` to `struct.error`.
     except Exception as error:
         raise damaged(".npz", error, "numpy.savez") from error
-    arrays = {
-        name.removesuffix(".npy"): parse_npy(file) for name, file in files.items()
-    }
+    arrays = {name.removesuffix(".npy"): parse_npy(file) for name, file in files.items()}
     return _assemble(arrays) if {"format", "shape"} <= arrays.keys() else arrays
 
 

@@ -194,9 +194,7 @@ def test_a_name_chooses_among_several(save):
     }.items():
         path = save(name, content)
         np.testing.assert_array_equal(load_matrix(f"{path}::c"), DENSE + 1)
-        with pytest.raises(
-            ValueError, match=r"'a::b' \(2, 3\), 'c' \(2, 3\)\. Name one"
-        ):
+        with pytest.raises(ValueError, match=r"'a::b' \(2, 3\), 'c' \(2, 3\)\. Name one"):
             load_matrix(path)
         with pytest.raises(ValueError, match=r"Got 'd'\. It holds 'a::b'"):
             load_matrix(f"{path}::d")

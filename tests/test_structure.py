@@ -82,9 +82,7 @@ def public_names(path):
         if path.name == "__init__.py" and isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 source = path.parent / f"{node.module or alias.name}.py"
-                if (
-                    alias.asname and source in TREES
-                ):  # else a package: it checks its own
+                if alias.asname and source in TREES:  # else a package: it checks its own
                     yield source, alias.name if node.module else None
         elif not path.name.startswith("_"):
             named = getattr(node, "targets", [getattr(node, "target", node)])

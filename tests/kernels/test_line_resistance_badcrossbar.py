@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from sedma_jax.kernels import solve_nodes, transfer_matrix
 
 

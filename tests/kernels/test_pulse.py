@@ -5,13 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from oracles import Cell
 from scipy import stats
 from sedma_jax.kernels import (
     apply_pulses,
-    cell_conductance,
     draw_response,
     nominal_response,
     response_curve,
@@ -40,32 +37,27 @@ def test_inverse_undoes_the_curve(u, dtype):
     )
 
 
-def test_a_straight_response_has_a_gradient():
-    slope = jax.grad(lambda u: response_curve(jnp.array(0.3), u))(jnp.array(0.0))
-    # d/du of (1 - exp(-u x)) / (1 - exp(-u)) at u = 0 is x (1 - x) / 2.
-    np.testing.assert_allclose(slope, 0.3 * 0.7 / 2, rtol=1e-6)
-
-
 @pytest.mark.parametrize("name", DEVICES)
-@given(
-    start=st.floats(0, 1),
-    pulses=st.integers(-300, 300),
-)
-def test_pulses_follow_the_published_model(name, start, pulses):
+def test_pulses_follow_the_published_model(name):
     device = QUIET[name]
-    cell = Cell(device, device.g_min + start * (device.g_max - device.g_min))
-    cell.apply(pulses, 0.0)
+    rng = np.random.default_rng(0)
+    start = np.concatenate([[0.0, 1.0, 0.0, 1.0], rng.random(96)])
+    pulses = np.concatenate([[-5.0, 5.0, 500.0, -500.0], rng.integers(-300, 300, 96)])
+    window = device.g_max - device.g_min
+    expected = []
+    for s, n in zip(start, pulses, strict=True):
+        cell = Cell(device, device.g_min + s * window)
+        cell.apply(n, 0.0)
+        expected.append((cell.g - device.g_min) / window)
     moved = apply_pulses(
-        jnp.array([start]),
-        jnp.array([float(pulses)]),
+        jnp.asarray(start),
+        jnp.asarray(pulses),
         device,
         nominal_response(device, jnp.float64),
         key=jr.key(0),
     )
-    window = device.g_max - device.g_min
-    np.testing.assert_allclose(
-        cell_conductance(moved, device)[0], cell.g, rtol=0, atol=1e-5 * window
-    )
+    # The constant of the oracle comes from a sampled curve, good to 1e-5.
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-5)
 
 
 def test_cycle_noise_grows_with_the_root_of_the_pulses():

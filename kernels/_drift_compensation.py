@@ -1,0 +1,42 @@
+"""Undo the mean effect of drift by a digital scale from a reference read.
+
+Joshi et al. (2020, Nat. Commun. 11, 2473, "global drift compensation") read the array
+with fixed inputs once after programming and again before use. The ratio of the summed
+absolute column currents tells how much conductance is left.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def drift_compensation(
+    reference_currents: Float[Array, "reads cols"], currents: Float[Array, "reads cols"]
+) -> Float[Array, ""]:
+    """One scale for the whole array: `sum |I(t_0)| / sum |I(t)|`.
+
+    **Arguments:**
+
+    - `reference_currents`: column currents, in amperes, for each reference input after
+        programming.
+    - `currents`: the same reads now.
+
+    **Returns:**
+
+    The number to multiply outputs by; 1 if no current flows now.
+    """
+    return _ratio(jnp.sum(jnp.abs(reference_currents)), jnp.sum(jnp.abs(currents)))
+
+
+def column_drift_compensation(
+    reference_currents: Float[Array, "reads cols"], currents: Float[Array, "reads cols"]
+) -> Float[Array, " cols"]:
+    """`drift_compensation` with one scale for each column."""
+    return _ratio(
+        jnp.sum(jnp.abs(reference_currents), axis=0), jnp.sum(jnp.abs(currents), axis=0)
+    )
+
+
+def _ratio(before, now):
+    flows = now > 0
+    ratio = before / jnp.where(flows, now, jnp.ones_like(now))
+    return jnp.where(flows, ratio, jnp.ones_like(ratio))

@@ -1,0 +1,262 @@
+"""Draw crossbars, errors and costs.
+
+Every function takes arrays or records and returns a `matplotlib.figure.Figure` that no
+window or global state owns: show it in a notebook, or call its `savefig`. Colours are
+those of Okabe & Ito (2008) and perceptually uniform maps, told apart by colour-blind
+readers and in print.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .kernels import MvmCost
+
+try:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+except ImportError as error:
+    raise ImportError(
+        "`sedma_jax.viz` needs matplotlib, which is not installed. "
+        "Install with `pip install 'sedma-jax[viz]'`."
+    ) from error
+
+_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
+_POLARITIES = ("positive", "negative")
+_ACRONYMS = {"adc": "ADC", "dac": "DAC"}
+
+
+def conductance_map(conductance: ArrayLike) -> Figure:
+    """Draw the conductance of every cell, both cells of a pair side by side.
+
+    **Arguments:**
+
+    - `conductance`: in siemens, `(rows, cols)` or `(polarity, rows, cols)`.
+
+    **Returns:**
+
+    A figure of one image for each polarity, on one colour scale.
+
+    **Raises:** `ValueError` for an array of another rank, or of more than 2 polarities.
+    """
+    values = np.asarray(conductance, np.float64)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3 or len(values) > 2:
+        raise ValueError(
+            "`conductance_map` needs shape (rows, cols) or (polarity, rows, cols) with "
+            f"1 or 2 polarities. Got {np.shape(conductance)}. Pass one tile at a time."
+        )
+    figure = _map_figure(values.shape[1:], len(values))
+    axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+    image = None
+    for axis, cells, name in zip(axes, values, _POLARITIES, strict=False):
+        image = axis.imshow(
+            cells * 1e6,
+            cmap="viridis",
+            vmin=values.min() * 1e6,
+            vmax=values.max() * 1e6,
+            interpolation="nearest",
+        )
+        axis.set_xlabel("bit line")
+        if len(values) == 2:
+            axis.set_title(f"{name} cells")
+    axes[0].set_ylabel("word line")
+    _colour_bar(axes[-1], image, "conductance (µS)")
+    return figure
+
+
+def programming_error_histogram(target: ArrayLike, programmed: ArrayLike) -> Figure:
+    """Draw how far programmed conductances lie from their targets.
+
+    **Arguments:**
+
+    - `target`, `programmed`: in siemens, of one shape.
+
+    **Returns:**
+
+    A histogram of `programmed - target`, with its mean and standard deviation.
+
+    **Raises:** `ValueError` if the shapes differ.
+    """
+    target, programmed = _same_shape(
+        "programming_error_histogram", target=target, programmed=programmed
+    )
+    error = (programmed - target).ravel() * 1e6
+    mean, std = error.mean(), error.std()
+    figure = _figure(5.0, 3.4)
+    axis = figure.subplots()
+    bins = min(60, max(10, round(error.size**0.5)))
+    axis.hist(error, bins=bins, color=_BLUE, edgecolor="white", linewidth=0.4)
+    axis.axvline(0.0, color=_GREY, linewidth=1.0)
+    axis.axvline(
+        mean,
+        color=_ORANGE,
+        linestyle="--",
+        label=f"mean {mean:.3g} µS, std {std:.3g} µS",
+    )
+    axis.set_xlabel("programmed - target conductance (µS)")
+    axis.set_ylabel("cells")
+    # Above the axes, where no bar can run into it.
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    _despine(axis)
+    return figure
+
+
+def ir_drop_map(ideal: ArrayLike, actual: ArrayLike) -> Figure:
+    """Draw how much of each value the lines take away.
+
+    **Arguments:**
+
+    - `ideal`, `actual`: with ideal wires and with real ones, `(rows, cols)`: voltages
+        or currents of the cells, or effective conductances.
+
+    **Returns:**
+
+    An image of `100 (ideal - actual) / max |ideal|`, in percent, centred on zero where
+    there are gains as well as losses.
+
+    **Raises:** `ValueError` if the shapes differ or are not matrices.
+    """
+    ideal, actual = _same_shape("ir_drop_map", ideal=ideal, actual=actual)
+    if ideal.ndim != 2:
+        raise ValueError(
+            "`ir_drop_map` needs matrices of shape (rows, cols). "
+            f"Got {ideal.shape}. Pass one tile and polarity at a time."
+        )
+    scale = np.abs(ideal).max() or 1.0
+    drop = 100 * (ideal - actual) / scale
+    signed = drop.min() < 0
+    limit = np.abs(drop).max()
+    figure = _map_figure(drop.shape)
+    axis = figure.subplots()
+    image = axis.imshow(
+        drop,
+        cmap="PuOr_r" if signed else "cividis",
+        vmin=-limit if signed else 0.0,
+        vmax=limit,
+        interpolation="nearest",
+    )
+    axis.set_xlabel("bit line")
+    axis.set_ylabel("word line")
+    _colour_bar(axis, image, "IR drop (% of max)")
+    return figure
+
+
+def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
+    """Draw where the joules of a product went.
+
+    **Arguments:**
+
+    - `cost`: an `MvmCost`, or component to joules.
+
+    **Returns:**
+
+    Horizontal bars, the largest at the top, each with its energy and share.
+
+    **Raises:** `ValueError` if no component has any energy.
+    """
+    parts = cost.energy_breakdown if isinstance(cost, MvmCost) else cost
+    joules = {name: float(value) for name, value in parts.items()}
+    total = sum(joules.values())
+    if not total > 0:
+        raise ValueError(
+            "`energy_breakdown` needs a positive total energy, in joules. "
+            f"Got {joules}. There is nothing to draw."
+        )
+    names = sorted(joules, key=joules.__getitem__)
+    values = [joules[name] for name in names]
+    energy = EngFormatter("J", places=2)
+    figure = _figure(5.6, 1.2 + 0.36 * len(names))
+    axis = figure.subplots()
+    titles = [_ACRONYMS.get(name, name) for name in names]
+    bars = axis.barh(titles, values, color=_BLUE)
+    labels = [f"{energy(value)}  ({_share(value / total)})" for value in values]
+    axis.bar_label(bars, labels, padding=4)
+    axis.set_xlim(0, max(values) * 1.45)
+    axis.xaxis.set_major_formatter(EngFormatter("J"))
+    axis.set_xlabel("energy")
+    axis.set_title(f"total {energy(total)}")
+    _despine(axis)
+    return figure
+
+
+def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike) -> Figure:
+    """Draw the error of each device before and after correction.
+
+    **Arguments:**
+
+    - `names`: of the devices.
+    - `raw`, `corrected`: relative errors, one for each name, positive.
+
+    **Returns:**
+
+    Pairs of bars on a logarithmic scale, with the factor gained above the second bar.
+
+    **Raises:** `ValueError` if the lengths differ or an error is not positive.
+    """
+    raw, corrected = _same_shape("correction_errors", raw=raw, corrected=corrected)
+    if raw.shape != (len(names),) or not np.all((raw > 0) & (corrected > 0)):
+        raise ValueError(
+            "`correction_errors` needs one positive error for each of the "
+            f"{len(names)} names. Got raw={raw}, corrected={corrected}. "
+            "A logarithmic axis shows no zero."
+        )
+    place = np.arange(len(names))
+    width = 0.38
+    figure = _figure(max(4.2, 1.6 + 1.2 * len(names)), 3.6)
+    axis = figure.subplots()
+    axis.bar(place - width / 2, raw, width, color=_ORANGE, label="raw")
+    axis.bar(place + width / 2, corrected, width, color=_BLUE, label="corrected")
+    for x, before, after in zip(place, raw, corrected, strict=True):
+        axis.annotate(
+            f"÷{before / after:.3g}",
+            (x + width / 2, after),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=_GREY,
+        )
+    axis.set_yscale("log")
+    lowest, highest = min(raw.min(), corrected.min()), max(raw.max(), corrected.max())
+    axis.set_ylim(lowest / 3, highest * 3)
+    axis.set_xticks(place, names)
+    axis.set_ylabel("relative error")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    _despine(axis)
+    return figure
+
+
+def _figure(width, height):
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _colour_bar(axis, image, label):
+    # An inset is as tall as the image; a neighbour would be as tall as the figure.
+    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+    axis.figure.colorbar(image, cax=beside, label=label)
+
+
+def _map_figure(shape, panels=1):
+    rows, cols = (max(1.2, 3.2 * n / max(shape)) for n in shape)
+    return _figure(2.2 + panels * cols, 0.8 + rows)
+
+
+def _share(fraction):
+    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else "< 0.1%"
+
+
+def _despine(axis):
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _same_shape(function, **arrays):
+    (first, second) = (np.asarray(a, np.float64) for a in arrays.values())
+    if first.shape != second.shape or first.size == 0:
+        names = " and ".join(f"`{name}`" for name in arrays)
+        raise ValueError(
+            f"`{function}` needs {names} of one shape, not empty. "
+            f"Got {first.shape} and {second.shape}. Pass both in the same layout."
+        )
+    return first, second

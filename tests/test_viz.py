@@ -1,0 +1,166 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sedma_jax.kernels import Workload, mvm_cost
+
+from sedma_jax import costs, viz
+
+RNG = np.random.default_rng(0)
+PAIR = RNG.uniform(1e-7, 1e-5, (2, 6, 9))
+
+
+def draw(figure):
+    """Lay the figure out: it must neither fail nor warn, and hold all that it shows."""
+    assert isinstance(figure, Figure)
+    FigureCanvasAgg(figure).draw()
+    box, size = figure.get_tightbbox(), figure.get_size_inches()
+    pixel = 1 / figure.dpi
+    assert np.all(box.min > -pixel) and np.all(box.max < size + pixel)
+    return figure.axes
+
+
+def test_conductance_map_shows_each_polarity_on_one_scale():
+    positive, negative = draw(viz.conductance_map(PAIR))
+    (bar,) = negative.child_axes
+    for axis, cells in ((positive, PAIR[0]), (negative, PAIR[1])):
+        (image,) = axis.images
+        np.testing.assert_allclose(image.get_array(), cells * 1e6)
+        assert list(image.get_extent()) == [-0.5, 8.5, 5.5, -0.5]
+        np.testing.assert_allclose(image.get_clim(), (PAIR.min() * 1e6, PAIR.max() * 1e6))
+        assert axis.get_xlabel() == "bit line"
+    assert positive.get_ylabel() == "word line"
+    assert bar.get_ylabel() == "conductance (µS)"
+
+
+def test_conductance_map_of_single_cells():
+    (axis,) = draw(viz.conductance_map(PAIR[0]))
+    np.testing.assert_allclose(axis.images[0].get_array(), PAIR[0] * 1e6)
+    assert axis.get_title() == ""
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4, 4), (1, 2, 4, 4)])
+def test_conductance_map_refuses_other_ranks(shape):
+    with pytest.raises(ValueError, match="`conductance_map` needs shape"):
+        viz.conductance_map(np.ones(shape))
+
+
+def test_histogram_counts_every_cell_once():
+    target = np.zeros((2, 40, 50))
+    error = RNG.normal(1e-8, 2e-7, target.shape)
+    (axis,) = draw(viz.programming_error_histogram(target, target + error))
+    heights = [bar.get_height() for bar in axis.patches]
+    edges = [bar.get_x() for bar in axis.patches]
+    assert sum(heights) == error.size
+    np.testing.assert_allclose(edges[0], error.min() * 1e6)
+    # counts of the first bins by hand
+    last = axis.patches[20].get_x() + axis.patches[20].get_width()
+    assert sum(heights[:21]) == np.sum(error * 1e6 < last)
+    (label,) = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert label == f"mean {error.mean() * 1e6:.3g} µS, std {error.std() * 1e6:.3g} µS"
+
+
+def test_ir_drop_is_a_share_of_the_largest_ideal_value():
+    ideal = np.full((3, 4), 0.5)
+    actual = ideal - np.arange(12).reshape(3, 4) * 1e-3
+    (axis,) = draw(viz.ir_drop_map(ideal, actual))
+    (bar,) = axis.child_axes
+    (image,) = axis.images
+    np.testing.assert_allclose(
+        image.get_array(), np.arange(12).reshape(3, 4) * 0.2, atol=1e-12
+    )
+    np.testing.assert_allclose(image.get_clim(), (0.0, 2.2))
+    assert bar.get_ylabel() == "IR drop (% of max)"
+
+
+def test_gains_are_drawn_about_zero():
+    ideal = np.ones((2, 2))
+    change = np.array([[0.03, 0.0], [0.0, -0.01]])
+    (axis,) = draw(viz.ir_drop_map(ideal, ideal + change))
+    np.testing.assert_allclose(axis.images[0].get_clim(), (-3.0, 3.0))
+
+
+def test_equal_wires_draw_without_loss():
+    ideal = np.ones((2, 2))
+    (axis,) = draw(viz.ir_drop_map(ideal, ideal))
+    assert not np.any(axis.images[0].get_array())
+
+
+def test_energy_breakdown_sorts_and_sums():
+    workload = Workload(256, 256, 128, 128)
+    cost = mvm_cost(
+        costs.SURVEY,
+        workload,
+        read_energy=1e-10,
+        mean_square_voltage=0.1,
+        t_read=5e-9,
+    )
+    (axis,) = draw(viz.energy_breakdown(cost))
+    widths = [bar.get_width() for bar in axis.patches]
+    assert widths == sorted(widths)
+    np.testing.assert_allclose(sum(widths), float(cost.energy), rtol=1e-12)
+    names = [tick.get_text() for tick in axis.get_yticklabels()]
+    assert names[-1] == "ADC"
+    np.testing.assert_allclose(widths[-1], float(cost.energy_adc), rtol=1e-12)
+    assert set(names) == {"array", "drivers", "DAC", "ADC", "digital", "buffer"}
+
+
+def test_energy_breakdown_of_plain_numbers():
+    (axis,) = draw(viz.energy_breakdown({"host": 3e-9, "array": 1e-9, "idle": 0.0}))
+    labels = [text.get_text() for text in axis.texts]
+    assert labels == ["0.00 J  (0.0%)", "1.00 nJ  (25.0%)", "3.00 nJ  (75.0%)"]
+    assert axis.get_title() == "total 4.00 nJ"
+
+
+def test_energy_breakdown_of_nothing():
+    with pytest.raises(ValueError, match="positive total energy"):
+        viz.energy_breakdown({"array": 0.0})
+
+
+def test_correction_errors_pair_up_on_a_log_scale():
+    raw, corrected = [0.24, 0.022], [0.06, 0.001]
+    (axis,) = draw(viz.correction_errors(["Ag:a-Si", "EpiRAM"], raw, corrected))
+    heights = [bar.get_height() for bar in axis.patches]
+    assert heights == raw + corrected
+    for first, second in ((0, 2), (1, 3)):
+        left, right = axis.patches[first], axis.patches[second]
+        meeting = left.get_x() + left.get_width()
+        np.testing.assert_allclose(meeting, right.get_x(), atol=1e-15)
+    assert axis.get_yscale() == "log"
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["Ag:a-Si", "EpiRAM"]
+    assert [text.get_text() for text in axis.texts] == ["÷4", "÷22"]
+    low, high = axis.get_ylim()
+    assert low < 0.001 and high > 0.24
+
+
+@pytest.mark.parametrize("corrected", [[0.1], [0.1, 0.0], [0.1, np.nan]])
+def test_correction_errors_refuse_what_a_log_axis_hides(corrected):
+    with pytest.raises(ValueError, match="`correction_errors` needs"):
+        viz.correction_errors(["a", "b"], [0.2, 0.3], corrected)
+
+
+def test_missing_extra_names_the_remedy():
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "import sedma_jax\n"
+        "try:\n    import sedma_jax.viz\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "Install with `pip install 'sedma-jax[viz]'`." in done.stdout
+
+
+def test_no_global_state():
+    code = "import sedma_jax.viz, sys; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
