@@ -312,3 +312,7 @@ def _devices(options: argparse.Namespace) -> int:
         table.add_row(field, *(f"{f[field]:g}" for f in figures.values()))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
