@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._device import Device, Scalar
 from ._pulse import Response, move_state
+from ._random import normal
 
 
 class VerifyRule(eqx.Module):
@@ -169,7 +170,7 @@ def gaussian(
     sigma = jnp.asarray(sigma, dtype)
     return lax.cond(
         sigma > 0,
-        lambda: sigma * jr.normal(key, shape, dtype),
+        lambda: sigma * normal(key, shape, dtype),
         lambda: jnp.zeros(shape, dtype),
     )
 
@@ -228,17 +229,18 @@ def write_and_verify(
         return jnp.sum(power) * device.t_read, jnp.sum(rows, dtype=dtype) * device.t_read
 
     def proceed(loop):
-        wanted = jnp.any(loop.pulses != 0)
-        return wanted & ~loop.stagnant & (loop.stats.iterations < rule.iterations)
+        wanted = jnp.any(loop.pulses != 0) & (loop.stats.iterations < rule.iterations)
+        return (loop.stats.iterations < 0) | (wanted & ~loop.stagnant)
 
     def step(loop):
+        # The first round, of number -1, only reads: it has no pulses yet.
         iteration = loop.stats.iterations
         noise_key = jr.fold_in(cycle_key, iteration)
-        noise = jr.normal(noise_key, target.shape, dtype)
+        noise = normal(noise_key, target.shape, dtype)
         state = move_state(loop.state, loop.pulses, device, response, noise)
         pulses, norm = verify(state, iteration + 1)
-        written = jnp.any(loop.pulses != 0, axis=(0, 2))
-        verify_energy, verify_latency = read_cost(state, written)
+        touched = jnp.where(iteration < 0, used, loop.pulses != 0)
+        verify_energy, verify_latency = read_cost(state, jnp.any(touched, axis=(0, 2)))
         write_energy, write_latency = _pulse_cost(loop.pulses, loop.state, state, device)
         stats = loop.stats
         return _Loop(
@@ -258,26 +260,14 @@ def write_and_verify(
             ),
         )
 
-    zero = jnp.zeros((), jnp.int32)
-    pulses, norm = verify(initial, zero)
-    energy, latency = read_cost(initial, jnp.any(used, axis=(0, 2)))
-    nothing = jnp.zeros((), dtype)
-    stats = WriteStats(
-        zero,
-        zero,
-        nothing,
-        energy.astype(dtype),
-        nothing,
-        latency.astype(dtype),
-        zero,
-        nothing,
-    )
-    start = _Loop(initial, pulses, norm, jnp.array(False), stats)
+    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
+    start = _Loop(initial, jnp.zeros_like(target), zero, jnp.array(False), stats)
     loop = lax.while_loop(proceed, step, start)
     stats = eqx.tree_at(
         lambda s: (s.unfinished, s.residual),
         loop.stats,
-        (jnp.sum(loop.pulses != 0).astype(jnp.int32), loop.norm / jnp.sqrt(cells)),
+        (jnp.sum(loop.pulses != 0, dtype=jnp.int32), loop.norm / jnp.sqrt(cells)),
     )
     return loop.state, stats
 
