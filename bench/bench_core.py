@@ -37,9 +37,7 @@ def _time(benchmark, function, *arguments, size, bytes_moved, rounds=7):
         "dtype": "float32",
         "shape": [size, size],
     }
-    benchmark.pedantic(
-        lambda: jax.block_until_ready(function(*arguments)), rounds=rounds
-    )
+    benchmark.pedantic(lambda: jax.block_until_ready(function(*arguments)), rounds=rounds)
     if not benchmark.disabled:
         rate = bytes_moved / benchmark.stats.stats.median
         benchmark.extra_info["bytes_per_second"] = rate
@@ -62,7 +60,7 @@ def bench_normal_draw(benchmark, problem):
 
 
 def bench_program(benchmark, problem):
-    A, x, (crossbar, stats) = problem
+    A, x, (_, stats) = problem
     residual = np.asarray(stats.per_array.residual)
     assert (residual < 0.01).all()
     work = lambda A: sj.program(A, DEVICE, key=jr.key(0))
@@ -79,9 +77,7 @@ def bench_matvec(benchmark, problem):
 
 def bench_corrected_matvec(benchmark, problem):
     A, x, programmed = problem
-    work = lambda x: sj.corrected_matvec(
-        A, x, DEVICE, programmed=programmed, key=jr.key(2)
-    )
+    work = lambda x: sj.corrected_matvec(A, x, DEVICE, programmed=programmed, key=jr.key(2))
     info = work(x)[1]
     assert info.relative_l2_corrected < 0.01
     _time(benchmark, work, x, size=len(x), bytes_moved=3 * A.nbytes)
