@@ -8,10 +8,10 @@ of Joksas & Mehonic (2020), SoftwareX 12, 100617.
 The circuit is linear, so that output currents are `v @ T` with a *transfer matrix* `T` in
 siemens, the shape of the conductances and their value where the lines are ideal:
 
-- `transfer_matrix`: exact, all of `T` at once, by elimination, without iteration. 0.11 s at
-    128 x 128, 2.2 s at 256 x 256 (float64, two busy cores): for many vectors.
+- `transfer_matrix`: exact, all of `T` at once, by elimination, without iteration. 0.13 s at
+    128 x 128 on one core, 2.2 s at 256 x 256 on two busy ones (float64): for many vectors.
 - `solve_nodes`: for given voltages, to a tolerance, with every node voltage; conjugate
-    gradients. 6 and 24 ms a vector: for fewer vectors than about 20 (128) or 90 (256).
+    gradients. 4 ms and 24 ms a vector there: for fewer vectors than some 30 or 90.
 - `effective_conductances`: a close estimate of `T` in less than one `solve_nodes`.
 
 All three take a zero resistance as it stands: they are written in impedances, where it is

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._device import Device, Scalar
 from ._pulse import Response, move_state
+from ._random import normal
 
 
 class VerifyRule(eqx.Module):
@@ -171,7 +172,7 @@ def gaussian(
     sigma = jnp.asarray(sigma, dtype)
     return lax.cond(
         sigma > 0,
-        lambda: sigma * jr.normal(key, shape, dtype),
+        lambda: sigma * normal(key, shape, dtype),
         lambda: jnp.zeros(shape, dtype),
     )
 
@@ -263,14 +264,16 @@ def closed_loop(
     cells = jnp.maximum(jnp.sum(used) * initial.shape[0], 1).astype(dtype)
 
     def proceed(loop):
-        wanted = jnp.any(loop.pulses != 0)
-        return wanted & ~loop.stagnant & (loop.stats.iterations < rule.iterations)
+        wanted = jnp.any(loop.pulses != 0) & (loop.stats.iterations < rule.iterations)
+        return (loop.stats.iterations < 0) | (wanted & ~loop.stagnant)
 
     def step(loop):
+        # The first round, of number -1, only reads: it has no pulses yet.
         iteration = loop.stats.iterations
-        noise = jr.normal(jr.fold_in(cycle_key, iteration), initial.shape, dtype)
+        noise = normal(jr.fold_in(cycle_key, iteration), initial.shape, dtype)
         state = move_state(loop.state, loop.pulses, device, response, noise)
-        written = jnp.any(loop.pulses != 0, axis=(0, 2))
+        touched = jnp.where(iteration < 0, used[None], loop.pulses != 0)
+        written = jnp.any(touched, axis=(0, 2))
         sensed = sense(state, written, jr.fold_in(read_key, iteration + 1))
         energy, latency = pulse_cost(loop.pulses, loop.state, state, device)
         stats = loop.stats
@@ -291,26 +294,14 @@ def closed_loop(
             ),
         )
 
-    zero = jnp.zeros((), jnp.int32)
-    sensed = sense(initial, jnp.any(used, axis=1), jr.fold_in(read_key, zero))
-    nothing = jnp.zeros((), dtype)
-    stats = WriteStats(
-        zero,
-        zero,
-        nothing,
-        sensed.energy.astype(dtype),
-        nothing,
-        sensed.latency.astype(dtype),
-        zero,
-        nothing,
-    )
-    pulses = pulses_for(sensed.error, device, rule)
-    start = _Loop(initial, pulses, sensed.norm, jnp.array(False), stats)
+    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
+    start = _Loop(initial, jnp.zeros_like(initial), zero, jnp.array(False), stats)
     loop = lax.while_loop(proceed, step, start)
     stats = eqx.tree_at(
         lambda s: (s.unfinished, s.residual),
         loop.stats,
-        (jnp.sum(loop.pulses != 0).astype(jnp.int32), loop.norm / jnp.sqrt(cells)),
+        (jnp.sum(loop.pulses != 0, dtype=jnp.int32), loop.norm / jnp.sqrt(cells)),
     )
     return loop.state, stats
 

@@ -23,7 +23,7 @@ from ._crossbar import (
     read,
     stored_matrix,
 )
-from ._partition import Matrix, assemble, exact_product, partition
+from ._partition import Matrix, Vectors, assemble, exact_product, partition
 from .kernels import (
     Device,
     VerifyRule,
@@ -58,7 +58,7 @@ class CorrectionInfo(eqx.Module):
 
 
 def denoise(
-    p: Float[Array, "*batch n"],
+    p: Vectors,
     lam: Float[Array, ""] | float,
     *,
     zero_end: bool = False,
@@ -101,7 +101,7 @@ def check_lambda(lam: Float[Array, ""] | float) -> None:
 
 def corrected_matvec(
     A: Matrix,
-    x: Float[Array, "*batch n"],
+    x: Vectors,
     device: Device,
     *,
     lam: Float[Array, ""] | float = BASELINE_LAMBDA,

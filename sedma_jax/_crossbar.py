@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ._partition import Matrix, Partition, assemble, checked_array, partition
+from ._partition import Matrix, Partition, Vectors, assemble, checked_array, partition
 from .kernels import (
     Device,
     Response,
@@ -249,10 +249,9 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
 
     def write(arguments):
         tile, scale, index, used_rows, used_cols = arguments
-        used = (jnp.arange(shape[0]) < used_rows)[:, None] & (
-            jnp.arange(shape[1]) < used_cols
-        )
-        ideal = tile / scale
+        row, col = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+        used = (row < used_rows) & (col < used_cols)
+        ideal = tile / scale[None, :]
         target = lax.stop_gradient(mapping(ideal))
         response_key, write_key = jr.split(jr.fold_in(key, index))
         state, stats = write_and_verify(
@@ -308,7 +307,7 @@ def _total(stats: WriteStats, arrays: int | None) -> ProgramStats:
 
 def matvec(
     crossbar: Crossbar,
-    x: Float[Array, "*batch n"],
+    x: Vectors,
     *,
     dac: DAC | None = None,
     adc: ADC | None = None,

@@ -60,9 +60,7 @@ def load_vector(path: str | os.PathLike[str]) -> np.ndarray:
     return (vector.toarray() if isinstance(vector, csr_array) else vector).ravel()
 
 
-def _load(
-    path: str | os.PathLike[str], caller: str, ndim: int
-) -> np.ndarray | csr_array:
+def _load(path: str | os.PathLike[str], caller: str, ndim: int) -> np.ndarray | csr_array:
     path = os.fspath(path)
     try:
         array = _read(path, ndim)
