@@ -49,10 +49,11 @@ def gradient_programming(
     """Program one array by gradient descent on the error of its products.
 
     With one vector a used row, a round takes as many reads as reading each row alone;
-    more of them make the gradient less random, at the cost of reads. Entries are random signs of the whole read voltage, the
-    largest input there is. Of a pair, whose products are read as a difference, the cell
-    with the larger target is pulsed and the other stays as it is. Pulses follow from the
-    step `-eta G` as they do from a distance in `write_and_verify`.
+    more of them make the gradient less random, at the cost of reads. Entries are random
+    signs of the whole read voltage, the largest input there is. Of a pair, whose products
+    are read as a difference, the cell with the larger target is pulsed and the other
+    stays as it is. Pulses follow from the step `-eta G` as they do from a distance in
+    `write_and_verify`.
 
     Each read has the noise of the sense circuit, `sigma_read` a bit line. Every product
     drives all used cells: a batch of `B` takes `B` times the energy of reading each cell
