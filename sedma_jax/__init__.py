@@ -17,6 +17,7 @@ from ._crossbar import (
     stored_matrix as stored_matrix,
 )
 from ._program_stats import ProgramStats as ProgramStats
+from ._residual import program_residual as program_residual
 from .kernels import (
     Device as Device,
     VerifyRule as VerifyRule,

@@ -57,6 +57,8 @@ class Crossbar(eqx.Module):
     - `inputs`, `outputs`: place of each tile in the grid.
     - `device`: the technology.
     - `shape`: of the matrix.
+    - `slices`: arrays at each place, whose products add up; one after another in the
+        order of tiles.
     """
 
     weights: Float[Array, "tiles rows cols"]
@@ -66,6 +68,7 @@ class Crossbar(eqx.Module):
     outputs: Int[Array, " tiles"]
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
+    slices: int = eqx.field(static=True, default=1)
 
 
 class DAC(eqx.Module):
@@ -339,6 +342,11 @@ def read(
     parts = split_inputs(voltages, rows)[crossbar.inputs]
     outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
     index = crossbar.inputs * outputs + crossbar.outputs
+    if crossbar.slices > 1:
+        count = len(index) // crossbar.slices
+        places = outputs * -(-crossbar.shape[1] // rows)
+        slices = jnp.arange(crossbar.slices, dtype=index.dtype)
+        index = index + places * jnp.repeat(slices, count)
     sigma = read_sigma(crossbar)
     currents = read_tiles(crossbar.weights, parts, sigma, index, key=key)
     if adc is not None:

@@ -21,6 +21,8 @@ class ProgramStats(eqx.Module):
         slowest array.
     - `write_energy`, `write_latency`: the share of the pulses.
     - `passes`: times that the arrays were used.
+    - `slices`: the figures of each residual slice, in the order of programming; empty
+        where there is one. Slices follow one another, so that all else adds up.
     """
 
     per_array: WriteStats
@@ -30,6 +32,7 @@ class ProgramStats(eqx.Module):
     write_energy: Float[Array, ""]
     write_latency: Float[Array, ""]
     passes: int = eqx.field(static=True)
+    slices: tuple["ProgramStats", ...] = ()
 
 
 @partial(jax.jit, static_argnames=("arrays",))
@@ -52,4 +55,21 @@ def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
         jnp.sum(stats.write_energy),
         last(stats.write_latency),
         passes,
+    )
+
+
+def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
+    """Add up the figures of slices that were programmed one after another."""
+    arrays = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts), *[s.per_array for s in slices]
+    )
+    return ProgramStats(
+        arrays,
+        sum(s.pulses for s in slices),
+        sum(s.energy for s in slices),
+        sum(s.latency for s in slices),
+        sum(s.write_energy for s in slices),
+        sum(s.write_latency for s in slices),
+        sum(s.passes for s in slices),
+        slices,
     )
