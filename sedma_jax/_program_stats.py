@@ -60,9 +60,8 @@ def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
 
 def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
     """Add up the figures of slices that were programmed one after another."""
-    arrays = jax.tree.map(
-        lambda *parts: jnp.concatenate(parts), *[s.per_array for s in slices]
-    )
+    figures = [stats.per_array for stats in slices]
+    arrays = jax.tree.map(lambda *parts: jnp.concatenate(parts), *figures)
     return ProgramStats(
         arrays,
         sum(s.pulses for s in slices),
