@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
@@ -121,11 +122,13 @@ def _read_back(
 ) -> tuple[Partition, WriteStats]:
     """What is left to store, and the figures with the cost of finding out."""
     device = crossbar.device
-    _, rows, cols = crossbar.weights.shape
+    count, rows, cols = crossbar.weights.shape
     dtype = parts.tiles.dtype
     m, n = parts.shape
-    row = jnp.arange(rows) < (n - parts.inputs * rows)[:, None]
-    col = jnp.arange(cols) < (m - parts.outputs * cols)[:, None]
+    row = lax.broadcasted_iota(jnp.int32, (count, rows), 1)
+    col = lax.broadcasted_iota(jnp.int32, (count, cols), 1)
+    row = row < (n - parts.inputs * rows)[:, None]
+    col = col < (m - parts.outputs * cols)[:, None]
     used = row[:, :, None] & col[:, None, :]
     sigma = read_sigma(crossbar) / reads**0.5
     noise = gaussian(sigma, parts.tiles.shape, dtype, key=key)
@@ -133,12 +136,10 @@ def _read_back(
     through = series_conductance(crossbar.conductance, device.r_access)
     power = device.v_read**2 * jnp.sum(jnp.where(used[:, None], through, 0), axis=(1, 2, 3))
     seconds = reads * device.t_read
-    return replace(parts, tiles=parts.tiles - seen), replace(
-        stats,
-        verify_energy=stats.verify_energy + (power * seconds).astype(dtype),
-        verify_latency=stats.verify_latency
-        + (jnp.sum(row, axis=1) * seconds).astype(dtype),
-    )
+    energy = stats.verify_energy + power * seconds
+    latency = stats.verify_latency + jnp.sum(row, axis=1, dtype=dtype) * seconds
+    cost = dict(verify_energy=energy.astype(dtype), verify_latency=latency.astype(dtype))
+    return replace(parts, tiles=parts.tiles - seen), replace(stats, **cost)
 
 
 def _join(held: tuple[Crossbar, ...]) -> Crossbar:
