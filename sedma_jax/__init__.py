@@ -12,11 +12,12 @@ from ._crossbar import (
     ADC as ADC,
     DAC as DAC,
     Crossbar as Crossbar,
-    ProgramStats as ProgramStats,
     matvec as matvec,
     program as program,
     stored_matrix as stored_matrix,
 )
+from ._program_stats import ProgramStats as ProgramStats
+from ._residual import program_residual as program_residual
 from .kernels import (
     Device as Device,
     VerifyRule as VerifyRule,
@@ -24,9 +25,13 @@ from .kernels import (
     column_scale as column_scale,
     differential as differential,
     global_scale as global_scale,
+    gradient_programming as gradient_programming,
+    hadamard_verify as hadamard_verify,
     offset as offset,
+    open_loop as open_loop,
     stagnation as stagnation,
     tile_scale as tile_scale,
+    write_and_verify as write_and_verify,
 )
 
 __version__ = version("sedma-jax")

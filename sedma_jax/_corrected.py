@@ -14,9 +14,9 @@ from ._crossbar import (
     DAC,
     Crossbar,
     Mapping,
-    ProgramStats,
     Progress,
     Scaling,
+    Scheme,
     check_key,
     check_vector,
     program_partition,
@@ -24,12 +24,14 @@ from ._crossbar import (
     stored_matrix,
 )
 from ._partition import Matrix, Vectors, assemble, exact_product, partition
+from ._program_stats import ProgramStats
 from .kernels import (
     Device,
     VerifyRule,
     column_scale,
     denoise as denoise_kernel,
     differential,
+    write_and_verify,
 )
 
 # The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.
@@ -109,6 +111,7 @@ def corrected_matvec(
     arrays: int | None = None,
     mapping: Mapping = differential,
     scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
     rule: VerifyRule | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
@@ -126,8 +129,8 @@ def corrected_matvec(
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `rule`, `progress`: as in
-        `program`. `x`, `dac`, `adc`: as in `matvec`.
+    - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`,
+        `progress`: as in `program`. `x`, `dac`, `adc`: as in `matvec`.
     - `lam`: weight of the roughness, from 0 up. The default is that of MELISO+.
     - `analog_matrix`: `A x~` needs the exact matrix. With false it is a digital product,
         which costs as much as the exact answer. With true it is read from the cells
@@ -151,7 +154,7 @@ def corrected_matvec(
     x = check_vector(x, parts).astype(parts.tiles.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
-    how = dict(mapping=mapping, scaling=scaling, rule=rule)
+    how = dict(mapping=mapping, scaling=scaling, scheme=scheme, rule=rule)
     if programmed is None:
         programmed = program_partition(
             parts, device, arrays=arrays, progress=progress, key=matrix_key, **how
