@@ -22,8 +22,8 @@ class ADC(eqx.Module):
     Each tile is converted on its own, before tiles are scaled and added digitally.
 
     - `full_scale`: largest current, in units of the current range of one cell; broadcast
-        against (tiles, batch, cols). A number is one fixed range for all. Without it each tile takes the
-        largest current of the call as full scale: an ideal automatic range.
+        against (tiles, batch, cols). A number is one fixed range for all. Without it
+        each tile takes the largest current of the call: an ideal automatic range.
     """
 
     bits: int = eqx.field(static=True)
