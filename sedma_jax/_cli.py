@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import scipy.sparse
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -19,6 +20,9 @@ from . import devices
 from ._corrected import BASELINE_LAMBDA, check_lambda, corrected_matvec
 from ._crossbar import program
 from ._files import load_matrix, load_vector
+from ._pool import plan_partitions
+from ._pool_file import load_pool
+from ._pooled import program_pool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,7 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--array",
         type=_array,
-        default=(256, 256),
         metavar="RxC",
         help="word lines and bit lines of one array (default: 256x256)",
     )
@@ -86,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="arrays there are (default: one a partition)",
+    )
+    run.add_argument(
+        "--pool",
+        metavar="FILE",
+        help="arrays of several sizes and devices, in place of --device, --array and "
+        "--arrays: TOML or JSON, a list `arrays` of device, rows, cols, count",
     )
     run.add_argument(
         "--lambda",
@@ -134,9 +143,13 @@ def _run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.device or ["epiram"]))
     if "all" in names:
         names = list(devices.PRESETS)
+    pool = _pool(options)
+    if pool is not None:
+        names = ["+".join(dict.fromkeys(_name(kind.device) for kind in pool.kinds))]
+    options.array = options.array or (256, 256)
     records, outputs = [], []
     for name in names:
-        record, y = _run_device(name, matrix.astype(dtype), x.astype(dtype), options)
+        record, y = _run_device(name, matrix.astype(dtype), x.astype(dtype), pool, options)
         records.append({"matrix": options.matrix} | record)
         records[-1]["seconds"] = {"load": loaded} | record["seconds"]
         outputs.append(y)
@@ -152,15 +165,54 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_device(name, matrix, x, options):
-    """Program, multiply and correct on one device; its record, and the product."""
-    device = devices.PRESETS[name]
+def _pool(options):
+    """The arrays that `--pool` names, if any."""
+    if options.pool is None:
+        return None
+    for option in ("device", "array", "arrays"):
+        if getattr(options, option) is not None:
+            raise ValueError(
+                f"`--pool` names the devices and arrays itself. Got --{option} as well. "
+                "Leave one of the two out."
+            )
+    return load_pool(options.pool)
+
+
+def _name(device) -> str:
+    return next(name for name, known in devices.PRESETS.items() if known is device)
+
+
+def _run_device(name, matrix, x, pool, options):
+    """Program, multiply and correct on one device or pool; its record, and the product."""
     program_key, run_key = jax.random.split(jax.random.key(options.seed))
-    shared = dict(array=options.array, arrays=options.arrays)
     start = time.perf_counter()
-    with _progress(f"programming {name}") as progress:
-        programmed = program(matrix, device, progress=progress, key=program_key, **shared)
-    crossbar, stats = jax.block_until_ready(programmed)
+    if pool is None:
+        device, shared = devices.PRESETS[name], dict(array=options.array)
+        with _progress(f"programming {name}") as progress:
+            programmed = program(
+                matrix,
+                device,
+                arrays=options.arrays,
+                progress=progress,
+                key=program_key,
+                **shared,
+            )
+        crossbar, stats = jax.block_until_ready(programmed)
+        layout = {
+            "array": list(options.array),
+            "partitions": len(crossbar.weights),
+            "passes": stats.passes,
+            "memory_efficiency": memory_efficiency(crossbar),
+        }
+    else:
+        occupied = matrix.nonzero() if scipy.sparse.issparse(matrix) else None
+        plan = plan_partitions(matrix.shape, pool, occupied=occupied)
+        with _progress(f"programming {name}") as progress:
+            programmed = program_pool(matrix, plan, progress=progress, key=program_key)
+        stats = jax.block_until_ready(programmed)[1]
+        layout = _layout(plan)
+        first = pool.kinds[0]  # holds the input
+        device, shared = first.device, dict(array=(first.rows, first.cols))
     middle = time.perf_counter()
     y, info = corrected_matvec(
         matrix,
@@ -179,10 +231,7 @@ def _run_device(name, matrix, x, options):
         "nnz": int(matrix.nnz if hasattr(matrix, "nnz") else np.count_nonzero(matrix)),
         "device": name,
         "seed": options.seed,
-        "array": list(options.array),
-        "partitions": len(crossbar.weights),
-        "passes": stats.passes,
-        "memory_efficiency": memory_efficiency(crossbar),
+        **layout,
         "relative_l2_raw": float(info.relative_l2_raw),
         "relative_l2_corrected": float(info.relative_l2_corrected),
         "relative_linf_raw": float(info.relative_linf_raw),
@@ -198,6 +247,28 @@ def _run_device(name, matrix, x, options):
         "seconds": {"program": middle - start, "correct": end - middle},
     }
     return record, y
+
+
+def _layout(plan) -> dict:
+    """How a matrix lies on a pool: the fields that `array` stands for elsewhere."""
+    kinds = zip(plan.pool.kinds, plan.arrays, plan.counts, strict=True)
+    return {
+        "pool": [
+            {
+                "device": _name(kind.device),
+                "rows": kind.rows,
+                "cols": kind.cols,
+                "count": kind.count,
+                "arrays": arrays,
+                "partitions": count,
+            }
+            for kind, arrays, count in kinds
+            if count
+        ],
+        "partitions": len(plan.rectangles),
+        "passes": plan.passes,
+        "memory_efficiency": plan.memory_efficiency,
+    }
 
 
 def memory_efficiency(crossbar) -> float:
@@ -239,10 +310,13 @@ def _progress(title: str):
 def _show_runs(records):
     first = records[0]
     m, n = first["shape"]
+    sizes = [first["array"]] if "array" in first else []
+    sizes += [(kind["rows"], kind["cols"]) for kind in first.get("pool", [])]
     print(
         f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
-        f"{first['partitions']} partitions of {first['array'][0]} x "
-        f"{first['array'][1]}, memory efficiency {first['memory_efficiency']:.1%}"
+        f"{first['partitions']} partitions of "
+        f"{', '.join(f'{rows} x {cols}' for rows, cols in sizes)}, "
+        f"memory efficiency {first['memory_efficiency']:.1%}"
     )
     table = Table()
     table.add_column("device")

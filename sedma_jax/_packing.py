@@ -11,6 +11,7 @@ with what is left, so that a bounded stock is met greedily.
 import heapq
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,16 +34,20 @@ class Occupancy:
     """Where the nonzeros of a block lie: counts over any rectangle in O(1)."""
 
     def __init__(self, block: Place, rows: np.ndarray, cols: np.ndarray):
-        self.top, self.left = block.top, block.left
-        shape = (block.bottom - block.top + 1, block.right - block.left + 1)
-        sums = np.zeros(shape, np.int32)
-        sums[rows - block.top + 1, cols - block.left + 1] = 1
-        self.sums = sums.cumsum(0, out=sums).cumsum(1, out=sums)
+        self.block, self.rows, self.cols = block, rows, cols
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """Nonzeros above and to the left of each corner of a cell."""
+        top, bottom, left, right, _ = self.block
+        sums = np.zeros((bottom - top + 1, right - left + 1), np.int32)
+        sums[self.rows - top + 1, self.cols - left + 1] = 1
+        return sums.cumsum(0, out=sums).cumsum(1, out=sums)
 
     def counts(self, tops, bottoms, lefts, rights) -> np.ndarray:
         """Nonzeros in each rectangle; the bounds broadcast."""
-        t, b = np.asarray(tops) - self.top, np.asarray(bottoms) - self.top
-        l, r = np.asarray(lefts) - self.left, np.asarray(rights) - self.left
+        t, b = np.asarray(tops) - self.block.top, np.asarray(bottoms) - self.block.top
+        l, r = np.asarray(lefts) - self.block.left, np.asarray(rights) - self.block.left
         s = self.sums
         return s[b, r] - s[t, r] - s[b, l] + s[t, l]
 
@@ -86,29 +91,24 @@ def pack(
             strips = known[place, enough]
             if strips is None:
                 return None
-            rest = _take(strips, region, sizes, stock, occupancy, places)
+            rest = _take(strips, region, stock, places)
             pending.extend(r for r in rest if r[0] < r[1])
     return places
 
 
-def _take(strips, region, sizes, stock, occupancy, places):
+def _take(strips, region, stock, places):
     """Take arrays for strips in turn; the regions that are left when a kind runs out."""
     top, bottom, left, right = region
     for start, end, columns in strips:
-        start, end = top + start, top + end
-        for at, kind in columns:
-            height, width = sizes[kind]
-            l, r = left + at, min(left + at + width, right)
-            column = [
-                Place(t, b, l, r, kind)
-                for t in range(start, end, height)
-                for b in [min(t + height, end)]
-                if occupancy is None or occupancy.counts(t, b, l, r)
-            ]
+        for column in columns:
+            kind = column[0].kind
             if len(column) > stock[kind]:
-                return [(end, bottom, left, right), (start, end, l, right)]
+                rest = (top + start, top + end, left + column[0].left, right)
+                return [(top + end, bottom, left, right), rest]
             stock[kind] -= len(column)
-            places.extend(column)
+            places.extend(
+                Place(top + t, top + b, left + l, left + r, k) for t, b, l, r, k in column
+            )
     return []
 
 
@@ -135,6 +135,8 @@ def _blocks(shape, sizes, occupied) -> Iterator[tuple[Place, Occupancy | None]]:
             yield from ((block(i, j), None) for j in range(len(cols) - 1))
         return
     r, c = occupied
+    if r.size == 0:
+        return
     i = np.minimum(r // sides[0], len(rows) - 2)
     j = np.minimum(c // sides[1], len(cols) - 2)
     number = i.astype(np.int64) * (len(cols) - 1) + j
@@ -146,7 +148,7 @@ def _blocks(shape, sizes, occupied) -> Iterator[tuple[Place, Occupancy | None]]:
 
 
 def _cut(region, sizes, stock, prices, occupancy):
-    """Strips of a region: start, end, and the start and kind of each column.
+    """Strips of a region: start, end, and the places of the stack of each column.
 
     None if no kind fits any more. Positions count from the corner of the region.
     """
@@ -170,9 +172,30 @@ def _cut(region, sizes, stock, prices, occupancy):
     cost, path = _cheapest_path(bottom - top, heights, strip, advance)
     if cost == math.inf:
         return None
-    return [
-        (at, min(at + heights[i], bottom - top), found[label(at, i)][1]) for at, i in path
-    ]
+    strips = []
+    for at, i in path:
+        end = min(at + heights[i], bottom - top)
+        stacks = [
+            [
+                Place(t, min(t + sizes[kind][0], end), l, r, kind)
+                for t in range(at, end, sizes[kind][0])
+                for r in [min(l + sizes[kind][1], right - left)]
+            ]
+            for l, kind in found[label(at, i)][1]
+        ]
+        if occupancy is not None:
+            stacks = [_holding(stack, top, left, occupancy) for stack in stacks]
+        strips.append((at, end, stacks))
+    return strips
+
+
+def _holding(stack, top, left, occupancy):
+    """The places of a stack that hold a nonzero."""
+    if len(stack) == 1:
+        return stack
+    t, b, l, r, _ = np.array(stack).T
+    held = occupancy.counts(top + t, top + b, left + l, left + r) > 0
+    return [place for place, holds in zip(stack, held, strict=True) if holds]
 
 
 def _columns(strip, sizes, stock, prices, occupancy):
@@ -180,7 +203,10 @@ def _columns(strip, sizes, stock, prices, occupancy):
     top, bottom, left, right = strip
     # Of equal prices the largest array wins.
     kinds = sorted(range(len(sizes)), key=lambda k: -sizes[k][0] * sizes[k][1])
-    starts = np.arange(left, right)
+    advance = _advance(occupancy, *strip, axis=1)
+    # A path stops at these alone.
+    starts = np.unique(advance[:-1])
+    starts = starts[starts < right - left]
     steps = []
     for kind in kinds:
         height, width = sizes[kind]
@@ -188,16 +214,17 @@ def _columns(strip, sizes, stock, prices, occupancy):
         if occupancy is None:
             arrays = np.full(starts.shape, len(tops))
         else:
-            bottoms, ends = np.minimum(tops + height, bottom), starts + width
-            held = occupancy.counts(tops, bottoms, starts, np.minimum(ends, right))
+            bottoms = np.minimum(tops + height, bottom)
+            ends = np.minimum(left + starts + width, right)
+            held = occupancy.counts(tops, bottoms, left + starts, ends)
             arrays = (held > 0).sum(axis=0)
         price = np.where(arrays <= stock[kind], arrays * prices[kind], math.inf)
-        steps.append(price.tolist())
+        steps.append(dict(zip(starts.tolist(), price.tolist(), strict=True)))
     cost, path = _cheapest_path(
         right - left,
         [sizes[kind][1] for kind in kinds],
         lambda at, i: steps[i][at],
-        _advance(occupancy, *strip, axis=1),
+        advance,
     )
     return cost, [(at, kinds[i]) for at, i in path]
 
