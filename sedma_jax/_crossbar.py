@@ -256,9 +256,8 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
 
     def write(arguments):
         tile, scale, index, used_rows, used_cols = arguments
-        used = (jnp.arange(shape[0]) < used_rows)[:, None] & (
-            jnp.arange(shape[1]) < used_cols
-        )
+        rows, cols = (jnp.arange(size, dtype=jnp.int32) for size in shape)
+        used = (rows < used_rows)[:, None] & (cols < used_cols)
         ideal = tile / scale
         target = lax.stop_gradient(mapping(ideal))
         response_key, write_key = jr.split(jr.fold_in(key, index))
