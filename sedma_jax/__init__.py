@@ -3,18 +3,32 @@
 from importlib.metadata import version
 
 from . import costs as costs, devices as devices, meliso_compat as meliso_compat
+from ._abstract_crossbar import AbstractCrossbar as AbstractCrossbar
+from ._converters import ADC as ADC, DAC as DAC
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
     corrected_matvec as corrected_matvec,
     denoise as denoise,
 )
 from ._crossbar import (
-    ADC as ADC,
-    DAC as DAC,
     Crossbar as Crossbar,
     matvec as matvec,
     program as program,
     stored_matrix as stored_matrix,
+)
+from ._pool import (
+    ArrayKind as ArrayKind,
+    PartitionPlan as PartitionPlan,
+    Pool as Pool,
+    Rectangle as Rectangle,
+    candidate_plans as candidate_plans,
+    plan_partitions as plan_partitions,
+)
+from ._pool_file import load_pool as load_pool
+from ._pooled import (
+    Bank as Bank,
+    PooledCrossbar as PooledCrossbar,
+    program_pool as program_pool,
 )
 from ._program_stats import ProgramStats as ProgramStats
 from ._residual import program_residual as program_residual
