@@ -3,14 +3,13 @@
 from importlib.metadata import version
 
 from . import costs as costs, devices as devices, meliso_compat as meliso_compat
+from ._converters import ADC as ADC, DAC as DAC
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
     corrected_matvec as corrected_matvec,
     denoise as denoise,
 )
 from ._crossbar import (
-    ADC as ADC,
-    DAC as DAC,
     Crossbar as Crossbar,
     ProgramStats as ProgramStats,
     matvec as matvec,

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._converters import ADC, DAC
 from ._crossbar import (
-    ADC,
-    DAC,
     Crossbar,
     Mapping,
     ProgramStats,

@@ -13,6 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ._converters import ADC, DAC, convert, drive_lines
 from ._partition import Matrix, Partition, assemble, checked_array, partition
 from .kernels import (
     Device,
@@ -24,7 +25,6 @@ from .kernels import (
     cell_conductance,
     column_scale,
     differential,
-    digitise,
     draw_response,
     join_outputs,
     nominal_response,
@@ -85,27 +85,6 @@ class ProgramStats(eqx.Module):
     write_energy: Float[Array, ""]
     write_latency: Float[Array, ""]
     passes: int = eqx.field(static=True)
-
-
-class DAC(eqx.Module):
-    """Digital-to-analog converters of the word lines, `bits` with sign.
-
-    The largest magnitude of each input vector is driven as the full read voltage.
-    """
-
-    bits: int = eqx.field(static=True)
-
-
-class ADC(eqx.Module):
-    """Analog-to-digital converters of the bit lines, `bits` with sign.
-
-    - `full_scale`: largest current, in units of the current range of one cell; broadcast
-        against (tiles, batch, cols). Without it each tile takes the largest current of
-        the call as full scale: an ideal automatic range.
-    """
-
-    bits: int = eqx.field(static=True)
-    full_scale: Float[Array, "..."] | float | None = None
 
 
 def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -362,28 +341,33 @@ def read(
     key: PRNGKeyArray,
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
-    rows = crossbar.weights.shape[1]
-    x = x.astype(crossbar.weights.dtype)
-    drive = jnp.max(jnp.abs(x), axis=1, keepdims=True)
-    drive = jnp.where(drive == 0, 1, drive)
-    voltages = x / drive
-    if dac is not None:
-        voltages = digitise(voltages, 1.0, bits=dac.bits)
-    parts = split_inputs(voltages, rows)[crossbar.inputs]
-    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
-    index = crossbar.inputs * outputs + crossbar.outputs
+    voltages, drive = drive_lines(x.astype(crossbar.weights.dtype), dac)
+    currents = tile_currents(crossbar, voltages, key=key)
+    return add_tiles(crossbar, convert(currents, adc)) * drive
+
+
+def tile_currents(
+    crossbar: Crossbar, voltages: Float[Array, "batch n"], *, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
+    """Bit-line currents of every tile, in units of the current range of one cell."""
+    parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
     sigma = read_sigma(crossbar)
-    currents = read_tiles(crossbar.weights, parts, sigma, index, key=key)
-    if adc is not None:
-        full_scale = adc.full_scale
-        if full_scale is None:
-            full_scale = jnp.max(jnp.abs(currents), axis=(1, 2), keepdims=True)
-        full_scale = jnp.asarray(full_scale, currents.dtype)
-        currents = digitise(
-            currents, jnp.broadcast_to(full_scale, currents.shape), bits=adc.bits
-        )
+    return read_tiles(crossbar.weights, parts, sigma, tile_index(crossbar), key=key)
+
+
+def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
+    """Place of each tile in the grid, which addresses its noise."""
+    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
+    return crossbar.inputs * outputs + crossbar.outputs
+
+
+def add_tiles(
+    crossbar: Crossbar, currents: Float[Array, "tiles batch cols"]
+) -> Float[Array, "batch m"]:
+    """Scale converted currents and add those of the same outputs, digitally."""
+    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
     sums = accumulate(currents, crossbar.scale, crossbar.outputs, outputs)
-    return join_outputs(sums, crossbar.shape[0]) * drive
+    return join_outputs(sums, crossbar.shape[0])
 
 
 def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
