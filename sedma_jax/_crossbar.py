@@ -26,6 +26,8 @@ from .kernels import (
     column_scale,
     differential,
     draw_response,
+    hidden_state,
+    higher_order_currents,
     join_outputs,
     nominal_response,
     read_tiles,
@@ -54,6 +56,9 @@ class Crossbar(eqx.Module):
     - `inputs`, `outputs`: place of each tile in the grid.
     - `device`: the technology.
     - `shape`: of the matrix.
+    - `read_variance`: of each weight, on top of the device's; from `with_read_noise`.
+    - `higher_order`: weights of the square and cube of voltages; from
+        `with_nonlinear_current`.
     """
 
     weights: Float[Array, "tiles rows cols"]
@@ -63,6 +68,8 @@ class Crossbar(eqx.Module):
     outputs: Int[Array, " tiles"]
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
+    read_variance: Float[Array, "tiles rows cols"] | None = None
+    higher_order: Float[Array, "tiles 2 rows cols"] | None = None
 
 
 class ProgramStats(eqx.Module):
@@ -232,7 +239,8 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
             jnp.arange(shape[1]) < used_cols
         )
         ideal = tile / scale
-        target = lax.stop_gradient(mapping(ideal))
+        mapped = mapping(ideal)
+        target = lax.stop_gradient(mapped)
         response_key, write_key = jr.split(jr.fold_in(key, index))
         state, stats = write_and_verify(
             target,
@@ -245,7 +253,11 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
         )
         weights = signed_weights(visible_state(state, device).astype(dtype))
         weights = ideal + lax.stop_gradient(jnp.where(used, weights, 0) - ideal)
-        return weights, cell_conductance(state, device).astype(dtype), stats
+        # As with the weights: effects that start from the conductances keep the gradient.
+        wish = cell_conductance(hidden_state(mapped, device), device)
+        conductance, constant = lax.stop_gradient((cell_conductance(state, device), wish))
+        conductance = conductance + (wish - constant)
+        return weights, conductance.astype(dtype), stats
 
     return lax.map(write, (tiles, scale, index, used_rows, used_cols))
 
@@ -351,8 +363,12 @@ def tile_currents(
 ) -> Float[Array, "tiles batch cols"]:
     """Bit-line currents of every tile, in units of the current range of one cell."""
     parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
-    sigma = read_sigma(crossbar)
-    return read_tiles(crossbar.weights, parts, sigma, tile_index(crossbar), key=key)
+    index, sigma = tile_index(crossbar), read_sigma(crossbar)
+    variance = crossbar.read_variance
+    currents = read_tiles(crossbar.weights, parts, sigma, index, variance, key=key)
+    if crossbar.higher_order is None:
+        return currents
+    return currents + higher_order_currents(crossbar.higher_order, parts)
 
 
 def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
