@@ -37,6 +37,8 @@ def _time(benchmark, function, *arguments, normals):
     benchmark.pedantic(
         lambda: jax.block_until_ready(function(*arguments)), rounds=9, warmup_rounds=1
     )
+    if benchmark.disabled:
+        return
     seconds = benchmark.stats.stats.median
     benchmark.extra_info["normals_per_second"] = normals / seconds
     benchmark.extra_info["bytes_per_second"] = normals * FLOAT.itemsize / seconds

@@ -1,16 +1,17 @@
 """Eliminate a resistive crossbar row by row.
 
-Rows are added from the top. Cut below row `i`, what lies above is a source with one port per
-bit line: it sends down the currents
+Rows are added from the top. Cut below row `i`, what lies above is a source with one port
+per bit line: it sends down the currents
 
     J = C v - Y w
 
-into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series turns `Y`
-and `C` into `(I + r_bit Y)^-1` times themselves; the next row then adds `M` to `Y`, and `M 1`
-to the column of `C` that belongs to its voltage, `M` being the admittance of one word line
-seen from its bit lines. This is block elimination of the nodal equations in a form whose
-matrices `I + r_bit Y` have eigenvalues from 1 to about `1 + rows r_bit g`: the nodal matrix
-itself has entries `1 / r_bit` and, at realistic values, a condition number beyond float32.
+into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series turns
+`Y` and `C` into `(I + r_bit Y)^-1` times themselves; the next row then adds `M` to `Y`, and
+`M 1` to the column of `C` that belongs to its voltage, `M` being the admittance of one word
+line seen from its bit lines. This is block elimination of the nodal equations in a form
+whose matrices `I + r_bit Y` have eigenvalues from 1 to about `1 + rows r_bit g`: the nodal
+matrix itself has entries `1 / r_bit` and, at realistic values, a condition number beyond
+float32.
 """
 
 from typing import NamedTuple

@@ -2,19 +2,20 @@
 
 Word line `i` is driven at its left end and bit line `j` is held at virtual ground at its
 bottom end. A segment of resistance `r_word` precedes every cell of a word line, and one of
-`r_bit` follows every cell of a bit line: `cols` and `rows` segments a line, the geometry of
-Joksas & Mehonic (2020), SoftwareX 12, 100617.
+`r_bit` follows every cell of a bit line: `cols` and `rows` segments a line, the geometry
+of Joksas & Mehonic (2020), SoftwareX 12, 100617.
 
 The circuit is linear, so that output currents are `v @ T` with a *transfer matrix* `T` in
 siemens, the shape of the conductances and their value where the lines are ideal:
 
-- `transfer_matrix`: exact, all of `T` at once, by elimination. No iteration, nothing to
-    converge. The exact answer for many vectors.
-- `solve_nodes`: exact to a tolerance, for given voltages, with every node voltage.
-- `effective_conductances`: a close estimate of `T` at the price of one `solve_nodes`.
+- `transfer_matrix`: exact, all of `T` at once, by elimination, without iteration. 0.13 s at
+    128 x 128 on one core, 2.2 s at 256 x 256 on two busy ones (float64): for many vectors.
+- `solve_nodes`: for given voltages, to a tolerance, with every node voltage; conjugate
+    gradients. 4 ms and 24 ms a vector there: for fewer vectors than some 30 or 90.
+- `effective_conductances`: a close estimate of `T` in less than one `solve_nodes`.
 
-All three take a zero resistance as it stands: they are written in impedances, where it is an
-ordinary value and not a limit.
+All three take a zero resistance as it stands: they are written in impedances, where it is
+an ordinary value and not a limit.
 """
 
 import equinox as eqx
@@ -32,9 +33,9 @@ class NodalSolution(eqx.Module):
 
     - `currents`: at the bottom of the bit lines, in amperes.
     - `word_line`, `bit_line`: voltages of the two nodes of each cell, in volts.
-    - `residual`: what Kirchhoff's laws are missed by, `|v - A u| / |v|`, recomputed from the
-        answer. Both norms weigh the cells by their conductance; in that norm `A` shrinks
-        nothing, so that the relative error of the cell voltages is at most this.
+    - `residual`: what Kirchhoff's laws are missed by, `|v - A u| / |v|`, recomputed from
+        the answer. Both norms weigh the cells by their conductance; in that norm `A`
+        shrinks nothing: the error of the cell voltages, relative to `v`, is at most this.
     - `iterations`: conjugate gradient steps taken.
     - `converged`: false where `max_iterations` ran out. Everything else is then NaN.
     """
@@ -89,13 +90,26 @@ def effective_conductances(
     """Estimate the transfer matrix by the voltage each cell gets when all lines are driven.
 
     Returns `g * u`, with `u` the voltage across the cells at one volt on every word line.
-    The estimate is exact to first order in the resistances, exact for equal voltages, and
-    its row sums and column sums are those of the transfer matrix: by reciprocity `u` also
-    belongs to the crossbar driven from its outputs. What it averages over is which word
-    lines share a bit line's current, so that its error grows with the square of
-    `r g rows cols` and falls with the array's evenness.
+    Its column sums are those of the transfer matrix by construction, and its row sums too,
+    as by reciprocity `u` also belongs to the crossbar driven from its outputs. It is exact
+    to first order in the resistances, for equal voltages, and where either resistance is
+    zero. What is left, currents that go round by other word lines, is of second order, and
+    the part of it that an even array shows is met as well.
 
-    Measured against `transfer_matrix`: TABLE
+    Measured against `transfer_matrix`, as Frobenius norms relative to the exact matrix,
+    which are root-mean-square errors of the currents at independent voltages of mean zero;
+    cells uniform from 0.1 to 1 of `g_max`, both lines alike. In brackets, uncorrected `g`.
+
+    | `r g_max` | 16 x 16          | 64 x 64          | 128 x 128        | 256 x 256       |
+    | --------- | ---------------- | ---------------- | ---------------- | --------------- |
+    | 1e-6      | 2.8e-9 (1.2e-4)  | 5.1e-7 (1.6e-3)  | 4.6e-6 (6.4e-3)  | 7.2e-5 (2.5e-2) |
+    | 1e-5      | 2.8e-7 (1.2e-3)  | 2.9e-5 (1.6e-2)  | 4.3e-4 (6.4e-2)  | 5.4e-3 (0.25)   |
+    | 1e-4      | 1.3e-5 (1.2e-2)  | 2.4e-3 (0.16)    | 2.3e-2 (0.61)    | 9.5e-2 (2.1)    |
+    | 1e-3      | 1.1e-3 (0.12)    | 6.5e-2 (1.5)     | 0.14 (4.4)       | 0.14 (10)       |
+    | 1e-2      | 4.2e-2 (1.1)     | 0.14 (8.5)       | 0.13 (18)        | 0.12 (37)       |
+
+    Cells that are on or off at random, 100 to 1, err up to twice as much; voltages all of
+    one sign, down to a twentieth.
 
     **Arguments:**
 
@@ -130,7 +144,7 @@ def solve_nodes(
     line plus `r_bit` times those on a bit line. `A = I + L g` is symmetric in the inner
     product weighted by `g` and shrinks nothing in it, so conjugate gradients need about
     `sqrt(1 + r g n**2)` steps for each few digits: 5 to 30 at realistic resistances. The
-    nodal Laplacian itself has entries `1 / r`, is singular at `r = 0` and takes thousands.
+    nodal Laplacian, with entries `1 / r`, has no value at `r = 0` and is far worse placed.
 
     Derivatives are those of the equation, one further solve each, not of the steps.
 
@@ -148,8 +162,8 @@ def solve_nodes(
 
     **Raises:**
 
-    - `ValueError`: if `voltages` does not have one entry per word line, or a resistance is a
-        negative number.
+    - `ValueError`: if `voltages` does not have one entry per word line, or a resistance is
+        a negative number.
     """
     if voltages.shape[-1] != g.shape[0]:
         raise ValueError(
@@ -249,7 +263,9 @@ def _conjugate_gradients(shared, g, b, tolerance, max_iterations):
         return u + alpha * p, r, r + (new / rho) * p, new, k + 1
 
     b = b / scale
-    r = -shared(g * b)  # the start is `b`, the answer with ideal lines
+    # The start is `b`, the answer with ideal lines. Every residual then is `L g` times
+    # something, so that cells without conductance, unseen by the norm, follow the others.
+    r = -shared(g * b)
     rho = dot(r, r)
     enough = tolerance**2 * dot(b, b)
     u, _, _, rho, k = lax.while_loop(
@@ -257,7 +273,5 @@ def _conjugate_gradients(shared, g, b, tolerance, max_iterations):
         step,
         (b, r, r, rho, jnp.asarray(0)),
     )
-    # Steps do not see cells without conductance; their voltage follows from the others.
-    u = jnp.where(g > 0, u, b - shared(g * u))
     converged = rho <= enough
     return jnp.where(converged, u * scale, jnp.nan), (k, converged)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._device import Device, Scalar
 from ._pulse import Response, move_state
+from ._random import normal
 
 
 class VerifyRule(eqx.Module):
@@ -169,7 +170,7 @@ def gaussian(
     sigma = jnp.asarray(sigma, dtype)
     return lax.cond(
         sigma > 0,
-        lambda: sigma * jr.normal(key, shape, dtype),
+        lambda: sigma * normal(key, shape, dtype),
         lambda: jnp.zeros(shape, dtype),
     )
 
@@ -234,7 +235,7 @@ def write_and_verify(
     def step(loop):
         iteration = loop.stats.iterations
         noise_key = jr.fold_in(cycle_key, iteration)
-        noise = jr.normal(noise_key, target.shape, dtype)
+        noise = normal(noise_key, target.shape, dtype)
         state = move_state(loop.state, loop.pulses, device, response, noise)
         pulses, norm = verify(state, iteration + 1)
         written = jnp.any(loop.pulses != 0, axis=(0, 2))

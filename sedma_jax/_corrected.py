@@ -22,7 +22,7 @@ from ._crossbar import (
     read,
     stored_matrix,
 )
-from ._partition import Matrix, assemble, exact_product, partition
+from ._partition import Matrix, Vectors, assemble, exact_product, partition
 from .kernels import (
     Device,
     VerifyRule,
@@ -57,7 +57,7 @@ class CorrectionInfo(eqx.Module):
 
 
 def denoise(
-    p: Float[Array, "*batch n"],
+    p: Vectors,
     lam: Float[Array, ""] | float,
     *,
     zero_end: bool = False,
@@ -100,7 +100,7 @@ def check_lambda(lam: Float[Array, ""] | float) -> None:
 
 def corrected_matvec(
     A: Matrix,
-    x: Float[Array, "*batch n"],
+    x: Vectors,
     device: Device,
     *,
     lam: Float[Array, ""] | float = BASELINE_LAMBDA,

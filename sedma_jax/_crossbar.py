@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._converters import ADC, DAC, convert, drive_lines
-from ._partition import Matrix, Partition, assemble, checked_array, partition
+from ._partition import Matrix, Partition, Vectors, assemble, checked_array, partition
 from .kernels import (
     Device,
     Response,
@@ -235,10 +235,9 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
 
     def write(arguments):
         tile, scale, index, used_rows, used_cols = arguments
-        used = (jnp.arange(shape[0]) < used_rows)[:, None] & (
-            jnp.arange(shape[1]) < used_cols
-        )
-        ideal = tile / scale
+        row, col = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+        used = (row < used_rows) & (col < used_cols)
+        ideal = tile / scale[None, :]
         mapped = mapping(ideal)
         target = lax.stop_gradient(mapped)
         response_key, write_key = jr.split(jr.fold_in(key, index))
@@ -299,7 +298,7 @@ def _total(stats: WriteStats, arrays: int | None) -> ProgramStats:
 
 def matvec(
     crossbar: Crossbar,
-    x: Float[Array, "*batch n"],
+    x: Vectors,
     *,
     dac: DAC | None = None,
     adc: ADC | None = None,

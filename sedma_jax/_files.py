@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from scipy import sparse
 from scipy.sparse import csr_array
 
 from ._matrix_market import parse_matrix_market
@@ -58,10 +57,10 @@ def load_vector(path: str | os.PathLike[str]) -> np.ndarray:
     A matrix of one row or one column is a vector too.
     """
     vector = _load(path, "load_vector", ndim=1)
-    return (vector.toarray() if sparse.issparse(vector) else vector).ravel()
+    return (vector.toarray() if isinstance(vector, csr_array) else vector).ravel()
 
 
-def _load(path, caller: str, ndim: int):
+def _load(path: str | os.PathLike[str], caller: str, ndim: int) -> np.ndarray | csr_array:
     path = os.fspath(path)
     try:
         array = _read(path, ndim)
@@ -82,7 +81,7 @@ def _fits(shape: tuple[int, ...], ndim: int) -> bool:
     return len(shape) == ndim or (ndim == 1 and len(shape) == 2 and 1 in shape)
 
 
-def _read(path: str, ndim: int):
+def _read(path: str, ndim: int) -> np.ndarray | csr_array:
     file, name = path, None
     if "::" in path and not os.path.lexists(path):
         file, _, name = path.rpartition("::")
@@ -114,7 +113,7 @@ def _read(path: str, ndim: int):
         ) from error
     if suffix == ".npz":
         arrays = parse_npz(content)
-        if sparse.issparse(arrays):
+        if isinstance(arrays, csr_array):
             return arrays
         shapes = {key: array.shape for key, array in arrays.items()}
         return arrays[_choose(shapes, name, ndim)]
@@ -156,7 +155,7 @@ def _choose(shapes: dict[str, tuple[int, ...]], name: str | None, ndim: int) -> 
     """The array asked for, or else the only one that fits."""
     listed = ", ".join(f"{key!r} {shape}" for key, shape in list(shapes.items())[:10])
     listed += f" and {len(shapes) - 10} more" if len(shapes) > 10 else ""
-    if name in shapes:
+    if name is not None and name in shapes:
         return name
     if name is not None:
         raise Refusal("the name of an array in it", f"{name!r}", f"It holds {listed}.")
@@ -173,13 +172,13 @@ def _choose(shapes: dict[str, tuple[int, ...]], name: str | None, ndim: int) -> 
 
 
 def _check_finite(array: np.ndarray | csr_array):
-    stored = array.data if sparse.issparse(array) else array
+    stored = array.data if isinstance(array, csr_array) else array
     finite = np.isfinite(stored)
     if finite.all():
         return
     where = np.unravel_index(np.argmin(finite), finite.shape)
     value = stored[where]
-    if sparse.issparse(array):
+    if isinstance(array, csr_array):
         (place,) = where
         where = np.searchsorted(array.indptr, place, "right") - 1, array.indices[place]
     place = ", ".join(str(index + 1) for index in where)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.experimental import sparse as jax_sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from .kernels import grid_shape, join_outputs, split_inputs, tile, untile
 
+Vectors = Num[Array | np.ndarray, "*batch n"]
 Matrix = (
-    Float[Array, "m n"]
-    | np.ndarray
+    Num[Array | np.ndarray, "m n"]
     | scipy.sparse.sparray
     | scipy.sparse.spmatrix
     | jax_sparse.BCOO

@@ -486,6 +486,6 @@ def test_spoilt_files_are_read_or_refused(tmp_path_factory, name, changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READABLE)
 @given(changes=edits)
-@settings(max_examples=1000)
+@settings(max_examples=200)
 def test_many_spoilt_files_are_read_or_refused(tmp_path_factory, name, changes):
     check_spoilt(tmp_path_factory, name, changes)

@@ -157,7 +157,8 @@ def test_float32_keeps_its_digits():
     np.testing.assert_allclose(transfer_matrix(single, 2e-3, 3e-3), exact, rtol=bound)
     solved = solve_nodes(single, v32, 2e-3, 3e-3)
     assert solved.converged
-    assert np.all(np.abs(solved.currents - v @ exact) <= bound * (np.abs(v) @ exact))
+    missed = np.abs(np.asarray(solved.currents) - v @ exact)
+    assert np.all(missed <= bound * (np.abs(v) @ exact))
 
 
 def test_reciprocity():
@@ -220,6 +221,16 @@ def test_gradient(name, r):
     # Central differences of step 1e-4 err by 1e-8 of a third derivative of order one.
     of_arrays = lambda *args: f(*map(jnp.asarray, args))  # it differences in NumPy
     check_grads(of_arrays, (g, v, *r), 1, ["fwd", "rev"], atol=1e-6, rtol=1e-6, eps=1e-4)
+
+
+def test_gradient_at_an_open_cell():
+    # One sided there, so by the other route: implicit against through the elimination.
+    g, v = _relative()
+    g = g.at[1, 1].set(0.0)
+    solved = jax.jacrev(lambda g: solve_nodes(g, v, 0.1, 0.2).currents)(g)
+    exact = jax.jacrev(lambda g: v @ transfer_matrix(g, 0.1, 0.2))(g)
+    assert np.all(np.abs(exact[1, 1, 1]) > 0.01)
+    np.testing.assert_allclose(solved, exact, rtol=0, atol=1e-13)
 
 
 def test_first_order_in_the_resistance():
@@ -292,13 +303,11 @@ def test_vmap_and_jit_agree_with_one_array():
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.max(g))
     exact = jax.jit(jax.vmap(transfer_matrix, (0, 0, None)))(g, r, 10.0)
     solved = jax.jit(jax.vmap(solve_nodes, (0, None, 0, None)))(g, v, r, 10.0)
-    grid = jax.vmap(effective_conductances, (0, 0, None))(g, r, 10.0)
     for k in range(3):
         close(exact[k], transfer_matrix(g[k], r[k], 10.0))
         alone = solve_nodes(g[k], v, r[k], 10.0)
         close(solved.currents[k], alone.currents)
         assert solved.iterations[k] == alone.iterations
-        close(grid[k], effective_conductances(g[k], r[k], 10.0))
     total = lambda g: jnp.sum(jax.vmap(lambda a: solve_nodes(a, v, 20.0, 10.0).currents)(g))
     one = lambda a: jnp.sum(solve_nodes(a, v, 20.0, 10.0).currents)
     slopes = jax.grad(total)(g)
@@ -314,7 +323,7 @@ def test_long_lines_underflow_quietly():
 
 @pytest.mark.parametrize("f", [kernels.transfer_matrix, kernels.effective_conductances])
 def test_negative_resistance_is_an_error(f):
-    with pytest.raises(ValueError, match="from 0 ohms up.*r_bit=-1"):
+    with pytest.raises(ValueError, match=r"from 0 ohms up.*r_bit=-1"):
         f(jnp.ones((2, 2)), 1.0, -1.0)
 
 
