@@ -50,8 +50,10 @@ def read_moments(
     spread = model.spread(g, jnp.asarray(time, g.dtype), g_programmed)
     noisy = spread > 0
     unit = jnp.where(noisy, spread, jnp.ones_like(spread))
+    # Limited before the division, which has no gradient at infinity.
     low, high = (
-        jnp.clip((limit - g) / unit, -_FAR, _FAR) for limit in (model.g_min, model.g_max)
+        (jnp.clip(limit, g - _FAR * unit, g + _FAR * unit) - g) / unit
+        for limit in (model.g_min, model.g_max)
     )
     mean, square = clipped(low, high)
     variance = jnp.maximum(square - mean**2, 0)

@@ -45,7 +45,7 @@ def bit_planes(x: Float[Array, "batch n"], *, bits: int) -> Float[Array, "planes
     whole = jnp.round(scaled * (2 ** (bits - 1) - 1))
     places = jnp.arange(bits - 1, dtype=jnp.int32)[:, None, None]
     magnitude = jnp.abs(whole).astype(jnp.int32)[None]
-    return jnp.sign(whole) * ((magnitude >> places) & 1).astype(x.dtype)
+    return jnp.sign(whole)[None] * ((magnitude >> places) & 1).astype(x.dtype)
 
 
 def bit_serial_matvec(
@@ -89,5 +89,5 @@ def _bit_serial(crossbar, x, adc, key, bits):
     tiles, _, cols = digital.shape
     digital = digital.reshape(tiles, len(planes), len(x), cols)
     weight = jnp.asarray([2.0**k for k in range(len(planes))], x.dtype)
-    shifted = jnp.sum(digital * weight[:, None, None], axis=1)
+    shifted = jnp.sum(digital * weight[None, :, None, None], axis=1)
     return add_tiles(crossbar, shifted) * (drive / (2 ** (bits - 1) - 1))
