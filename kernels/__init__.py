@@ -44,6 +44,12 @@ from ._drift_compensation import (
     drift_compensation as drift_compensation,
 )
 from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
+from ._gradient_programming import gradient_programming as gradient_programming
+from ._hadamard_verify import (
+    hadamard_matrix as hadamard_matrix,
+    hadamard_read as hadamard_read,
+    hadamard_verify as hadamard_verify,
+)
 from ._line_resistance import (
     NodalSolution as NodalSolution,
     effective_conductances as effective_conductances,
@@ -78,6 +84,7 @@ from ._noise_models import (
     sample_retention as sample_retention,
     standard_uniform as standard_uniform,
 )
+from ._open_loop import open_loop as open_loop
 from ._pulse import (
     Response as Response,
     apply_pulses as apply_pulses,
@@ -119,6 +126,7 @@ from ._write_verify import (
     cell_conductance as cell_conductance,
     gaussian as gaussian,
     hidden_state as hidden_state,
+    read_energy as read_energy,
     stagnation as stagnation,
     visible_state as visible_state,
     write_and_verify as write_and_verify,

@@ -8,11 +8,12 @@ curve and downwards along the depression curve; `n` pulses add noise of standard
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._device import Device, Scalar, curvature
+from ._random import normal
 
 
 class Response(eqx.Module):
@@ -24,10 +25,7 @@ class Response(eqx.Module):
 
 def nominal_response(device: Device, dtype: DTypeLike) -> Response:
     """The response of a device without device-to-device spread."""
-    return Response(
-        curvature(jnp.asarray(device.nonlinearity_ltp, dtype)),
-        curvature(jnp.asarray(device.nonlinearity_ltd, dtype)),
-    )
+    return Response(*curvature(_labels(device, dtype)))
 
 
 def draw_response(
@@ -38,15 +36,14 @@ def draw_response(
     Both labels of a cell are displaced by independent normal draws of standard deviation
     `sigma_d2d`, in label units.
     """
-    ltp_key, ltd_key = jr.split(key)
+    spread = normal(key, (2, *shape), np.dtype(dtype)) * device.sigma_d2d
+    labels = _labels(device, dtype).reshape((2,) + (1,) * len(shape))
+    return Response(*curvature(labels + spread))
 
-    def draw(label, key):
-        spread = jnp.asarray(device.sigma_d2d, dtype)
-        label = jnp.asarray(label, dtype)
-        return curvature(label + spread * jr.normal(key, shape, dtype))
 
-    return Response(
-        draw(device.nonlinearity_ltp, ltp_key), draw(device.nonlinearity_ltd, ltd_key)
+def _labels(device, dtype):
+    return jnp.stack(
+        [jnp.asarray(v, dtype) for v in (device.nonlinearity_ltp, device.nonlinearity_ltd)]
     )
 
 
@@ -96,7 +93,7 @@ def apply_pulses(
 
     New states, from 0 to 1. A cell without pulses keeps its state exactly.
     """
-    noise = jr.normal(key, state.shape, state.dtype)
+    noise = normal(key, state.shape, state.dtype)
     return move_state(state, pulses, device, response, noise)
 
 

@@ -11,6 +11,8 @@ Two rules are in use. *Stagnation* of the residual norm is the rule of MELISO+ (
 Nature 608, 504, Extended Data Fig. 3).
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.lax as lax
 import jax.numpy as jnp
@@ -183,6 +185,25 @@ class _Loop(eqx.Module):
     stats: WriteStats
 
 
+class Sensed(eqx.Module):
+    """What the circuit learnt about the array between two rounds of pulses.
+
+    - `error`: how far each cell is to move, in visible states; zero for cells not used.
+    - `norm`: root of the summed squares of the distances that were read.
+    - `energy`, `latency`: of these reads, in joules and seconds.
+    """
+
+    error: Float[Array, "polarity rows cols"]
+    norm: Float[Array, ""]
+    energy: Float[Array, ""]
+    latency: Float[Array, ""]
+
+
+Sense = Callable[
+    [Float[Array, "polarity rows cols"], Bool[Array, " rows"], PRNGKeyArray], Sensed
+]
+
+
 def write_and_verify(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
@@ -209,81 +230,98 @@ def write_and_verify(
     The states reached, from 0 to 1, and what it took.
     """
     dtype = target.dtype
+
+    def sense(state, written, key):
+        noise = gaussian(device.sigma_read, target.shape, dtype, key=key)
+        error = jnp.where(used[None], target - visible_state(state, device) - noise, 0)
+        energy = read_energy(state, used & written[:, None], device)
+        latency = jnp.sum(written, dtype=dtype) * device.t_read
+        return Sensed(error, jnp.sqrt(jnp.sum(error**2)), energy, latency)
+
+    return closed_loop(sense, initial, used, device, response, rule, key=key)
+
+
+def closed_loop(
+    sense: Sense,
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """Sense and pulse in turn until the rule holds, whatever the way of sensing.
+
+    **Arguments:**
+
+    - `sense`: from the states, the rows written since the last call and a key, what the
+        circuit learns.
+    - the others, and what is returned: as for `write_and_verify`.
+    """
+    dtype = initial.dtype
     read_key, cycle_key = jr.split(key)
-    used = jnp.broadcast_to(used, target.shape)
-    cells = jnp.maximum(jnp.sum(used), 1).astype(dtype)
-
-    def verify(state, iteration):
-        noise_key = jr.fold_in(read_key, iteration)
-        noise = gaussian(device.sigma_read, target.shape, dtype, key=noise_key)
-        error = jnp.where(used, target - visible_state(state, device) - noise, 0)
-        per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
-        size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
-        pulses = jnp.where(jnp.abs(error) > rule.band, jnp.sign(error) * size, 0)
-        return pulses.astype(dtype), jnp.sqrt(jnp.sum(error**2))
-
-    def read_cost(state, rows):
-        conductance = cell_conductance(state, device)
-        through = conductance / (1 + device.r_access * conductance)
-        power = jnp.where(used & rows[None, :, None], device.v_read**2 * through, 0)
-        return jnp.sum(power) * device.t_read, jnp.sum(rows, dtype=dtype) * device.t_read
+    cells = jnp.maximum(jnp.sum(used) * initial.shape[0], 1).astype(dtype)
 
     def proceed(loop):
-        wanted = jnp.any(loop.pulses != 0)
-        return wanted & ~loop.stagnant & (loop.stats.iterations < rule.iterations)
+        wanted = jnp.any(loop.pulses != 0) & (loop.stats.iterations < rule.iterations)
+        return (loop.stats.iterations < 0) | (wanted & ~loop.stagnant)
 
     def step(loop):
+        # The first round, of number -1, only reads: it has no pulses yet.
         iteration = loop.stats.iterations
-        noise_key = jr.fold_in(cycle_key, iteration)
-        noise = normal(noise_key, target.shape, dtype)
+        noise = normal(jr.fold_in(cycle_key, iteration), initial.shape, dtype)
         state = move_state(loop.state, loop.pulses, device, response, noise)
-        pulses, norm = verify(state, iteration + 1)
-        written = jnp.any(loop.pulses != 0, axis=(0, 2))
-        verify_energy, verify_latency = read_cost(state, written)
-        write_energy, write_latency = _pulse_cost(loop.pulses, loop.state, state, device)
+        touched = jnp.where(iteration < 0, used[None], loop.pulses != 0)
+        written = jnp.any(touched, axis=(0, 2))
+        sensed = sense(state, written, jr.fold_in(read_key, iteration + 1))
+        energy, latency = pulse_cost(loop.pulses, loop.state, state, device)
         stats = loop.stats
         return _Loop(
             state,
-            pulses,
-            norm,
-            (iteration > 0) & (jnp.abs(norm - loop.norm) < rule.tolerance),
+            pulses_for(sensed.error, device, rule),
+            sensed.norm,
+            (iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
             WriteStats(
                 stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
                 iteration + 1,
-                (stats.write_energy + write_energy).astype(dtype),
-                (stats.verify_energy + verify_energy).astype(dtype),
-                (stats.write_latency + write_latency).astype(dtype),
-                (stats.verify_latency + verify_latency).astype(dtype),
+                (stats.write_energy + energy).astype(dtype),
+                (stats.verify_energy + sensed.energy).astype(dtype),
+                (stats.write_latency + latency).astype(dtype),
+                (stats.verify_latency + sensed.latency).astype(dtype),
                 stats.unfinished,
                 stats.residual,
             ),
         )
 
-    zero = jnp.zeros((), jnp.int32)
-    pulses, norm = verify(initial, zero)
-    energy, latency = read_cost(initial, jnp.any(used, axis=(0, 2)))
-    nothing = jnp.zeros((), dtype)
-    stats = WriteStats(
-        zero,
-        zero,
-        nothing,
-        energy.astype(dtype),
-        nothing,
-        latency.astype(dtype),
-        zero,
-        nothing,
-    )
-    start = _Loop(initial, pulses, norm, jnp.array(False), stats)
+    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
+    start = _Loop(initial, jnp.zeros_like(initial), zero, jnp.array(False), stats)
     loop = lax.while_loop(proceed, step, start)
     stats = eqx.tree_at(
         lambda s: (s.unfinished, s.residual),
         loop.stats,
-        (jnp.sum(loop.pulses != 0).astype(jnp.int32), loop.norm / jnp.sqrt(cells)),
+        (jnp.sum(loop.pulses != 0, dtype=jnp.int32), loop.norm / jnp.sqrt(cells)),
     )
     return loop.state, stats
 
 
-def _pulse_cost(pulses, before, after, device):
+def pulses_for(
+    error: Float[Array, " *cells"], device: Device, rule: VerifyRule
+) -> Float[Array, " *cells"]:
+    """Signed whole pulses that should move each cell by `error`, on a straight line."""
+    per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
+    size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
+    pulses = jnp.where(jnp.abs(error) > rule.band, jnp.sign(error) * size, 0)
+    return pulses.astype(error.dtype)
+
+
+def pulse_cost(
+    pulses: Float[Array, "polarity rows cols"],
+    before: Float[Array, "polarity rows cols"],
+    after: Float[Array, "polarity rows cols"],
+    device: Device,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Energy and latency of one round: `V**2 t n G`, `G` the mean before and after."""
     up = pulses > 0
     count = jnp.abs(pulses)
@@ -293,3 +331,15 @@ def _pulse_cost(pulses, before, after, device):
     longest_ltd = jnp.max(jnp.where(up, 0, count), axis=(0, 2))
     latency = jnp.sum(longest_ltp) * device.t_ltp + jnp.sum(longest_ltd) * device.t_ltd
     return jnp.sum(energy * count * conductance), latency
+
+
+def read_energy(
+    state: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+) -> Float[Array, ""]:
+    """Energy, in joules, of driving each used cell once at the read voltage."""
+    conductance = cell_conductance(state, device)
+    through = conductance / (1 + device.r_access * conductance)
+    power = jnp.where(used[None], device.v_read**2 * through, 0)
+    return jnp.sum(power) * device.t_read

@@ -13,9 +13,7 @@ from ._bit_serial import (
     bit_serial_matvec as bit_serial_matvec,
 )
 from ._bit_slicing import (
-    SlicedCrossbar as SlicedCrossbar,
     program_bit_sliced as program_bit_sliced,
-    sliced_matvec as sliced_matvec,
 )
 from ._calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
 from ._converters import ADC as ADC, DAC as DAC
@@ -26,7 +24,6 @@ from ._corrected import (
 )
 from ._crossbar import (
     Crossbar as Crossbar,
-    ProgramStats as ProgramStats,
     matvec as matvec,
     program as program,
     stored_matrix as stored_matrix,
@@ -43,11 +40,13 @@ from ._effects import (
     with_line_resistance as with_line_resistance,
 )
 from ._exact import program_exactly as program_exactly
+from ._program_stats import ProgramStats as ProgramStats
 from ._read_effects import (
     per_cell_noisy_matvec as per_cell_noisy_matvec,
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
 )
+from ._residual import program_residual as program_residual
 from .kernels import (
     Device as Device,
     VerifyRule as VerifyRule,
@@ -57,9 +56,13 @@ from .kernels import (
     differential as differential,
     drift_compensation as drift_compensation,
     global_scale as global_scale,
+    gradient_programming as gradient_programming,
+    hadamard_verify as hadamard_verify,
     offset as offset,
+    open_loop as open_loop,
     stagnation as stagnation,
     tile_scale as tile_scale,
+    write_and_verify as write_and_verify,
 )
 
 __version__ = version("sedma-jax")

@@ -3,44 +3,24 @@
 A weight is an integer in sign and magnitude, its magnitude `slices` digits to the base
 `2**cell_bits`. Each digit of a tile has an array of its own, where the sign decides, as for
 any weight, which cell of a differential pair holds it (or which side of the reference, with
-one cell). Products are converted array by array, then shifted and added.
+one cell). Products are converted array by array, then shifted and added: the shift is part
+of the scale of each array.
 """
 
 import dataclasses
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from ._converters import ADC, DAC
-from ._crossbar import (
-    Crossbar,
-    Mapping,
-    ProgramStats,
-    Scaling,
-    check_key,
-    matvec,
-    program_partition,
-)
-from ._partition import Matrix, Vectors, partition
-from .kernels import Device, VerifyRule, column_scale, differential
-
-Stats = tuple[ProgramStats, ...]
-
-
-class SlicedCrossbar(eqx.Module):
-    """A matrix that is a weighted sum of what several crossbars hold.
-
-    - `slices`: the crossbars, the most significant first.
-    - `factors`: the weight of each.
-    """
-
-    slices: tuple[Crossbar, ...]
-    factors: tuple[Float[Array, ""] | float, ...]
+from ._crossbar import Crossbar, Mapping, Scaling, Scheme, check_key, program_partition
+from ._partition import Matrix, partition
+from ._program_stats import ProgramStats, sum_stats
+from ._residual import join_slices
+from .kernels import Device, VerifyRule, column_scale, differential, write_and_verify
 
 
 def program_bit_sliced(
@@ -53,25 +33,27 @@ def program_bit_sliced(
     arrays: int | None = None,
     mapping: Mapping = differential,
     scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
     rule: VerifyRule | None = None,
     key: PRNGKeyArray,
-) -> tuple[SlicedCrossbar, Stats]:
+) -> tuple[Crossbar, ProgramStats]:
     """Program a matrix with a few bits in each cell, on several arrays a tile.
 
     Weights are rounded to `cell_bits * slices` bits and a sign. Gradients in `A` pass
-    straight through the rounding, by the first slice. To put an effect on all arrays, build
-    a `SlicedCrossbar` of the crossbars that it returns, a key for each.
+    straight through the rounding, by the first slice. `program_residual` shares a weight
+    differently: each of its slices stores what programming missed.
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `mapping`, `scaling`, `rule`, `key`: as in `program`.
+    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in `program`.
     - `cell_bits`: bits of the magnitude in each cell, from 1.
     - `slices`: arrays for each tile, from 1; at most 23 bits in all.
     - `arrays`: arrays there are for one slice.
 
     **Returns:**
 
-    The arrays, and what programming each slice took.
+    One crossbar with the arrays of all slices, the most significant first, for `matvec`
+    and all effects. And what programming took, the slices one after another.
 
     **Raises:**
 
@@ -88,21 +70,22 @@ def program_bit_sliced(
     scale = scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
     scale = lax.stop_gradient(scale)
     digits = _digits(tiles / scale[:, None, :], cell_bits, slices)
-    held, stats = [], []
-    for place, tiles in enumerate(digits):
-        crossbar, took = program_partition(
-            dataclasses.replace(parts, tiles=tiles),
+    held, taken = [], []
+    for place, factor in enumerate(_factors(cell_bits, slices)):
+        crossbar, stats = program_partition(
+            dataclasses.replace(parts, tiles=digits[place]),
             device,
             arrays=arrays,
             mapping=mapping,
             scaling=_no_scale,
+            scheme=scheme,
             rule=rule,
             progress=None,
             key=jr.fold_in(key, place),
         )
-        held.append(dataclasses.replace(crossbar, scale=scale))
-        stats.append(took)
-    return SlicedCrossbar(tuple(held), _factors(cell_bits, slices)), tuple(stats)
+        held.append(dataclasses.replace(crossbar, scale=factor * scale))
+        taken.append(stats)
+    return join_slices(tuple(held)), sum_stats(tuple(taken))
 
 
 def _no_scale(tiles):
@@ -129,40 +112,3 @@ def _factors(cell_bits, slices):
     base = 2**cell_bits
     top = base**slices - 1
     return tuple((base - 1) * base**place / top for place in reversed(range(slices)))
-
-
-def sliced_matvec(
-    sliced: SlicedCrossbar,
-    x: Vectors,
-    *,
-    dac: DAC | None = None,
-    adc: ADC | tuple[ADC, ...] | None = None,
-    key: PRNGKeyArray,
-) -> Float[Array, "*batch m"]:
-    """Multiply by a matrix that several crossbars share, and add the products digitally.
-
-    **Arguments:**
-
-    - `sliced`: from `program_bit_sliced`.
-    - `x`, `dac`, `key`: as in `matvec`.
-    - `adc`: converters of every slice, or one set for each: a slice whose digits are small
-        needs less range.
-
-    **Raises:**
-
-    - `ValueError`: as `matvec` does; if there are converters for some slices only.
-    """
-    check_key(key)
-    count = len(sliced.slices)
-    adcs = adc if isinstance(adc, tuple) else (adc,) * count
-    if len(adcs) != count:
-        raise ValueError(
-            f"`sedma_jax.sliced_matvec` needs converters for {count} slices. "
-            f"Got {len(adcs)}. A single `ADC` serves all."
-        )
-    return sum(
-        factor * matvec(crossbar, x, dac=dac, adc=adc, key=jr.fold_in(key, place))
-        for place, (crossbar, factor, adc) in enumerate(
-            zip(sliced.slices, sliced.factors, adcs, strict=True)
-        )
-    )

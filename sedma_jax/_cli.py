@@ -17,8 +17,8 @@ from rich.table import Table
 
 from . import devices
 from ._corrected import BASELINE_LAMBDA, check_lambda, corrected_matvec
-from ._crossbar import program
 from ._files import load_matrix, load_vector
+from ._residual import program_residual
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="arrays there are (default: one a partition)",
+    )
+    run.add_argument(
+        "--slices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="arrays a partition, each storing what the ones before missed (default: 1)",
     )
     run.add_argument(
         "--lambda",
@@ -159,7 +166,14 @@ def _run_device(name, matrix, x, options):
     shared = dict(array=options.array, arrays=options.arrays)
     start = time.perf_counter()
     with _progress(f"programming {name}") as progress:
-        programmed = program(matrix, device, progress=progress, key=program_key, **shared)
+        programmed = program_residual(
+            matrix,
+            device,
+            slices=options.slices,
+            progress=progress,
+            key=program_key,
+            **shared,
+        )
     crossbar, stats = jax.block_until_ready(programmed)
     middle = time.perf_counter()
     y, info = corrected_matvec(
@@ -180,7 +194,7 @@ def _run_device(name, matrix, x, options):
         "device": name,
         "seed": options.seed,
         "array": list(options.array),
-        "partitions": len(crossbar.weights),
+        "partitions": len(crossbar.weights) // crossbar.slices,
         "passes": stats.passes,
         "memory_efficiency": memory_efficiency(crossbar),
         "relative_l2_raw": float(info.relative_l2_raw),
@@ -197,6 +211,8 @@ def _run_device(name, matrix, x, options):
         "accounting": "physical",
         "seconds": {"program": middle - start, "correct": end - middle},
     }
+    if options.slices > 1:
+        record["slices"] = options.slices
     return record, y
 
 
@@ -312,3 +328,7 @@ def _devices(options: argparse.Namespace) -> int:
         table.add_row(field, *(f"{f[field]:g}" for f in figures.values()))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

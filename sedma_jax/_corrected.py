@@ -13,9 +13,9 @@ from ._converters import ADC, DAC
 from ._crossbar import (
     Crossbar,
     Mapping,
-    ProgramStats,
     Progress,
     Scaling,
+    Scheme,
     check_key,
     check_vector,
     program_partition,
@@ -23,12 +23,14 @@ from ._crossbar import (
     stored_matrix,
 )
 from ._partition import Matrix, Vectors, assemble, exact_product, partition
+from ._program_stats import ProgramStats
 from .kernels import (
     Device,
     VerifyRule,
     column_scale,
     denoise as denoise_kernel,
     differential,
+    write_and_verify,
 )
 
 # The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.
@@ -108,6 +110,7 @@ def corrected_matvec(
     arrays: int | None = None,
     mapping: Mapping = differential,
     scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
     rule: VerifyRule | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
@@ -125,8 +128,8 @@ def corrected_matvec(
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `rule`, `progress`: as in
-        `program`. `x`, `dac`, `adc`: as in `matvec`.
+    - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`,
+        `progress`: as in `program`. `x`, `dac`, `adc`: as in `matvec`.
     - `lam`: weight of the roughness, from 0 up. The default is that of MELISO+.
     - `analog_matrix`: `A x~` needs the exact matrix. With false it is a digital product,
         which costs as much as the exact answer. With true it is read from the cells
@@ -150,7 +153,7 @@ def corrected_matvec(
     x = check_vector(x, parts).astype(parts.tiles.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
-    how = dict(mapping=mapping, scaling=scaling, rule=rule)
+    how = dict(mapping=mapping, scaling=scaling, scheme=scheme, rule=rule)
     if programmed is None:
         programmed = program_partition(
             parts, device, arrays=arrays, progress=progress, key=matrix_key, **how

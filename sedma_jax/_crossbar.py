@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._converters import ADC, DAC, convert, drive_lines
 from ._partition import Matrix, Partition, Vectors, assemble, checked_array, partition
+from ._program_stats import ProgramStats, total_stats
 from .kernels import (
     Device,
     Response,
@@ -26,6 +27,7 @@ from .kernels import (
     column_scale,
     differential,
     draw_response,
+    grid_shape,
     hidden_state,
     higher_order_currents,
     join_outputs,
@@ -40,6 +42,8 @@ from .kernels import (
 Scaling = Callable[[Float[Array, "tiles rows cols"]], Float[Array, "tiles cols"]]
 Mapping = Callable[[Float[Array, "rows cols"]], Float[Array, "polarity rows cols"]]
 Progress = Callable[[int, int], None]
+# What `kernels.write_and_verify` takes and returns.
+Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
 
 # Arrays programmed by one call of the compiled loop: a power of two up to this, so that
 # matrices of any size share a few compilations and a progress bar has something to show.
@@ -56,6 +60,8 @@ class Crossbar(eqx.Module):
     - `inputs`, `outputs`: place of each tile in the grid.
     - `device`: the technology.
     - `shape`: of the matrix.
+    - `slices`: arrays at each place, whose products add up; one after another in the
+        order of tiles.
     - `read_variance`: of each weight, on top of the device's; from `with_read_noise`.
     - `higher_order`: weights of the square and cube of voltages; from
         `with_nonlinear_current`.
@@ -68,30 +74,9 @@ class Crossbar(eqx.Module):
     outputs: Int[Array, " tiles"]
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
+    slices: int = eqx.field(static=True, default=1)
     read_variance: Float[Array, "tiles rows cols"] | None = None
     higher_order: Float[Array, "tiles 2 rows cols"] | None = None
-
-
-class ProgramStats(eqx.Module):
-    """What programming a matrix took.
-
-    - `per_array`: the figures of each tile, in the order of `Crossbar.weights`.
-    - `pulses`: write pulses.
-    - `energy`: joules, of pulses and of verify reads.
-    - `latency`: seconds. Arrays work side by side; where there are fewer arrays than
-        tiles they are used again, pass after pass, and a pass lasts as long as its
-        slowest array.
-    - `write_energy`, `write_latency`: the share of the pulses.
-    - `passes`: times that the arrays were used.
-    """
-
-    per_array: WriteStats
-    pulses: Float[Array, ""]
-    energy: Float[Array, ""]
-    latency: Float[Array, ""]
-    write_energy: Float[Array, ""]
-    write_latency: Float[Array, ""]
-    passes: int = eqx.field(static=True)
 
 
 def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -117,11 +102,12 @@ def program(
     arrays: int | None = None,
     mapping: Mapping = differential,
     scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
     rule: VerifyRule | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
 ) -> tuple[Crossbar, ProgramStats]:
-    """Program a matrix on crossbar arrays by closed-loop write-and-verify.
+    """Program a matrix on crossbar arrays.
 
     The matrix is cut into tiles; each is scaled, mapped to conductances and programmed
     on an array of its own, whose cells differ by the device-to-device spread. Tiles of a
@@ -137,6 +123,8 @@ def program(
     - `arrays`: arrays there are; as many as there are tiles if left out.
     - `mapping`: `differential` (two cells a weight) or `offset` (one).
     - `scaling`: `global_scale`, `tile_scale` or `column_scale`.
+    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming` or
+        `open_loop`, or a function like them.
     - `rule`: `acceptance_band(device)` if left out, or `stagnation()`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
     - `key`: typed key of all randomness of programming.
@@ -159,6 +147,7 @@ def program(
         arrays=arrays,
         mapping=mapping,
         scaling=scaling,
+        scheme=scheme,
         rule=rule,
         progress=progress,
         key=key,
@@ -172,6 +161,7 @@ def program_partition(
     arrays: int | None,
     mapping: Mapping,
     scaling: Scaling,
+    scheme: Scheme,
     rule: VerifyRule | None,
     progress: Progress | None,
     key: PRNGKeyArray,
@@ -179,7 +169,9 @@ def program_partition(
     """`program`, for a matrix that is checked and cut already."""
     rule = acceptance_band(device) if rule is None else rule
     arguments = _prepare(parts, scaling)
-    write = partial(_write_tiles, device=device, rule=rule, mapping=mapping, key=key)
+    write = partial(
+        _write_tiles, device=device, rule=rule, mapping=mapping, scheme=scheme, key=key
+    )
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
         weights, conductance, stats = write(*arguments)
     else:
@@ -193,7 +185,7 @@ def program_partition(
         device,
         parts.shape,
     )
-    return crossbar, _total(stats, arrays)
+    return crossbar, total_stats(stats, arrays)
 
 
 @partial(jax.jit, static_argnames=("scaling",))
@@ -228,8 +220,10 @@ def _write_in_chunks(write, arguments, progress):
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:count], *done)
 
 
-@partial(jax.jit, static_argnames=("mapping",))
-def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, mapping, key):
+@partial(jax.jit, static_argnames=("mapping", "scheme"))
+def _write_tiles(
+    tiles, scale, index, used_rows, used_cols, *, device, rule, mapping, scheme, key
+):
     shape = tiles.shape[1:]
     dtype = tiles.dtype
 
@@ -241,7 +235,7 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
         mapped = mapping(ideal)
         target = lax.stop_gradient(mapped)
         response_key, write_key = jr.split(jr.fold_in(key, index))
-        state, stats = write_and_verify(
+        state, stats = scheme(
             target,
             jnp.zeros_like(target),
             used,
@@ -271,28 +265,6 @@ def array_response(
         lambda: jax.tree.map(
             lambda u: jnp.broadcast_to(u, shape), nominal_response(device, dtype)
         ),
-    )
-
-
-@partial(jax.jit, static_argnames=("arrays",))
-def _total(stats: WriteStats, arrays: int | None) -> ProgramStats:
-    count = len(stats.pulses)
-    arrays = max(count if arrays is None else min(arrays, count), 1)
-    passes = -(-count // arrays)
-
-    def last(latency):
-        padded = jnp.pad(latency, (0, passes * arrays - count))
-        return jnp.sum(jnp.max(padded.reshape(passes, arrays), axis=1))
-
-    energy = stats.write_energy + stats.verify_energy
-    return ProgramStats(
-        stats,
-        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
-        jnp.sum(energy),
-        last(stats.write_latency + stats.verify_latency),
-        jnp.sum(stats.write_energy),
-        last(stats.write_latency),
-        passes,
     )
 
 
@@ -371,9 +343,13 @@ def tile_currents(
 
 
 def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
-    """Place of each tile in the grid, which addresses its noise."""
-    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
-    return crossbar.inputs * outputs + crossbar.outputs
+    """Place of each tile in the grid and among the slices, which addresses its noise."""
+    inputs, outputs = grid_shape(crossbar.shape, *crossbar.weights.shape[1:])
+    index = crossbar.inputs * outputs + crossbar.outputs
+    if crossbar.slices == 1:
+        return index
+    slices = jnp.arange(crossbar.slices, dtype=index.dtype)
+    return index + inputs * outputs * jnp.repeat(slices, len(index) // crossbar.slices)
 
 
 def add_tiles(

@@ -174,10 +174,10 @@ def exact_product(
 
 
 def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m n"]:
-    """Put stored tiles together; those that are not stored are zero.
+    """Put stored tiles together; those of one place add up, those not stored are zero.
 
     `places` is a `Partition` or a `Crossbar`: anything with `inputs`, `outputs`, `shape`.
     """
     grid = grid_shape(places.shape, *tiles.shape[1:])
     blocks = jnp.zeros(grid + tiles.shape[1:], tiles.dtype)
-    return untile(blocks.at[places.inputs, places.outputs].set(tiles), places.shape)
+    return untile(blocks.at[places.inputs, places.outputs].add(tiles), places.shape)

@@ -7,6 +7,7 @@ readers and in print.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +24,7 @@ except ImportError as error:
     ) from error
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
+_LINES = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#D55E00")
 _POLARITIES = ("positive", "negative")
 _ACRONYMS = {"adc": "ADC", "dac": "DAC"}
 
@@ -224,6 +226,43 @@ def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
     axis.set_xticks(place, names)
     axis.set_ylabel("relative error")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    _despine(axis)
+    return figure
+
+
+def error_against_slices(errors: Mapping[str, ArrayLike]) -> Figure:
+    """Draw how the error falls as arrays are added to store what is missing.
+
+    **Arguments:**
+
+    - `errors`: relative errors after 1, 2, ... slices for each device, positive.
+
+    **Returns:**
+
+    A line for each device on a logarithmic scale: a straight one falls geometrically.
+
+    **Raises:** `ValueError` if there are none, or an error is not positive.
+    """
+    lines = {name: np.asarray(values, np.float64) for name, values in errors.items()}
+    if not lines or not all(
+        line.ndim == 1 and line.size and np.all(line > 0) for line in lines.values()
+    ):
+        raise ValueError(
+            "`error_against_slices` needs positive errors for 1 slice or more of each "
+            f"device. Got {lines}. A logarithmic axis shows no zero."
+        )
+    figure = _figure(4.8, 3.6)
+    axis = figure.subplots()
+    for (name, line), colour, marker in zip(
+        lines.items(), cycle(_LINES), cycle("os^Dv"), strict=False
+    ):
+        slices = np.arange(1, line.size + 1)
+        axis.plot(slices, line, color=colour, marker=marker, label=name)
+    axis.set_yscale("log")
+    axis.set_xticks(np.arange(1, max(line.size for line in lines.values()) + 1))
+    axis.set_xlabel("slices")
+    axis.set_ylabel("relative error")
+    axis.legend(frameon=False)
     _despine(axis)
     return figure
 

@@ -149,54 +149,73 @@ def test_every_plane_has_noise_of_its_own():
 
 @pytest.mark.parametrize(("cell_bits", "slices"), [(2, 3), (1, 4)])
 def test_slices_hold_the_digits_of_the_rounded_weights(cell_bits, slices):
-    sliced, stats = sj.program_bit_sliced(
+    crossbar, stats = sj.program_bit_sliced(
         A, DEVICE, cell_bits=cell_bits, slices=slices, array=ARRAY, key=jr.key(0)
     )
-    assert len(stats) == len(sliced.slices) == slices
+    assert len(stats.slices) == crossbar.slices == slices
     base, levels = 2**cell_bits, 2 ** (cell_bits * slices) - 1
-    total = np.zeros((M, N))
-    rounded = np.zeros((M, N))
-    scale = np.asarray(sliced.slices[0].scale)
-    for t in range(4):
-        rows = slice(int(sliced.slices[0].inputs[t]) * 6, None)
-        cols = slice(int(sliced.slices[0].outputs[t]) * 5, None)
-        part = A[cols, rows][:5, :6]
-        s = scale[t, : len(part), None]
-        rounded[cols, rows][:5, :6] = np.round(np.abs(part) / s * levels) * np.sign(part)
-        total[cols, rows][:5, :6] = s / levels
+    scale = np.asarray(crossbar.scale).reshape(slices, 4, 5)
+    held = np.asarray(crossbar.weights).reshape(slices, 4, 6, 5)
     # Half a pulse of 4096 on either cell is all the error of a digit.
-    bound = 2 * 0.5 / 4096 * (base - 1) * (1 + 1e-6)
-    value = np.zeros((M, N))
-    for place, (crossbar, factor) in enumerate(
-        zip(sliced.slices, sliced.factors, strict=True)
-    ):
-        digit = np.abs(rounded).astype(int) // base ** (slices - 1 - place) % base
-        stored = np.asarray(sj.stored_matrix(crossbar)) / (total * levels) * (base - 1)
-        assert np.abs(stored - digit * np.sign(rounded)).max() <= bound
-        value += factor * np.asarray(sj.stored_matrix(crossbar))
-    assert sum(sliced.factors) == pytest.approx(1)
+    bound = 2 * 0.5 / 4096 * (1 + 1e-6)
+    for t in range(4):
+        first, last = int(crossbar.inputs[t]) * 6, int(crossbar.outputs[t]) * 5
+        part = A[last : last + 5, first : first + 6].T
+        inputs, outputs = part.shape
+        largest = np.abs(part).max(0)
+        whole = np.round(np.abs(part) / largest * levels).astype(int)
+        for place in range(slices):
+            shift = base ** (slices - 1 - place)
+            digit = np.sign(part) * (whole // shift % base) / (base - 1)
+            assert np.abs(held[place, t, :inputs, :outputs] - digit).max() <= bound
+            np.testing.assert_allclose(
+                scale[place, t, :outputs],
+                largest * shift * (base - 1) / levels,
+                rtol=1e-13,
+            )
     x = random((3, N), 3)
-    y = sj.sliced_matvec(sliced, x, key=jr.key(1))
-    np.testing.assert_allclose(y, x @ value.T, atol=1e-12)
+    stored = np.asarray(sj.stored_matrix(crossbar))
+    np.testing.assert_allclose(
+        sj.matvec(crossbar, x, key=jr.key(1)), x @ stored.T, atol=1e-12
+    )
+    # Rounding to half a step, and the digits' errors, weighed by place.
+    worst = np.abs(A).max() * (0.5 / levels + bound)
+    assert np.abs(stored - A).max() <= worst
 
 
-def test_slices_have_converters_of_their_own_and_pass_gradients():
-    x = random(N, 3)
+def test_slices_have_ranges_of_their_own_and_pass_gradients():
+    x = random((1, N), 3)
     build = lambda A: sj.program_bit_sliced(
         A, DEVICE, cell_bits=2, slices=2, array=ARRAY, key=jr.key(0)
     )[0]
-    sliced = build(A)
-    adcs = tuple(
-        sj.calibrated_adc(crossbar, x[None], bits=10, key=jr.key(0))
-        for crossbar in sliced.slices
-    )
-    y = sj.sliced_matvec(sliced, x, adc=adcs, key=jr.key(1))
-    np.testing.assert_allclose(
-        y, sj.sliced_matvec(sliced, x, key=jr.key(1)), atol=0.01 * np.abs(y).max()
-    )
-    with pytest.raises(ValueError, match="converters for 2 slices"):
-        sj.sliced_matvec(sliced, x, adc=adcs[:1], key=jr.key(1))
+    crossbar = build(A)
+    adc = sj.calibrated_adc(crossbar, x, bits=10, key=jr.key(0))
+    assert adc.full_scale.shape == (8, 1, 5)
+    y = sj.matvec(crossbar, x, key=jr.key(1))
+    converted = sj.matvec(crossbar, x, adc=adc, key=jr.key(1))
+    np.testing.assert_allclose(converted, y, atol=0.01 * np.abs(y).max())
     with pytest.raises(ValueError, match="1 to 23 bits"):
         sj.program_bit_sliced(A, DEVICE, cell_bits=8, slices=3, key=jr.key(0))
-    slope = jax.grad(lambda A: sj.sliced_matvec(build(A), x, key=jr.key(1)).sum())
+    slope = jax.grad(lambda A: sj.matvec(build(A), x[0], key=jr.key(1)).sum())
     np.testing.assert_allclose(slope(jnp.asarray(A)), np.tile(x, (M, 1)), rtol=1e-10)
+
+
+def test_each_slice_has_faults_and_noise_of_its_own():
+    device = sj.Device(1e-6, 1e-5, pulses_ltp=4096, pulses_ltd=4096, sigma_read=0.05)
+    crossbar, _ = sj.program_bit_sliced(
+        A, device, cell_bits=2, slices=2, array=ARRAY, key=jr.key(0)
+    )
+    faults = np.asarray(sj.fault_map(crossbar, 0.3, 0.3, key=jr.key(2)))
+    first, second = faults.reshape(2, 4, 2, 6, 5)
+    assert 0.3 < (first != second).mean() < 0.9
+    count = 20_000
+    x = np.broadcast_to(random(N, 2), (count, N))
+    y = np.asarray(sj.matvec(crossbar, x, key=jr.key(0)))
+    variance = np.zeros(M)
+    for t in range(8):
+        inputs, last = int(crossbar.inputs[t]) * 6, int(crossbar.outputs[t]) * 5
+        outputs = min(5, M - last)
+        part = x[0, inputs : inputs + 6]
+        scale = np.asarray(crossbar.scale)[t, :outputs]
+        variance[last : last + outputs] += 2 * 0.05**2 * (part**2).sum() * scale**2
+    assert (np.abs(y.var(0) - variance) <= var_atol(1, count) * variance).all()

@@ -164,3 +164,20 @@ def test_no_global_state():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_error_against_slices_draws_a_line_a_device():
+    errors = {"epiram": [1e-2, 1e-4, 1e-6], "ag-asi": [3e-2, 1e-3]}
+    (axis,) = draw(viz.error_against_slices(errors))
+    assert axis.get_yscale() == "log"
+    for line, (name, values) in zip(axis.lines, errors.items(), strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, len(values) + 1))
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    assert list(axis.get_xticks()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("errors", [{}, {"a": []}, {"a": [1.0, 0.0]}, {"a": [[1.0]]}])
+def test_error_against_slices_refuses_what_it_cannot_draw(errors):
+    with pytest.raises(ValueError, match="`error_against_slices` needs positive errors"):
+        viz.error_against_slices(errors)
