@@ -22,8 +22,9 @@ class ADC(eqx.Module):
     Each tile is converted on its own, before tiles are scaled and added digitally.
 
     - `full_scale`: largest current, in units of the current range of one cell; broadcast
-        against (tiles, batch, cols). A number is one fixed range for all. Without it
-        each tile takes the largest current of the call: an ideal automatic range.
+        against (tiles, batch, cols). A number is one fixed range for all; `calibrated_adc`
+        sets one for each tile or bit line from data. Without it each tile takes the
+        largest current of the call as full scale: an ideal automatic range.
     """
 
     bits: int = eqx.field(static=True)

@@ -28,6 +28,9 @@ from .kernels import (
     column_scale,
     differential,
     draw_response,
+    grid_shape,
+    hidden_state,
+    higher_order_currents,
     join_outputs,
     nominal_response,
     read_tiles,
@@ -60,6 +63,9 @@ class Crossbar(AbstractCrossbar):
     - `shape`: of the matrix.
     - `slices`: arrays at each place, whose products add up; one after another in the
         order of tiles.
+    - `read_variance`: of each weight, on top of the device's; from `with_read_noise`.
+    - `higher_order`: weights of the square and cube of voltages; from
+        `with_nonlinear_current`.
     """
 
     weights: Float[Array, "tiles rows cols"]
@@ -70,6 +76,8 @@ class Crossbar(AbstractCrossbar):
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
     slices: int = eqx.field(static=True, default=1)
+    read_variance: Float[Array, "tiles rows cols"] | None = None
+    higher_order: Float[Array, "tiles 2 rows cols"] | None = None
 
     def read(self, x, dac, adc, key):
         return read(self, x, dac, adc, key)
@@ -259,7 +267,8 @@ def _write_tiles(
         row, col = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
         used = (row < used_rows) & (col < used_cols)
         ideal = tile / scale[None, :]
-        target = lax.stop_gradient(mapping(ideal))
+        mapped = mapping(ideal)
+        target = lax.stop_gradient(mapped)
         response_key, write_key = jr.split(jr.fold_in(key, index))
         state, stats = scheme(
             target,
@@ -272,7 +281,11 @@ def _write_tiles(
         )
         weights = signed_weights(visible_state(state, device).astype(dtype))
         weights = ideal + lax.stop_gradient(jnp.where(used, weights, 0) - ideal)
-        return weights, cell_conductance(state, device).astype(dtype), stats
+        # As with the weights: effects that start from the conductances keep the gradient.
+        wish = cell_conductance(hidden_state(mapped, device), device)
+        conductance, constant = lax.stop_gradient((cell_conductance(state, device), wish))
+        conductance = conductance + (wish - constant)
+        return weights, conductance.astype(dtype), stats
 
     return lax.map(write, (tiles, scale, index, used_rows, used_cols))
 
@@ -346,21 +359,41 @@ def read(
     key: PRNGKeyArray,
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
-    rows = crossbar.weights.shape[1]
     voltages, drive = drive_lines(x.astype(crossbar.weights.dtype), dac)
-    parts = split_inputs(voltages, rows)[crossbar.inputs]
-    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
+    currents = tile_currents(crossbar, voltages, key=key)
+    return add_tiles(crossbar, convert(currents, adc)) * drive
+
+
+def tile_currents(
+    crossbar: Crossbar, voltages: Float[Array, "batch n"], *, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
+    """Bit-line currents of every tile, in units of the current range of one cell."""
+    parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
+    index, sigma = tile_index(crossbar), read_sigma(crossbar)
+    variance = crossbar.read_variance
+    currents = read_tiles(crossbar.weights, parts, sigma, index, variance, key=key)
+    if crossbar.higher_order is None:
+        return currents
+    return currents + higher_order_currents(crossbar.higher_order, parts)
+
+
+def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
+    """Place of each tile in the grid and among the slices, which addresses its noise."""
+    inputs, outputs = grid_shape(crossbar.shape, *crossbar.weights.shape[1:])
     index = crossbar.inputs * outputs + crossbar.outputs
-    if crossbar.slices > 1:
-        count = len(index) // crossbar.slices
-        places = outputs * -(-crossbar.shape[1] // rows)
-        slices = jnp.arange(crossbar.slices, dtype=index.dtype)
-        index = index + places * jnp.repeat(slices, count)
-    sigma = read_sigma(crossbar)
-    currents = read_tiles(crossbar.weights, parts, sigma, index, key=key)
-    currents = convert(currents, adc)
+    if crossbar.slices == 1:
+        return index
+    slices = jnp.arange(crossbar.slices, dtype=index.dtype)
+    return index + inputs * outputs * jnp.repeat(slices, len(index) // crossbar.slices)
+
+
+def add_tiles(
+    crossbar: Crossbar, currents: Float[Array, "tiles batch cols"]
+) -> Float[Array, "batch m"]:
+    """Scale converted currents and add those of the same outputs, digitally."""
+    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
     sums = accumulate(currents, crossbar.scale, crossbar.outputs, outputs)
-    return join_outputs(sums, crossbar.shape[0]) * drive
+    return join_outputs(sums, crossbar.shape[0])
 
 
 def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
