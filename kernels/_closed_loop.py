@@ -31,6 +31,8 @@ class VerifyRule(eqx.Module):
     - `band`: a cell within this distance of its target gets no pulse; fraction of the
         range of the read current.
     - `max_pulses`: most pulses that one cell gets in one round.
+    - `caution`: no more pulses in one round than those whose noise is this share of the
+        distance left, but at least one. Infinite to ignore the noise.
     - `tolerance`: the array is done when the residual norm changes by less than this
         from one round to the next; negative to ignore the norm.
     - `iterations`: most rounds.
@@ -38,6 +40,7 @@ class VerifyRule(eqx.Module):
 
     band: Scalar
     max_pulses: Scalar
+    caution: Scalar
     tolerance: Scalar
     iterations: Int[Array, ""] | int
 
@@ -70,23 +73,31 @@ def acceptance_band(
     *,
     half_width: Scalar | None = None,
     max_pulses: Scalar = jnp.inf,
+    caution: Scalar = 0.7,
     iterations: int = 100,
 ) -> VerifyRule:
     """Stop each cell when it reads within a band around its target.
 
     The default half width is a quarter of the noise of one pulse, and at least half a
-    pulse: a narrower band asks for luck, a wider one wastes accuracy.
+    pulse: a narrower band asks for luck, a wider one wastes accuracy. `n` pulses leave
+    noise `sigma_c2c sqrt(n)`, which for a long train exceeds the distance it should
+    cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses need a half to
+    a third of the pulses and two thirds of the rounds on all four materials
+    (`bench/programming_schemes.py`).
 
     **Arguments:**
 
     - `device`: the technology that sets the default width.
     - `half_width`: fraction of the range of the read current, positive.
     - `max_pulses`: cap on the pulses of one cell in one round, at least 1.
+    - `caution`: noise of a train over the distance it should cover, from 0 up;
+        `jnp.inf` to ignore the noise.
     - `iterations`: most rounds, at least 1.
 
     **Raises:**
 
-    - `ValueError`: if `iterations < 1`, `max_pulses < 1` or `half_width <= 0`.
+    - `ValueError`: if `iterations < 1`, `max_pulses < 1`, `caution < 0` or
+        `half_width <= 0`.
     """
     _check_rule(iterations, max_pulses)
     if half_width is None:
@@ -97,7 +108,12 @@ def acceptance_band(
             "`sedma_jax.acceptance_band` needs `half_width > 0`. "
             f"Got {half_width=}. Leave it out for a width that suits the device."
         )
-    return VerifyRule(half_width, max_pulses, -1.0, iterations)
+    if isinstance(caution, int | float) and not caution >= 0:
+        raise ValueError(
+            "`sedma_jax.acceptance_band` needs `caution >= 0`. "
+            f"Got {caution=}. Leave it out for a value that suits all devices."
+        )
+    return VerifyRule(half_width, max_pulses, caution, -1.0, iterations)
 
 
 def stagnation(
@@ -120,7 +136,7 @@ def stagnation(
     - `ValueError`: if `iterations < 1`.
     """
     _check_rule(iterations, 1)
-    return VerifyRule(precision, jnp.inf, tolerance, iterations)
+    return VerifyRule(precision, jnp.inf, jnp.inf, tolerance, iterations)
 
 
 def _check_rule(iterations, max_pulses):
@@ -275,6 +291,11 @@ def pulses_for(
     """Signed whole pulses that should move each cell by `error`, on a straight line."""
     per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
     size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
+    # Where the distance is zero the limit may be infinity times zero, and is not used.
+    limit = jnp.floor(
+        (jnp.abs(error) * (rule.caution / jnp.asarray(device.sigma_c2c))) ** 2
+    )
+    size = jnp.minimum(size, jnp.maximum(limit.astype(size.dtype), 1))
     pulses = jnp.where(jnp.abs(error) > rule.band, jnp.sign(error) * size, 0)
     return pulses.astype(error.dtype)
 

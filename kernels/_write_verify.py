@@ -19,7 +19,7 @@ import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt
 
 from ._closed_loop import (
     VerifyRule,
@@ -97,7 +97,7 @@ def write_and_verify_arrays(
     response: Response,
     rule: VerifyRule,
     *,
-    key: PRNGKeyArray,
+    key: Key[Array, " arrays"],
 ) -> tuple[Float[Array, "arrays polarity rows cols"], WriteStats]:
     """`write_and_verify` of several arrays, each with its own key.
 
@@ -126,12 +126,10 @@ def write_and_verify_arrays(
 
     advance = partial(_advance, device=device, rule=rule)
     widths = sorted({max(width // share, 1) for share in _PACKED} - {width})[::-1]
-    lanes, progress = _one_by_one(advance, lanes, progress, key, [*widths, 0][0])
-    state = lanes.state
-    # Each level keeps its place in the one before.
-    levels = [state]
-    sources = []
-    for size, until in zip(widths, [*widths[1:], 0], strict=True):
+    until, *following = [*widths, 0]
+    lanes, progress = _one_by_one(advance, lanes, progress, key, until)
+    levels, sources = [lanes.state], []
+    for size, until in zip(widths, following, strict=True):
         source, lanes = _pack(lanes, progress.alive, size)
         sources.append(source)
         lanes, progress = advance(lanes, progress, key, until)
@@ -249,6 +247,6 @@ def _account(stats, alive, touched, pulses, before, after, left, device):
         (stats.verify_energy + read).astype(dtype),
         (stats.write_latency + latency).astype(dtype),
         (stats.verify_latency + rows * device.t_read).astype(dtype),
-        jnp.where(alive, jnp.sum(left, axis=1), stats.unfinished),
+        jnp.where(alive, jnp.sum(left, axis=1, dtype=jnp.int32), stats.unfinished),
         stats.residual,
     )

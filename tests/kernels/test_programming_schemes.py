@@ -48,7 +48,7 @@ def test_what_all_schemes_share(scheme):
     target = jr.uniform(jr.key(0), (2, 3, 4), jnp.float32)
     initial = jnp.full_like(target, 0.25)
     used = jnp.ones((3, 4), bool).at[1].set(False).at[:, 3].set(False)
-    rule = VerifyRule(0.01, 50.0, -1.0, 5)
+    rule = VerifyRule(0.01, 50.0, jnp.inf, -1.0, 5)
     program = jax.jit(partial(run, scheme))
     state, stats = program(device, target, initial, used, rule)
     assert state.dtype == stats.write_energy.dtype == stats.residual.dtype == jnp.float32
@@ -157,7 +157,7 @@ def test_a_gradient_step_contracts_as_derived(vectors_per_row):
     scheme = partial(sj.gradient_programming, vectors_per_row=vectors_per_row)
     distance = 0.05 * np.random.default_rng(6).normal(size=(1, rows, 2))
     target = jnp.full((1, rows, 2), 0.5)
-    rule = VerifyRule(0.0, jnp.inf, -1.0, 1)
+    rule = VerifyRule(0.0, jnp.inf, jnp.inf, -1.0, 1)
 
     def step(key):
         return run(scheme, FINE, target, target + distance, rule=rule, key=key)[0]
@@ -172,7 +172,7 @@ def test_gradient_programming_converges_to_least_squares():
     target = jnp.asarray(np.random.default_rng(10).uniform(0.3, 0.5, (2, 4, 3)))
     initial = jnp.full_like(target, 0.4)
     scheme = partial(sj.gradient_programming, vectors_per_row=8)
-    rule = VerifyRule(0.0, jnp.inf, -1.0, 100)
+    rule = VerifyRule(0.0, jnp.inf, jnp.inf, -1.0, 100)
     state, stats = run(scheme, FINE, target, initial, rule=rule)
     inputs = np.random.default_rng(11).normal(size=(20, 4))
     # One cell of each pair stays at 0.4, and the other takes up the whole difference.
