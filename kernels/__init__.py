@@ -2,6 +2,8 @@
 
 from ._cell_current import (
     CubicCurrent as CubicCurrent,
+    coefficients_through as coefficients_through,
+    current_coefficients as current_coefficients,
     nonlinear_current as nonlinear_current,
 )
 from ._conversion import digitise as digitise
@@ -101,15 +103,21 @@ from ._random import (
 )
 from ._read import (
     accumulate as accumulate,
+    higher_order_currents as higher_order_currents,
     read_tile as read_tile,
     read_tiles as read_tiles,
 )
+from ._read_moments import read_moments as read_moments
 from ._tiling import (
     grid_shape as grid_shape,
     join_outputs as join_outputs,
     split_inputs as split_inputs,
     tile as tile,
     untile as untile,
+)
+from ._weights import (
+    visible_weights as visible_weights,
+    weight_per_siemens as weight_per_siemens,
 )
 from ._write_verify import (
     VerifyRule as VerifyRule,

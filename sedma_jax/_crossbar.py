@@ -13,7 +13,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ._partition import Matrix, Partition, Vectors, assemble, checked_array, partition
+from ._abstract_crossbar import AbstractCrossbar
+from ._converters import ADC, DAC, convert, drive_lines
+from ._partition import Matrix, Partition, assemble, checked_array, partition
 from ._program_stats import ProgramStats, total_stats
 from .kernels import (
     Device,
@@ -25,8 +27,10 @@ from .kernels import (
     cell_conductance,
     column_scale,
     differential,
-    digitise,
     draw_response,
+    grid_shape,
+    hidden_state,
+    higher_order_currents,
     join_outputs,
     nominal_response,
     read_tiles,
@@ -47,7 +51,7 @@ Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
 _CHUNK = 32
 
 
-class Crossbar(eqx.Module):
+class Crossbar(AbstractCrossbar):
     """A matrix as the crossbar arrays hold it.
 
     - `weights`: what each tile multiplies with, signed, in units of its scale.
@@ -59,6 +63,9 @@ class Crossbar(eqx.Module):
     - `shape`: of the matrix.
     - `slices`: arrays at each place, whose products add up; one after another in the
         order of tiles.
+    - `read_variance`: of each weight, on top of the device's; from `with_read_noise`.
+    - `higher_order`: weights of the square and cube of voltages; from
+        `with_nonlinear_current`.
     """
 
     weights: Float[Array, "tiles rows cols"]
@@ -69,27 +76,14 @@ class Crossbar(eqx.Module):
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
     slices: int = eqx.field(static=True, default=1)
+    read_variance: Float[Array, "tiles rows cols"] | None = None
+    higher_order: Float[Array, "tiles 2 rows cols"] | None = None
 
+    def read(self, x, dac, adc, key):
+        return read(self, x, dac, adc, key)
 
-class DAC(eqx.Module):
-    """Digital-to-analog converters of the word lines, `bits` with sign.
-
-    The largest magnitude of each input vector is driven as the full read voltage.
-    """
-
-    bits: int = eqx.field(static=True)
-
-
-class ADC(eqx.Module):
-    """Analog-to-digital converters of the bit lines, `bits` with sign.
-
-    - `full_scale`: largest current, in units of the current range of one cell; broadcast
-        against (tiles, batch, cols). Without it each tile takes the largest current of
-        the call as full scale: an ideal automatic range.
-    """
-
-    bits: int = eqx.field(static=True)
-    full_scale: Float[Array, "..."] | float | None = None
+    def stored_matrix(self):
+        return assemble(self.weights * self.scale[:, None, :], self)
 
 
 def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -180,15 +174,16 @@ def program_partition(
     key: PRNGKeyArray,
 ) -> tuple[Crossbar, ProgramStats]:
     """`program`, for a matrix that is checked and cut already."""
-    rule = acceptance_band(device) if rule is None else rule
     arguments = _prepare(parts, scaling)
-    write = partial(
-        _write_tiles, device=device, rule=rule, mapping=mapping, scheme=scheme, key=key
+    weights, conductance, stats = program_tiles(
+        *arguments,
+        device,
+        mapping=mapping,
+        scheme=scheme,
+        rule=rule,
+        progress=progress,
+        key=key,
     )
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
-        weights, conductance, stats = write(*arguments)
-    else:
-        weights, conductance, stats = _write_in_chunks(write, arguments, progress)
     crossbar = Crossbar(
         weights,
         conductance,
@@ -199,6 +194,33 @@ def program_partition(
         parts.shape,
     )
     return crossbar, total_stats(stats, arrays)
+
+
+def program_tiles(
+    tiles: Float[Array, "tiles rows cols"],
+    scale: Float[Array, "tiles cols"],
+    index: Int[Array, " tiles"],
+    used_rows: Int[Array, " tiles"],
+    used_cols: Int[Array, " tiles"],
+    device: Device,
+    *,
+    mapping: Mapping,
+    scheme: Scheme,
+    rule: VerifyRule | None,
+    progress: Progress | None,
+    key: PRNGKeyArray,
+) -> tuple[
+    Float[Array, "tiles rows cols"], Float[Array, "tiles polarity rows cols"], WriteStats
+]:
+    """Weights, conductances and figures of tiles; `index` addresses their noise."""
+    rule = acceptance_band(device) if rule is None else rule
+    arguments = (tiles, scale, index, used_rows, used_cols)
+    write = partial(
+        _write_tiles, device=device, rule=rule, mapping=mapping, scheme=scheme, key=key
+    )
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        return write(*arguments)
+    return _write_in_chunks(write, arguments, progress)
 
 
 @partial(jax.jit, static_argnames=("scaling",))
@@ -245,7 +267,8 @@ def _write_tiles(
         row, col = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
         used = (row < used_rows) & (col < used_cols)
         ideal = tile / scale[None, :]
-        target = lax.stop_gradient(mapping(ideal))
+        mapped = mapping(ideal)
+        target = lax.stop_gradient(mapped)
         response_key, write_key = jr.split(jr.fold_in(key, index))
         state, stats = scheme(
             target,
@@ -258,7 +281,11 @@ def _write_tiles(
         )
         weights = signed_weights(visible_state(state, device).astype(dtype))
         weights = ideal + lax.stop_gradient(jnp.where(used, weights, 0) - ideal)
-        return weights, cell_conductance(state, device).astype(dtype), stats
+        # As with the weights: effects that start from the conductances keep the gradient.
+        wish = cell_conductance(hidden_state(mapped, device), device)
+        conductance, constant = lax.stop_gradient((cell_conductance(state, device), wish))
+        conductance = conductance + (wish - constant)
+        return weights, conductance.astype(dtype), stats
 
     return lax.map(write, (tiles, scale, index, used_rows, used_cols))
 
@@ -277,8 +304,8 @@ def array_response(
 
 
 def matvec(
-    crossbar: Crossbar,
-    x: Vectors,
+    crossbar: AbstractCrossbar,
+    x: Float[Array, "*batch n"],
     *,
     dac: DAC | None = None,
     adc: ADC | None = None,
@@ -291,7 +318,7 @@ def matvec(
 
     **Arguments:**
 
-    - `crossbar`: from `program`.
+    - `crossbar`: from `program` or `program_pool`.
     - `x`: one vector `(n,)`, or `(batch, n)`.
     - `dac`, `adc`: converters; ideal if left out.
     - `key`: typed key of the read noise.
@@ -307,11 +334,11 @@ def matvec(
     """
     check_key(key)
     x = check_vector(x, crossbar)
-    y = read(crossbar, jnp.atleast_2d(x), dac, adc, key)
+    y = crossbar.read(jnp.atleast_2d(x), dac, adc, key)
     return y if x.ndim == 2 else y[0]
 
 
-def check_vector(x, crossbar: Crossbar | Partition) -> Float[Array, "*batch n"]:
+def check_vector(x, crossbar: AbstractCrossbar | Partition) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
     x = checked_array(x, "x", ndim=(1, 2))
     m, n = crossbar.shape
@@ -332,33 +359,41 @@ def read(
     key: PRNGKeyArray,
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
-    rows = crossbar.weights.shape[1]
-    x = x.astype(crossbar.weights.dtype)
-    drive = jnp.max(jnp.abs(x), axis=1, keepdims=True)
-    drive = jnp.where(drive == 0, 1, drive)
-    voltages = x / drive
-    if dac is not None:
-        voltages = digitise(voltages, 1.0, bits=dac.bits)
-    parts = split_inputs(voltages, rows)[crossbar.inputs]
-    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
+    voltages, drive = drive_lines(x.astype(crossbar.weights.dtype), dac)
+    currents = tile_currents(crossbar, voltages, key=key)
+    return add_tiles(crossbar, convert(currents, adc)) * drive
+
+
+def tile_currents(
+    crossbar: Crossbar, voltages: Float[Array, "batch n"], *, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
+    """Bit-line currents of every tile, in units of the current range of one cell."""
+    parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
+    index, sigma = tile_index(crossbar), read_sigma(crossbar)
+    variance = crossbar.read_variance
+    currents = read_tiles(crossbar.weights, parts, sigma, index, variance, key=key)
+    if crossbar.higher_order is None:
+        return currents
+    return currents + higher_order_currents(crossbar.higher_order, parts)
+
+
+def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
+    """Place of each tile in the grid and among the slices, which addresses its noise."""
+    inputs, outputs = grid_shape(crossbar.shape, *crossbar.weights.shape[1:])
     index = crossbar.inputs * outputs + crossbar.outputs
-    if crossbar.slices > 1:
-        count = len(index) // crossbar.slices
-        places = outputs * -(-crossbar.shape[1] // rows)
-        slices = jnp.arange(crossbar.slices, dtype=index.dtype)
-        index = index + places * jnp.repeat(slices, count)
-    sigma = read_sigma(crossbar)
-    currents = read_tiles(crossbar.weights, parts, sigma, index, key=key)
-    if adc is not None:
-        full_scale = adc.full_scale
-        if full_scale is None:
-            full_scale = jnp.max(jnp.abs(currents), axis=(1, 2), keepdims=True)
-        full_scale = jnp.asarray(full_scale, currents.dtype)
-        currents = digitise(
-            currents, jnp.broadcast_to(full_scale, currents.shape), bits=adc.bits
-        )
+    if crossbar.slices == 1:
+        return index
+    slices = jnp.arange(crossbar.slices, dtype=index.dtype)
+    return index + inputs * outputs * jnp.repeat(slices, len(index) // crossbar.slices)
+
+
+def add_tiles(
+    crossbar: Crossbar, currents: Float[Array, "tiles batch cols"]
+) -> Float[Array, "batch m"]:
+    """Scale converted currents and add those of the same outputs, digitally."""
+    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
     sums = accumulate(currents, crossbar.scale, crossbar.outputs, outputs)
-    return join_outputs(sums, crossbar.shape[0]) * drive
+    return join_outputs(sums, crossbar.shape[0])
 
 
 def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
@@ -368,6 +403,6 @@ def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
     return jnp.asarray(gain * crossbar.device.sigma_read)
 
 
-def stored_matrix(crossbar: Crossbar) -> Float[Array, "m n"]:
+def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
     """The matrix that the crossbar multiplies with, read without noise."""
-    return assemble(crossbar.weights * crossbar.scale[:, None, :], crossbar)
+    return crossbar.stored_matrix()

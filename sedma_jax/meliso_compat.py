@@ -49,8 +49,13 @@ from .kernels import (
 )
 
 INPUT_BITS = 10
+"""Resolution of the bit-serial inputs (the first commits of the published code)."""
+
 ADC_BITS = 16
-WRITE_BATCHES = 3  # columns that share one write driver
+"""Resolution of the converter behind each bit line."""
+
+WRITE_BATCHES = 3
+"""Columns that share one write driver."""
 
 _FEATURE = 100e-9  # metres; a cell is two features wide
 _RESISTIVITY = 2.73e-8  # ohm metres
