@@ -27,9 +27,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._device import Device, Scalar
-from ._pulse import Response
-from ._write_verify import (
+from ._closed_loop import (
     Sensed,
     VerifyRule,
     WriteStats,
@@ -38,6 +36,8 @@ from ._write_verify import (
     read_energy,
     visible_state,
 )
+from ._device import Device, Scalar
+from ._pulse import Response
 
 
 def gradient_programming(

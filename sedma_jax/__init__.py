@@ -26,7 +26,6 @@ from ._corrected import (
 from ._crossbar import (
     Crossbar as Crossbar,
     matvec as matvec,
-    program as program,
     stored_matrix as stored_matrix,
 )
 from ._effects import (
@@ -54,6 +53,9 @@ from ._pooled import (
     Bank as Bank,
     PooledCrossbar as PooledCrossbar,
     program_pool as program_pool,
+)
+from ._program import (
+    program as program,
 )
 from ._program_stats import ProgramStats as ProgramStats
 from ._read_effects import (

@@ -16,8 +16,17 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ._crossbar import Crossbar, Mapping, Scaling, Scheme, check_key, program_partition
+from ._crossbar import (
+    Crossbar,
+    check_key,
+)
 from ._partition import Matrix, partition
+from ._program import (
+    Mapping,
+    Scaling,
+    Scheme,
+    program_partition,
+)
 from ._program_stats import ProgramStats, sum_stats
 from ._residual import join_slices
 from .kernels import Device, VerifyRule, column_scale, differential, write_and_verify
@@ -45,7 +54,8 @@ def program_bit_sliced(
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in `program`.
+    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in
+        `program`.
     - `cell_bits`: bits of the magnitude in each cell, from 1.
     - `slices`: arrays for each tile, from 1; at most 23 bits in all.
     - `arrays`: arrays there are for one slice.

@@ -12,16 +12,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._abstract_crossbar import AbstractCrossbar
 from ._converters import ADC, DAC
 from ._crossbar import (
+    check_key,
+    check_vector,
+    stored_matrix,
+)
+from ._partition import Matrix, Vectors, assemble, exact_product, partition
+from ._program import (
     Mapping,
     Progress,
     Scaling,
     Scheme,
-    check_key,
-    check_vector,
     program_partition,
-    stored_matrix,
 )
-from ._partition import Matrix, Vectors, assemble, exact_product, partition
 from ._program_stats import ProgramStats
 from .kernels import (
     Device,

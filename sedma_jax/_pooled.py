@@ -15,15 +15,17 @@ from ._abstract_crossbar import AbstractCrossbar
 from ._converters import ADC, DAC
 from ._crossbar import (
     Crossbar,
-    Mapping,
-    ProgramStats,
-    Progress,
-    Scaling,
     check_key,
-    program_tiles,
 )
 from ._partition import Matrix, checked_array, checked_sparse
 from ._pool import PartitionPlan, Pool, plan_partitions
+from ._program import (
+    Mapping,
+    Progress,
+    Scaling,
+    program_tiles,
+)
+from ._program_stats import ProgramStats
 from .kernels import (
     Device,
     VerifyRule,
