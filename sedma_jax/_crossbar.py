@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._abstract_crossbar import AbstractCrossbar
 from ._converters import ADC, DAC, convert, drive_lines
-from ._partition import Partition, assemble, checked_array
+from ._partition import Partition, Vectors, assemble, checked_array
 from .kernels import (
     Device,
     accumulate,
@@ -74,7 +74,7 @@ def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
 
 def matvec(
     crossbar: AbstractCrossbar,
-    x: Float[Array, "*batch n"],
+    x: Vectors,
     *,
     dac: DAC | None = None,
     adc: ADC | None = None,
