@@ -257,8 +257,8 @@ def _write_tiles(tiles, scale, index, used_rows, used_cols, *, device, rule, map
     def write(arguments):
         tile, scale, index, used_rows, used_cols = arguments
         rows, cols = (jnp.arange(size, dtype=jnp.int32) for size in shape)
-        used = (rows < used_rows)[:, None] & (cols < used_cols)
-        ideal = tile / scale
+        used = (rows < used_rows)[:, None] & (cols < used_cols)[None]
+        ideal = tile / scale[None]
         target = lax.stop_gradient(mapping(ideal))
         response_key, write_key = jr.split(jr.fold_in(key, index))
         state, stats = write_and_verify(
