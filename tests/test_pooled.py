@@ -1,12 +1,13 @@
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 import scipy.sparse
-from tolerances import gamma
+from tolerances import gamma, var_atol
 
 import sedma_jax as sj
 from sedma_jax import _crossbar
@@ -152,6 +153,22 @@ def test_partitions_have_noise_of_their_own():
     crossbar, _ = sj.program_pool(np.zeros(SHAPE), noisy, key=KEY)
     noise = np.asarray(read(crossbar, np.ones((2, SHAPE[1]))))
     assert len(np.unique(noise)) == noise.size
+
+
+def test_only_lines_in_use_add_read_noise():
+    batch, sigma = 2000, 0.01
+    crossbar, _ = sj.program_pool(np.zeros(SHAPE), EXACT, key=KEY)
+    noisy = lambda bank: dataclasses.replace(bank.crossbar.device, sigma_read=sigma)
+    crossbar = eqx.tree_at(
+        lambda c: [bank.crossbar.device for bank in c.banks],
+        crossbar,
+        [noisy(bank) for bank in crossbar.banks],
+    )
+    noise = np.asarray(read(crossbar, jnp.ones((batch, SHAPE[1]))))
+    # Two cells for each of the n inputs of a row, on whatever arrays they lie.
+    variance = 2 * SHAPE[1] * sigma**2
+    bound = var_atol(np.sqrt(variance), batch)
+    assert (np.abs(noise.var(axis=0, ddof=1) - variance) < bound).all()
 
 
 def test_sparse_matrices_store_what_holds_a_nonzero():
