@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from rich.console import Console
@@ -49,7 +50,9 @@ def run_matrix(options: argparse.Namespace) -> int:
     options.slices = 1 if options.slices is None else options.slices
     records, outputs = [], []
     for name in names:
-        record, y = _run_device(name, matrix.astype(dtype), x.astype(dtype), pool, options)
+        record, y = _run_device(
+            name, matrix.astype(dtype), jnp.asarray(x, dtype), pool, options
+        )
         records.append({"matrix": options.matrix} | record)
         records[-1]["seconds"] = {"load": loaded} | record["seconds"]
         outputs.append(y)
