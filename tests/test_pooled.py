@@ -10,7 +10,7 @@ import scipy.sparse
 from tolerances import gamma, var_atol
 
 import sedma_jax as sj
-from sedma_jax import _crossbar
+from sedma_jax import _program
 
 # Two materials, three sizes, and more partitions than arrays.
 POOL = sj.Pool(
@@ -133,7 +133,7 @@ def test_passes_add_the_slowest_array_of_each():
 
 
 def test_same_key_same_numbers_whatever_the_grouping(matrix, programmed, monkeypatch):
-    monkeypatch.setattr(_crossbar, "_CHUNK", 1)
+    monkeypatch.setattr(_program, "_CHUNK", 1)
     done = []
     again = sj.program_pool(
         matrix, POOL, progress=lambda *counts: done.append(counts), key=KEY
