@@ -32,8 +32,8 @@ from ._device import Device
 from ._pulse import Response, move_state
 from ._random import normal_at
 
-# Shares of a row that unfinished cells are packed to. Three loops compile.
-_PACKED = (8, 64)
+# Shares of a row that unfinished cells are packed to. Each adds a loop to compile.
+_PACKED = (16,)
 
 
 class _Lanes(eqx.Module):

@@ -37,9 +37,9 @@ Progress = Callable[[int, int], None]
 # What `kernels.write_and_verify` takes and returns.
 Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
 
-# Arrays programmed by one call of the compiled loop: a power of two up to this, so that
-# matrices of any size share a few compilations and a progress bar has something to show.
-_CHUNK = 32
+# Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
+# size share their compilations and a progress bar has something to show.
+_CHUNKS = (1, 8, 32)
 
 
 def program(
@@ -87,8 +87,6 @@ def program(
         NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
     """
     check_key(key)
-    if arrays is not None and arrays < 1:
-        raise ValueError(f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}.")
     return program_partition(
         partition(A, *array),
         device,
@@ -115,6 +113,11 @@ def program_partition(
     key: PRNGKeyArray,
 ) -> tuple[Crossbar, ProgramStats]:
     """`program`, for a matrix that is checked and cut already."""
+    if arrays is not None and arrays < 1:
+        raise ValueError(
+            f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}. "
+            "Leave it out for as many arrays as there are tiles."
+        )
     arguments = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
         *arguments,
@@ -182,7 +185,7 @@ def _prepare(parts, scaling):
 def _write_in_chunks(write, arguments, progress):
     """Program some tiles at a time; the last are padded with tiles of no use."""
     count = len(arguments[0])
-    chunk = min(_CHUNK, 1 << max(count - 1, 0).bit_length())
+    chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
     pad = -count % chunk if count else chunk
     if pad:
         arguments = tuple(

@@ -133,7 +133,7 @@ def test_passes_add_the_slowest_array_of_each():
 
 
 def test_same_key_same_numbers_whatever_the_grouping(matrix, programmed, monkeypatch):
-    monkeypatch.setattr(_program, "_CHUNK", 1)
+    monkeypatch.setattr(_program, "_CHUNKS", (1,))
     done = []
     again = sj.program_pool(
         matrix, POOL, progress=lambda *counts: done.append(counts), key=KEY

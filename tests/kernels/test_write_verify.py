@@ -19,7 +19,7 @@ from tolerances import mean_atol, var_atol
 
 import sedma_jax as sj
 
-SHAPE = (2, 5, 9)  # 18 cells a row, so that rows are packed to 2
+SHAPE = (2, 5, 16)  # 32 cells a row, so that rows are packed to 2
 
 
 # One compilation a shape serves all devices and rules.
