@@ -45,7 +45,8 @@ def program_bit_sliced(
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in `program`.
+    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in
+        `program`.
     - `cell_bits`: bits of the magnitude in each cell, from 1.
     - `slices`: arrays for each tile, from 1; at most 23 bits in all.
     - `arrays`: arrays there are for one slice.
