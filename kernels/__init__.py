@@ -6,6 +6,17 @@ from ._cell_current import (
     current_coefficients as current_coefficients,
     nonlinear_current as nonlinear_current,
 )
+from ._closed_loop import (
+    VerifyRule as VerifyRule,
+    WriteStats as WriteStats,
+    acceptance_band as acceptance_band,
+    cell_conductance as cell_conductance,
+    gaussian as gaussian,
+    hidden_state as hidden_state,
+    read_energy as read_energy,
+    stagnation as stagnation,
+    visible_state as visible_state,
+)
 from ._conversion import digitise as digitise
 from ._correction import (
     correct_first_order as correct_first_order,
@@ -97,6 +108,7 @@ from ._pulse import (
 from ._random import (
     bits as bits,
     normal as normal,
+    normal_at as normal_at,
     normal_pair as normal_pair,
     truncated_normal as truncated_normal,
     uniform as uniform,
@@ -120,14 +132,6 @@ from ._weights import (
     weight_per_siemens as weight_per_siemens,
 )
 from ._write_verify import (
-    VerifyRule as VerifyRule,
-    WriteStats as WriteStats,
-    acceptance_band as acceptance_band,
-    cell_conductance as cell_conductance,
-    gaussian as gaussian,
-    hidden_state as hidden_state,
-    read_energy as read_energy,
-    stagnation as stagnation,
-    visible_state as visible_state,
     write_and_verify as write_and_verify,
+    write_and_verify_arrays as write_and_verify_arrays,
 )

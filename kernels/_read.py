@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ._closed_loop import gaussian
 from ._device import Scalar
-from ._write_verify import gaussian
 
 
 def read_tile(

@@ -8,6 +8,7 @@ from . import (
     meliso_compat as meliso_compat,
     noise_models as noise_models,
 )
+from ._abstract_crossbar import AbstractCrossbar as AbstractCrossbar
 from ._bit_serial import (
     bit_planes as bit_planes,
     bit_serial_matvec as bit_serial_matvec,
@@ -25,7 +26,6 @@ from ._corrected import (
 from ._crossbar import (
     Crossbar as Crossbar,
     matvec as matvec,
-    program as program,
     stored_matrix as stored_matrix,
 )
 from ._effects import (
@@ -40,6 +40,23 @@ from ._effects import (
     with_line_resistance as with_line_resistance,
 )
 from ._exact import program_exactly as program_exactly
+from ._pool import (
+    ArrayKind as ArrayKind,
+    PartitionPlan as PartitionPlan,
+    Pool as Pool,
+    Rectangle as Rectangle,
+    candidate_plans as candidate_plans,
+    plan_partitions as plan_partitions,
+)
+from ._pool_file import load_pool as load_pool
+from ._pooled import (
+    Bank as Bank,
+    PooledCrossbar as PooledCrossbar,
+    program_pool as program_pool,
+)
+from ._program import (
+    program as program,
+)
 from ._program_stats import ProgramStats as ProgramStats
 from ._read_effects import (
     per_cell_noisy_matvec as per_cell_noisy_matvec,

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._converters import ADC, convert, drive_lines
-from ._crossbar import Crossbar, add_tiles, check_key, check_vector, tile_currents
+from ._crossbar import (
+    Crossbar,
+    add_tiles,
+    check_key,
+    check_vector,
+    tile_currents,
+)
 from ._partition import Vectors
 
 

@@ -16,8 +16,17 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ._crossbar import Crossbar, Mapping, Scaling, Scheme, check_key, program_partition
+from ._crossbar import (
+    Crossbar,
+    check_key,
+)
 from ._partition import Matrix, partition
+from ._program import (
+    Mapping,
+    Scaling,
+    Scheme,
+    program_partition,
+)
 from ._program_stats import ProgramStats, sum_stats
 from ._residual import join_slices
 from .kernels import Device, VerifyRule, column_scale, differential, write_and_verify

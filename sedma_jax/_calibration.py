@@ -5,7 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._converters import ADC, DAC, drive_lines
-from ._crossbar import Crossbar, check_key, check_vector, tile_currents
+from ._crossbar import (
+    Crossbar,
+    check_key,
+    check_vector,
+    tile_currents,
+)
 from ._partition import Vectors
 
 

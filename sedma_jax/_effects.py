@@ -22,7 +22,13 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int8, PRNGKeyArray
 
 from ._converters import drive_lines
-from ._crossbar import Crossbar, check_key, check_vector, tile_currents, tile_index
+from ._crossbar import (
+    Crossbar,
+    check_key,
+    check_vector,
+    tile_currents,
+    tile_index,
+)
 from ._partition import Partition, Vectors
 from .kernels import (
     AbstractDrift,

@@ -5,9 +5,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ._crossbar import Crossbar, Mapping, Scaling
+from ._crossbar import (
+    Crossbar,
+)
 from ._effects import masked_weights, used_cells
 from ._partition import Matrix, partition
+from ._program import (
+    Mapping,
+    Scaling,
+)
 from .kernels import Device, cell_conductance, column_scale, differential, hidden_state
 
 

@@ -118,7 +118,10 @@ def _check_finite(values, name):
         )
 
 
-def _partition_sparse(matrix, rows, cols):
+def checked_sparse(
+    matrix: scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO,
+) -> scipy.sparse.coo_array:
+    """The nonzeros of a sparse matrix, each once, finite, real and floating."""
     if isinstance(matrix, jax_sparse.BCOO):
         if isinstance(matrix.data, jax.core.Tracer):
             raise ValueError(
@@ -148,13 +151,21 @@ def _partition_sparse(matrix, rows, cols):
     if not np.issubdtype(dtype, np.floating):
         dtype = jnp.result_type(float)
     kept = matrix.data != 0
-    row, col, data = matrix.row[kept], matrix.col[kept], matrix.data[kept]
+    return scipy.sparse.coo_array(
+        (matrix.data[kept].astype(dtype), (matrix.row[kept], matrix.col[kept])),
+        shape=matrix.shape,
+    )
+
+
+def _partition_sparse(matrix, rows, cols):
+    matrix = checked_sparse(matrix)
+    row, col = matrix.row, matrix.col
     _, outputs = grid_shape(matrix.shape, rows, cols)
     index, stored = np.unique(
         (col // rows).astype(np.int64) * outputs + row // cols, return_inverse=True
     )
-    tiles = np.zeros((index.size, rows, cols), dtype)
-    tiles[stored, col % rows, row % cols] = data
+    tiles = np.zeros((index.size, rows, cols), matrix.dtype)
+    tiles[stored, col % rows, row % cols] = matrix.data
     return Partition(
         jnp.asarray(tiles),
         jnp.asarray(index // outputs, jnp.int32),

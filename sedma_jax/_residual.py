@@ -17,15 +17,17 @@ from jaxtyping import PRNGKeyArray
 
 from ._crossbar import (
     Crossbar,
+    check_key,
+    read_sigma,
+)
+from ._partition import Matrix, Partition, partition
+from ._program import (
     Mapping,
     Progress,
     Scaling,
     Scheme,
-    check_key,
     program_partition,
-    read_sigma,
 )
-from ._partition import Matrix, Partition, partition
 from ._program_stats import ProgramStats, sum_stats, total_stats
 from .kernels import (
     Device,
