@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import nonlinear_current
+from sedma_jax.kernels import coefficients_through, nonlinear_current
 
 from sedma_jax.noise_models import MILO_2021_CURRENT
 from tests.tolerances import gamma
@@ -63,3 +63,16 @@ def test_jit_and_vmap_agree_with_eager():
     bound = gamma(30, np.float64) * 225e-6
     np.testing.assert_allclose(jax.vmap(current)(g), eager, rtol=0, atol=bound)
     np.testing.assert_allclose(jax.jit(current)(g[0]), eager[0], rtol=0, atol=bound)
+
+
+def test_a_resistor_in_series_changes_the_coefficients():
+    g, a, b, r = 1e-5, 3e-6, 8e-6, 5e4
+    u = np.linspace(-0.04, 0.04, 41)
+    current = g * u + a * u**2 + b * u**3
+    volts = u + r * current
+    # The exact curve, taken apart by a fit whose order leaves 1e-9 of it.
+    fit = np.polynomial.Polynomial.fit(volts, current, 9).convert().coef
+    quadratic, cubic = coefficients_through(*map(jnp.asarray, (g, a, b)), r)
+    np.testing.assert_allclose(fit[1], g / (1 + g * r), rtol=1e-7)
+    np.testing.assert_allclose(quadratic, fit[2], rtol=1e-5)
+    np.testing.assert_allclose(cubic, fit[3], rtol=1e-4)
