@@ -18,10 +18,7 @@ from ._closed_loop import (
     visible_state as visible_state,
 )
 from ._conversion import digitise as digitise
-from ._correction import (
-    correct_first_order as correct_first_order,
-    denoise as denoise,
-)
+from ._correction import correct_first_order as correct_first_order
 from ._cost import (
     MvmCost as MvmCost,
     Workload as Workload,
@@ -38,6 +35,7 @@ from ._cost_model import (
     DigitalCost as DigitalCost,
     DriverCost as DriverCost,
 )
+from ._denoise import denoise as denoise
 from ._device import (
     Device as Device,
     curvature as curvature,

@@ -1,19 +1,21 @@
 """What every programmed matrix can do, however its arrays are laid out."""
 
-import abc
+from typing import Protocol, runtime_checkable
 
-import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._converters import ADC, DAC
 
 
-class AbstractCrossbar(eqx.Module):
+@runtime_checkable
+class AbstractCrossbar(Protocol):
     """A programmed matrix: what `matvec` and `corrected_matvec` multiply with."""
 
-    shape: eqx.AbstractVar[tuple[int, int]]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs, `(m, n)`."""
+        ...
 
-    @abc.abstractmethod
     def read(
         self,
         x: Float[Array, "batch n"],
@@ -22,7 +24,8 @@ class AbstractCrossbar(eqx.Module):
         key: PRNGKeyArray,
     ) -> Float[Array, "batch m"]:
         """`matvec`, for vectors that are checked already."""
+        ...
 
-    @abc.abstractmethod
     def stored_matrix(self) -> Float[Array, "m n"]:
         """The matrix that the crossbar multiplies with, read without noise."""
+        ...

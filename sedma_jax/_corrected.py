@@ -37,6 +37,10 @@ from .kernels import (
 # The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.
 BASELINE_LAMBDA = 1e-12
 
+# Entries that `denoise` works on at once on a CPU, so that they stay in cache between its
+# products: a third less time than all at once. Other backends take all.
+_CACHED = 2**18
+
 
 class CorrectionInfo(eqx.Module):
     """What a corrected product was made of, and how far it is from the exact one.
@@ -88,8 +92,18 @@ def denoise(
             "`sedma_jax.denoise` needs real signals of one entry or more. "
             f"Got shape {p.shape}, dtype {p.dtype}."
         )
-    solve = jax.vmap(lambda signal: denoise_kernel(signal, lam, zero_end=zero_end))
-    return solve(p.reshape(-1, p.shape[-1])).reshape(p.shape)
+    return _denoise(p.reshape(-1, p.shape[-1]), lam, zero_end).reshape(p.shape)
+
+
+@partial(jax.jit, static_argnames=("zero_end",))
+def _denoise(p, lam, zero_end):
+    solve = lambda signal: denoise_kernel(signal, lam, zero_end=zero_end)
+    batch = max(1, _CACHED // p.shape[1])
+    if len(p) <= 2 * batch:
+        return jax.vmap(solve)(p)
+    return lax.platform_dependent(
+        p, cpu=lambda p: lax.map(solve, p, batch_size=batch), default=jax.vmap(solve)
+    )
 
 
 def check_lambda(lam: Float[Array, ""] | float) -> None:

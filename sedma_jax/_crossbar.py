@@ -22,7 +22,7 @@ from .kernels import (
 )
 
 
-class Crossbar(AbstractCrossbar):
+class Crossbar(eqx.Module):
     """A matrix as the crossbar arrays hold it.
 
     - `weights`: what each tile multiplies with, signed, in units of its scale.

@@ -11,7 +11,6 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ._abstract_crossbar import AbstractCrossbar
 from ._converters import ADC, DAC
 from ._crossbar import (
     Crossbar,
@@ -49,7 +48,7 @@ class Bank(eqx.Module):
     outputs: Int[Array, "tiles cols"]
 
 
-class PooledCrossbar(AbstractCrossbar):
+class PooledCrossbar(eqx.Module):
     """A matrix as the arrays of a pool hold it; the products of the banks add up.
 
     - `banks`: one for each kind of array that is used.
