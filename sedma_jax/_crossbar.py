@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._partition import Matrix, Partition, Vectors, assemble, checked_array, partition
 from ._program_stats import ProgramStats, total_stats
+from ._tile_source import TileSource
 from .kernels import (
     Device,
     Response,
@@ -311,7 +312,7 @@ def matvec(
     return y if x.ndim == 2 else y[0]
 
 
-def check_vector(x, crossbar: Crossbar | Partition) -> Float[Array, "*batch n"]:
+def check_vector(x, crossbar: Crossbar | Partition | TileSource) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
     x = checked_array(x, "x", ndim=(1, 2))
     m, n = crossbar.shape
