@@ -18,6 +18,10 @@ from ._crossbar import (
 )
 from ._program_stats import ProgramStats as ProgramStats
 from ._residual import program_residual as program_residual
+from ._sharding import (
+    matvec_sharded as matvec_sharded,
+    program_sharded as program_sharded,
+)
 from ._streaming import (
     stream_corrected_matvec as stream_corrected_matvec,
     stream_matvec as stream_matvec,
