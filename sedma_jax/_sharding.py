@@ -85,6 +85,8 @@ def program_sharded(
             "`sedma_jax.program_sharded` needs a mesh of the axes ('tiles',) or "
             f"('tiles', 'batch'). Got {mesh.axis_names}. Make it with `jax.make_mesh`."
         )
+    # Of explicit axes JAX would want a sharding for every index.
+    mesh = Mesh(mesh.devices, mesh.axis_names)
     source = tile_source(A, *array)
     positions = _deal(source, mesh.shape["tiles"])
     parts = _lay(source, positions, NamedSharding(mesh, P("tiles")))
@@ -158,10 +160,9 @@ def matvec_sharded(
 
 def _deal(source: TileSource, devices: int) -> np.ndarray:
     """Position of each tile of each device, -1 for none: whole outputs, about evenly."""
-    order = np.lexsort((source.outputs, source.inputs))
     before = np.searchsorted(np.sort(source.outputs), source.outputs)
-    owner = (before * devices // max(len(order), 1))[order]
-    own = [order[owner == d] for d in range(devices)]
+    owner = before * devices // max(len(before), 1)
+    own = [np.flatnonzero(owner == d) for d in range(devices)]
     positions = np.full((devices, max(1, *map(len, own))), -1)
     for row, tiles in zip(positions, own, strict=True):
         row[: len(tiles)] = tiles
