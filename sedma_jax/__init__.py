@@ -3,6 +3,9 @@
 from importlib.metadata import version
 
 from . import costs as costs, devices as devices, meliso_compat as meliso_compat
+from ._compilation_cache import (
+    enable_compilation_cache as enable_compilation_cache,
+)
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
     corrected_matvec as corrected_matvec,
