@@ -8,12 +8,13 @@ The same script runs in every process. It reads where it is from the environment
 - `JAX_COORDINATOR`: `host:port` of process 0, on which it listens.
 - `PROCESS_ID`, or the `JOB_COMPLETION_INDEX` that an Indexed Job sets.
 
-Each process cuts and programs the tiles of its own devices, and prints a digest of the whole
-product: the same however many processes there are. `docs/indexed-job.yaml` is a manifest.
+Each process cuts and programs the tiles of its own devices, and prints a digest of the
+whole product: the same however many processes there are. `docs/indexed-job.yaml` is a
+manifest.
 
-A process that is lost ends the others with exit status 1 as soon as they wait for it. Where
-its end is not seen (a stopped process, a cut cable), they end after `--timeout` seconds with
-the message of JAX.
+A process that is lost ends the others with exit status 1 and one line as soon as they wait
+for it. Where its end is not seen (a stopped process, a cut cable) they end after `--timeout`
+seconds, and at once where process 0 is lost: then JAX aborts them, with its own message.
 """
 
 import argparse

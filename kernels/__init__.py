@@ -2,7 +2,20 @@
 
 from ._cell_current import (
     CubicCurrent as CubicCurrent,
+    coefficients_through as coefficients_through,
+    current_coefficients as current_coefficients,
     nonlinear_current as nonlinear_current,
+)
+from ._closed_loop import (
+    VerifyRule as VerifyRule,
+    WriteStats as WriteStats,
+    acceptance_band as acceptance_band,
+    cell_conductance as cell_conductance,
+    gaussian as gaussian,
+    hidden_state as hidden_state,
+    read_energy as read_energy,
+    stagnation as stagnation,
+    visible_state as visible_state,
 )
 from ._conversion import digitise as digitise
 from ._correction import (
@@ -95,15 +108,18 @@ from ._pulse import (
 from ._random import (
     bits as bits,
     normal as normal,
+    normal_at as normal_at,
     normal_pair as normal_pair,
     truncated_normal as truncated_normal,
     uniform as uniform,
 )
 from ._read import (
     accumulate as accumulate,
+    higher_order_currents as higher_order_currents,
     read_tile as read_tile,
     read_tiles as read_tiles,
 )
+from ._read_moments import read_moments as read_moments
 from ._tiling import (
     grid_shape as grid_shape,
     join_outputs as join_outputs,
@@ -111,15 +127,11 @@ from ._tiling import (
     tile as tile,
     untile as untile,
 )
+from ._weights import (
+    visible_weights as visible_weights,
+    weight_per_siemens as weight_per_siemens,
+)
 from ._write_verify import (
-    VerifyRule as VerifyRule,
-    WriteStats as WriteStats,
-    acceptance_band as acceptance_band,
-    cell_conductance as cell_conductance,
-    gaussian as gaussian,
-    hidden_state as hidden_state,
-    read_energy as read_energy,
-    stagnation as stagnation,
-    visible_state as visible_state,
     write_and_verify as write_and_verify,
+    write_and_verify_arrays as write_and_verify_arrays,
 )

@@ -42,13 +42,34 @@ def nonlinear_current(
 
     Currents in amperes. Sum over word lines for the current of a bit line.
     """
+    quadratic, cubic = current_coefficients(conductance, model)
+    return voltage * (conductance + (quadratic + cubic * voltage) * voltage)
+
+
+def current_coefficients(
+    conductance: Float[Array, " *cells"], model: CubicCurrent
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """`a`, in A/V**2, and `b`, in A/V**3, of each cell; zero where it is ohmic."""
     conducts = conductance >= model.g_ohmic
     ratio = conductance / model.g_0
     u = jnp.log10(jnp.where(conducts, ratio, jnp.ones_like(ratio)))
-    curvature = jnp.where(
-        conducts,
-        evaluate_polynomial(model.quadratic, u)
-        + evaluate_polynomial(model.cubic, u) * voltage,
-        jnp.zeros_like(u),
+    zero = jnp.zeros_like(u)
+    return (
+        jnp.where(conducts, evaluate_polynomial(model.quadratic, u), zero),
+        jnp.where(conducts, evaluate_polynomial(model.cubic, u), zero),
     )
-    return voltage * (conductance + curvature * voltage)
+
+
+def coefficients_through(
+    conductance: Float[Array, " *cells"],
+    quadratic: Float[Array, " *cells"],
+    cubic: Float[Array, " *cells"],
+    resistance: Scalar,
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """Coefficients of cells in series with `resistance`, in ohms.
+
+    The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)`, `k = 1 + g r`:
+    `a / k**3` and `b / k**4 - 2 r a**2 / k**5`, exact to the third order it is used at.
+    """
+    k = 1 + conductance * resistance
+    return quadratic / k**3, cubic / k**4 - 2 * resistance * quadratic**2 / k**5

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ._device import Device, Scalar
-from ._pulse import Response
-from ._write_verify import (
+from ._closed_loop import (
     Sensed,
     VerifyRule,
     WriteStats,
@@ -22,6 +20,8 @@ from ._write_verify import (
     read_energy,
     visible_state,
 )
+from ._device import Device, Scalar
+from ._pulse import Response
 
 
 def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"]:

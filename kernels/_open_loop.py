@@ -3,15 +3,15 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._device import Device
-from ._pulse import Response, apply_pulses, nominal_response, response_inverse
-from ._write_verify import (
+from ._closed_loop import (
     VerifyRule,
     WriteStats,
     hidden_state,
     pulse_cost,
     visible_state,
 )
+from ._device import Device
+from ._pulse import Response, apply_pulses, nominal_response, response_inverse
 
 
 def open_loop(

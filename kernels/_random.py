@@ -70,6 +70,35 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype) -> Float[Array, "..
     return _normal(key, *_checked("normal", key, shape, dtype))
 
 
+def normal_at(
+    key: PRNGKeyArray, index: UInt[Array, " *cells"], dtype
+) -> Float[Array, " *cells"]:
+    """The draws of `normal` at some cells only.
+
+    `normal_at(key, index, dtype)` is `normal(key, shape, dtype).ravel()[index]`, for any
+    shape that the index fits, without drawing the others.
+
+    **Arguments:**
+
+    - `key`: one typed key of the Threefry implementation.
+    - `index`: row-major index of each cell, in 32 bits.
+    - `dtype`: `float32` or `float64`.
+
+    **Raises:**
+
+    - `ValueError`: as `bits` does, and for a key of another implementation, whose draws
+        cannot be had one by one.
+    """
+    _, dtype = _checked("normal_at", key, (), dtype)
+    if not _counts(key, ()):
+        raise ValueError(
+            "`sedma_jax.kernels.normal_at` needs a Threefry key. Got one of "
+            f"`{jr.key_impl(key)}`. Make it by `jax.random.key(seed)`."
+        )
+    word = _word(key, index, np.dtype(_WORD[dtype.itemsize]))
+    return _quantile(_mantissa(word, dtype), dtype)
+
+
 def truncated_normal(
     key: PRNGKeyArray,
     bound: Float[Array, "..."] | float,
@@ -157,16 +186,20 @@ def _counts(key, shape):
     return jr.key_impl(key) == "threefry2x32" and math.prod(shape) < 2**32
 
 
-def _block(key, shape, stream=0):
-    """The two 32-bit words of each cell: Threefry-2x32-20 of counter (`stream`, `c`)."""
-    key0, key1 = jr.key_data(key)
-    schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
+def _index(shape):
     # Summed from one iota per axis, the index partitions over devices without traffic.
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         stride = math.prod(shape[axis + 1 :])
         index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
-    x0 = jnp.full(shape, stream, jnp.uint32) + schedule[0]
+    return index
+
+
+def _block(key, index, stream=0):
+    """The two 32-bit words of each cell: Threefry-2x32-20 of counter (`stream`, `c`)."""
+    key0, key1 = jr.key_data(key)
+    schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
+    x0 = jnp.full(index.shape, stream, jnp.uint32) + schedule[0]
     x1 = index + schedule[1]
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
@@ -186,34 +219,47 @@ def _join(high, low):
 def _bits(key, shape, dtype):
     if not _counts(key, shape):
         return jr.bits(key, shape, dtype)
-    high, low = _block(key, shape)
+    return _word(key, _index(shape), dtype)
+
+
+def _word(key, index, dtype):
+    high, low = _block(key, index)
     return high ^ low if dtype.itemsize == 4 else _join(high, low)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _uniform(key, shape, dtype):
-    word = _bits(key, shape, np.dtype(_WORD[dtype.itemsize]))
+    return _mantissa(_bits(key, shape, np.dtype(_WORD[dtype.itemsize])), dtype)
+
+
+def _mantissa(word, dtype):
     # The leading bits, as the mantissa of a number from 1 to 2.
     info = jnp.finfo(dtype)
     one = np.ones((), dtype).view(word.dtype)
     return lax.bitcast_convert_type((word >> (info.bits - info.nmant)) | one, dtype) - 1
 
 
-def _symmetric(key, shape, dtype):
+def _symmetric(uniform, dtype):
     """Uniform in (-1, 1), symmetric but for the open end, as `jax.random` has it."""
-    return 2 * _uniform(key, shape, dtype) + np.nextafter(dtype.type(-1), dtype.type(0))
+    return 2 * uniform + np.nextafter(dtype.type(-1), dtype.type(0))
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _normal(key, shape, dtype):
     if not _counts(key, shape):
         return jr.normal(key, shape, dtype)
-    return dtype.type(math.sqrt(2)) * lax.erf_inv(_symmetric(key, shape, dtype))
+    return _quantile(_uniform(key, shape, dtype), dtype)
+
+
+def _quantile(uniform, dtype):
+    return dtype.type(math.sqrt(2)) * lax.erf_inv(_symmetric(uniform, dtype))
 
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _truncated_normal(key, bound, mass, shape, dtype):
-    z = dtype.type(math.sqrt(2)) * lax.erf_inv(_symmetric(key, shape, dtype) * mass)
+    z = dtype.type(math.sqrt(2)) * lax.erf_inv(
+        _symmetric(_uniform(key, shape, dtype), dtype) * mass
+    )
     # Rounding may leave the band by a unit in the last place.
     return jnp.clip(z, -bound, bound)
 
@@ -223,10 +269,10 @@ def _normal_pair(key, shape, dtype):
     if not _counts(key, shape):
         first, second = jr.split(key)
         return jr.normal(first, shape, dtype), jr.normal(second, shape, dtype)
-    radial, angular = _block(key, shape)
+    radial, angular = _block(key, _index(shape))
     if dtype.itemsize == 8:
         radial = _join(radial, angular)
-        angular = _join(*_block(key, shape, stream=1))
+        angular = _join(*_block(key, _index(shape), stream=1))
     width = 8 * dtype.itemsize
     # As many leading bits as a signed integer or the mantissa holds, and half a unit, so
     # that the logarithm of zero is never asked for.

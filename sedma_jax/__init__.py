@@ -2,24 +2,70 @@
 
 from importlib.metadata import version
 
-from . import costs as costs, devices as devices, meliso_compat as meliso_compat
+from . import (
+    costs as costs,
+    devices as devices,
+    meliso_compat as meliso_compat,
+    noise_models as noise_models,
+)
+from ._abstract_crossbar import AbstractCrossbar as AbstractCrossbar
+from ._bit_serial import (
+    bit_planes as bit_planes,
+    bit_serial_matvec as bit_serial_matvec,
+)
+from ._bit_slicing import (
+    program_bit_sliced as program_bit_sliced,
+)
+from ._calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
 from ._compilation_cache import (
     enable_compilation_cache as enable_compilation_cache,
 )
+from ._converters import ADC as ADC, DAC as DAC
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
     corrected_matvec as corrected_matvec,
     denoise as denoise,
 )
 from ._crossbar import (
-    ADC as ADC,
-    DAC as DAC,
     Crossbar as Crossbar,
     matvec as matvec,
-    program as program,
     stored_matrix as stored_matrix,
 )
+from ._effects import (
+    age as age,
+    compensate_drift as compensate_drift,
+    fault_map as fault_map,
+    inject_faults as inject_faults,
+    perturb as perturb,
+    retain as retain,
+    with_approximate_line_resistance as with_approximate_line_resistance,
+    with_conductance as with_conductance,
+    with_line_resistance as with_line_resistance,
+)
+from ._exact import program_exactly as program_exactly
+from ._pool import (
+    ArrayKind as ArrayKind,
+    PartitionPlan as PartitionPlan,
+    Pool as Pool,
+    Rectangle as Rectangle,
+    candidate_plans as candidate_plans,
+    plan_partitions as plan_partitions,
+)
+from ._pool_file import load_pool as load_pool
+from ._pooled import (
+    Bank as Bank,
+    PooledCrossbar as PooledCrossbar,
+    program_pool as program_pool,
+)
+from ._program import (
+    program as program,
+)
 from ._program_stats import ProgramStats as ProgramStats
+from ._read_effects import (
+    per_cell_noisy_matvec as per_cell_noisy_matvec,
+    with_nonlinear_current as with_nonlinear_current,
+    with_read_noise as with_read_noise,
+)
 from ._residual import program_residual as program_residual
 from ._sharding import (
     matvec_sharded as matvec_sharded,
@@ -33,8 +79,10 @@ from .kernels import (
     Device as Device,
     VerifyRule as VerifyRule,
     acceptance_band as acceptance_band,
+    column_drift_compensation as column_drift_compensation,
     column_scale as column_scale,
     differential as differential,
+    drift_compensation as drift_compensation,
     global_scale as global_scale,
     gradient_programming as gradient_programming,
     hadamard_verify as hadamard_verify,

@@ -47,7 +47,8 @@ def load_checkpoint(
         which part of its description.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open that it opened itself.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             theirs = {name: str(file[f"job_{name}"]) for name in job}
             state = {name: file[name] for name in like}
     except FileNotFoundError:

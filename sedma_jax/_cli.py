@@ -3,22 +3,13 @@
 import argparse
 import json
 import sys
-import tempfile
-import threading
-import time
-from contextlib import contextmanager
-from pathlib import Path
 
-import jax
-import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from . import devices
-from ._corrected import BASELINE_LAMBDA, check_lambda, corrected_matvec
-from ._files import load_matrix, load_vector
-from ._residual import program_residual
+from ._cli_run import run_matrix
+from ._corrected import BASELINE_LAMBDA
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Program a matrix on simulated crossbars by write-and-verify, "
         "multiply it by a vector, and correct the product to first and second order.",
     )
-    run.set_defaults(command=_run)
+    run.set_defaults(command=run_matrix)
     run.add_argument(
         "matrix", metavar="MATRIX", help="Matrix Market, .npy, .npz or .safetensors"
     )
@@ -77,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--array",
         type=_array,
-        default=(256, 256),
         metavar="RxC",
         help="word lines and bit lines of one array (default: 256x256)",
     )
@@ -90,9 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--slices",
         type=int,
-        default=1,
         metavar="N",
         help="arrays a partition, each storing what the ones before missed (default: 1)",
+    )
+    run.add_argument(
+        "--pool",
+        metavar="FILE",
+        help="arrays of several sizes and devices, in place of --device, --array and "
+        "--arrays: TOML or JSON, a list `arrays` of device, rows, cols, count",
     )
     run.add_argument(
         "--lambda",
@@ -101,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         default=BASELINE_LAMBDA,
         metavar="L",
         help=f"weight of the roughness (default: {BASELINE_LAMBDA:g}, as MELISO+)",
+    )
+    run.add_argument(
+        "--compilation-cache",
+        metavar="DIR",
+        help="keep compiled programs there for the next run",
     )
     run.add_argument("--float64", action="store_true", help="compute in double precision")
     run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
@@ -123,196 +123,6 @@ def _array(text: str) -> tuple[int, int]:
     if not (rows.isdigit() and cols.isdigit() and int(rows) and int(cols)):
         raise argparse.ArgumentTypeError(f"needs the form 256x256, got {text!r}")
     return int(rows), int(cols)
-
-
-def _run(options: argparse.Namespace) -> int:
-    check_lambda(options.lam)
-    if options.float64:
-        jax.config.update("jax_enable_x64", True)
-    start = time.perf_counter()
-    matrix = load_matrix(options.matrix)
-    n = matrix.shape[1]
-    if options.vector is None:
-        x = np.random.default_rng(options.seed).random(n)
-    else:
-        x = load_vector(options.vector)
-    loaded = time.perf_counter() - start
-    dtype = np.float64 if options.float64 else np.float32
-    names = list(dict.fromkeys(options.device or ["epiram"]))
-    if "all" in names:
-        names = list(devices.PRESETS)
-    records, outputs = [], []
-    for name in names:
-        record, y = _run_device(name, matrix.astype(dtype), x.astype(dtype), options)
-        records.append({"matrix": options.matrix} | record)
-        records[-1]["seconds"] = {"load": loaded} | record["seconds"]
-        outputs.append(y)
-    result = records[0] if len(records) == 1 else {"runs": records}
-    if options.plot:
-        _plot(options.plot, names, records)
-    if options.out:
-        _write(Path(options.out), result, outputs)
-    if options.json:
-        print(json.dumps(result, allow_nan=False))
-    else:
-        _show_runs(records)
-    return 0
-
-
-def _run_device(name, matrix, x, options):
-    """Program, multiply and correct on one device; its record, and the product."""
-    device = devices.PRESETS[name]
-    program_key, run_key = jax.random.split(jax.random.key(options.seed))
-    shared = dict(array=options.array, arrays=options.arrays)
-    start = time.perf_counter()
-    with _progress(f"programming {name}") as progress:
-        programmed = program_residual(
-            matrix,
-            device,
-            slices=options.slices,
-            progress=progress,
-            key=program_key,
-            **shared,
-        )
-    crossbar, stats = jax.block_until_ready(programmed)
-    middle = time.perf_counter()
-    y, info = corrected_matvec(
-        matrix,
-        x,
-        device,
-        lam=options.lam,
-        programmed=programmed,
-        key=run_key,
-        **shared,
-    )
-    y = np.asarray(y)
-    end = time.perf_counter()
-    m, n = matrix.shape
-    record = {
-        "shape": [m, n],
-        "nnz": int(matrix.nnz if hasattr(matrix, "nnz") else np.count_nonzero(matrix)),
-        "device": name,
-        "seed": options.seed,
-        "array": list(options.array),
-        "partitions": len(crossbar.weights) // crossbar.slices,
-        "passes": stats.passes,
-        "memory_efficiency": memory_efficiency(crossbar),
-        "relative_l2_raw": float(info.relative_l2_raw),
-        "relative_l2_corrected": float(info.relative_l2_corrected),
-        "relative_linf_raw": float(info.relative_linf_raw),
-        "relative_linf_corrected": float(info.relative_linf_corrected),
-        "lambda": float(options.lam),
-        "pulses": int(np.sum(np.asarray(stats.per_array.pulses, np.int64))),
-        "write_energy_j": float(stats.write_energy),
-        "verify_energy_j": float(stats.energy - stats.write_energy),
-        "write_latency_s": float(stats.write_latency),
-        "programming_latency_s": float(stats.latency),
-        "unfinished_cells": int(np.sum(np.asarray(stats.per_array.unfinished))),
-        "accounting": "physical",
-        "seconds": {"program": middle - start, "correct": end - middle},
-    }
-    if options.slices > 1:
-        record["slices"] = options.slices
-    return record, y
-
-
-def memory_efficiency(crossbar) -> float:
-    """Cells that hold a matrix entry, over cells of all arrays reserved for it."""
-    count, rows, cols = crossbar.weights.shape
-    m, n = crossbar.shape
-    held = np.minimum(n - np.asarray(crossbar.inputs) * rows, rows) * np.minimum(
-        m - np.asarray(crossbar.outputs) * cols, cols
-    )
-    return float(np.sum(held) / (count * rows * cols)) if count else 1.0
-
-
-@contextmanager
-def _progress(title: str):
-    """A bar on stderr once the work has taken a second, on a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("partitions"),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task(title, total=None)
-    timer = threading.Timer(1.0, bar.start)
-    timer.start()
-    try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()
-
-
-def _show_runs(records):
-    first = records[0]
-    m, n = first["shape"]
-    print(
-        f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
-        f"{first['partitions']} partitions of {first['array'][0]} x "
-        f"{first['array'][1]}, memory efficiency {first['memory_efficiency']:.1%}"
-    )
-    table = Table()
-    table.add_column("device")
-    for heading in ("l2 raw", "l2 corrected", "linf raw", "linf corrected"):
-        table.add_column(heading, justify="right")
-    for heading in ("pulses", "write energy J", "write latency s", "seconds"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        table.add_row(
-            record["device"],
-            *(
-                f"{record[f'relative_{norm}_{stage}']:.3g}"
-                for norm in ("l2", "linf")
-                for stage in ("raw", "corrected")
-            ),
-            f"{record['pulses']:,}",
-            f"{record['write_energy_j']:.3g}",
-            f"{record['write_latency_s']:.3g}",
-            f"{sum(record['seconds'].values()):.2f}",
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _plot(path, names, records):
-    from .viz import correction_errors  # matplotlib is an extra
-
-    raw = np.array([r["relative_l2_raw"] for r in records])
-    corrected = np.array([r["relative_l2_corrected"] for r in records])
-    figure = correction_errors(names, raw, corrected)
-    path = Path(path)
-    with _replacing(path) as part:
-        figure.savefig(part, format=path.suffix[1:] or "png")
-
-
-def _write(folder: Path, result, outputs):
-    folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / "y.npy") as part, open(part, "wb") as file:
-        np.save(file, outputs[0] if len(outputs) == 1 else np.stack(outputs))
-    with _replacing(folder / "result.json") as part:
-        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-
-
-@contextmanager
-def _replacing(path: Path):
-    """A file beside `path` that takes its place when it is whole."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(part)
-    try:
-        open(handle, "wb").close()
-        yield part
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _devices(options: argparse.Namespace) -> int:

@@ -9,21 +9,21 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._abstract_crossbar import AbstractCrossbar
+from ._converters import ADC, DAC
 from ._crossbar import (
-    ADC,
-    DAC,
-    Crossbar,
+    check_key,
+    check_vector,
+    stored_matrix,
+)
+from ._partition import Matrix, Vectors, assemble, exact_product, partition
+from ._program import (
     Mapping,
     Progress,
     Scaling,
     Scheme,
-    check_key,
-    check_vector,
     program_partition,
-    read,
-    stored_matrix,
 )
-from ._partition import Matrix, Vectors, assemble, exact_product, partition
 from ._program_stats import ProgramStats
 from .kernels import (
     Device,
@@ -116,7 +116,7 @@ def corrected_matvec(
     dac: DAC | None = None,
     adc: ADC | None = None,
     analog_matrix: bool = False,
-    programmed: tuple[Crossbar, ProgramStats] | None = None,
+    programmed: tuple[AbstractCrossbar, ProgramStats] | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
@@ -136,8 +136,8 @@ def corrected_matvec(
         which costs as much as the exact answer. With true it is read from the cells
         that hold `x~`, with the rows of `A` as inputs, `m` analog products that
         inherit the errors of the converters and of reading.
-    - `programmed`: what `program(A, device)` returned, to be used again. Then `device`,
-        `array` and the like only say how the input is encoded.
+    - `programmed`: what `program(A, device)` or `program_pool(A, pool)` returned, to be
+        used again. Then `device`, `array` and the like only say how the input is encoded.
     - `key`: typed key of all randomness.
 
     **Returns:**
@@ -187,12 +187,12 @@ def corrected_matvec(
 def _correct(parts, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
     raw_key, difference_key, encoded_key = jr.split(key, 3)
     x_tilde = stored_matrix(encoded)
-    raw = read(crossbar, x, dac, adc, raw_key)
+    raw = crossbar.read(x, dac, adc, raw_key)
     if analog_matrix:
-        first = read(encoded, assemble(parts.tiles, parts), dac, adc, encoded_key).T
+        first = encoded.read(assemble(parts.tiles, parts), dac, adc, encoded_key).T
     else:
         first = exact_product(parts, x_tilde)
-    p = first + read(crossbar, x - x_tilde, dac, adc, difference_key)
+    p = first + crossbar.read(x - x_tilde, dac, adc, difference_key)
     y = denoise(p, lam)
     exact = exact_product(parts, x)
     norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))

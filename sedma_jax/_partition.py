@@ -120,8 +120,10 @@ def check_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def sparse_entries(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column and value of the nonzeros of a checked scipy sparse matrix or BCOO."""
+def checked_sparse(
+    matrix: scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO,
+) -> scipy.sparse.coo_array:
+    """The nonzeros of a sparse matrix, each once, finite, real and floating."""
     if isinstance(matrix, jax_sparse.BCOO):
         if isinstance(matrix.data, jax.core.Tracer):
             raise ValueError(
@@ -151,17 +153,21 @@ def sparse_entries(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not np.issubdtype(dtype, np.floating):
         dtype = jnp.result_type(float)
     kept = matrix.data != 0
-    return matrix.row[kept], matrix.col[kept], matrix.data[kept].astype(dtype)
+    return scipy.sparse.coo_array(
+        (matrix.data[kept].astype(dtype), (matrix.row[kept], matrix.col[kept])),
+        shape=matrix.shape,
+    )
 
 
 def _partition_sparse(matrix, rows, cols):
-    row, col, data = sparse_entries(matrix)
+    matrix = checked_sparse(matrix)
+    row, col = matrix.row, matrix.col
     _, outputs = grid_shape(matrix.shape, rows, cols)
     index, stored = np.unique(
         (col // rows).astype(np.int64) * outputs + row // cols, return_inverse=True
     )
-    tiles = np.zeros((index.size, rows, cols), data.dtype)
-    tiles[stored, col % rows, row % cols] = data
+    tiles = np.zeros((index.size, rows, cols), matrix.dtype)
+    tiles[stored, col % rows, row % cols] = matrix.data
     return Partition(
         jnp.asarray(tiles),
         jnp.asarray(index // outputs, jnp.int32),

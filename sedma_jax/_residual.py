@@ -17,15 +17,17 @@ from jaxtyping import PRNGKeyArray
 
 from ._crossbar import (
     Crossbar,
+    check_key,
+    read_sigma,
+)
+from ._partition import Matrix, Partition, partition
+from ._program import (
     Mapping,
     Progress,
     Scaling,
     Scheme,
-    check_key,
     program_partition,
-    read_sigma,
 )
-from ._partition import Matrix, Partition, partition
 from ._program_stats import ProgramStats, sum_stats, total_stats
 from .kernels import (
     Device,
@@ -113,7 +115,7 @@ def program_residual(
         taken.append(stats)
     if slices == 1:
         return held[0], taken[0]
-    return _join(tuple(held)), sum_stats(tuple(taken))
+    return join_slices(tuple(held)), sum_stats(tuple(taken))
 
 
 @partial(jax.jit, static_argnames=("reads",))
@@ -142,7 +144,7 @@ def _read_back(
     return replace(parts, tiles=parts.tiles - seen), replace(stats, **cost)
 
 
-def _join(held: tuple[Crossbar, ...]) -> Crossbar:
+def join_slices(held: tuple[Crossbar, ...]) -> Crossbar:
     """One crossbar of the arrays of all slices."""
     arrays = ("weights", "conductance", "scale", "inputs", "outputs")
     joined = {name: jnp.concatenate([getattr(c, name) for c in held]) for name in arrays}

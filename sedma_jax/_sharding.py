@@ -1,10 +1,10 @@
 """Program and multiply on a mesh of devices, in one process or in several.
 
-Tiles are laid over the mesh axis `tiles` by whole outputs: all tiles of an output lie on one
-device, which adds them in the order of `matvec`. Other devices add zeros to that output, so
-the result does not depend, to the last bit, on how many devices share the tiles. The batch
-may be laid over a second axis, `batch`; the noise of a vector stays the same, while products
-of a smaller batch may be rounded otherwise. Only outputs cross devices.
+Tiles are laid over the mesh axis `tiles` by whole outputs: all tiles of an output lie on
+one device, which adds them in the order of `matvec`. Other devices add zeros to that output,
+so the result does not depend, to the last bit, on how many devices share the tiles. The
+batch may be laid over a second axis, `batch`; the noise of a vector stays the same, while
+products of a smaller batch may be rounded otherwise. Only outputs cross devices.
 """
 
 from functools import partial
@@ -18,19 +18,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._crossbar import (
-    ADC,
-    DAC,
-    Crossbar,
-    Mapping,
-    Scaling,
-    Scheme,
-    check_key,
-    check_vector,
-    program_partition,
-    read,
-)
+from ._converters import ADC, DAC
+from ._crossbar import Crossbar, check_key, check_vector, read
 from ._partition import Matrix, Partition, Vectors
+from ._program import Mapping, Scaling, Scheme, program_partition
 from ._program_stats import ProgramStats, total_stats
 from ._tile_source import SlicedMatrix, TileSource, tile_source
 from .kernels import (
@@ -204,10 +195,7 @@ def _over_tiles(function, mesh, in_specs, out_specs):
     )
 
 
-@partial(
-    jax.jit,
-    static_argnames=("key_impl", "mesh", "arrays", "mapping", "scaling", "scheme"),
-)
+@eqx.filter_jit
 def _program(
     parts,
     device,
@@ -222,10 +210,13 @@ def _program(
     scaling,
     scheme,
 ):
-    def local(parts, device, rule, key_data):
+    # Plain numbers stay known while tracing: `program` spares noise that is zero.
+    figures, known = eqx.partition(device, eqx.is_array)
+
+    def local(parts, figures, rule, key_data):
         crossbar, stats = program_partition(
             parts,
-            device,
+            eqx.combine(figures, known),
             arrays=None,
             mapping=mapping,
             scaling=scaling,
@@ -240,7 +231,7 @@ def _program(
 
     weights, conductance, scale, stats = _over_tiles(
         local, mesh, (P("tiles"), P(), P(), P()), P("tiles")
-    )(parts, device, rule, key_data)
+    )(parts, figures, rule, key_data)
     everywhere = NamedSharding(mesh, P())
     stats = jax.tree.map(
         lambda v: lax.with_sharding_constraint(v, everywhere)[places], stats

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._checkpoint import load_checkpoint, save_checkpoint
+from ._converters import ADC, DAC
 from ._corrected import (
     BASELINE_LAMBDA,
     CorrectionInfo,
@@ -28,20 +30,9 @@ from ._corrected import (
     denoise,
     relative_error,
 )
-from ._crossbar import (
-    ADC,
-    DAC,
-    Crossbar,
-    Mapping,
-    Progress,
-    Scaling,
-    Scheme,
-    check_key,
-    check_vector,
-    program_partition,
-    read,
-)
+from ._crossbar import Crossbar, check_key, check_vector, read
 from ._partition import Matrix, Partition, Vectors, exact_product
+from ._program import Mapping, Progress, Scaling, Scheme, program_partition
 from ._program_stats import ProgramStats, total_stats
 from ._tile_source import SlicedMatrix, TileSource, tile_source
 from .kernels import (
@@ -229,7 +220,7 @@ def _chunks(outputs: np.ndarray, size: int) -> list[slice]:
             whole = int(np.searchsorted(outputs, outputs[stop]))
             stop = whole if whole > start else stop
         cuts.append(stop)
-    return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def _program_chunks(
@@ -305,7 +296,6 @@ def _encode(job, *, key):
     """The vectors that arrays hold after programming, and the figures of each array."""
     source = job.source
     rows, cols = source.array
-    batch, n = source.shape
     encoded = np.zeros(source.shape, source.dtype)
     state = _empty_stats(len(source.inputs), source.dtype)
     for positions, _, crossbar, stats in _program_chunks(job, 0, key):

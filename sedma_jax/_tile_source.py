@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 
-from ._partition import Matrix, Partition, check_dtype, check_finite, sparse_entries
+from ._partition import Matrix, Partition, check_dtype, check_finite, checked_sparse
 from .kernels import global_scale, grid_shape
 
 _HASHED_AT_ONCE = 2**24  # bytes
@@ -136,9 +136,7 @@ def _dense_source(matrix, rows, cols):
     def cut(positions):
         tiles = np.zeros((len(positions), rows, cols), dtype)
         for tile, j, i in zip(tiles, inputs[positions], outputs[positions], strict=True):
-            block = np.asarray(
-                matrix[i * cols : (i + 1) * cols, j * rows : (j + 1) * rows]
-            )
+            block = np.asarray(matrix[i * cols : (i + 1) * cols, j * rows : (j + 1) * rows])
             check_finite(block, "A")
             tile[: block.shape[1], : block.shape[0]] = block.T
         return tiles
@@ -157,14 +155,13 @@ def _dense_source(matrix, rows, cols):
             hashed.update(slab.data)
         return hashed.hexdigest()
 
-    return TileSource(
-        shape, dtype, (rows, cols), inputs, outputs, cut, largest, digest
-    )
+    return TileSource(shape, dtype, (rows, cols), inputs, outputs, cut, largest, digest)
 
 
 def _sparse_source(matrix, rows, cols):
-    shape = m, n = tuple(int(s) for s in matrix.shape)
-    row, col, data = sparse_entries(matrix)
+    shape = tuple(int(s) for s in matrix.shape)
+    matrix = checked_sparse(matrix)
+    row, col, data = matrix.row, matrix.col, matrix.data
     dtype = _programmed_dtype(data.dtype)
     count = grid_shape(shape, rows, cols)[1]
     place = (col // rows).astype(np.int64) * count + row // cols

@@ -9,15 +9,26 @@ them gives a law of temperature, so there is none here.
     g = program_noise(PCM_PROGRAMMING, g_target, key=programming_key)
     aged = drift(PCM_DRIFT, g, time, g_target, key=cells_key)
     seen = read_noise(PCM_READ, aged, time, g, key=read_key)
+
+A `MeasuredArray` holds what was measured of one array, window included, so that it can be
+used as a device:
+
+    crossbar = perturb(program_exactly(A, PCM.device), PCM.programming, key=array_key)
+    aged = age(crossbar, PCM.drift, time, key=cells_key)
+    noisy = with_read_noise(aged, PCM.read, time, crossbar)
 """
 
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from .kernels import (
     AbsoluteFlickerNoise,
+    AbstractDrift,
+    AbstractReadNoise,
     CubicCurrent,
+    Device,
     LogarithmicCurve,
     LogarithmicDrift,
     PiecewiseCurve,
@@ -30,6 +41,30 @@ from .kernels import (
     SaturatingCurve,
     StationaryReadNoise,
 )
+
+
+class MeasuredArray(eqx.Module):
+    """The published statistics of one array.
+
+    - `device`: its conductance window; what was not published is ideal.
+    - `programming`, `drift`, `read`: for `perturb`, `age` and `with_read_noise`; None
+        where nothing was published, or `programming` covers it.
+    """
+
+    device: Device
+    programming: ProgrammingNoise
+    drift: AbstractDrift | None = None
+    read: AbstractReadNoise | None = None
+
+
+def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:
+    """A device of which no more than the window, in siemens, is known.
+
+    For `program_exactly` and `perturb`. Its pulses, 1024 linear ones without noise, are a
+    stand-in: figures of energy and time that `program` returns for it mean nothing.
+    """
+    return Device(g_min, g_max, pulses_ltp=1024, pulses_ltd=1024, v_read=v_read)
+
 
 _US = 1e-6
 _DAY = 86400.0
@@ -63,6 +98,9 @@ WAN_2022_2D = ProgrammingNoise(
 WAN_2022_CUBIC = ProgrammingNoise(_microsiemens(1.053, 0.2374, -1.167e-2, 1.536e-4))
 """The same measurement at 1 s as CrossSim fits it (`RRAM_Wan.py`); up to 39.26 uS."""
 
+WAN_2022 = MeasuredArray(window(0.0, 40 * _US), WAN_2022_1S)
+"""NeuRRAM, 0 to 40 uS, 1 s after programming."""
+
 # Falcone et al. (2025), arXiv 2502.04524: CMO/HfOx, 9 to 88.19 uS, programmed until
 # within 0.2 % or 2 % of the target; read noise by Lombardo et al. (2024), IEEE DRC.
 # aihwkit `reram.py`, window of its example 34.
@@ -88,10 +126,21 @@ CMO_HFOX_READ = AbsoluteFlickerNoise(
 )
 """CMO/HfOx 1/f noise; the result is limited to the window of the array."""
 
+CMO_HFOX = MeasuredArray(
+    window(9.0 * _US, 88.19 * _US),
+    CMO_HFOX_PROGRAMMING_COARSE,
+    CMO_HFOX_DRIFT,
+    CMO_HFOX_READ,
+)
+"""CMO/HfOx, 9 to 88.19 uS, accepted within 2 % of the target."""
+
 # Milo et al. (2021), IEEE IRPS: HfO2 1T1R, 50 to 225 uS, IGVVA-100 programming, Fig. 4.
 # CrossSim `RRAM_Milo.py`.
 MILO_2021_PROGRAMMING = ProgrammingNoise(_microsiemens(4.782321, -0.009107))
 """HfO2 array by incremental gate voltage with verify; 50 to 225 uS."""
+
+MILO_2021 = MeasuredArray(window(50 * _US, 225 * _US), MILO_2021_PROGRAMMING)
+"""HfO2 array, 50 to 225 uS; `MILO_2021_CURRENT` for its nonlinearity."""
 
 
 def _expanded_about(centre: float, *coefficients: float) -> tuple[float, ...]:
@@ -138,6 +187,9 @@ PCM_READ = RelativeFlickerNoise(
     PowerCurve(0.0088, -0.65, _PCM_G_MAX, highest=0.2), t_read=250e-9, t_0=_PCM_T_0
 )
 """PCM 1/f noise."""
+
+PCM = MeasuredArray(window(0.0, _PCM_G_MAX), PCM_PROGRAMMING, PCM_DRIFT, PCM_READ)
+"""PCM, 0 to 25 uS."""
 
 JOSHI_2020_PROGRAMMING = ProgrammingNoise(
     _microsiemens(0.28638599, 0.07585724, -0.00178767)
@@ -198,6 +250,11 @@ HERMES_1_READ = RelativeFlickerNoise(
 )
 """1/f noise of one HERMES cell."""
 
+HERMES_1 = MeasuredArray(
+    window(0.0, _HERMES_1), HERMES_1_PROGRAMMING, HERMES_1_DRIFT, HERMES_1_READ
+)
+"""HERMES, one cell for each conductance, 0 to 10.35 uS."""
+
 _HERMES_2 = 20.7 * _US
 _HERMES_2_T_0 = 300.0
 
@@ -225,6 +282,11 @@ HERMES_2_READ = RelativeFlickerNoise(
     t_0=_HERMES_2_T_0,
 )
 """1/f noise of two HERMES cells."""
+
+HERMES_2 = MeasuredArray(
+    window(0.0, _HERMES_2), HERMES_2_PROGRAMMING, HERMES_2_DRIFT, HERMES_2_READ
+)
+"""HERMES, two cells for each conductance, 0 to 20.7 uS."""
 
 # --- SONOS ----------------------------------------------------------------------------
 

@@ -72,34 +72,36 @@ def write_and_verify(target, device, rule, key):
     for place in np.ndindex(shape):
         cells[place] = Cell(device, device.g_min)
     total = dict(pulses=0, iterations=0, energy=0.0, latency=0.0, verify=0.0)
+    pending = np.ones(shape, bool)
+    squares = np.zeros(shape)
 
     def wanted(iteration):
         noise = jax.random.normal(
             jax.random.fold_in(read_key, iteration), shape, np.float64
         )
-        error = np.zeros(shape)
         pulses = np.zeros(shape)
-        for place in np.ndindex(shape):
-            reading = cells[place].reading() + device.sigma_read * noise[place]
-            error[place] = e = target[place] - reading
+        for place in np.argwhere(pending):
+            place = tuple(place)
+            total["verify"] += device.v_read * cells[place].current() * device.t_read
+            reading = cells[place].reading() + device.sigma_read * float(noise[place])
+            e = target[place] - reading
+            squares[place] = e**2
             per_window = device.pulses_ltp if e > 0 else device.pulses_ltd
             if abs(e) > rule.band:
                 n = min(math.floor(abs(e) * per_window + 0.5), rule.max_pulses)
+                if device.sigma_c2c > 0 and rule.caution < math.inf:
+                    quiet = math.floor((rule.caution * abs(e) / device.sigma_c2c) ** 2)
+                    n = min(n, max(quiet, 1))
                 pulses[place] = math.copysign(n, e)
-        return pulses, math.sqrt((error**2).sum())
-
-    def verify(rows):
-        for place in np.ndindex(shape):
-            if place[1] in rows:
-                current = cells[place].current()
-                total["verify"] += device.v_read * current * device.t_read
+        # A cell that once reads right is left alone.
+        pending[...] = pulses != 0
+        return pulses, math.sqrt(squares.sum())
 
     pulses, norm = wanted(0)
-    verify(set(range(shape[1])))
     while total["iterations"] < rule.iterations and (pulses != 0).any():
         iteration = total["iterations"]
-        draws = jax.random.normal(
-            jax.random.fold_in(cycle_key, iteration), shape, np.float64
+        draws = np.asarray(
+            jax.random.normal(jax.random.fold_in(cycle_key, iteration), shape, np.float64)
         )
         for place in np.ndindex(shape):
             n = pulses[place]
@@ -115,10 +117,8 @@ def write_and_verify(target, device, rule, key):
             total["latency"] += max(line.max(), 0) * device.t_ltp
             total["latency"] += max((-line).max(), 0) * device.t_ltd
         total["pulses"] += int(abs(pulses).sum())
-        rows = {r for r in range(shape[1]) if (pulses[:, r] != 0).any()}
         previous = norm
         pulses, norm = wanted(iteration + 1)
-        verify(rows)
         total["iterations"] += 1
         if iteration > 0 and abs(norm - previous) < rule.tolerance:
             break

@@ -32,7 +32,8 @@ for A, shapes in ((A, ((3,), (2, 2))), (scipy.sparse.csr_array(A), ((4,),))):
     y = sj.matvec(crossbar, x, adc=sj.ADC(8), key=jr.key(2))
     for shape in shapes:
         mesh = jax.make_mesh(
-            shape, ("tiles", "batch")[: len(shape)], devices=jax.devices()[: np.prod(shape)])
+            shape, ("tiles", "batch")[: len(shape)],
+            devices=jax.devices()[: np.prod(shape)])
         sharded, sharded_stats = sj.program_sharded(A, device, mesh, **how)
         assert len(sharded.weights.sharding.device_set) == np.prod(shape)
         for one, other in zip(jax.tree.leaves(stats), jax.tree.leaves(sharded_stats)):

@@ -48,7 +48,7 @@ def test_what_all_schemes_share(scheme):
     target = jr.uniform(jr.key(0), (2, 3, 4), jnp.float32)
     initial = jnp.full_like(target, 0.25)
     used = jnp.ones((3, 4), bool).at[1].set(False).at[:, 3].set(False)
-    rule = VerifyRule(0.01, 50.0, -1.0, 5)
+    rule = VerifyRule(0.01, 50.0, jnp.inf, -1.0, 5)
     program = jax.jit(partial(run, scheme))
     state, stats = program(device, target, initial, used, rule)
     assert state.dtype == stats.write_energy.dtype == stats.residual.dtype == jnp.float32
@@ -154,10 +154,12 @@ def test_hadamard_verify_is_write_and_verify_at_other_costs():
 def test_a_gradient_step_contracts_as_derived(vectors_per_row):
     rows, keys = 6, 2000
     batch = vectors_per_row * rows
-    scheme = partial(sj.gradient_programming, vectors_per_row=vectors_per_row)
+    scheme = partial(
+        sj.gradient_programming, vectors_per_row=vectors_per_row, significance=0.0
+    )
     distance = 0.05 * np.random.default_rng(6).normal(size=(1, rows, 2))
     target = jnp.full((1, rows, 2), 0.5)
-    rule = VerifyRule(0.0, jnp.inf, -1.0, 1)
+    rule = VerifyRule(0.0, jnp.inf, jnp.inf, -1.0, 1)
 
     def step(key):
         return run(scheme, FINE, target, target + distance, rule=rule, key=key)[0]
@@ -171,8 +173,8 @@ def test_a_gradient_step_contracts_as_derived(vectors_per_row):
 def test_gradient_programming_converges_to_least_squares():
     target = jnp.asarray(np.random.default_rng(10).uniform(0.3, 0.5, (2, 4, 3)))
     initial = jnp.full_like(target, 0.4)
-    scheme = partial(sj.gradient_programming, vectors_per_row=8)
-    rule = VerifyRule(0.0, jnp.inf, -1.0, 100)
+    scheme = partial(sj.gradient_programming, vectors_per_row=8, significance=0.0)
+    rule = VerifyRule(0.0, jnp.inf, jnp.inf, -1.0, 100)
     state, stats = run(scheme, FINE, target, initial, rule=rule)
     inputs = np.random.default_rng(11).normal(size=(20, 4))
     # One cell of each pair stays at 0.4, and the other takes up the whole difference.
@@ -205,6 +207,22 @@ def test_gradient_programming_corrects_what_open_loop_missed():
     ]
     before, after = (np.sqrt((m**2).mean()) for m in missed)
     assert after < before / 2
+
+
+def test_steps_that_do_not_stand_out_are_not_taken():
+    # One weight is wrong, so that its products are wrong by the same amount up to sign:
+    # 8 standard errors for itself, and on average one for the 63 that are right.
+    target = jnp.full((1, 64, 1), 0.5)
+    initial = target.at[0, 5].add(0.1)
+    rule = VerifyRule(0.0, jnp.inf, -1.0, 1)
+    state, stats = run(
+        partial(sj.gradient_programming, significance=4.0), FINE, target, initial, rule=rule
+    )
+    # One of these exceeds four by chance in 63 * 6e-5 = 0.4% of all keys, not with this.
+    assert int((state != initial).sum()) == 1
+    eta = 64 / 127
+    np.testing.assert_allclose(state[0, 5, 0], 0.6 - eta * 0.1, atol=0.5e-6 * (1 + 1e-9))
+    assert int(stats.pulses) == round(eta * 1e5)
 
 
 def test_a_batch_holds_a_vector():

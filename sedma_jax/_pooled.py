@@ -1,0 +1,250 @@
+"""Program a matrix on a pool of arrays of several sizes and materials."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import scipy.sparse
+from jax.experimental import sparse as jax_sparse
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ._abstract_crossbar import AbstractCrossbar
+from ._converters import ADC, DAC
+from ._crossbar import (
+    Crossbar,
+    check_key,
+)
+from ._partition import Matrix, checked_array, checked_sparse
+from ._pool import PartitionPlan, Pool, plan_partitions
+from ._program import (
+    Mapping,
+    Progress,
+    Scaling,
+    program_tiles,
+)
+from ._program_stats import ProgramStats
+from .kernels import (
+    Device,
+    VerifyRule,
+    WriteStats,
+    column_scale,
+    differential,
+    write_and_verify,
+)
+
+
+class Bank(eqx.Module):
+    """The partitions that arrays of one kind hold.
+
+    - `crossbar`: the arrays, as a matrix with partition `t` in block `(t, t)`.
+    - `inputs`: the entry of `x` that drives each word line; `n` where there is none.
+    - `outputs`: the entry of `y` that each bit line adds to; `m` where there is none.
+    """
+
+    crossbar: Crossbar
+    inputs: Int[Array, "tiles rows"]
+    outputs: Int[Array, "tiles cols"]
+
+
+class PooledCrossbar(AbstractCrossbar):
+    """A matrix as the arrays of a pool hold it; the products of the banks add up.
+
+    - `banks`: one for each kind of array that is used.
+    - `shape`: of the matrix.
+    """
+
+    banks: tuple[Bank, ...]
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    def read(
+        self,
+        x: Float[Array, "batch n"],
+        dac: DAC | None,
+        adc: ADC | None,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "batch m"]:
+        """`matvec`, for vectors that are checked already.
+
+        The largest magnitude that drives a bank is its full read voltage.
+        """
+        y = jnp.zeros((len(x), self.shape[0]), x.dtype)
+        for number, bank in enumerate(self.banks):
+            x = x.astype(bank.crossbar.weights.dtype)
+            lines = jnp.take(x, bank.inputs.ravel(), axis=1, mode="fill", fill_value=0)
+            sums = bank.crossbar.read(lines, dac, adc, jr.fold_in(key, number))
+            y = y.astype(x.dtype).at[:, bank.outputs.ravel()].add(sums, mode="drop")
+        return y
+
+    def stored_matrix(self) -> Float[Array, "m n"]:
+        """The matrix that the crossbar multiplies with, read without noise."""
+        dtypes = [bank.crossbar.weights.dtype for bank in self.banks]
+        matrix = jnp.zeros(self.shape, *dtypes[:1])
+        for bank in self.banks:
+            tiles = bank.crossbar.weights * bank.crossbar.scale[:, None, :]
+            places = (bank.outputs[:, None, :], bank.inputs[:, :, None])
+            matrix = matrix.at[places].add(tiles, mode="drop")
+        return matrix
+
+
+def program_pool(
+    A: Matrix,
+    plan: PartitionPlan | Pool,
+    device: Device | None = None,
+    *,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    rule: VerifyRule | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[PooledCrossbar, ProgramStats]:
+    """Program a matrix on a pool of arrays of several sizes and materials.
+
+    As `program`, for arrays that differ. The noise of a partition depends on `key`, on
+    its number in the plan and on its kind.
+
+    **Arguments:**
+
+    - `A`, `mapping`, `progress`, `key`: as in `program`.
+    - `plan`: from `plan_partitions`; or the pool, to be planned for `A`.
+    - `device`: technology of the kinds of the pool that name none.
+    - `scaling`: as in `program`; `global_scale` is one scale for each kind of array.
+    - `rule`: for all kinds; `acceptance_band` of the device of each if left out.
+
+    **Returns:**
+
+    The crossbar, for `matvec` and `corrected_matvec`, and what programming took, with
+    `per_array` in the order of the plan. Energies add over partitions. Latencies are
+    those of the slowest array of each pass, added over passes.
+
+    **Raises:**
+
+    - `ValueError`: as `program` and `plan_partitions` do; if the plan is for another
+        shape, or leaves out a nonzero of `A`.
+    """
+    check_key(key)
+    sparse = isinstance(A, jax_sparse.BCOO) or scipy.sparse.issparse(A)
+    A = checked_sparse(A) if sparse else checked_array(A, "A", ndim=2)
+    if isinstance(plan, Pool):
+        occupied = (A.row, A.col) if sparse else None
+        plan = plan_partitions(A.shape, plan, device, occupied=occupied)
+    if plan.shape != A.shape:
+        raise ValueError(
+            f"`sedma_jax.program_pool` needs a plan for the shape {A.shape} of `A`. "
+            f"Got one for {plan.shape}. Make it with `plan_partitions(A.shape, pool)`."
+        )
+    A = A.tocsr() if sparse else A
+    _check_cover(A, plan)
+    count = len(plan.rectangles)
+    banks, stats, order = [], [], []
+    for number, kind in enumerate(plan.pool.kinds):
+        index = [i for i, r in enumerate(plan.rectangles) if r.kind == number]
+        if not index:
+            continue
+        done = len(order)
+        bank, written = _program_bank(
+            A,
+            np.array([plan.rectangles[i][:4] for i in index]),
+            jnp.asarray(index, jnp.int32),
+            kind,
+            scaling,
+            mapping=mapping,
+            scheme=write_and_verify,
+            rule=rule,
+            progress=progress and (lambda n, _, done=done: progress(done + n, count)),
+            key=jr.fold_in(key, number),
+        )
+        banks.append(bank)
+        stats.append(written)
+        order += index
+    if not banks:
+        stats = [_nothing(A.dtype)]
+    per_array = jax.tree.map(lambda *parts: jnp.concatenate(parts), *stats)
+    per_array = jax.tree.map(lambda v: v[np.argsort(order).astype(int)], per_array)
+    pass_of = jnp.asarray([r.pass_number for r in plan.rectangles], jnp.int32)
+    crossbar = PooledCrossbar(tuple(banks), plan.shape)
+    return crossbar, _total(per_array, pass_of, plan.passes)
+
+
+def _check_cover(A, plan):
+    if scipy.sparse.issparse(A):
+        held = sum(A[r.top : r.bottom, r.left : r.right].nnz for r in plan.rectangles)
+        if held != A.nnz:
+            raise ValueError(
+                "`sedma_jax.program_pool` needs a plan that covers the nonzeros of `A`. "
+                f"Got one with {held} of {A.nnz}. Plan with `occupied=A.nonzero()`."
+            )
+        return
+    held = sum((r.bottom - r.top) * (r.right - r.left) for r in plan.rectangles)
+    if held != A.size:
+        raise ValueError(
+            "`sedma_jax.program_pool` needs a plan that covers a dense `A`. Got one with "
+            f"{held} of {A.size} entries. Plan without `occupied`, or pass a sparse `A`."
+        )
+
+
+def _program_bank(A, places, index, kind, scaling, **how):
+    top, bottom, left, right = places.T
+    inputs = _lines(left, right, kind.rows, A.shape[1])
+    outputs = _lines(top, bottom, kind.cols, A.shape[0])
+    if scipy.sparse.issparse(A):
+        tiles = np.zeros((len(places), kind.rows, kind.cols), A.dtype)
+        for tile, (t, b, l, r) in zip(tiles, places, strict=True):
+            tile[: r - l, : b - t] = A[t:b, l:r].toarray().T
+        tiles = jnp.asarray(tiles)
+    else:
+        tiles = _dense_tiles(A, inputs, outputs)
+    scale = jax.lax.stop_gradient(scaling(tiles))
+    used = (jnp.asarray(size, jnp.int32) for size in (right - left, bottom - top))
+    weights, conductance, stats = program_tiles(
+        tiles, scale, index, *used, kind.device, **how
+    )
+    count, rows, cols = tiles.shape
+    block = jnp.arange(count, dtype=jnp.int32)
+    crossbar = Crossbar(
+        weights,
+        conductance,
+        scale,
+        block,
+        block,
+        kind.device,
+        (count * cols, count * rows),
+    )
+    return Bank(crossbar, inputs, outputs), stats
+
+
+def _lines(first, last, size, end) -> Int[Array, "tiles {size}"]:
+    """Lines of the matrix from `first` to `last`, filled up with `end`."""
+    lines = first[:, None] + np.arange(size)
+    return jnp.asarray(np.where(lines < last[:, None], lines, end), jnp.int32)
+
+
+@jax.jit
+def _dense_tiles(A, inputs, outputs):
+    padded = jnp.pad(A, ((0, 1), (0, 1)))
+    return padded[outputs[:, None, :], inputs[:, :, None]]
+
+
+def _nothing(dtype) -> WriteStats:
+    """The figures of no array."""
+    count, figure = jnp.zeros(0, jnp.int32), jnp.zeros(0, dtype)
+    return WriteStats(count, count, figure, figure, figure, figure, count, figure)
+
+
+@partial(jax.jit, static_argnames=("passes",))
+def _total(stats: WriteStats, pass_of: Int[Array, " tiles"], passes: int) -> ProgramStats:
+    def last(latency):
+        slowest = jnp.zeros(passes, latency.dtype).at[pass_of].max(latency)
+        return jnp.sum(slowest)
+
+    return ProgramStats(
+        stats,
+        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        jnp.sum(stats.write_energy + stats.verify_energy),
+        last(stats.write_latency + stats.verify_latency),
+        jnp.sum(stats.write_energy),
+        last(stats.write_latency),
+        passes,
+    )

@@ -1,0 +1,261 @@
+"""Program a matrix on crossbar arrays."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.core
+import jax.dtypes
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ._crossbar import Crossbar, check_key
+from ._partition import Matrix, Partition, partition
+from ._program_stats import ProgramStats, total_stats
+from .kernels import (
+    Device,
+    VerifyRule,
+    WriteStats,
+    acceptance_band,
+    cell_conductance,
+    column_scale,
+    differential,
+    draw_response,
+    hidden_state,
+    nominal_response,
+    signed_weights,
+    visible_state,
+    write_and_verify,
+    write_and_verify_arrays,
+)
+
+Scaling = Callable[[Float[Array, "tiles rows cols"]], Float[Array, "tiles cols"]]
+Mapping = Callable[[Float[Array, "rows cols"]], Float[Array, "polarity rows cols"]]
+Progress = Callable[[int, int], None]
+# What `kernels.write_and_verify` takes and returns.
+Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
+
+# Arrays programmed by one call of the compiled loop: a power of two up to this, so that
+# matrices of any size share a few compilations and a progress bar has something to show.
+_CHUNK = 32
+
+
+def program(
+    A: Matrix,
+    device: Device,
+    *,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, ProgramStats]:
+    """Program a matrix on crossbar arrays.
+
+    The matrix is cut into tiles; each is scaled, mapped to conductances and programmed
+    on an array of its own, whose cells differ by the device-to-device spread. Tiles of a
+    sparse matrix that are all zero are not programmed. The noise of a tile depends on
+    `key` and on the place of the tile alone. Gradients in `A` pass straight through
+    (the error of programming counts as a constant; Bengio et al. 2013, arXiv 1308.3432).
+
+    **Arguments:**
+
+    - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
+    - `device`: the technology; see `sedma_jax.devices`.
+    - `array`: word lines (inputs) and bit lines (outputs) of one array.
+    - `arrays`: arrays there are; as many as there are tiles if left out.
+    - `mapping`: `differential` (two cells a weight) or `offset` (one).
+    - `scaling`: `global_scale`, `tile_scale` or `column_scale`.
+    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming` or
+        `open_loop`, or a function like them.
+    - `rule`: `acceptance_band(device)` if left out, or `stagnation()`.
+    - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
+    - `key`: typed key of all randomness of programming.
+
+    **Returns:**
+
+    The crossbar, and what programming took.
+
+    **Raises:**
+
+    - `ValueError`: if `A` is empty, complex, not numeric or not two-dimensional, or holds
+        NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
+    """
+    check_key(key)
+    if arrays is not None and arrays < 1:
+        raise ValueError(f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}.")
+    return program_partition(
+        partition(A, *array),
+        device,
+        arrays=arrays,
+        mapping=mapping,
+        scaling=scaling,
+        scheme=scheme,
+        rule=rule,
+        progress=progress,
+        key=key,
+    )
+
+
+def program_partition(
+    parts: Partition,
+    device: Device,
+    *,
+    arrays: int | None,
+    mapping: Mapping,
+    scaling: Scaling,
+    scheme: Scheme,
+    rule: VerifyRule | None,
+    progress: Progress | None,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, ProgramStats]:
+    """`program`, for a matrix that is checked and cut already."""
+    arguments = _prepare(parts, scaling)
+    weights, conductance, stats = program_tiles(
+        *arguments,
+        device,
+        mapping=mapping,
+        scheme=scheme,
+        rule=rule,
+        progress=progress,
+        key=key,
+    )
+    crossbar = Crossbar(
+        weights,
+        conductance,
+        arguments[1],
+        parts.inputs,
+        parts.outputs,
+        device,
+        parts.shape,
+    )
+    return crossbar, total_stats(stats, arrays)
+
+
+def program_tiles(
+    tiles: Float[Array, "tiles rows cols"],
+    scale: Float[Array, "tiles cols"],
+    index: Int[Array, " tiles"],
+    used_rows: Int[Array, " tiles"],
+    used_cols: Int[Array, " tiles"],
+    device: Device,
+    *,
+    mapping: Mapping,
+    scheme: Scheme,
+    rule: VerifyRule | None,
+    progress: Progress | None,
+    key: PRNGKeyArray,
+) -> tuple[
+    Float[Array, "tiles rows cols"], Float[Array, "tiles polarity rows cols"], WriteStats
+]:
+    """Weights, conductances and figures of tiles; `index` addresses their noise."""
+    rule = acceptance_band(device) if rule is None else rule
+    write = partial(
+        _write_tiles,
+        device=device,
+        rule=rule,
+        mapping=mapping,
+        scheme=scheme,
+        # Known when tracing or not, cells without spread share one response.
+        spread=not (isinstance(device.sigma_d2d, float) and device.sigma_d2d == 0),
+        key=key,
+    )
+    return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
+
+
+@partial(jax.jit, static_argnames=("scaling",))
+def _prepare(parts, scaling):
+    """What `_write_tiles` needs of each tile."""
+    count, rows, cols = parts.tiles.shape
+    m, n = parts.shape
+    scale = scaling(parts.tiles) if count else jnp.ones((0, cols), parts.tiles.dtype)
+    used_rows = jnp.minimum(n - parts.inputs * rows, rows)
+    used_cols = jnp.minimum(m - parts.outputs * cols, cols)
+    return parts.tiles, lax.stop_gradient(scale), parts.index, used_rows, used_cols
+
+
+def _write_in_chunks(write, arguments, progress):
+    """Program some tiles at a time; the last are padded with tiles of no use."""
+    count = len(arguments[0])
+    chunk = min(_CHUNK, 1 << max(count - 1, 0).bit_length())
+    pad = -count % chunk if count else chunk
+    if pad:
+        arguments = tuple(
+            jnp.pad(a, ((0, pad),) + ((0, 0),) * (a.ndim - 1), constant_values=c)
+            for a, c in zip(arguments, (0, 1, 0, 0, 0), strict=True)
+        )
+    if count + pad == chunk:
+        done = write(*arguments)
+    elif any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
+        done = lax.map(lambda part: write(*part), chunks)
+        done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
+    else:
+        parts = []
+        for start in range(0, count + pad, chunk):
+            parts.append(write(*(a[start : start + chunk] for a in arguments)))
+            if progress is not None:
+                jax.block_until_ready(parts[-1])
+                progress(min(start + chunk, count), count)
+        done = jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
+    return jax.tree.map(lambda a: a[:count], done) if pad else done
+
+
+@partial(jax.jit, static_argnames=("mapping", "scheme", "spread"))
+def _write_tiles(
+    tiles,
+    scale,
+    index,
+    used_rows,
+    used_cols,
+    *,
+    device,
+    rule,
+    mapping,
+    scheme,
+    spread,
+    key,
+):
+    shape = tiles.shape[1:]
+    row, col = (lax.broadcasted_iota(jnp.int32, (1, *shape), axis) for axis in (1, 2))
+    used = (row < used_rows[:, None, None]) & (col < used_cols[:, None, None])
+    ideal = tiles / scale[:, None, :]
+    keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
+    mapped = jax.vmap(mapping)(ideal)
+    target = lax.stop_gradient(mapped)
+    # Of a pair one cell stays as it is. Where no read joins the two, only the other one
+    # takes part.
+    fold = scheme is write_and_verify and mapping is differential
+    written = jnp.sum(target, axis=1, keepdims=True) if fold else target
+    response = nominal_response(device, tiles.dtype)
+    if spread:
+        draw = lambda key: draw_response(device, written.shape[1:], tiles.dtype, key=key)
+        response = jax.vmap(draw)(keys[:, 0])
+    arguments = (written, jnp.zeros_like(written), used)
+    if scheme is write_and_verify:
+        state, stats = write_and_verify_arrays(
+            *arguments, device, response, rule, key=keys[:, 1]
+        )
+    else:
+
+        def write(arguments):
+            (target, initial, used), own, key = arguments
+            return scheme(
+                target, initial, used, device, own if spread else response, rule, key=key
+            )
+
+        own = response if spread else None
+        state, stats = lax.map(write, (arguments, own, keys[:, 1]))
+    if fold:
+        state = jnp.where(target > 0, state, 0)
+    weights = jax.vmap(signed_weights)(visible_state(state, device))
+    weights = ideal + lax.stop_gradient(jnp.where(used, weights, 0) - ideal)
+    # As with the weights: effects that start from the conductances keep the gradient.
+    wish = cell_conductance(hidden_state(mapped, device), device)
+    conductance, constant = lax.stop_gradient((cell_conductance(state, device), wish))
+    return weights, conductance + (wish - constant), stats
