@@ -13,8 +13,9 @@ whole product: the same however many processes there are. `docs/indexed-job.yaml
 manifest.
 
 A process that is lost ends the others with exit status 1 and one line as soon as they wait
-for it. Where its end is not seen (a stopped process, a cut cable) they end after `--timeout`
-seconds, and at once where process 0 is lost: then JAX aborts them, with its own message.
+for it. Where its end is not seen (a stopped process, a cut cable) they end after
+`--timeout` seconds, and at once where process 0 is lost: then JAX aborts
+them, with its own message.
 """
 
 import argparse

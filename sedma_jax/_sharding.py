@@ -1,7 +1,7 @@
 """Program and multiply on a mesh of devices, in one process or in several.
 
 Tiles are laid over the mesh axis `tiles` by whole outputs: all tiles of an output lie on
-one device, which adds them in the order of `matvec`. Other devices add zeros to that output,
+one device, which adds them in the order of `matvec`. Other devices add zeros to it,
 so the result does not depend, to the last bit, on how many devices share the tiles. The
 batch may be laid over a second axis, `batch`; the noise of a vector stays the same, while
 products of a smaller batch may be rounded otherwise. Only outputs cross devices.
@@ -64,7 +64,7 @@ def program_sharded(
     **Returns:**
 
     A crossbar for `matvec_sharded`, whose arrays are laid over the mesh and filled up
-    with tiles of no use, and the figures of `program`, the same on every device.
+    with tiles of no use, and the figures of `program`, to rounding, on every device.
 
     **Raises:**
 

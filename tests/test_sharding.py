@@ -37,7 +37,8 @@ for A, shapes in ((A, ((3,), (2, 2))), (scipy.sparse.csr_array(A), ((4,),))):
         sharded, sharded_stats = sj.program_sharded(A, device, mesh, **how)
         assert len(sharded.weights.sharding.device_set) == np.prod(shape)
         for one, other in zip(jax.tree.leaves(stats), jax.tree.leaves(sharded_stats)):
-            np.testing.assert_array_equal(one, other)
+            # Norms and energies are sums over 128 cells, compiled another way.
+            np.testing.assert_allclose(one, other, rtol=128 * 2**-23)
         product = sj.matvec_sharded(sharded, x, adc=sj.ADC(8), key=jr.key(2))
         if len(shape) == 1:
             np.testing.assert_array_equal(product, y)
