@@ -1,10 +1,10 @@
 """Program and multiply on a mesh of devices, in one process or in several.
 
 Tiles are laid over the mesh axis `tiles` by whole outputs: all tiles of an output lie on
-one device, which adds them in the order of `matvec`. Other devices add zeros to it,
-so the result does not depend, to the last bit, on how many devices share the tiles. The
-batch may be laid over a second axis, `batch`; the noise of a vector stays the same, while
-products of a smaller batch may be rounded otherwise. Only outputs cross devices.
+one device, which adds them in the order of `matvec`; other devices add zeros. The noise of
+a tile is that of `program` and `matvec` wherever it lies. Results differ by no more than
+what the compiler makes of another number of tiles, which is rounding. The batch may be laid
+over a second axis, `batch`. Only outputs cross devices.
 """
 
 from functools import partial
@@ -118,8 +118,7 @@ def matvec_sharded(
 
     **Returns:**
 
-    `y`, whole on every device: equal to that of `matvec` bit for bit, unless a `batch`
-    axis divides the vectors.
+    `y`, whole on every device: that of `matvec`, to rounding.
 
     **Raises:**
 

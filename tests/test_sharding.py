@@ -40,12 +40,9 @@ for A, shapes in ((A, ((3,), (2, 2))), (scipy.sparse.csr_array(A), ((4,),))):
             # Norms and energies are sums over 128 cells, compiled another way.
             np.testing.assert_allclose(one, other, rtol=128 * 2**-23)
         product = sj.matvec_sharded(sharded, x, adc=sj.ADC(8), key=jr.key(2))
-        if len(shape) == 1:
-            np.testing.assert_array_equal(product, y)
-        else:
-            # One vector may be rounded otherwise than two; the noise is a thousand
-            # times larger than that.
-            np.testing.assert_allclose(product, y, rtol=0, atol=1e-4)
+        # Compiled for other numbers of tiles, sums may be rounded otherwise; the noise is
+        # a thousand times larger than that.
+        np.testing.assert_allclose(product, y, rtol=0, atol=1e-4)
         assert product.sharding.is_fully_replicated
 """
 
