@@ -17,6 +17,9 @@ from ._bit_slicing import (
     program_bit_sliced as program_bit_sliced,
 )
 from ._calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
+from ._compilation_cache import (
+    enable_compilation_cache as enable_compilation_cache,
+)
 from ._converters import ADC as ADC, DAC as DAC
 from ._corrected import (
     CorrectionInfo as CorrectionInfo,
@@ -64,6 +67,14 @@ from ._read_effects import (
     with_read_noise as with_read_noise,
 )
 from ._residual import program_residual as program_residual
+from ._sharding import (
+    matvec_sharded as matvec_sharded,
+    program_sharded as program_sharded,
+)
+from ._streaming import (
+    stream_corrected_matvec as stream_corrected_matvec,
+    stream_matvec as stream_matvec,
+)
 from .kernels import (
     Device as Device,
     VerifyRule as VerifyRule,

@@ -97,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="L",
         help=f"weight of the roughness (default: {BASELINE_LAMBDA:g}, as MELISO+)",
     )
+    run.add_argument(
+        "--compilation-cache",
+        metavar="DIR",
+        help="keep compiled programs there for the next run",
+    )
     run.add_argument("--float64", action="store_true", help="compute in double precision")
     run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object on stdout")

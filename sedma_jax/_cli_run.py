@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from . import devices
+from ._compilation_cache import enable_compilation_cache
 from ._corrected import check_lambda, corrected_matvec
 from ._files import load_matrix, load_vector
 from ._pool import plan_partitions
@@ -29,6 +30,8 @@ from ._residual import program_residual
 def run_matrix(options: argparse.Namespace) -> int:
     """Do what `sedma run` was asked for; the exit status."""
     check_lambda(options.lam)
+    if options.compilation_cache:
+        enable_compilation_cache(options.compilation_cache)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
     start = time.perf_counter()

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ._abstract_crossbar import AbstractCrossbar
 from ._converters import ADC, DAC, convert, drive_lines
 from ._partition import Partition, Vectors, assemble, checked_array
+from ._tile_source import TileSource
 from .kernels import (
     Device,
     accumulate,
@@ -107,7 +108,9 @@ def matvec(
     return y if x.ndim == 2 else y[0]
 
 
-def check_vector(x, crossbar: AbstractCrossbar | Partition) -> Float[Array, "*batch n"]:
+def check_vector(
+    x, crossbar: AbstractCrossbar | Partition | TileSource
+) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
     x = checked_array(x, "x", ndim=(1, 2))
     m, n = crossbar.shape

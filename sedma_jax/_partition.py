@@ -79,9 +79,9 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
         )
     if value.size == 0:
         raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
-    _check_dtype(value.dtype, name)
+    check_dtype(value.dtype, name)
     if not isinstance(value, jax.core.Tracer):
-        _check_finite(np.asarray(value), name)
+        check_finite(np.asarray(value), name)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         return jnp.asarray(value, jnp.result_type(float))
     array = jnp.asarray(value)
@@ -94,7 +94,8 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
     return array
 
 
-def _check_dtype(dtype, name):
+def check_dtype(dtype, name: str) -> None:
+    """Refuse entries that are not real numbers of 32 bits or more."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise ValueError(
             f"`{name}` needs real entries. Got dtype {dtype}. "
@@ -108,7 +109,8 @@ def _check_dtype(dtype, name):
         )
 
 
-def _check_finite(values, name):
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Refuse NaN and infinity, and say where the first one is."""
     bad = ~np.isfinite(values)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -142,11 +144,11 @@ def checked_sparse(
         raise ValueError(
             f"`A` needs 2 dimensions and at least one entry. Got shape {matrix.shape}."
         )
-    _check_dtype(matrix.dtype, "A")
+    check_dtype(matrix.dtype, "A")
     matrix = matrix.tocsr()
     matrix.sum_duplicates()
     matrix = matrix.tocoo()
-    _check_finite(matrix.data, "A")
+    check_finite(matrix.data, "A")
     dtype = matrix.dtype
     if not np.issubdtype(dtype, np.floating):
         dtype = jnp.result_type(float)

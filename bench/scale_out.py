@@ -1,0 +1,123 @@
+"""Program and multiply on all devices of one process, of several, or of a Kubernetes Job.
+
+    python bench/scale_out.py
+
+The same script runs in every process. It reads where it is from the environment:
+
+- `NUM_PROCESSES`: processes in all; one if left out.
+- `JAX_COORDINATOR`: `host:port` of process 0, on which it listens.
+- `PROCESS_ID`, or the `JOB_COMPLETION_INDEX` that an Indexed Job sets.
+
+Each process cuts and programs the tiles of its own devices, and prints a digest of the
+whole product: the same however many processes there are. `docs/indexed-job.yaml` is a
+manifest.
+
+A process that is lost ends the others with exit status 1 and one line as soon as they wait
+for it. Where its end is not seen (a stopped process, a cut cable) they end after
+`--timeout` seconds, and at once where process 0 is lost: then JAX aborts
+them, with its own message.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+
+import jax
+import jax.random as jr
+import numpy as np
+
+import sedma_jax as sj
+
+
+class WaveMatrix:
+    """A matrix made from its indices, slice by slice: nothing of it is ever sent."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, size: int):
+        self.shape = (size, size)
+
+    def __getitem__(self, slices):
+        ranges = [slice(*s.indices(self.shape[0])[:2]) for s in slices]
+        row, col = np.ogrid[tuple(ranges)]
+        return np.cos(1.3 * row + 0.001 * col**2 + 0.7 * col).astype(self.dtype)
+
+
+def join_processes(timeout: int) -> tuple[int, int]:
+    """Connect the processes that the environment tells of; this one's number, and all."""
+    count = int(os.environ.get("NUM_PROCESSES", "1"))
+    if count == 1:
+        return 0, 1
+    place = os.environ.get("PROCESS_ID", os.environ.get("JOB_COMPLETION_INDEX"))
+    coordinator = os.environ.get("JAX_COORDINATOR")
+    if place is None or coordinator is None:
+        raise ValueError(
+            f"NUM_PROCESSES={count} needs JAX_COORDINATOR, and PROCESS_ID or "
+            f"JOB_COMPLETION_INDEX. Got {coordinator} and {place}. Set them."
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        coordinator,
+        count,
+        int(place),
+        cluster_detection_method="deactivate",
+        initialization_timeout=max(timeout, 60),
+        heartbeat_timeout_seconds=timeout,
+        shutdown_timeout_seconds=timeout,
+    )
+    return int(place), count
+
+
+def work(options: argparse.Namespace, place: int, count: int) -> None:
+    def report(text):
+        print(f"process {place} of {count}: {text}", flush=True)
+
+    A = WaveMatrix(options.size)
+    x = np.random.default_rng(0).normal(size=(options.batch, options.size))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("tiles",))
+    device = sj.devices.PRESETS[options.device]
+    program_key, read_key = jr.split(jr.key(0))
+    start = time.perf_counter()
+    array = (options.array, options.array)
+    crossbar, stats = sj.program_sharded(A, device, mesh, array=array, key=program_key)
+    tiles = len(jax.block_until_ready(stats).per_array.pulses)
+    report(f"programmed {tiles} tiles in {time.perf_counter() - start:.2f} s")
+    multiply = lambda: sj.matvec_sharded(crossbar, x.astype(np.float32), key=read_key)
+    y = np.asarray(multiply())
+    start = time.perf_counter()
+    for _ in range(options.steps):
+        y = np.asarray(multiply())
+    seconds = time.perf_counter() - start
+    rate = 2e-9 * options.size**2 * options.batch * options.steps / seconds
+    report(f"{rate:.3g} GFLOP/s, {jax.device_count()} x {jax.devices()[0].device_kind}")
+    report(f"digest {hashlib.blake2b(y.tobytes(), digest_size=16).hexdigest()}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--array", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", choices=sj.devices.PRESETS, default="epiram")
+    parser.add_argument("--timeout", type=int, default=30, help="seconds to miss a peer")
+    options = parser.parse_args()
+    try:
+        place, count = join_processes(options.timeout)
+        work(options, place, count)
+        if count > 1:
+            jax.distributed.shutdown()
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        print(f"scale_out: a process was lost, or failed: {reason}", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not `sys.exit`: JAX would wait there for the processes that are gone.
+        os._exit(1)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""Keep the state of a long job in a file, so that another process can take it up."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    job: Mapping[str, str],
+    state: Mapping[str, np.ndarray],
+) -> None:
+    """Write a checkpoint that replaces the last one in one step.
+
+    A process that is killed at any moment leaves the old file or the new one, whole.
+    """
+    path = Path(path)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            fields = {f"job_{name}": np.asarray(text) for name, text in job.items()}
+            np.savez(file, **fields, **state)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    job: Mapping[str, str],
+    like: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray] | None:
+    """Read the state of this very job; None where there is no file yet.
+
+    **Raises:**
+
+    - `ValueError`: if the file is damaged, or is of another job: the message says in
+        which part of its description.
+    """
+    try:
+        # NumPy leaves a damaged file open that it opened itself.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            theirs = {name: str(file[f"job_{name}"]) for name in job}
+            state = {name: file[name] for name in like}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`checkpoint` needs to be a file that a streamed job wrote. Got {path}, "
+            f"which cannot be read as one ({error}). Delete it, or name another file."
+        ) from error
+    other = [name for name in job if job[name] != theirs[name]]
+    if other:
+        raise ValueError(
+            f"`checkpoint` needs to be of this very job. Got {path}, written for "
+            f"another {', '.join(other)}. Delete it, or name another file."
+        )
+    for name, array in like.items():
+        if (state[name].shape, state[name].dtype) != (array.shape, array.dtype):
+            raise ValueError(
+                f"`checkpoint` needs {name} of shape {array.shape}, {array.dtype}. Got "
+                f"{state[name].shape}, {state[name].dtype} in {path}. Delete it."
+            )
+    return state

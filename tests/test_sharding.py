@@ -1,0 +1,135 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.sparse
+
+import sedma_jax as sj
+
+ROOT = Path(__file__).parents[1]
+SCALE_OUT = [sys.executable, str(ROOT / "bench" / "scale_out.py")]
+SMALL = ["--size", "40", "--array", "8", "--batch", "2", "--device", "taox-hfox"]
+
+# The number of devices of a process is fixed before JAX starts.
+ON_FOUR_DEVICES = """
+import jax, jax.random as jr, numpy as np, scipy.sparse, sedma_jax as sj
+device = sj.Device(g_min=0.0, g_max=1e-5, pulses_ltp=64, pulses_ltd=64, sigma_c2c=0.01,
+                   sigma_read=0.01)
+A = np.random.default_rng(0).normal(size=(37, 23)).astype("f4")
+A[16:32, :8] = 0
+x = np.random.default_rng(1).normal(size=(4, 23)).astype("f4")
+how = dict(array=(8, 8), arrays=4, scaling=sj.global_scale, key=jr.key(1))
+for A, shapes in ((A, ((3,), (2, 2))), (scipy.sparse.csr_array(A), ((4,),))):
+    crossbar, stats = sj.program(A, device, **how)
+    y = sj.matvec(crossbar, x, adc=sj.ADC(8), key=jr.key(2))
+    for shape in shapes:
+        mesh = jax.make_mesh(
+            shape, ("tiles", "batch")[: len(shape)],
+            devices=jax.devices()[: np.prod(shape)])
+        sharded, sharded_stats = sj.program_sharded(A, device, mesh, **how)
+        assert len(sharded.weights.sharding.device_set) == np.prod(shape)
+        for one, other in zip(jax.tree.leaves(stats), jax.tree.leaves(sharded_stats)):
+            # Norms and energies are sums over 128 cells, compiled another way.
+            np.testing.assert_allclose(one, other, rtol=128 * 2**-23)
+        product = sj.matvec_sharded(sharded, x, adc=sj.ADC(8), key=jr.key(2))
+        # Compiled for other numbers of tiles, sums may be rounded otherwise; the noise is
+        # a thousand times larger than that.
+        np.testing.assert_allclose(product, y, rtol=0, atol=1e-4)
+        assert product.sharding.is_fully_replicated
+"""
+
+
+def environment(count=1, place=None, port=None):
+    own = {"NUM_PROCESSES": str(count), "JAX_COORDINATOR": f"127.0.0.1:{port}"}
+    inherited = {k: v for k, v in os.environ.items() if k not in own}
+    if count == 1:
+        return inherited
+    # The coordinator is told as by hand, the other as by an Indexed Job.
+    name = "PROCESS_ID" if place == 0 else "JOB_COMPLETION_INDEX"
+    return inherited | own | {name: str(place)}
+
+
+def start(*arguments, **where):
+    return subprocess.Popen(
+        [*SCALE_OUT, *SMALL, *arguments],
+        env=environment(**where),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_tiles_on_several_devices_give_the_same_product():
+    flag = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run(
+        [sys.executable, "-c", ON_FOUR_DEVICES], check=True, env=environment() | flag
+    )
+
+
+def test_one_device_gives_the_same_product():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("tiles",))
+    A = scipy.sparse.random_array((20, 9), density=0.05, rng=3)
+    x = np.random.default_rng(1).normal(size=9)
+    how = dict(array=(8, 8), key=jr.key(1))
+    crossbar, _ = sj.program(A, sj.devices.EPIRAM, **how)
+    sharded, _ = sj.program_sharded(A, sj.devices.EPIRAM, mesh, **how)
+    np.testing.assert_array_equal(sharded.weights, crossbar.weights)
+    np.testing.assert_array_equal(
+        sj.matvec_sharded(sharded, x, key=jr.key(2)),
+        sj.matvec(crossbar, x, key=jr.key(2)),
+    )
+    with pytest.raises(ValueError, match="of `program_sharded`"):
+        sj.matvec_sharded(crossbar, x, key=jr.key(2))
+    other = jax.sharding.Mesh(mesh.devices, ("rows",))
+    with pytest.raises(ValueError, match="axes"):
+        sj.program_sharded(A, sj.devices.EPIRAM, other, **how)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_digest_as_one():
+    port = free_port()
+    jobs = [start(), *(start(count=2, place=i, port=port) for i in range(2))]
+    outputs = [job.communicate() for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], outputs
+    digests = [out.rpartition("digest ")[2] for out, _ in outputs]
+    assert len(digests[0]) == 33
+    assert digests[1:] == digests[:1] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "how", "bound"),
+    [(1, signal.SIGKILL, 20), (0, signal.SIGKILL, 20), (1, signal.SIGSTOP, 40)],
+)
+def test_a_lost_process_ends_the_other(lost, how, bound):
+    port = free_port()
+    arguments = ("--steps", "1000000", "--timeout", "10")
+    jobs = [start(*arguments, count=2, place=i, port=port) for i in range(2)]
+    try:
+        for job in jobs:
+            assert any("programmed" in line for line in job.stdout)
+        jobs[lost].send_signal(how)
+        begin = time.monotonic()
+        _, err = jobs[1 - lost].communicate(timeout=bound)
+        print(f"ended after {time.monotonic() - begin:.1f} s:", err)
+        assert jobs[1 - lost].returncode not in (0, None)
+        assert err
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
