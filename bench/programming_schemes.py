@@ -35,6 +35,10 @@ def _band(device, rounds):
     return sj.acceptance_band(device, iterations=rounds)
 
 
+def _incautious(device, rounds):
+    return sj.acceptance_band(device, caution=jnp.inf, iterations=rounds)
+
+
 def _stagnation(device, rounds):
     del device
     return sj.stagnation(iterations=rounds)
@@ -58,6 +62,7 @@ _SLICES = partial(sj.program_residual, slices=2)
 SCHEMES = {
     "open loop": (sj.program, sj.open_loop, _band),
     "write-verify, band": (sj.program, sj.write_and_verify, _band),
+    "w-v, no caution": (sj.program, sj.write_and_verify, _incautious),
     "write-verify, stagn.": (sj.program, sj.write_and_verify, _stagnation),
     "Hadamard verify": (sj.program, sj.hadamard_verify, _band),
     "gradient, batch R": (sj.program, _from_open_loop(sj.gradient_programming), _band),

@@ -194,6 +194,8 @@ def _write_in_chunks(write, arguments, progress):
         )
     if count + pad == chunk:
         done = write(*arguments)
+        if progress is not None:
+            progress(count, count)
     elif any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
         chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
         done = lax.map(lambda part: write(*part), chunks)
@@ -231,15 +233,16 @@ def _write_tiles(
     keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
     mapped = jax.vmap(mapping)(ideal)
     target = lax.stop_gradient(mapped)
-    # Of a pair one cell stays as it is. Where no read joins the two, only the other one
-    # takes part.
+    # Of a pair at most one cell is written, and the other stays as it is. Where no read
+    # joins the two, it takes no part.
     fold = scheme is write_and_verify and mapping is differential
     written = jnp.sum(target, axis=1, keepdims=True) if fold else target
+    touched = used & (written[:, 0] > 0) if fold else used
     response = nominal_response(device, tiles.dtype)
     if spread:
         draw = lambda key: draw_response(device, written.shape[1:], tiles.dtype, key=key)
         response = jax.vmap(draw)(keys[:, 0])
-    arguments = (written, jnp.zeros_like(written), used)
+    arguments = (written, jnp.zeros_like(written), touched)
     if scheme is write_and_verify:
         state, stats = write_and_verify_arrays(
             *arguments, device, response, rule, key=keys[:, 1]
