@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,10 @@ def save_checkpoint(
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:
-            fields = {f"job_{name}": np.asarray(text) for name, text in job.items()}
-            np.savez(file, **fields, **state)
+            # Any, or pyright takes an array for the option of `savez`
+            fields: dict[str, Any] = {f"job_{name}": text for name, text in job.items()}
+            fields.update(state)
+            np.savez(file, **fields)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from scipy.sparse import csr_array
 
 from . import devices
 from ._compilation_cache import enable_compilation_cache
@@ -88,21 +88,22 @@ def _name(device) -> str:
     return next(name for name, known in devices.PRESETS.items() if known is device)
 
 
-def _run_device(name, matrix, x, pool, options):
+def _run_device(name, matrix: np.ndarray | csr_array, x, pool, options):
     """Program, multiply and correct on one device or pool; its record, and the product."""
+    m, n = matrix.shape
     program_key, run_key = jax.random.split(jax.random.key(options.seed))
     start = time.perf_counter()
     if pool is None:
-        device, shared = devices.PRESETS[name], dict(array=options.array)
+        device, array = devices.PRESETS[name], options.array
         with _progress(f"programming {name}") as progress:
             programmed = program_residual(
                 matrix,
                 device,
                 slices=options.slices,
+                array=array,
                 arrays=options.arrays,
                 progress=progress,
                 key=program_key,
-                **shared,
             )
         crossbar, stats = jax.block_until_ready(programmed)
         layout = {
@@ -114,30 +115,30 @@ def _run_device(name, matrix, x, pool, options):
         if options.slices > 1:
             layout["slices"] = options.slices
     else:
-        occupied = matrix.nonzero() if scipy.sparse.issparse(matrix) else None
-        plan = plan_partitions(matrix.shape, pool, occupied=occupied)
+        occupied = matrix.nonzero() if isinstance(matrix, csr_array) else None
+        plan = plan_partitions((m, n), pool, occupied=occupied)
         with _progress(f"programming {name}") as progress:
             programmed = program_pool(matrix, plan, progress=progress, key=program_key)
         stats = jax.block_until_ready(programmed)[1]
         layout = _layout(plan)
         first = pool.kinds[0]  # holds the input
-        device, shared = first.device, dict(array=(first.rows, first.cols))
+        device, array = first.device, (first.rows, first.cols)
     middle = time.perf_counter()
     y, info = corrected_matvec(
         matrix,
         x,
         device,
         lam=options.lam,
+        array=array,
         programmed=programmed,
         key=run_key,
-        **shared,
     )
     y = np.asarray(y)
     end = time.perf_counter()
-    m, n = matrix.shape
+    stored = matrix.nnz if isinstance(matrix, csr_array) else np.count_nonzero(matrix)
     record = {
         "shape": [m, n],
-        "nnz": int(matrix.nnz if hasattr(matrix, "nnz") else np.count_nonzero(matrix)),
+        "nnz": int(stored),
         "device": name,
         "seed": options.seed,
         **layout,

@@ -168,11 +168,16 @@ def corrected_matvec(
     x = check_vector(x, parts).astype(parts.tiles.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
-    how = dict(mapping=mapping, scaling=scaling, scheme=scheme, rule=rule)
+    write = partial(
+        program_partition,
+        device=device,
+        mapping=mapping,
+        scaling=scaling,
+        scheme=scheme,
+        rule=rule,
+    )
     if programmed is None:
-        programmed = program_partition(
-            parts, device, arrays=arrays, progress=progress, key=matrix_key, **how
-        )
+        programmed = write(parts, arrays=arrays, progress=progress, key=matrix_key)
     crossbar, stats = programmed
     if crossbar.shape != parts.shape:
         raise ValueError(
@@ -180,20 +185,16 @@ def corrected_matvec(
             f"{crossbar.shape} and {parts.shape}. Leave it out to program `A` anew."
         )
     # Arrays of the same size hold the inputs, one vector to a bit line.
-    encoded, vector_stats = program_partition(
-        partition(vectors, *array),
-        device,
-        arrays=None,
-        progress=None,
-        key=vector_key,
-        **how,
+    encoded, vector_stats = write(
+        partition(vectors, *array), arrays=None, progress=None, key=vector_key
     )
     y, raw, errors = _correct(
         parts, crossbar, encoded, vectors, lam, dac, adc, read_key, analog_matrix
     )
     one = lambda v: v if x.ndim == 2 else v[0]
     lam = jnp.asarray(lam, y.dtype)
-    info = CorrectionInfo(one(raw), *map(one, errors), lam, stats, vector_stats)
+    l2_raw, l2, linf_raw, linf = map(one, errors)
+    info = CorrectionInfo(one(raw), l2_raw, l2, linf_raw, linf, lam, stats, vector_stats)
     return one(y), info
 
 

@@ -1,5 +1,7 @@
 """Check a matrix and cut it into the tiles that crossbar arrays store."""
 
+from typing import Any, cast
+
 import equinox as eqx
 import jax
 import jax.core
@@ -12,12 +14,8 @@ from jaxtyping import Array, Float, Int, Num
 from .kernels import grid_shape, join_outputs, split_inputs, tile, untile
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
-Matrix = (
-    Num[Array | np.ndarray, "m n"]
-    | scipy.sparse.sparray
-    | scipy.sparse.spmatrix
-    | jax_sparse.BCOO
-)
+Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
+Matrix = Num[Array | np.ndarray, "m n"] | Sparse
 
 
 class Partition(eqx.Module):
@@ -57,14 +55,15 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
             "A crossbar array needs at least one row and one column. "
             f"Got array=({rows}, {cols})."
         )
-    if isinstance(matrix, jax_sparse.BCOO) or scipy.sparse.issparse(matrix):
+    if isinstance(matrix, Sparse):
         return _partition_sparse(matrix, rows, cols)
     matrix = checked_array(matrix, "A", ndim=2)
     grid = tile(matrix, rows, cols)
     inputs, outputs = (
         jnp.asarray(i.ravel(), jnp.int32) for i in np.indices(grid.shape[:2])
     )
-    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, matrix.shape)
+    m, n = matrix.shape
+    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, (m, n))
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
@@ -120,9 +119,7 @@ def check_finite(values: np.ndarray, name: str) -> None:
         )
 
 
-def checked_sparse(
-    matrix: scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO,
-) -> scipy.sparse.coo_array:
+def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
     """The nonzeros of a sparse matrix, each once, finite, real and floating."""
     if isinstance(matrix, jax_sparse.BCOO):
         if isinstance(matrix.data, jax.core.Tracer):
@@ -136,33 +133,38 @@ def checked_sparse(
                 "A sparse `A` needs 2 sparse dimensions. Got a BCOO of shape "
                 f"{matrix.shape} with n_batch={matrix.n_batch}, n_dense={matrix.n_dense}."
             )
+        m, n = matrix.shape
         index = np.asarray(matrix.indices)
         inside = (index < np.asarray(matrix.shape)).all(1)  # BCOO pads with the shape
         data = np.asarray(matrix.data)[inside]
-        matrix = scipy.sparse.coo_array((data, index[inside].T), shape=matrix.shape)
-    if matrix.ndim != 2 or 0 in matrix.shape:
+        row, col = index[inside].T
+        given = scipy.sparse.coo_array((data, (row, col)), shape=(m, n))
+    else:
+        given = cast(Any, matrix)  # the stubs of SciPy give these classes no members
+    if given.ndim != 2 or 0 in given.shape:
         raise ValueError(
-            f"`A` needs 2 dimensions and at least one entry. Got shape {matrix.shape}."
+            f"`A` needs 2 dimensions and at least one entry. Got shape {given.shape}."
         )
-    check_dtype(matrix.dtype, "A")
-    matrix = matrix.tocsr()
-    matrix.sum_duplicates()
-    matrix = matrix.tocoo()
-    check_finite(matrix.data, "A")
-    dtype = matrix.dtype
+    check_dtype(given.dtype, "A")
+    rows = given.tocsr()
+    rows.sum_duplicates()
+    entries = rows.tocoo()
+    check_finite(entries.data, "A")
+    dtype = entries.dtype
     if not np.issubdtype(dtype, np.floating):
         dtype = jnp.result_type(float)
-    kept = matrix.data != 0
+    kept = entries.data != 0
     return scipy.sparse.coo_array(
-        (matrix.data[kept].astype(dtype), (matrix.row[kept], matrix.col[kept])),
-        shape=matrix.shape,
+        (entries.data[kept].astype(dtype), (entries.row[kept], entries.col[kept])),
+        shape=entries.shape,
     )
 
 
 def _partition_sparse(matrix, rows, cols):
     matrix = checked_sparse(matrix)
     row, col = matrix.row, matrix.col
-    _, outputs = grid_shape(matrix.shape, rows, cols)
+    m, n = (int(s) for s in matrix.shape)
+    _, outputs = grid_shape((m, n), rows, cols)
     index, stored = np.unique(
         (col // rows).astype(np.int64) * outputs + row // cols, return_inverse=True
     )
@@ -172,7 +174,7 @@ def _partition_sparse(matrix, rows, cols):
         jnp.asarray(tiles),
         jnp.asarray(index // outputs, jnp.int32),
         jnp.asarray(index % outputs, jnp.int32),
-        tuple(int(s) for s in matrix.shape),
+        (m, n),
     )
 
 

@@ -171,6 +171,7 @@ def candidate_plans(
         for turned in (False, True):
             how = (exponent, turned, occupied, {})
             plan = _plan(shape, pool, math.inf, *how)
+            assert plan is not None  # passes without end hold any matrix
             _keep(found, plan)
             low, high = fewest, plan.passes
             while low < high:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.sparse
-from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._converters import ADC, DAC
@@ -16,7 +15,7 @@ from ._crossbar import (
     Crossbar,
     check_key,
 )
-from ._partition import Matrix, checked_array, checked_sparse
+from ._partition import Matrix, Sparse, checked_array, checked_sparse
 from ._pool import PartitionPlan, Pool, plan_partitions
 from ._program import (
     Mapping,
@@ -124,18 +123,20 @@ def program_pool(
         shape, or leaves out a nonzero of `A`.
     """
     check_key(key)
-    sparse = isinstance(A, jax_sparse.BCOO) or scipy.sparse.issparse(A)
-    A = checked_sparse(A) if sparse else checked_array(A, "A", ndim=2)
+    if isinstance(A, Sparse):
+        entries = checked_sparse(A)
+        matrix, occupied = entries.tocsr(), (entries.row, entries.col)
+    else:
+        matrix, occupied = checked_array(A, "A", ndim=2), None
+    m, n = matrix.shape
     if isinstance(plan, Pool):
-        occupied = (A.row, A.col) if sparse else None
-        plan = plan_partitions(A.shape, plan, device, occupied=occupied)
-    if plan.shape != A.shape:
+        plan = plan_partitions((m, n), plan, device, occupied=occupied)
+    if plan.shape != (m, n):
         raise ValueError(
-            f"`sedma_jax.program_pool` needs a plan for the shape {A.shape} of `A`. "
+            f"`sedma_jax.program_pool` needs a plan for the shape {(m, n)} of `A`. "
             f"Got one for {plan.shape}. Make it with `plan_partitions(A.shape, pool)`."
         )
-    A = A.tocsr() if sparse else A
-    _check_cover(A, plan)
+    _check_cover(matrix, plan)
     count = len(plan.rectangles)
     banks, stats, order = [], [], []
     for number, kind in enumerate(plan.pool.kinds):
@@ -144,7 +145,7 @@ def program_pool(
             continue
         done = len(order)
         bank, written = _program_bank(
-            A,
+            matrix,
             np.array([plan.rectangles[i][:4] for i in index]),
             jnp.asarray(index, jnp.int32),
             kind,
@@ -159,7 +160,7 @@ def program_pool(
         stats.append(written)
         order += index
     if not banks:
-        stats = [_nothing(A.dtype)]
+        stats = [_nothing(matrix.dtype)]
     per_array = jax.tree.map(lambda *parts: jnp.concatenate(parts), *stats)
     per_array = jax.tree.map(lambda v: v[np.argsort(order).astype(int)], per_array)
     pass_of = jnp.asarray([r.pass_number for r in plan.rectangles], jnp.int32)
@@ -168,7 +169,7 @@ def program_pool(
 
 
 def _check_cover(A, plan):
-    if scipy.sparse.issparse(A):
+    if isinstance(A, scipy.sparse.csr_array):
         held = sum(A[r.top : r.bottom, r.left : r.right].nnz for r in plan.rectangles)
         if held != A.nnz:
             raise ValueError(
@@ -188,7 +189,7 @@ def _program_bank(A, places, index, kind, scaling, **how):
     top, bottom, left, right = places.T
     inputs = _lines(left, right, kind.rows, A.shape[1])
     outputs = _lines(top, bottom, kind.cols, A.shape[0])
-    if scipy.sparse.issparse(A):
+    if isinstance(A, scipy.sparse.csr_array):
         tiles = np.zeros((len(places), kind.rows, kind.cols), A.dtype)
         for tile, (t, b, l, r) in zip(tiles, places, strict=True):
             tile[: r - l, : b - t] = A[t:b, l:r].toarray().T
@@ -196,9 +197,14 @@ def _program_bank(A, places, index, kind, scaling, **how):
     else:
         tiles = _dense_tiles(A, inputs, outputs)
     scale = jax.lax.stop_gradient(scaling(tiles))
-    used = (jnp.asarray(size, jnp.int32) for size in (right - left, bottom - top))
     weights, conductance, stats = program_tiles(
-        tiles, scale, index, *used, kind.device, **how
+        tiles,
+        scale,
+        index,
+        jnp.asarray(right - left, jnp.int32),
+        jnp.asarray(bottom - top, jnp.int32),
+        kind.device,
+        **how,
     )
     count, rows, cols = tiles.shape
     block = jnp.arange(count, dtype=jnp.int32)

@@ -118,9 +118,13 @@ def program_partition(
             f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}. "
             "Leave it out for as many arrays as there are tiles."
         )
-    arguments = _prepare(parts, scaling)
+    tiles, scale, index, used_rows, used_cols = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
-        *arguments,
+        tiles,
+        scale,
+        index,
+        used_rows,
+        used_cols,
         device,
         mapping=mapping,
         scheme=scheme,
@@ -131,7 +135,7 @@ def program_partition(
     crossbar = Crossbar(
         weights,
         conductance,
-        arguments[1],
+        scale,
         parts.inputs,
         parts.outputs,
         device,

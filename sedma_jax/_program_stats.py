@@ -1,6 +1,7 @@
 """Add up what programming took."""
 
-from functools import partial
+import operator
+from functools import partial, reduce
 
 import equinox as eqx
 import jax
@@ -64,11 +65,11 @@ def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
     arrays = jax.tree.map(lambda *parts: jnp.concatenate(parts), *figures)
     return ProgramStats(
         arrays,
-        sum(s.pulses for s in slices),
-        sum(s.energy for s in slices),
-        sum(s.latency for s in slices),
-        sum(s.write_energy for s in slices),
-        sum(s.write_latency for s in slices),
+        reduce(operator.add, [s.pulses for s in slices]),
+        reduce(operator.add, [s.energy for s in slices]),
+        reduce(operator.add, [s.latency for s in slices]),
+        reduce(operator.add, [s.write_energy for s in slices]),
+        reduce(operator.add, [s.write_latency for s in slices]),
         sum(s.passes for s in slices),
         slices,
     )

@@ -173,9 +173,13 @@ def stream_corrected_matvec(
     norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
     errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
     one = lambda v: v if x.ndim == 2 else v[0]
+    l2_raw, l2, linf_raw, linf = map(one, errors)
     info = CorrectionInfo(
         one(raw),
-        *map(one, errors),
+        l2_raw,
+        l2,
+        linf_raw,
+        linf,
         jnp.asarray(lam, y.dtype),
         total_stats(stats, arrays),
         total_stats(vector_stats, None),
@@ -261,8 +265,8 @@ def _stream(job, analog, exact, checkpoint, progress, *, key):
         "sums": np.zeros(products, dtype),
         **_empty_stats(count, dtype),
     }
+    description = {} if checkpoint is None else _describe(job, analog, exact, key)
     if checkpoint is not None:
-        description = _describe(job, analog, exact, key)
         state = load_checkpoint(checkpoint, description, state) or state
     sums = jnp.asarray(state["sums"])
     work = _program_chunks(job, int(state["chunks"]), key)

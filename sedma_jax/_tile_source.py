@@ -11,10 +11,8 @@ import jax.core
 import jax.dtypes
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-from jax.experimental import sparse as jax_sparse
 
-from ._partition import Matrix, Partition, check_dtype, check_finite, checked_sparse
+from ._partition import Matrix, Partition, Sparse, check_dtype, check_finite, checked_sparse
 from .kernels import global_scale, grid_shape
 
 _HASHED_AT_ONCE = 2**24  # bytes
@@ -103,7 +101,7 @@ def tile_source(matrix: Matrix | SlicedMatrix, rows: int, cols: int) -> TileSour
             "A crossbar array needs at least one row and one column. "
             f"Got array=({rows}, {cols})."
         )
-    if isinstance(matrix, jax_sparse.BCOO) or scipy.sparse.issparse(matrix):
+    if isinstance(matrix, Sparse):
         return _sparse_source(matrix, rows, cols)
     if isinstance(matrix, jax.core.Tracer):
         raise ValueError(
@@ -129,7 +127,8 @@ def _programmed_dtype(dtype):
 
 
 def _dense_source(matrix, rows, cols):
-    m, n = shape = tuple(int(s) for s in matrix.shape)
+    m, n = (int(s) for s in matrix.shape)
+    shape = (m, n)
     dtype = _programmed_dtype(matrix.dtype)
     inputs, outputs = (i.ravel() for i in np.indices(grid_shape(shape, rows, cols)))
 
@@ -159,7 +158,8 @@ def _dense_source(matrix, rows, cols):
 
 
 def _sparse_source(matrix, rows, cols):
-    shape = tuple(int(s) for s in matrix.shape)
+    m, n = (int(s) for s in matrix.shape)
+    shape = (m, n)
     matrix = checked_sparse(matrix)
     row, col, data = matrix.row, matrix.col, matrix.data
     dtype = _programmed_dtype(data.dtype)

@@ -119,7 +119,9 @@ CMO_HFOX_DRIFT = LogarithmicDrift(
 
 CMO_HFOX_READ = AbsoluteFlickerNoise(
     # the published logarithm is decimal
-    LogarithmicCurve(0.0277316483 * _US / math.log(10), 0.0, reference=_US, lowest=0.0),
+    deviation=LogarithmicCurve(
+        0.0277316483 * _US / math.log(10), 0.0, reference=_US, lowest=0.0
+    ),
     t_read=1e-6,
     g_min=9.0 * _US,
     g_max=88.19 * _US,
@@ -184,7 +186,7 @@ PCM_DRIFT = PowerLawDrift(
 """PCM drift; exponents near 0.05 at high and 0.1 at low conductance."""
 
 PCM_READ = RelativeFlickerNoise(
-    PowerCurve(0.0088, -0.65, _PCM_G_MAX, highest=0.2), t_read=250e-9, t_0=_PCM_T_0
+    quality=PowerCurve(0.0088, -0.65, _PCM_G_MAX, highest=0.2), t_read=250e-9, t_0=_PCM_T_0
 )
 """PCM 1/f noise."""
 
@@ -240,7 +242,7 @@ HERMES_1_DRIFT = _hermes_drift(
 """Drift of one HERMES cell."""
 
 HERMES_1_READ = RelativeFlickerNoise(
-    PiecewiseCurve(
+    quality=PiecewiseCurve(
         0.1591 * _HERMES_1,
         LogarithmicCurve(-0.0078, 0.0038, _HERMES_1, lowest=0.0179, highest=0.04),
         PolynomialCurve((0.0088, 0.0768, -0.1352, 0.0664), _HERMES_1),
@@ -273,7 +275,7 @@ HERMES_2_DRIFT = _hermes_drift(
 """Drift of two HERMES cells, both taken to hold half of the conductance."""
 
 HERMES_2_READ = RelativeFlickerNoise(
-    PiecewiseCurve(
+    quality=PiecewiseCurve(
         0.16 * _HERMES_2,
         LogarithmicCurve(-0.0117, -0.0069, _HERMES_2, lowest=0.015, highest=0.04),
         PolynomialCurve((0.0123, 0.0211, -0.0280, 0.0069), _HERMES_2),
@@ -325,7 +327,7 @@ def sonos_programming(v_read: float) -> ProgrammingNoise:
 
 def sonos_read(v_read: float) -> StationaryReadNoise:
     """SONOS read noise; `v_read` as in `sonos_programming`."""
-    return StationaryReadNoise(_saturating(*_SONOS_READ, v_read))
+    return StationaryReadNoise(deviation=_saturating(*_SONOS_READ, v_read))
 
 
 def _saturating(amplitude, scale, v_read):
