@@ -62,4 +62,4 @@ def test_library_errors():
         [sys.executable, "-c", CASES], capture_output=True, text=True, cwd="/"
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "23 cases\n"
+    assert done.stdout == "25 cases\n"
