@@ -214,7 +214,7 @@ def test_steps_that_do_not_stand_out_are_not_taken():
     # 8 standard errors for itself, and on average one for the 63 that are right.
     target = jnp.full((1, 64, 1), 0.5)
     initial = target.at[0, 5].add(0.1)
-    rule = VerifyRule(0.0, jnp.inf, -1.0, 1)
+    rule = VerifyRule(0.0, jnp.inf, jnp.inf, -1.0, 1)
     state, stats = run(
         partial(sj.gradient_programming, significance=4.0), FINE, target, initial, rule=rule
     )

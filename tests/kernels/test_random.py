@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from sedma_jax.kernels import bits, normal, normal_pair, truncated_normal, uniform
-from sedma_jax.kernels._random import _block
+from sedma_jax.kernels import (
+    bits,
+    normal,
+    normal_at,
+    normal_pair,
+    truncated_normal,
+    uniform,
+)
+from sedma_jax.kernels._random import _block, _index
 from tolerances import Z, gamma, kolmogorov_smirnov, mean_atol, var_atol
 
 DTYPES = ("float32", "float64")
@@ -40,7 +47,7 @@ def _plane(n, dtype):
 def test_cipher(counter, key, expected):
     stream, cell = counter
     key = jr.wrap_key_data(jnp.asarray(key, jnp.uint32))
-    words = [int(w[cell]) for w in _block(key, (cell + 1,), stream)]
+    words = [int(w[cell]) for w in _block(key, _index((cell + 1,)), stream)]
     assert words == list(expected or _threefry(counter, jr.key_data(key).tolist()))
 
 
@@ -123,7 +130,7 @@ def test_pair_is_the_polar_form_of_its_words(dtype):
     n = 20_000
     key = jr.key(5)
     pair = normal_pair(key, (n,), dtype)
-    words = [_block(key, (n,), stream) for stream in (0, 1)]
+    words = [_block(key, _index((n,)), stream) for stream in (0, 1)]
     width = 32 if dtype == "float32" else 64
     if width == 32:
         radial, angular = (np.asarray(w, np.uint64) for w in words[0])
@@ -250,3 +257,14 @@ def test_errors(monkeypatch):
         normal(jr.split(key), (3,), "float32")
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64 off"):
         normal(key, (3,), "float64")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_single_cells_are_those_of_the_whole_array(dtype):
+    key = jr.key(12)
+    whole = jax.jit(lambda key: normal(key, (37, 11), dtype))(key).ravel()
+    index = jnp.array([[406, 0, 17], [5, 5, 300]], jnp.uint32)
+    some = jax.jit(lambda key: normal_at(key, index, dtype))(key)
+    np.testing.assert_array_equal(some, whole[index])
+    with pytest.raises(ValueError, match="needs a Threefry key"):
+        normal_at(jr.key(0, impl="rbg"), index, dtype)
