@@ -228,6 +228,7 @@ def closed_loop(
     response: Response,
     rule: VerifyRule,
     *,
+    reopen: bool = False,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
     """Sense and pulse in turn until the rule holds, whatever the way of sensing.
@@ -236,6 +237,7 @@ def closed_loop(
 
     - `sense`: from the states, the rows written since the last call and a key, what the
         circuit learns.
+    - `reopen`: whether a cell that once read right may get pulses again. Static.
     - the others, and what is returned: as for `write_and_verify`.
     """
     dtype = initial.dtype
@@ -256,9 +258,10 @@ def closed_loop(
         sensed = sense(state, written, jr.fold_in(read_key, iteration + 1))
         energy, latency = pulse_cost(loop.pulses, loop.state, state, device)
         stats = loop.stats
+        pulses = pulses_for(sensed.error, device, rule)
         return _Loop(
             state,
-            pulses_for(sensed.error, device, rule),
+            pulses if reopen else jnp.where(touched, pulses, 0),
             sensed.norm,
             (iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
             WriteStats(

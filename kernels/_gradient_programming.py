@@ -127,4 +127,5 @@ def gradient_programming(
             batch * device.t_read,
         )
 
-    return closed_loop(sense, initial, used, device, response, rule, key=key)
+    how = (device, response, rule)
+    return closed_loop(sense, initial, used, *how, reopen=True, key=key)
