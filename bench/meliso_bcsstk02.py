@@ -1,6 +1,6 @@
 """Compare `sedma_jax.meliso_compat` with the published results on bcsstk02.
 
-    python bench/meliso_bcsstk02.py [--replications 20] [--json]
+    python bench/meliso_bcsstk02.py [--replications 100] [--json]
 
 One row for each device, path and number of iterations; last the mean of `|ln(ours /
 theirs)|` of the l2 error. The published vector is not stored with the results. Their
@@ -20,9 +20,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from scipy.io import mmread
 
 from sedma_jax import devices, meliso_compat
+from sedma_jax._files import load_matrix
 
 DATA = Path(__file__).parents[1] / "data"
 DEVICES = {
@@ -53,7 +53,7 @@ def compare(replications, seed=0, names=tuple(DEVICES)):
             (row["device"], row["error_correction"], int(row["k"])): row
             for row in csv.DictReader(file)
         }
-    A = jnp.asarray(mmread(DATA / "bcsstk02.mtx").toarray())
+    A = jnp.asarray(load_matrix(DATA / "bcsstk02.mtx").toarray())
     order_key, spread_key = jr.split(jr.key(seed))
     x = jr.permutation(order_key, jnp.linspace(0, 1, A.shape[1]))
     keys = jr.split(spread_key, replications)
@@ -84,7 +84,7 @@ def mean_log_ratio(records, correction):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replications", type=int, default=20)
+    parser.add_argument("--replications", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()

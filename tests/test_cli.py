@@ -11,6 +11,7 @@ import scipy.io
 import scipy.sparse
 
 from sedma_jax._cli import main
+from sedma_jax._files import load_matrix
 
 ROOT = Path(__file__).parents[1]
 BCSSTK02 = str(ROOT / "data" / "bcsstk02.mtx")
@@ -61,7 +62,7 @@ def test_all_devices_in_a_table_and_files(capsys, tmp_path):
 def test_every_format_gives_the_same_product(capsys, tmp_path):
     from safetensors.numpy import save_file
 
-    A = scipy.io.mmread(ROOT / "data" / "west0067.mtx").tocsr()
+    A = load_matrix(ROOT / "data" / "west0067.mtx")
     x = np.linspace(0, 1, 67)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "a.npy", A.toarray())

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-import scipy.io
 import scipy.sparse
 from tolerances import gamma
 
 import sedma_jax as sj
+from sedma_jax._files import load_matrix
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -24,7 +24,7 @@ def correct(A, x, device=sj.devices.TAOX_HFOX, **how):
 
 
 def bcsstk02():
-    return scipy.io.mmread(DATA / "bcsstk02.mtx").toarray()
+    return load_matrix(DATA / "bcsstk02.mtx").toarray()
 
 
 @pytest.mark.parametrize("name", sj.devices.PRESETS)

@@ -251,7 +251,7 @@ def test_published_figures_of_two_devices():
 
 @pytest.mark.slow
 def test_published_figures():
-    records = BENCH["compare"](20)
+    records = BENCH["compare"](100)
     assert len(records) == 24
     assert_as_published(records)
     for correction in ("yes", "no"):
