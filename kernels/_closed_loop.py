@@ -81,8 +81,8 @@ def acceptance_band(
     The default half width is a quarter of the noise of one pulse, and at least half a
     pulse: a narrower band asks for luck, a wider one wastes accuracy. `n` pulses leave
     noise `sigma_c2c sqrt(n)`, which for a long train exceeds the distance it should
-    cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses need a half to
-    a third of the pulses and two thirds of the rounds on all four materials
+    cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses reach the same
+    accuracy with about a third of the pulses and fewer rounds
     (`bench/programming_schemes.py`).
 
     **Arguments:**

@@ -119,7 +119,7 @@ def test_a_vector_that_does_not_fit(capsys, tmp_path):
     assert "finite" in err
 
 
-def test_a_full_disk_is_a_failure_of_the_work(capsys, tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_failure_of_the_work(capsys, tmp_path):
     (tmp_path / "out").write_text("in the way")
     code, out, err = run(capsys, BCSSTK02, "--json", "--out", str(tmp_path / "out"))
     assert (code, out) == (1, "")

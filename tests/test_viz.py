@@ -3,9 +3,6 @@ import sys
 
 import numpy as np
 import pytest
-
-pytest.importorskip("matplotlib")
-
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sedma_jax.kernels import Workload, mvm_cost
