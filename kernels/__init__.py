@@ -1,5 +1,14 @@
 """Pure numerical kernels: functions of arrays, one crossbar and one vector at a time."""
 
+from ._annealing import (
+    Annealed as Annealed,
+    Schedule as Schedule,
+    anneal as anneal,
+)
+from ._cache_utility import (
+    cache_utility as cache_utility,
+    worth_keeping as worth_keeping,
+)
 from ._cell_current import (
     CubicCurrent as CubicCurrent,
     coefficients_through as coefficients_through,
@@ -18,7 +27,10 @@ from ._closed_loop import (
     visible_state as visible_state,
 )
 from ._conversion import digitise as digitise
-from ._correction import correct_first_order as correct_first_order
+from ._correction import (
+    correct_first_order as correct_first_order,
+    product_noise as product_noise,
+)
 from ._cost import (
     MvmCost as MvmCost,
     Workload as Workload,
@@ -52,12 +64,25 @@ from ._drift_compensation import (
     column_drift_compensation as column_drift_compensation,
     drift_compensation as drift_compensation,
 )
+from ._exploration import (
+    Beliefs as Beliefs,
+    Drift as Drift,
+    believe as believe,
+    no_drift as no_drift,
+    thompson as thompson,
+    watch as watch,
+)
 from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
 from ._gradient_programming import gradient_programming as gradient_programming
 from ._hadamard_verify import (
     hadamard_matrix as hadamard_matrix,
     hadamard_read as hadamard_read,
     hadamard_verify as hadamard_verify,
+)
+from ._lambda_memory import (
+    LambdaChoice as LambdaChoice,
+    RememberedLambda as RememberedLambda,
+    combine_lambda as combine_lambda,
 )
 from ._line_resistance import (
     NodalSolution as NodalSolution,
@@ -73,6 +98,7 @@ from ._mapping import (
     signed_weights as signed_weights,
     tile_scale as tile_scale,
 )
+from ._nearest import nearest as nearest
 from ._noise_curves import (
     AbstractCurve as AbstractCurve,
     LogarithmicCurve as LogarithmicCurve,
@@ -94,6 +120,29 @@ from ._noise_models import (
     standard_uniform as standard_uniform,
 )
 from ._open_loop import open_loop as open_loop
+from ._partition_cost import (
+    CELL_BYTES as CELL_BYTES,
+    Partitions as Partitions,
+    PlanCost as PlanCost,
+    memory_price as memory_price,
+    partition_seconds as partition_seconds,
+    plan_costs as plan_costs,
+)
+from ._peer_choice import (
+    TransferModel as TransferModel,
+    peer_scores as peer_scores,
+    peer_terms as peer_terms,
+    select_peers as select_peers,
+    success_rate as success_rate,
+    transfer_log_likelihood as transfer_log_likelihood,
+)
+from ._placement import (
+    NodeLoads as NodeLoads,
+    PlacementCost as PlacementCost,
+    PlacementProblem as PlacementProblem,
+    node_loads as node_loads,
+    placement_cost as placement_cost,
+)
 from ._pulse import (
     Response as Response,
     apply_pulses as apply_pulses,
@@ -108,16 +157,43 @@ from ._random import (
     normal as normal,
     normal_at as normal_at,
     normal_pair as normal_pair,
+    normal_pair_at as normal_pair_at,
     truncated_normal as truncated_normal,
     uniform as uniform,
 )
 from ._read import (
-    accumulate as accumulate,
-    higher_order_currents as higher_order_currents,
-    read_tile as read_tile,
-    read_tiles as read_tiles,
+    Strips as Strips,
+    apart as apart,
+    products as products,
+    read_strips as read_strips,
+    side_by_side as side_by_side,
+    strip_currents as strip_currents,
 )
 from ._read_moments import read_moments as read_moments
+from ._rewrite import (
+    rewrite_and_verify as rewrite_and_verify,
+    rewrite_law as rewrite_law,
+    rewrite_law_arrays as rewrite_law_arrays,
+)
+from ._ring_buffer import (
+    RingBuffer as RingBuffer,
+    Summary as Summary,
+    in_order as in_order,
+    merge_summaries as merge_summaries,
+    push as push,
+    quantiles as quantiles,
+    ring_buffer as ring_buffer,
+    summarise as summarise,
+)
+from ._smoothing import (
+    LambdaEstimate as LambdaEstimate,
+    Spectrum as Spectrum,
+    gcv_lambda as gcv_lambda,
+    risk_change as risk_change,
+    roughness_spectrum as roughness_spectrum,
+    stein_lambda as stein_lambda,
+    visible_lambda as visible_lambda,
+)
 from ._tiling import (
     grid_shape as grid_shape,
     join_outputs as join_outputs,
@@ -129,6 +205,7 @@ from ._weights import (
     visible_weights as visible_weights,
     weight_per_siemens as weight_per_siemens,
 )
+from ._write_law import expected_line_latency as expected_line_latency
 from ._write_verify import (
     write_and_verify as write_and_verify,
     write_and_verify_arrays as write_and_verify_arrays,

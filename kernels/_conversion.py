@@ -36,8 +36,21 @@ def digitise(
             "`sedma_jax.kernels.digitise` needs `bits` from 2 to 24, one of them the "
             f"sign. Got {bits=}. For no quantisation leave the converter out."
         )
+    per_step, lsb = steps(jnp.asarray(full_scale, values.dtype), bits=bits)
+    return codes(values, per_step, bits=bits) * lsb
+
+
+def steps(
+    full_scale: Float[Array, " *batch"], *, bits: int
+) -> tuple[Float[Array, " *batch"], Float[Array, " *batch"]]:
+    """Steps of `digitise` in one unit of its input, and what one step stands for."""
+    lsb = full_scale / (2 ** (bits - 1) - 1)
+    return jnp.where(lsb > 0, 1 / jnp.where(lsb > 0, lsb, 1), 0), lsb
+
+
+def codes(
+    values: Float[Array, " *batch"], per_step: Float[Array, " *#batch"], *, bits: int
+) -> Float[Array, " *batch"]:
+    """The whole numbers that a converter puts out."""
     top = 2 ** (bits - 1) - 1
-    full_scale = jnp.asarray(full_scale, values.dtype)
-    lsb = jnp.where(full_scale > 0, full_scale, 1) / top
-    code = jnp.clip(jnp.round(values / lsb), -top, top)
-    return jnp.where(full_scale > 0, code * lsb, 0).astype(values.dtype)
+    return jnp.clip(jnp.round(values * per_step), -top, top)

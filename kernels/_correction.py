@@ -23,3 +23,33 @@ def correct_first_order(
     return jnp.matmul(matrix, encoded, precision=highest) + jnp.matmul(
         programmed, x - encoded, precision=highest
     )
+
+
+def product_noise(
+    raw: Float[Array, " m"],
+    p: Float[Array, " m"],
+    x: Float[Array, " n"],
+    error: Float[Array, " n"],
+) -> Float[Array, ""]:
+    """Variance of an entry of a corrected product, from what was measured on the way.
+
+    The plain product and the corrected one differ by `raw - p = E x + E e`, while `p` is
+    off by `-E e`. With the errors of the cells independent of `x` and `e`, the variances
+    of the two have the ratio `|e|^2 / |x|^2`, whatever the device, the mapping and the
+    effects are. Differences of neighbours keep out what is common to all rows: a bias
+    of the cells, or drift.
+
+    **Arguments:**
+
+    - `raw`: the plain analog product `A~ x`.
+    - `p`: the product corrected to first order.
+    - `x`, `error`: the input, and by how much it was off, `x - x~`.
+
+    **Returns:**
+
+    The variance, the mean over entries; zero below two entries.
+    """
+    steps = jnp.diff(raw - p)
+    size = jnp.sum(x**2)
+    ratio = jnp.sum(error**2) / jnp.where(size == 0, 1, size)
+    return 0.5 * ratio * jnp.sum(steps**2) / max(steps.size, 1)

@@ -20,6 +20,7 @@ stored, as it may with `jax.random`.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.lax as lax
@@ -89,12 +90,7 @@ def normal_at(
     - `ValueError`: as `bits` does, and for a key of another implementation, whose draws
         cannot be had one by one.
     """
-    _, dtype = _checked("normal_at", key, (), dtype)
-    if not _counts(key, ()):
-        raise ValueError(
-            "`sedma_jax.kernels.normal_at` needs a Threefry key. Got one of "
-            f"`{jr.key_impl(key)}`. Make it by `jax.random.key(seed)`."
-        )
+    dtype = _checked_at("normal_at", key, dtype)
     word = _word(key, index, np.dtype(_WORD[dtype.itemsize]))
     return _quantile(_mantissa(word, dtype), dtype)
 
@@ -160,6 +156,44 @@ def normal_pair(
     return _normal_pair(key, *_checked("normal_pair", key, shape, dtype))
 
 
+def normal_pair_at(
+    key: PRNGKeyArray,
+    row: UInt[Array, " *cells"],
+    column: UInt[Array, " *cells"],
+    dtype,
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """`normal_pair` for cells of a table, whatever its size: the block of (row, column).
+
+    The numbers of row 0 in float32 are those of `normal_pair`.
+
+    **Arguments:**
+
+    - `key`: one typed key of the Threefry implementation.
+    - `row`, `column`: place of each cell, in 32 bits each.
+    - `dtype`: `float32` or `float64`.
+
+    **Raises:**
+
+    - `ValueError`: as `normal_at` does.
+    """
+    dtype = _checked_at("normal_pair_at", key, dtype)
+    radial, angular = _block(key, column, row)
+    if dtype.itemsize == 8:
+        radial = _join(radial, angular)
+        angular = _join(*_block(jr.fold_in(key, 0), column, row))
+    return _polar(radial, angular, dtype)
+
+
+def _checked_at(name, key, dtype):
+    _, dtype = _checked(name, key, (), dtype)
+    if not _counts(key, ()):
+        raise ValueError(
+            f"`sedma_jax.kernels.{name}` needs a Threefry key. Got one of "
+            f"`{jr.key_impl(key)}`. Make it by `jax.random.key(seed)`."
+        )
+    return dtype
+
+
 def _checked(name, key, shape, dtype, allowed=("float32", "float64")):
     dtype = np.dtype(dtype)
     if dtype.name not in allowed:
@@ -195,11 +229,11 @@ def _index(shape):
     return index
 
 
-def _block(key, index, stream=0):
+def _block(key, index, stream: Any = 0):
     """The two 32-bit words of each cell: Threefry-2x32-20 of counter (`stream`, `c`)."""
     key0, key1 = jr.key_data(key)
     schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
-    x0 = jnp.full(index.shape, stream, jnp.uint32) + schedule[0]
+    x0 = jnp.broadcast_to(jnp.asarray(stream, jnp.uint32), index.shape) + schedule[0]
     x1 = index + schedule[1]
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
@@ -269,10 +303,16 @@ def _normal_pair(key, shape, dtype):
     if not _counts(key, shape):
         first, second = jr.split(key)
         return jr.normal(first, shape, dtype), jr.normal(second, shape, dtype)
-    radial, angular = _block(key, _index(shape))
+    index = _index(shape)
+    radial, angular = _block(key, index)
     if dtype.itemsize == 8:
         radial = _join(radial, angular)
-        angular = _join(*_block(key, _index(shape), stream=1))
+        angular = _join(*_block(key, index, stream=1))
+    return _polar(radial, angular, dtype)
+
+
+def _polar(radial, angular, dtype):
+    """Two normals of two words as wide as `dtype`."""
     width = 8 * dtype.itemsize
     # As many leading bits as a signed integer or the mantissa holds, and half a unit, so
     # that the logarithm of zero is never asked for.

@@ -1,6 +1,8 @@
 """Simulate RRAM in-memory computing in JAX."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from . import (
     costs as costs,
@@ -43,13 +45,13 @@ from ._effects import (
     with_line_resistance as with_line_resistance,
 )
 from ._exact import program_exactly as program_exactly
+from ._planning import plan_partitions as plan_partitions
 from ._pool import (
     ArrayKind as ArrayKind,
     PartitionPlan as PartitionPlan,
     Pool as Pool,
     Rectangle as Rectangle,
     candidate_plans as candidate_plans,
-    plan_partitions as plan_partitions,
 )
 from ._pool_file import load_pool as load_pool
 from ._pooled import (
@@ -77,6 +79,8 @@ from ._streaming import (
 )
 from .kernels import (
     Device as Device,
+    LambdaChoice as LambdaChoice,
+    RememberedLambda as RememberedLambda,
     VerifyRule as VerifyRule,
     acceptance_band as acceptance_band,
     column_drift_compensation as column_drift_compensation,
@@ -88,9 +92,27 @@ from .kernels import (
     hadamard_verify as hadamard_verify,
     offset as offset,
     open_loop as open_loop,
+    rewrite_and_verify as rewrite_and_verify,
+    rewrite_law as rewrite_law,
     stagnation as stagnation,
     tile_scale as tile_scale,
     write_and_verify as write_and_verify,
 )
 
+if TYPE_CHECKING:
+    from . import comm as comm, memory as memory
+
 __version__ = version("sedma-jax")
+
+# Subpackages that need an extra: imported when they are first asked for.
+_EXTRAS = ("comm", "deploy", "memory")
+
+
+def __getattr__(name: str):
+    if name in _EXTRAS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_EXTRAS})

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._converters import ADC, convert, drive_lines
+from ._converters import ADC, drive_lines
 from ._crossbar import (
     Crossbar,
-    add_tiles,
     check_key,
     check_vector,
-    tile_currents,
+    read,
 )
 from ._partition import Vectors
 
@@ -86,14 +85,12 @@ def bit_serial_matvec(
 
 @partial(jax.jit, static_argnames=("bits",))
 def _bit_serial(crossbar, x, adc, key, bits):
-    x = x.astype(crossbar.weights.dtype)
+    x = x.astype(crossbar.dtype)
     _, drive = drive_lines(x, None)
     planes = bit_planes(x, bits=bits)
-    # All planes in one batch: the matrix is fetched once.
-    currents = tile_currents(crossbar, planes.reshape(-1, x.shape[1]), key=key)
-    digital = convert(currents, adc)
-    tiles, _, cols = digital.shape
-    digital = digital.reshape(tiles, len(planes), len(x), cols)
+    # All planes in one batch: the matrix is fetched once. Full drive of a plane is one, but
+    # for planes without a bit, which are zero.
+    sums = read(crossbar, planes.reshape(-1, x.shape[1]), None, adc, key)
     weight = jnp.asarray([2.0**k for k in range(len(planes))], x.dtype)
-    shifted = jnp.sum(digital * weight[None, :, None, None], axis=1)
-    return add_tiles(crossbar, shifted) * (drive / (2 ** (bits - 1) - 1))
+    shifted = jnp.tensordot(weight, sums.reshape(len(planes), len(x), -1), 1)
+    return shifted * (drive / (2 ** (bits - 1) - 1))

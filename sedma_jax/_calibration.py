@@ -93,7 +93,7 @@ def _magnitudes(crossbar, x, dac, key):
 @jax.jit
 def _read_magnitudes(crossbar, x, dac, key):
     """Magnitudes of the currents of each tile; NaN for bit lines that have no output."""
-    voltages, _ = drive_lines(x.astype(crossbar.weights.dtype), dac)
+    voltages, _ = drive_lines(x.astype(crossbar.dtype), dac)
     currents = jnp.abs(tile_currents(crossbar, voltages, key=key))
     cols = currents.shape[2]
     place = jnp.arange(cols, dtype=jnp.int32)[None]

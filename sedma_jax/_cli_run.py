@@ -2,33 +2,124 @@
 
 import argparse
 import json
-import sys
-import tempfile
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
-from scipy.sparse import csr_array
 
 from . import devices
+from ._cli_output import plot_errors, show_runs, write_outputs
+from ._cli_products import name_of, run_device, run_with_memory
 from ._compilation_cache import enable_compilation_cache
-from ._corrected import check_lambda, corrected_matvec
+from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
-from ._pool import plan_partitions
 from ._pool_file import load_pool
-from ._pooled import program_pool
-from ._residual import program_residual
+
+
+def add_parser(commands) -> None:
+    """Say how `sedma run` is called."""
+    run = commands.add_parser(
+        "run",
+        help="program a matrix on crossbars, multiply, and correct",
+        description="Program a matrix on simulated crossbars by write-and-verify, "
+        "multiply it by a vector, and correct the product to first and second order.",
+    )
+    run.set_defaults(command=run_matrix)
+    run.add_argument(
+        "matrix", metavar="MATRIX", help="Matrix Market, .npy, .npz or .safetensors"
+    )
+    run.add_argument(
+        "--vector",
+        metavar="FILE",
+        help="x, in the same formats; uniform in [0, 1) from the seed if left out",
+    )
+    run.add_argument(
+        "--device",
+        action="append",
+        type=lambda name: name.lower().replace("_", "-"),
+        choices=[*devices.PRESETS, "all"],
+        metavar="NAME",
+        help=f"{', '.join(devices.PRESETS)} or all; may be repeated (default: epiram)",
+    )
+    run.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+    run.add_argument(
+        "--array",
+        type=_array,
+        metavar="RxC",
+        help="word lines and bit lines of one array (default: 256x256)",
+    )
+    run.add_argument(
+        "--arrays",
+        type=int,
+        metavar="N",
+        help="arrays there are (default: one a partition)",
+    )
+    run.add_argument(
+        "--slices",
+        type=int,
+        metavar="N",
+        help="arrays a partition, each storing what the ones before missed (default: 1)",
+    )
+    run.add_argument(
+        "--pool",
+        metavar="FILE",
+        help="arrays of several sizes and devices, in place of --device, --array and "
+        "--arrays: TOML or JSON, a list `arrays` of device, rows, cols, count",
+    )
+    run.add_argument(
+        "--stream",
+        action="store_true",
+        help="program and multiply some partitions at a time, in memory that does not "
+        "grow with their number (one array a partition, --device only)",
+    )
+    run.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep what is done there after each chunk of partitions, and go on from it "
+        "when called again (implies --stream; one device)",
+    )
+    run.add_argument(
+        "--lambda",
+        dest="lam",
+        type=float,
+        metavar="L",
+        help=f"weight of the roughness (default: {BASELINE_LAMBDA:g}, as MELISO+; with "
+        "--memory it is chosen from the product)",
+    )
+    run.add_argument(
+        "--memory",
+        metavar="URL",
+        help="choose tiling and weight by what is remembered there, and write back what "
+        "came of it: sqlite:///FILE or postgresql://... (needs the memory extra)",
+    )
+    run.add_argument(
+        "--compilation-cache",
+        metavar="DIR",
+        help="keep compiled programs there for the next run",
+    )
+    run.add_argument("--float64", action="store_true", help="compute in double precision")
+    run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
+    run.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    run.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="picture of the errors before and after correction (needs the viz extra)",
+    )
+
+
+def _array(text: str) -> tuple[int, int]:
+    rows, _, cols = text.partition("x")
+    if not (rows.isdigit() and cols.isdigit() and int(rows) and int(cols)):
+        raise argparse.ArgumentTypeError(f"needs the form 256x256, got {text!r}")
+    return int(rows), int(cols)
 
 
 def run_matrix(options: argparse.Namespace) -> int:
     """Do what `sedma run` was asked for; the exit status."""
+    adaptive = _check_memory(options)
+    options.lam = BASELINE_LAMBDA if options.lam is None else options.lam
     check_lambda(options.lam)
     if options.compilation_cache:
         enable_compilation_cache(options.compilation_cache)
@@ -48,26 +139,27 @@ def run_matrix(options: argparse.Namespace) -> int:
         names = list(devices.PRESETS)
     pool = _pool(options)
     if pool is not None:
-        names = ["+".join(dict.fromkeys(_name(kind.device) for kind in pool.kinds))]
+        names = ["+".join(dict.fromkeys(name_of(kind.device) for kind in pool.kinds))]
+    options.stream = options.stream or options.checkpoint is not None
+    _check_streaming(options, names)
     options.array = options.array or (256, 256)
     options.slices = 1 if options.slices is None else options.slices
     records, outputs = [], []
     for name in names:
-        record, y = _run_device(
-            name, matrix.astype(dtype), jnp.asarray(x, dtype), pool, options
-        )
+        run = run_with_memory if adaptive else run_device
+        record, y = run(name, matrix.astype(dtype), jnp.asarray(x, dtype), pool, options)
         records.append({"matrix": options.matrix} | record)
         records[-1]["seconds"] = {"load": loaded} | record["seconds"]
         outputs.append(y)
     result = records[0] if len(records) == 1 else {"runs": records}
     if options.plot:
-        _plot(options.plot, names, records)
+        plot_errors(options.plot, names, records)
     if options.out:
-        _write(Path(options.out), result, outputs)
+        write_outputs(Path(options.out), result, outputs)
     if options.json:
         print(json.dumps(result, allow_nan=False))
     else:
-        _show_runs(records)
+        show_runs(records)
     return 0
 
 
@@ -84,200 +176,36 @@ def _pool(options):
     return load_pool(options.pool)
 
 
-def _name(device) -> str:
-    return next(name for name, known in devices.PRESETS.items() if known is device)
-
-
-def _run_device(name, matrix: np.ndarray | csr_array, x, pool, options):
-    """Program, multiply and correct on one device or pool; its record, and the product."""
-    m, n = matrix.shape
-    program_key, run_key = jax.random.split(jax.random.key(options.seed))
-    start = time.perf_counter()
-    if pool is None:
-        device, array = devices.PRESETS[name], options.array
-        with _progress(f"programming {name}") as progress:
-            programmed = program_residual(
-                matrix,
-                device,
-                slices=options.slices,
-                array=array,
-                arrays=options.arrays,
-                progress=progress,
-                key=program_key,
+def _check_streaming(options, names):
+    """Refuse what is not streamed."""
+    for option in ("pool", "slices"):
+        if options.stream and getattr(options, option) is not None:
+            raise ValueError(
+                f"A streamed run needs one array a partition. Got --{option} as well. "
+                "Leave one of the two out."
             )
-        crossbar, stats = jax.block_until_ready(programmed)
-        layout = {
-            "array": list(options.array),
-            "partitions": len(crossbar.weights) // crossbar.slices,
-            "passes": stats.passes,
-            "memory_efficiency": memory_efficiency(crossbar),
-        }
-        if options.slices > 1:
-            layout["slices"] = options.slices
-    else:
-        occupied = matrix.nonzero() if isinstance(matrix, csr_array) else None
-        plan = plan_partitions((m, n), pool, occupied=occupied)
-        with _progress(f"programming {name}") as progress:
-            programmed = program_pool(matrix, plan, progress=progress, key=program_key)
-        stats = jax.block_until_ready(programmed)[1]
-        layout = _layout(plan)
-        first = pool.kinds[0]  # holds the input
-        device, array = first.device, (first.rows, first.cols)
-    middle = time.perf_counter()
-    y, info = corrected_matvec(
-        matrix,
-        x,
-        device,
-        lam=options.lam,
-        array=array,
-        programmed=programmed,
-        key=run_key,
-    )
-    y = np.asarray(y)
-    end = time.perf_counter()
-    stored = matrix.nnz if isinstance(matrix, csr_array) else np.count_nonzero(matrix)
-    record = {
-        "shape": [m, n],
-        "nnz": int(stored),
-        "device": name,
-        "seed": options.seed,
-        **layout,
-        "relative_l2_raw": float(info.relative_l2_raw),
-        "relative_l2_corrected": float(info.relative_l2_corrected),
-        "relative_linf_raw": float(info.relative_linf_raw),
-        "relative_linf_corrected": float(info.relative_linf_corrected),
-        "lambda": float(options.lam),
-        "pulses": int(np.sum(np.asarray(stats.per_array.pulses, np.int64))),
-        "write_energy_j": float(stats.write_energy),
-        "verify_energy_j": float(stats.energy - stats.write_energy),
-        "write_latency_s": float(stats.write_latency),
-        "programming_latency_s": float(stats.latency),
-        "unfinished_cells": int(np.sum(np.asarray(stats.per_array.unfinished))),
-        "accounting": "physical",
-        "seconds": {"program": middle - start, "correct": end - middle},
-    }
-    return record, y
-
-
-def _layout(plan) -> dict:
-    """How a matrix lies on a pool: the fields that `array` stands for elsewhere."""
-    kinds = zip(plan.pool.kinds, plan.arrays, plan.counts, strict=True)
-    return {
-        "pool": [
-            {
-                "device": _name(kind.device),
-                "rows": kind.rows,
-                "cols": kind.cols,
-                "count": kind.count,
-                "arrays": arrays,
-                "partitions": count,
-            }
-            for kind, arrays, count in kinds
-            if count
-        ],
-        "partitions": len(plan.rectangles),
-        "passes": plan.passes,
-        "memory_efficiency": plan.memory_efficiency,
-    }
-
-
-def memory_efficiency(crossbar) -> float:
-    """Cells that hold a matrix entry, over cells of all arrays reserved for it."""
-    count, rows, cols = crossbar.weights.shape
-    m, n = crossbar.shape
-    held = np.minimum(n - np.asarray(crossbar.inputs) * rows, rows) * np.minimum(
-        m - np.asarray(crossbar.outputs) * cols, cols
-    )
-    return float(np.sum(held) / (count * rows * cols)) if count else 1.0
-
-
-@contextmanager
-def _progress(title: str):
-    """A bar on stderr once the work has taken a second, on a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("partitions"),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task(title, total=None)
-    timer = threading.Timer(1.0, bar.start)
-    timer.start()
-    try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()
-
-
-def _show_runs(records):
-    first = records[0]
-    m, n = first["shape"]
-    sizes = [first["array"]] if "array" in first else []
-    sizes += [(kind["rows"], kind["cols"]) for kind in first.get("pool", [])]
-    print(
-        f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
-        f"{first['partitions']} partitions of "
-        f"{', '.join(f'{rows} x {cols}' for rows, cols in sizes)}, "
-        f"memory efficiency {first['memory_efficiency']:.1%}"
-    )
-    table = Table()
-    table.add_column("device")
-    for heading in ("l2 raw", "l2 corrected", "linf raw", "linf corrected"):
-        table.add_column(heading, justify="right")
-    for heading in ("pulses", "write energy J", "write latency s", "seconds"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        table.add_row(
-            record["device"],
-            *(
-                f"{record[f'relative_{norm}_{stage}']:.3g}"
-                for norm in ("l2", "linf")
-                for stage in ("raw", "corrected")
-            ),
-            f"{record['pulses']:,}",
-            f"{record['write_energy_j']:.3g}",
-            f"{record['write_latency_s']:.3g}",
-            f"{sum(record['seconds'].values()):.2f}",
+    if options.checkpoint is not None and len(names) > 1:
+        raise ValueError(
+            f"`--checkpoint` is of one run. Got {len(names)} devices. Call `sedma run` "
+            "for each, with a file of its own."
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _plot(path, names, records):
-    from .viz import correction_errors  # matplotlib is an extra
-
-    raw = np.array([r["relative_l2_raw"] for r in records])
-    corrected = np.array([r["relative_l2_corrected"] for r in records])
-    figure = correction_errors(names, raw, corrected)
-    path = Path(path)
-    with _replacing(path) as part:
-        figure.savefig(part, format=path.suffix[1:] or "png")
-
-
-def _write(folder: Path, result, outputs):
-    folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / "y.npy") as part, open(part, "wb") as file:
-        np.save(file, outputs[0] if len(outputs) == 1 else np.stack(outputs))
-    with _replacing(folder / "result.json") as part:
-        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-
-
-@contextmanager
-def _replacing(path: Path):
-    """A file beside `path` that takes its place when it is whole."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    part = Path(part)
-    try:
-        open(handle, "wb").close()
-        yield part
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def _check_memory(options) -> bool:
+    """Whether to choose by memory; options that it would overrule are refused."""
+    if options.memory is None:
+        return False
+    for option, name in (
+        ("lam", "lambda"),
+        ("array", "array"),
+        ("arrays", "arrays"),
+        ("slices", "slices"),
+        ("stream", "stream"),
+        ("checkpoint", "checkpoint"),
+    ):
+        if getattr(options, option) not in (None, False):
+            raise ValueError(
+                f"`--memory` chooses the tiling and the weight itself. Got --{name} as "
+                "well. Leave one of the two out."
+            )
+    return True

@@ -16,7 +16,16 @@ from ._crossbar import (
     check_vector,
     stored_matrix,
 )
-from ._partition import Matrix, Vectors, assemble, exact_product, partition
+from ._partition import (
+    Matrix,
+    Partition,
+    Sparse,
+    Vectors,
+    assemble,
+    checked_array,
+    exact_product,
+    partition,
+)
 from ._program import (
     Mapping,
     Progress,
@@ -27,10 +36,16 @@ from ._program import (
 from ._program_stats import ProgramStats
 from .kernels import (
     Device,
+    LambdaChoice,
+    RememberedLambda,
     VerifyRule,
     column_scale,
+    combine_lambda,
     denoise as denoise_kernel,
     differential,
+    product_noise,
+    roughness_spectrum,
+    stein_lambda,
     write_and_verify,
 )
 
@@ -51,6 +66,7 @@ class CorrectionInfo(eqx.Module):
     - `lam`: weight of the roughness that was used.
     - `stats`: what programming the matrix took.
     - `vector_stats`: what encoding the input took.
+    - `choice`: where `lam` came from, if the product chose it.
     """
 
     raw: Float[Array, "*batch m"]
@@ -61,6 +77,7 @@ class CorrectionInfo(eqx.Module):
     lam: Float[Array, ""]
     stats: ProgramStats
     vector_stats: ProgramStats
+    choice: LambdaChoice | None = None
 
 
 def denoise(
@@ -106,7 +123,7 @@ def _denoise(p, lam, zero_end):
     )
 
 
-def check_lambda(lam: Float[Array, ""] | float) -> None:
+def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
     """Refuse a weight of the roughness that is a negative or non-finite number."""
     if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
         raise ValueError(
@@ -120,7 +137,7 @@ def corrected_matvec(
     x: Vectors,
     device: Device,
     *,
-    lam: Float[Array, ""] | float = BASELINE_LAMBDA,
+    lam: Float[Array, ""] | float | RememberedLambda = BASELINE_LAMBDA,
     array: tuple[int, int] = (256, 256),
     arrays: int | None = None,
     mapping: Mapping = differential,
@@ -145,7 +162,10 @@ def corrected_matvec(
 
     - `A`, `device`, `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`,
         `progress`: as in `program`. `x`, `dac`, `adc`: as in `matvec`.
-    - `lam`: weight of the roughness, from 0 up. The default is that of MELISO+.
+    - `lam`: weight of the roughness, from 0 up. The default is that of MELISO+. A
+        `RememberedLambda` has it chosen for this product by Stein's unbiased estimate of
+        the risk, together with what is remembered of earlier ones (SEDMA, Eq. 6); an
+        empty one has the data decide alone. The batch shares one weight.
     - `analog_matrix`: `A x~` needs the exact matrix. With false it is a digital product,
         which costs as much as the exact answer. With true it is read from the cells
         that hold `x~`, with the rows of `A` as inputs, `m` analog products that
@@ -164,8 +184,12 @@ def corrected_matvec(
     """
     check_key(key)
     check_lambda(lam)
-    parts = partition(A, *array)
-    x = check_vector(x, parts).astype(parts.tiles.dtype)
+    # Cut into tiles only to be programmed: a dense matrix multiplies faster as it is.
+    operand = (
+        partition(A, *array) if isinstance(A, Sparse) else checked_array(A, "A", ndim=2)
+    )
+    x = check_vector(x, operand)
+    x = x.astype(operand.tiles.dtype if isinstance(operand, Partition) else operand.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
     write = partial(
@@ -177,41 +201,61 @@ def corrected_matvec(
         rule=rule,
     )
     if programmed is None:
+        parts = operand if isinstance(operand, Partition) else partition(operand, *array)
         programmed = write(parts, arrays=arrays, progress=progress, key=matrix_key)
     crossbar, stats = programmed
-    if crossbar.shape != parts.shape:
+    if crossbar.shape != operand.shape:
         raise ValueError(
             "`sedma_jax.corrected_matvec` needs `programmed` to hold `A`. Got shapes "
-            f"{crossbar.shape} and {parts.shape}. Leave it out to program `A` anew."
+            f"{crossbar.shape} and {operand.shape}. Leave it out to program `A` anew."
         )
-    # Arrays of the same size hold the inputs, one vector to a bit line.
-    encoded, vector_stats = write(
-        partition(vectors, *array), arrays=None, progress=None, key=vector_key
-    )
-    y, raw, errors = _correct(
-        parts, crossbar, encoded, vectors, lam, dac, adc, read_key, analog_matrix
+    parts = partition(vectors, *encoding_array(array, len(vectors)))
+    encoded, vector_stats = write(parts, arrays=None, progress=None, key=vector_key)
+    y, raw, errors, weight, choice = _correct(
+        operand, crossbar, encoded, vectors, lam, dac, adc, read_key, analog_matrix
     )
     one = lambda v: v if x.ndim == 2 else v[0]
-    lam = jnp.asarray(lam, y.dtype)
     l2_raw, l2, linf_raw, linf = map(one, errors)
-    info = CorrectionInfo(one(raw), l2_raw, l2, linf_raw, linf, lam, stats, vector_stats)
+    info = CorrectionInfo(
+        one(raw), l2_raw, l2, linf_raw, linf, weight, stats, vector_stats, choice
+    )
     return one(y), info
 
 
+def encoding_array(array: tuple[int, int], batch: int) -> tuple[int, int]:
+    """What inputs take of arrays of this size, one vector to a bit line."""
+    return array[0], min(array[1], batch)
+
+
 @partial(jax.jit, static_argnames=("analog_matrix",))
-def _correct(parts, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
-    raw_key, difference_key, encoded_key = jr.split(key, 3)
+def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
+    read_key, encoded_key = jr.split(key)
     x_tilde = stored_matrix(encoded)
-    raw = crossbar.read(x, dac, adc, raw_key)
+    # One pass over the arrays, and one over the matrix.
+    analog = crossbar.read(jnp.concatenate([x, x - x_tilde]), dac, adc, read_key)
+    raw, difference = jnp.split(analog, 2)
     if analog_matrix:
-        first = encoded.read(assemble(parts.tiles, parts), dac, adc, encoded_key).T
+        matrix = assemble(A.tiles, A) if isinstance(A, Partition) else A
+        first, exact = encoded.read(matrix, dac, adc, encoded_key).T, exact_product(A, x)
     else:
-        first = exact_product(parts, x_tilde)
-    p = first + crossbar.read(x - x_tilde, dac, adc, difference_key)
+        first, exact = jnp.split(exact_product(A, jnp.concatenate([x_tilde, x])), 2)
+    p = first + difference
+    choice = None
+    if isinstance(lam, RememberedLambda):
+        choice = lax.stop_gradient(_choose_lambda(lam, raw, p, x, x_tilde))
+        lam = choice.lam
+    lam = jnp.asarray(lam, p.dtype)
     y = denoise(p, lam)
-    exact = exact_product(parts, x)
     norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
-    return y, raw, [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
+    errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
+    return y, raw, errors, lam, choice
+
+
+def _choose_lambda(memory, raw, p, x, x_tilde):
+    """Eq. 6; all vectors of the batch have one weight."""
+    variance = jax.vmap(product_noise)(raw, p, x, x - x_tilde)
+    spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))
+    return combine_lambda(spectrum, stein_lambda(spectrum), memory)
 
 
 def relative_error(

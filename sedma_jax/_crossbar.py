@@ -9,24 +9,27 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._abstract_crossbar import AbstractCrossbar
-from ._converters import ADC, DAC, convert, drive_lines
+from ._converters import ADC, DAC, drive_lines
 from ._partition import Partition, Vectors, assemble, checked_array
 from ._tile_source import TileSource
 from .kernels import (
     Device,
-    accumulate,
+    Strips,
+    apart,
     grid_shape,
-    higher_order_currents,
     join_outputs,
-    read_tiles,
+    read_strips,
     split_inputs,
+    strip_currents,
 )
 
 
 class Crossbar(eqx.Module):
     """A matrix as the crossbar arrays hold it.
 
-    - `weights`: what each tile multiplies with, signed, in units of its scale.
+    - `strips`: what each tile multiplies with, signed, in units of its scale, in the
+        layout that `matvec` reads fastest: tiles on the same word lines side by side, a
+        row for each bit line. `weights` has the same as tiles.
     - `conductance`: of every cell, in siemens; one cell a weight, or a positive and a
         negative one.
     - `scale`: factor of each bit line, applied after conversion.
@@ -35,12 +38,13 @@ class Crossbar(eqx.Module):
     - `shape`: of the matrix.
     - `slices`: arrays at each place, whose products add up; one after another in the
         order of tiles.
-    - `read_variance`: of each weight, on top of the device's; from `with_read_noise`.
-    - `higher_order`: weights of the square and cube of voltages; from
-        `with_nonlinear_current`.
+    - `read_variance`: of each weight, on top of the device's, laid out like `strips`;
+        from `with_read_noise`.
+    - `higher_order`: weights of the square of the voltages, then of the cube, laid out
+        like `strips`; from `with_nonlinear_current`.
     """
 
-    weights: Float[Array, "tiles rows cols"]
+    strips: Float[Array, "strips lines rows"]
     conductance: Float[Array, "tiles polarity rows cols"]
     scale: Float[Array, "tiles cols"]
     inputs: Int[Array, " tiles"]
@@ -48,8 +52,23 @@ class Crossbar(eqx.Module):
     device: Device
     shape: tuple[int, int] = eqx.field(static=True)
     slices: int = eqx.field(static=True, default=1)
-    read_variance: Float[Array, "tiles rows cols"] | None = None
-    higher_order: Float[Array, "tiles 2 rows cols"] | None = None
+    read_variance: Float[Array, "strips lines rows"] | None = None
+    higher_order: Float[Array, "strips lines powers"] | None = None
+
+    @property
+    def weights(self) -> Float[Array, "tiles rows cols"]:
+        """`strips`, cut into tiles."""
+        return apart(self.strips, self.array[1])
+
+    @property
+    def array(self) -> tuple[int, int]:
+        """Word lines and bit lines of one array."""
+        return self.conductance.shape[2], self.conductance.shape[3]
+
+    @property
+    def dtype(self):
+        """Of the weights, and of results."""
+        return self.strips.dtype
 
     def read(self, x, dac, adc, key):
         return read(self, x, dac, adc, key)
@@ -109,7 +128,7 @@ def matvec(
 
 
 def check_vector(
-    x, crossbar: AbstractCrossbar | Partition | TileSource
+    x, crossbar: AbstractCrossbar | Partition | TileSource | Float[Array, "m n"]
 ) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
     x = checked_array(x, "x", ndim=(1, 2))
@@ -131,27 +150,76 @@ def read(
     key: PRNGKeyArray,
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
-    voltages, drive = drive_lines(x.astype(crossbar.weights.dtype), dac)
-    currents = tile_currents(crossbar, voltages, key=key)
-    return add_tiles(crossbar, convert(currents, adc)) * drive
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
+    m, rows, cols = crossbar.shape[0], *crossbar.array
+    lines = -(-m // cols) * cols
+    parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
+    y = read_strips(laid_strips(crossbar, adc), parts, sigma, lines, key=key)
+    return y[:, :m] * drive
 
 
 def tile_currents(
     crossbar: Crossbar, voltages: Float[Array, "batch n"], *, key: PRNGKeyArray
 ) -> Float[Array, "tiles batch cols"]:
     """Bit-line currents of every tile, in units of the current range of one cell."""
-    parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
-    index, sigma = tile_index(crossbar), read_sigma(crossbar)
-    variance = crossbar.read_variance
-    currents = read_tiles(crossbar.weights, parts, sigma, index, variance, key=key)
-    if crossbar.higher_order is None:
-        return currents
-    return currents + higher_order_currents(crossbar.higher_order, parts)
+    rows, cols = crossbar.array
+    parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
+    currents = strip_currents(laid_strips(crossbar, None), parts, sigma, key=key)
+    count, batch, _ = currents.shape
+    width = currents.shape[2] // cols
+    tiles = currents.reshape(count, batch, width, cols).transpose(0, 2, 1, 3)
+    return tiles.reshape(count * width, batch, cols)
+
+
+def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
+    """What the kernels read of a crossbar."""
+    rows, cols = crossbar.array
+    count, lines, _ = crossbar.strips.shape
+    width = lines // cols
+    inputs = crossbar.inputs[::width]
+    # Of slices each has word lines of its own, and begins with an even number of them.
+    blocks, outputs = grid_shape(crossbar.shape, rows, cols)
+    whole = width == outputs and count == blocks * crossbar.slices
+    slices = jnp.arange(crossbar.slices, dtype=inputs.dtype)
+    numbers = blocks + blocks % 2
+    number = inputs + numbers * jnp.repeat(slices, count // crossbar.slices)
+    return Strips(
+        crossbar.strips,
+        crossbar.read_variance,
+        crossbar.higher_order,
+        inputs,
+        crossbar.outputs[::width] * cols,
+        number,
+        crossbar.scale.reshape(count, lines),
+        None if adc is None else line_ranges(crossbar, adc),
+        cols,
+        None if adc is None else adc.bits,
+        whole and blocks % 2 == 0,
+    )
+
+
+def line_ranges(crossbar: Crossbar, adc: ADC) -> Float[Array, "strips lines"] | None:
+    """Full scale of the converter of each bit line; none if the range is automatic."""
+    if adc.full_scale is None:
+        return None
+    tiles, cols = crossbar.scale.shape
+    full_scale = jnp.asarray(adc.full_scale, crossbar.dtype)
+    shape = (1,) * (3 - full_scale.ndim) + full_scale.shape
+    if len(shape) != 3 or any(
+        have not in (1, want) for have, want in zip(shape, (tiles, 1, cols), strict=True)
+    ):
+        raise ValueError(
+            "`sedma_jax.ADC` needs a `full_scale` for each tile or each bit line, in a "
+            f"shape that broadcasts to {(tiles, 1, cols)}. Got {full_scale.shape}. "
+            "`calibrated_adc` makes it."
+        )
+    full_scale = jnp.broadcast_to(full_scale.reshape(shape), (tiles, 1, cols))
+    return full_scale.reshape(crossbar.strips.shape[:2])
 
 
 def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
     """Place of each tile in the grid and among the slices, which addresses its noise."""
-    inputs, outputs = grid_shape(crossbar.shape, *crossbar.weights.shape[1:])
+    inputs, outputs = grid_shape(crossbar.shape, *crossbar.array)
     index = crossbar.inputs * outputs + crossbar.outputs
     if crossbar.slices == 1:
         return index
@@ -163,8 +231,9 @@ def add_tiles(
     crossbar: Crossbar, currents: Float[Array, "tiles batch cols"]
 ) -> Float[Array, "batch m"]:
     """Scale converted currents and add those of the same outputs, digitally."""
-    outputs = -(-crossbar.shape[0] // crossbar.weights.shape[2])
-    sums = accumulate(currents, crossbar.scale, crossbar.outputs, outputs)
+    outputs = -(-crossbar.shape[0] // crossbar.array[1])
+    scaled = currents * crossbar.scale[:, None, :]
+    sums = jax.ops.segment_sum(scaled, crossbar.outputs, outputs)
     return join_outputs(sums, crossbar.shape[0])
 
 

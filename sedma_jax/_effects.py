@@ -43,6 +43,7 @@ from .kernels import (
     program_noise,
     sample_retention,
     series_conductance,
+    side_by_side,
     transfer_matrix,
     visible_weights,
 )
@@ -83,7 +84,13 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
         )
     used = used_cells(crossbar, conductance.shape)
     weights = masked_weights(conductance, used, crossbar.device)
-    return dataclasses.replace(crossbar, weights=weights, conductance=conductance)
+    strips = side_by_side(weights, width_of(crossbar))
+    return dataclasses.replace(crossbar, strips=strips, conductance=conductance)
+
+
+def width_of(crossbar: Crossbar) -> int:
+    """Tiles that lie side by side in each strip."""
+    return crossbar.strips.shape[1] // crossbar.array[1]
 
 
 def used_cells(
@@ -333,7 +340,7 @@ def compensate_drift(
 @partial(jax.jit, static_argnames=("ratio",))
 def _gain(crossbar, reference, inputs, key, ratio):
     """What the currents of each tile, or bit line, have to be multiplied with."""
-    voltages, _ = drive_lines(inputs.astype(crossbar.weights.dtype), None)
+    voltages, _ = drive_lines(inputs.astype(crossbar.dtype), None)
     before_key, now_key = jr.split(key)
     before = tile_currents(reference, voltages, key=before_key)
     now = tile_currents(crossbar, voltages, key=now_key)

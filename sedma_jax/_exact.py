@@ -14,7 +14,14 @@ from ._program import (
     Mapping,
     Scaling,
 )
-from .kernels import Device, cell_conductance, column_scale, differential, hidden_state
+from .kernels import (
+    Device,
+    cell_conductance,
+    column_scale,
+    differential,
+    hidden_state,
+    side_by_side,
+)
 
 
 def program_exactly(
@@ -48,8 +55,9 @@ def program_exactly(
     used = used_cells(parts, tiles.shape)
     targets = _targets(tiles, scale, used, device, mapping)
     weights = masked_weights(targets, used, device)
+    strips = side_by_side(weights, parts.width)
     return Crossbar(
-        weights, targets, scale, parts.inputs, parts.outputs, device, parts.shape
+        strips, targets, scale, parts.inputs, parts.outputs, device, parts.shape
     )
 
 

@@ -11,7 +11,7 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from .kernels import grid_shape, join_outputs, split_inputs, tile, untile
+from .kernels import grid_shape, join_outputs, products, split_inputs, tile, untile
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -23,13 +23,15 @@ class Partition(eqx.Module):
 
     Tile `t` holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T` with `j = inputs[t]` and
     `i = outputs[t]`. Of a dense matrix every tile is stored, in the order of the grid; of
-    a sparse one only those with a nonzero.
+    a sparse one only those with a nonzero. From the first on, each `width` of them have
+    the same inputs and outputs that follow one another.
     """
 
     tiles: Float[Array, "tiles rows cols"]
     inputs: Int[Array, " tiles"]
     outputs: Int[Array, " tiles"]
     shape: tuple[int, int] = eqx.field(static=True)
+    width: int = eqx.field(static=True, default=1)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -63,7 +65,7 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
         jnp.asarray(i.ravel(), jnp.int32) for i in np.indices(grid.shape[:2])
     )
     m, n = matrix.shape
-    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, (m, n))
+    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, (m, n), grid.shape[1])
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
@@ -170,22 +172,35 @@ def _partition_sparse(matrix, rows, cols):
     )
     tiles = np.zeros((index.size, rows, cols), matrix.dtype)
     tiles[stored, col % rows, row % cols] = matrix.data
+    places = index // outputs, index % outputs
     return Partition(
         jnp.asarray(tiles),
-        jnp.asarray(index // outputs, jnp.int32),
-        jnp.asarray(index % outputs, jnp.int32),
+        jnp.asarray(places[0], jnp.int32),
+        jnp.asarray(places[1], jnp.int32),
         (m, n),
+        common_width(*places),
     )
 
 
+def common_width(inputs: np.ndarray, outputs: np.ndarray) -> int:
+    """Tiles that can lie side by side on the same word lines, a number for all strips."""
+    if not len(inputs):
+        return 1
+    ends = np.flatnonzero((np.diff(inputs) != 0) | (np.diff(outputs) != 1)) + 1
+    return int(np.gcd.reduce(np.append(ends, len(inputs))))
+
+
 def exact_product(
-    partition: Partition, x: Float[Array, "batch n"]
+    A: "Partition | Float[Array, 'm n']", x: Float[Array, "batch n"]
 ) -> Float[Array, "batch m"]:
-    """`A x` from the stored tiles, at full precision."""
-    parts = split_inputs(x, partition.tiles.shape[1])[partition.inputs]
-    products = jnp.matmul(parts, partition.tiles, precision=jax.lax.Precision.HIGHEST)
-    sums = jax.ops.segment_sum(products, partition.outputs, partition.grid[1])
-    return join_outputs(sums, partition.shape[0])
+    """`A x` at full precision, of a dense matrix or from stored tiles."""
+    if not isinstance(A, Partition):
+        return products(A, x)
+    highest = jax.lax.Precision.HIGHEST
+    parts = split_inputs(x, A.tiles.shape[1])[A.inputs]
+    parts = jnp.matmul(parts, A.tiles, precision=highest)
+    sums = jax.ops.segment_sum(parts, A.outputs, A.grid[1])
+    return join_outputs(sums, A.shape[0])
 
 
 def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m n"]:

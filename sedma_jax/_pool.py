@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -115,38 +115,6 @@ class PartitionPlan(eqx.Module):
         return held / self.cells_reserved if held else 1.0
 
 
-def plan_partitions(
-    shape: tuple[int, int],
-    pool: Pool,
-    device: Device | None = None,
-    *,
-    occupied: tuple[np.ndarray, np.ndarray] | None = None,
-) -> PartitionPlan:
-    """Lay a matrix out on a pool of arrays.
-
-    Of `candidate_plans` this is the one with the fewest passes, among those the one
-    that reserves the fewest cells, and among those the one with the fewest partitions.
-
-    **Arguments:**
-
-    - `shape`: `(m, n)` of the matrix.
-    - `pool`: the arrays there are.
-    - `device`: technology of the kinds that name none.
-    - `occupied`: rows and columns of the nonzeros of a sparse matrix, as
-        `A.nonzero()` gives them. What holds none of them is not stored.
-
-    **Returns:**
-
-    The plan. The same arguments give the same plan.
-
-    **Raises:**
-
-    - `ValueError`: if the shape is not two positive whole numbers, `occupied` lies
-        outside of it, or a kind has no device.
-    """
-    return candidate_plans(shape, pool, device, occupied=occupied)[0]
-
-
 def candidate_plans(
     shape: tuple[int, int],
     pool: Pool,
@@ -159,30 +127,53 @@ def candidate_plans(
     None of them is beaten by another in passes, cells reserved and number of partitions
     at once. Arguments and errors are those of `plan_partitions`.
     """
-    shape = _checked_shape(shape)
-    pool = _equipped(pool, device)
-    if occupied is not None:
-        occupied = _checked_occupied(occupied, shape)
+    shape, pool, occupied = checked_question(shape, pool, device, occupied)
+    found = {}
+    for prices in PRICES.values():
+        for turned in (False, True):
+            for plan in packed_plans(shape, pool, prices(pool), turned, occupied):
+                _keep(found, plan)
+    return tuple(plan for _, plan in sorted(found.items(), key=operator.itemgetter(0)))
+
+
+def _by_size(exponent: float) -> Callable[[Pool], list[float]]:
+    # Of equally many cells fewer arrays are better.
+    return lambda pool: [
+        (k.rows * k.cols) ** exponent * (1 + 1e-9) + 1e-6 for k in pool.kinds
+    ]
+
+
+# What an array of each kind costs to those who want few cells, few arrays, or both.
+PRICES = {"cells": _by_size(1.0), "even": _by_size(0.5), "arrays": _by_size(0.0)}
+
+
+def packed_plans(
+    shape: tuple[int, int],
+    pool: Pool,
+    prices: Sequence[float],
+    turned: bool,
+    occupied: tuple[np.ndarray, np.ndarray] | None,
+) -> list[PartitionPlan]:
+    """The plan of the lowest price, and plans of fewer passes down to the fewest.
+
+    `turned` cuts columns first. Arguments are checked already.
+    """
     entries = shape[0] * shape[1] if occupied is None else len(occupied[0])
     capacity = sum(k.rows * k.cols * k.count for k in pool.kinds)
-    fewest = -(-entries // capacity)
-    found = {}
-    for exponent in (1.0, 0.5, 0.0):  # few cells, in between, few arrays
-        for turned in (False, True):
-            how = (exponent, turned, occupied, {})
-            plan = _plan(shape, pool, math.inf, *how)
-            assert plan is not None  # passes without end hold any matrix
-            _keep(found, plan)
-            low, high = fewest, plan.passes
-            while low < high:
-                middle = (low + high) // 2
-                plan = _plan(shape, pool, middle, *how)
-                if plan is None:
-                    low = middle + 1
-                else:
-                    _keep(found, plan)
-                    high = plan.passes
-    return tuple(plan for _, plan in sorted(found.items(), key=operator.itemgetter(0)))
+    how = (prices, turned, occupied, {})
+    plan = _plan(shape, pool, math.inf, *how)
+    assert plan is not None  # passes without end hold any matrix
+    plans = [plan]
+    low, high = -(-entries // capacity), plan.passes
+    while low < high:
+        middle = (low + high) // 2
+        plan = _plan(shape, pool, middle, *how)
+        if plan is None:
+            low = middle + 1
+        else:
+            plans.append(plan)
+            high = plan.passes
+    return plans
 
 
 def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan):
@@ -195,12 +186,10 @@ def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan)
         found[figures] = plan
 
 
-def _plan(shape, pool, passes, exponent, turned, occupied, known) -> PartitionPlan | None:
+def _plan(shape, pool, passes, prices, turned, occupied, known) -> PartitionPlan | None:
     """The plan of at most so many passes, or none; `turned` cuts columns first."""
     kinds = pool.kinds
     turn = (lambda pair: pair[::-1]) if turned else (lambda pair: pair)
-    # Of equally many cells fewer arrays are better.
-    prices = [(k.rows * k.cols) ** exponent * (1 + 1e-9) + 1e-6 for k in kinds]
     places = pack(
         turn(shape),
         [turn((k.cols, k.rows)) for k in kinds],
@@ -219,6 +208,14 @@ def _plan(shape, pool, passes, exponent, turned, occupied, known) -> PartitionPl
         rectangles.append(Rectangle(*place, used[place.kind] // kinds[place.kind].count))
         used[place.kind] += 1
     return PartitionPlan(pool, tuple(rectangles), shape)
+
+
+def checked_question(shape, pool: Pool, device: Device | None, occupied):
+    """The shape, the pool with a device for every kind, and the nonzeros, checked."""
+    shape = _checked_shape(shape)
+    if occupied is not None:
+        occupied = _checked_occupied(occupied, shape)
+    return shape, _equipped(pool, device), occupied
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from ._crossbar import (
     check_key,
 )
 from ._partition import Matrix, Sparse, checked_array, checked_sparse
-from ._pool import PartitionPlan, Pool, plan_partitions
+from ._planning import plan_partitions
+from ._pool import PartitionPlan, Pool
 from ._program import (
     Mapping,
     Progress,
@@ -30,6 +31,7 @@ from .kernels import (
     WriteStats,
     column_scale,
     differential,
+    side_by_side,
     write_and_verify,
 )
 
@@ -70,7 +72,7 @@ class PooledCrossbar(eqx.Module):
         """
         y = jnp.zeros((len(x), self.shape[0]), x.dtype)
         for number, bank in enumerate(self.banks):
-            x = x.astype(bank.crossbar.weights.dtype)
+            x = x.astype(bank.crossbar.dtype)
             lines = jnp.take(x, bank.inputs.ravel(), axis=1, mode="fill", fill_value=0)
             sums = bank.crossbar.read(lines, dac, adc, jr.fold_in(key, number))
             y = y.astype(x.dtype).at[:, bank.outputs.ravel()].add(sums, mode="drop")
@@ -78,7 +80,7 @@ class PooledCrossbar(eqx.Module):
 
     def stored_matrix(self) -> Float[Array, "m n"]:
         """The matrix that the crossbar multiplies with, read without noise."""
-        dtypes = [bank.crossbar.weights.dtype for bank in self.banks]
+        dtypes = [bank.crossbar.dtype for bank in self.banks]
         matrix = jnp.zeros(self.shape, *dtypes[:1])
         for bank in self.banks:
             tiles = bank.crossbar.weights * bank.crossbar.scale[:, None, :]
@@ -209,7 +211,7 @@ def _program_bank(A, places, index, kind, scaling, **how):
     count, rows, cols = tiles.shape
     block = jnp.arange(count, dtype=jnp.int32)
     crossbar = Crossbar(
-        weights,
+        side_by_side(weights, 1),
         conductance,
         scale,
         block,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.dtypes
@@ -25,6 +26,9 @@ from .kernels import (
     draw_response,
     hidden_state,
     nominal_response,
+    rewrite_law,
+    rewrite_law_arrays,
+    side_by_side,
     signed_weights,
     visible_state,
     write_and_verify,
@@ -36,6 +40,9 @@ Mapping = Callable[[Float[Array, "rows cols"]], Float[Array, "polarity rows cols
 Progress = Callable[[int, int], None]
 # What `kernels.write_and_verify` takes and returns.
 Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
+
+# Schemes that program several arrays faster than one after another.
+_ARRAYS = {write_and_verify: write_and_verify_arrays, rewrite_law: rewrite_law_arrays}
 
 # Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
 # size share their compilations and a progress bar has something to show.
@@ -71,8 +78,8 @@ def program(
     - `arrays`: arrays there are; as many as there are tiles if left out.
     - `mapping`: `differential` (two cells a weight) or `offset` (one).
     - `scaling`: `global_scale`, `tile_scale` or `column_scale`.
-    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming` or
-        `open_loop`, or a function like them.
+    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming`,
+        `open_loop`, `rewrite_and_verify` or `rewrite_law`, or a function like them.
     - `rule`: `acceptance_band(device)` if left out, or `stagnation()`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
     - `key`: typed key of all randomness of programming.
@@ -133,7 +140,7 @@ def program_partition(
         key=key,
     )
     crossbar = Crossbar(
-        weights,
+        side_by_side(weights, parts.width),
         conductance,
         scale,
         parts.inputs,
@@ -175,7 +182,7 @@ def program_tiles(
     return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
 
 
-@partial(jax.jit, static_argnames=("scaling",))
+@eqx.filter_jit
 def _prepare(parts, scaling):
     """What `_write_tiles` needs of each tile."""
     count, rows, cols = parts.tiles.shape
@@ -239,17 +246,19 @@ def _write_tiles(
     target = lax.stop_gradient(mapped)
     # Of a pair at most one cell is written, and the other stays as it is. Where no read
     # joins the two, it takes no part.
-    fold = scheme is write_and_verify and mapping is differential
+    fold = scheme in _ARRAYS and mapping is differential
     written = jnp.sum(target, axis=1, keepdims=True) if fold else target
     touched = used & (written[:, 0] > 0) if fold else used
     response = nominal_response(device, tiles.dtype)
     if spread:
         draw = lambda key: draw_response(device, written.shape[1:], tiles.dtype, key=key)
         response = jax.vmap(draw)(keys[:, 0])
-    arguments = (written, jnp.zeros_like(written), touched)
-    if scheme is write_and_verify:
-        state, stats = write_and_verify_arrays(
-            *arguments, device, response, rule, key=keys[:, 1]
+    start = jnp.zeros_like(written)
+    arguments = (written, start, touched)
+    if scheme in _ARRAYS:
+        together = _ARRAYS[scheme]
+        state, stats = together(
+            written, start, touched, device, response, rule, key=keys[:, 1]
         )
     else:
 

@@ -20,7 +20,7 @@ from ._crossbar import (
     tile_currents,
     tile_index,
 )
-from ._effects import Scalar, used_cells
+from ._effects import Scalar, used_cells, width_of
 from ._partition import Vectors
 from .kernels import (
     AbstractReadNoise,
@@ -30,6 +30,7 @@ from .kernels import (
     read_moments,
     read_noise,
     series_conductance,
+    side_by_side,
     split_inputs,
     visible_weights,
     weight_per_siemens,
@@ -62,8 +63,8 @@ def with_read_noise(
     - `ValueError`: if the law is neither normal nor uniform.
     """
     before = (crossbar if programmed is None else programmed).conductance
-    weights, variance = _noisy(crossbar, model, time, before)
-    return dataclasses.replace(crossbar, weights=weights, read_variance=variance)
+    strips, variance = _noisy(crossbar, model, time, before)
+    return dataclasses.replace(crossbar, strips=strips, read_variance=variance)
 
 
 @jax.jit
@@ -74,7 +75,8 @@ def _noisy(crossbar, model, time, programmed):
     weights = jax.vmap(lambda g: visible_weights(g, device))(g + shift)
     used = used_cells(crossbar, g.shape)
     variance = jnp.sum(slope**2 * variance, axis=1)
-    return jnp.where(used, weights, 0), jnp.where(used, variance, 0)
+    lay = lambda tiles: side_by_side(jnp.where(used, tiles, 0), width_of(crossbar))
+    return lay(weights), lay(variance)
 
 
 def per_cell_noisy_matvec(
@@ -120,9 +122,9 @@ def per_cell_noisy_matvec(
 def _per_cell(crossbar, x, model, time, programmed, dac, adc, key):
     device = crossbar.device
     constant_key, cell_key = jr.split(key)
-    voltages, drive = drive_lines(x.astype(crossbar.weights.dtype), dac)
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
     currents = tile_currents(crossbar, voltages, key=constant_key)
-    parts = split_inputs(voltages, crossbar.weights.shape[1])[crossbar.inputs]
+    parts = split_inputs(voltages, crossbar.array[0])[crossbar.inputs]
 
     def read_tile(arguments):
         g, before, parts, index, used = arguments
@@ -142,7 +144,7 @@ def _per_cell(crossbar, x, model, time, programmed, dac, adc, key):
         programmed,
         parts,
         tile_index(crossbar),
-        used_cells(crossbar, crossbar.weights.shape),
+        used_cells(crossbar, crossbar.conductance.shape),
     )
     currents = currents + lax.map(read_tile, tiles)
     return add_tiles(crossbar, convert(currents, adc)) * drive
@@ -178,4 +180,6 @@ def _higher_order(crossbar, model):
     orders = jnp.stack([quadratic * per_volt, cubic * (device.v_read * per_volt)], axis=2)
     weights = 2 * orders[:, 0] if g.shape[1] == 1 else orders[:, 0] - orders[:, 1]
     used = used_cells(crossbar, g.shape)[:, None]
-    return jnp.where(used, weights, 0).astype(g.dtype)
+    weights = jnp.where(used, weights, 0).astype(g.dtype)
+    count, _, rows, cols = weights.shape
+    return side_by_side(weights.reshape(count, 2 * rows, cols), width_of(crossbar))

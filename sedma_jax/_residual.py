@@ -124,7 +124,8 @@ def _read_back(
 ) -> tuple[Partition, WriteStats]:
     """What is left to store, and the figures with the cost of finding out."""
     device = crossbar.device
-    count, rows, cols = crossbar.weights.shape
+    rows, cols = crossbar.array
+    count = len(crossbar.scale)
     dtype = parts.tiles.dtype
     m, n = parts.shape
     row = lax.broadcasted_iota(jnp.int32, (count, rows), 1)
@@ -146,6 +147,6 @@ def _read_back(
 
 def join_slices(held: tuple[Crossbar, ...]) -> Crossbar:
     """One crossbar of the arrays of all slices."""
-    arrays = ("weights", "conductance", "scale", "inputs", "outputs")
+    arrays = ("strips", "conductance", "scale", "inputs", "outputs")
     joined = {name: jnp.concatenate([getattr(c, name) for c in held]) for name in arrays}
     return replace(held[0], slices=len(held), **joined)

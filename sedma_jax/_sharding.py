@@ -2,8 +2,9 @@
 
 Tiles are laid over the mesh axis `tiles` by whole outputs: all tiles of an output lie on
 one device, which adds them in the order of `matvec`; other devices add zeros. The noise of
-a tile is that of `program` and `matvec` wherever it lies. Results differ by no more than
-what the compiler makes of another number of tiles, which is rounding. The batch may be laid
+a tile is that of `program` and `matvec` wherever it lies. What the cells hold is that of
+`program` bit for bit; sums over cells differ by no more than what the compiler makes of
+another number of tiles, which is rounding, or a step of a converter. The batch may be laid
 over a second axis, `batch`. Only outputs cross devices.
 """
 
@@ -84,10 +85,10 @@ def program_sharded(
     rule = acceptance_band(device) if rule is None else rule
     # Where each stored tile lies, in the order of `Partition`.
     places = np.argsort(np.where(positions < 0, source.inputs.size, positions).ravel())
-    return _program(
+    crossbar, stats = _program(
         parts,
-        device,
-        rule,
+        _traced(device),
+        jax.tree.map(jnp.asarray, rule),
         places[: source.inputs.size],
         np.asarray(jr.key_data(key)),
         key_impl=str(jr.key_impl(key)),
@@ -97,6 +98,16 @@ def program_sharded(
         scaling=source.local_scaling(scaling),
         scheme=scheme,
     )
+    return eqx.tree_at(lambda c: c.device, crossbar, device), stats
+
+
+def _traced(device):
+    """The device as `program` traces it: a constant would be rounded otherwise.
+
+    Compilers replace division by a constant. Only whether cells differ is known.
+    """
+    traced = jax.tree.map(jnp.asarray, device)
+    return eqx.tree_at(lambda d: d.sigma_d2d, traced, device.sigma_d2d)
 
 
 def matvec_sharded(
@@ -126,7 +137,7 @@ def matvec_sharded(
         batch does not divide.
     """
     check_key(key)
-    sharding = crossbar.weights.sharding
+    sharding = crossbar.strips.sharding
     if not isinstance(sharding, NamedSharding) or "tiles" not in sharding.mesh.axis_names:
         raise ValueError(
             "`sedma_jax.matvec_sharded` needs a crossbar of `program_sharded`. "
@@ -134,7 +145,7 @@ def matvec_sharded(
         )
     mesh = sharding.mesh
     x = check_vector(x, crossbar)
-    vectors = np.atleast_2d(np.asarray(x, crossbar.weights.dtype))
+    vectors = np.atleast_2d(np.asarray(x, crossbar.dtype))
     shards = mesh.shape.get("batch", 1)
     if len(vectors) % shards:
         raise ValueError(
@@ -209,13 +220,13 @@ def _program(
     scaling,
     scheme,
 ):
-    # Plain numbers stay known while tracing: `program` spares noise that is zero.
-    figures, known = eqx.partition(device, eqx.is_array)
+    figures, known = eqx.partition((device, scaling), eqx.is_array)
 
     def local(parts, figures, rule, key_data):
+        device, scaling = eqx.combine(figures, known)
         crossbar, stats = program_partition(
             parts,
-            eqx.combine(figures, known),
+            device,
             arrays=None,
             mapping=mapping,
             scaling=scaling,
@@ -226,9 +237,9 @@ def _program(
         )
         used = parts.outputs < parts.grid[1]
         scale = jnp.where(used[:, None], crossbar.scale, 0)
-        return crossbar.weights, crossbar.conductance, scale, stats.per_array
+        return crossbar.strips, crossbar.conductance, scale, stats.per_array
 
-    weights, conductance, scale, stats = _over_tiles(
+    strips, conductance, scale, stats = _over_tiles(
         local, mesh, (P("tiles"), P(), P(), P()), P("tiles")
     )(parts, figures, rule, key_data)
     everywhere = NamedSharding(mesh, P())
@@ -236,14 +247,14 @@ def _program(
         lambda v: lax.with_sharding_constraint(v, everywhere)[places], stats
     )
     crossbar = Crossbar(
-        weights, conductance, scale, parts.inputs, parts.outputs, device, parts.shape
+        strips, conductance, scale, parts.inputs, parts.outputs, device, parts.shape
     )
     return crossbar, total_stats(stats, arrays)
 
 
 @partial(jax.jit, static_argnames=("key_impl", "mesh"))
 def _read(crossbar, x, dac, adc, key_data, *, key_impl, mesh):
-    laid = lambda c: (c.weights, c.conductance, c.scale, c.inputs, c.outputs)
+    laid = lambda c: (c.strips, c.conductance, c.scale, c.inputs, c.outputs)
 
     def local(arrays, device, x, dac, adc, key_data):
         part = eqx.tree_at(laid, crossbar, arrays)

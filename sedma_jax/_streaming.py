@@ -2,9 +2,8 @@
 
 Noise is regenerated, not stored: that of a tile depends on the key and on the place of the
 tile alone, so a tile programmed here is, bit for bit, the tile that `program` makes. Tiles
-come in the order of their outputs, as many whole outputs at a time as fit. The sum of an
-output whose tiles fit in one chunk is made in the order of `matvec`; that of another is
-made of partial sums, and may differ from `matvec` by rounding.
+come in the order of their outputs, as many whole outputs at a time as fit. Sums differ from
+those of `matvec` by rounding, since that multiplies by many tiles at once.
 """
 
 import hashlib
@@ -28,6 +27,7 @@ from ._corrected import (
     CorrectionInfo,
     check_lambda,
     denoise,
+    encoding_array,
     relative_error,
 )
 from ._crossbar import Crossbar, check_key, check_vector, read
@@ -70,8 +70,7 @@ def stream_matvec(
 
     The same as `program(A, device, key=program_key)` and `matvec(crossbar, x,
     key=read_key)` with `program_key, read_key = jax.random.split(key)`: figures and
-    noise are equal bit for bit, sums where the tiles of an output fit in one chunk, and
-    otherwise to rounding.
+    noise are equal bit for bit, sums to rounding.
 
     **Arguments:**
 
@@ -105,11 +104,10 @@ def stream_matvec(
     )
     x = check_vector(x, job.source).astype(job.source.dtype)
     program_key, read_key = jr.split(key)
-    analog = jnp.atleast_2d(x)[None], read_key[None]
-    exact = analog[0][:0]
-    sums, stats = _stream(job, analog, exact, checkpoint, progress, key=program_key)
-    y = sums[0] if x.ndim == 2 else sums[0, 0]
-    return y, total_stats(stats, arrays)
+    vectors = jnp.atleast_2d(x)
+    analog, exact = (vectors, read_key), vectors[:0]
+    y, stats = _stream(job, analog, exact, checkpoint, progress, key=program_key)
+    return y if x.ndim == 2 else y[0], total_stats(stats, arrays)
 
 
 def stream_corrected_matvec(
@@ -156,19 +154,19 @@ def stream_corrected_matvec(
     x = check_vector(x, job.source).astype(job.source.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
-    raw_key, difference_key, _ = jr.split(read_key, 3)
-    encoding = eqx.tree_at(lambda j: j.source, job, tile_source(vectors, *array))
+    inputs = tile_source(vectors, *encoding_array(array, len(vectors)))
+    encoding = eqx.tree_at(lambda j: j.source, job, inputs)
     encoded, vector_stats = _encode(encoding, key=vector_key)
-    analog = jnp.stack([vectors, vectors - encoded]), jnp.stack([raw_key, difference_key])
+    analog = jnp.concatenate([vectors, vectors - encoded]), jr.split(read_key)[0]
     sums, stats = _stream(
         job,
         analog,
-        jnp.stack([encoded, vectors]),
+        jnp.concatenate([encoded, vectors]),
         checkpoint,
         progress,
         key=matrix_key,
     )
-    raw, difference, first, exact = sums
+    raw, difference, first, exact = jnp.split(sums, 4)
     y = denoise(first + difference, lam)
     norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
     errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
@@ -258,7 +256,7 @@ def _stream(job, analog, exact, checkpoint, progress, *, key):
     """Sums of all products over all tiles, and the figures of each array."""
     source = job.source
     count, dtype = len(source.inputs), source.dtype
-    products = (len(analog[0]) + len(exact), exact.shape[1], source.shape[0])
+    products = (len(analog[0]) + len(exact), source.shape[0])
     state = {
         "chunks": np.zeros((), np.int64),
         "tiles": np.zeros((), np.int64),
@@ -285,15 +283,15 @@ def _stream(job, analog, exact, checkpoint, progress, *, key):
 
 
 @jax.jit
-def _add_products(sums, parts, crossbar, vectors, keys, exact, dac, adc):
+def _add_products(sums, parts, crossbar, x, key, exact, dac, adc):
     inside = parts.outputs < parts.grid[1]
     crossbar = eqx.tree_at(
         lambda c: c.scale, crossbar, jnp.where(inside[:, None], crossbar.scale, 0)
     )
-    products = [
-        read(crossbar, x, dac, adc, key) for x, key in zip(vectors, keys, strict=True)
-    ] + [exact_product(parts, x) for x in exact]
-    return sums + jnp.stack(products)
+    products = [read(crossbar, x, dac, adc, key)]
+    if len(exact):
+        products.append(exact_product(parts, exact))
+    return sums + jnp.concatenate(products)
 
 
 def _encode(job, *, key):
@@ -304,7 +302,7 @@ def _encode(job, *, key):
     state = _empty_stats(len(source.inputs), source.dtype)
     for positions, _, crossbar, stats in _program_chunks(job, 0, key):
         _put_stats(state, positions, stats)
-        stored = np.asarray(_stored(crossbar.weights, crossbar.scale))
+        stored = np.asarray(_stored(crossbar))
         for tile, position in zip(stored, positions, strict=False):
             i, j = source.outputs[position] * cols, source.inputs[position] * rows
             block = encoded[i : i + cols, j : j + rows]
@@ -313,8 +311,8 @@ def _encode(job, *, key):
 
 
 @jax.jit
-def _stored(weights, scale):
-    return weights * scale[:, None, :]
+def _stored(crossbar):
+    return crossbar.weights * crossbar.scale[:, None, :]
 
 
 _FIELDS = tuple(WriteStats.__dataclass_fields__)

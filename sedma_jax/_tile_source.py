@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -75,7 +74,9 @@ class TileSource(eqx.Module):
         """The same scaling for some tiles of the matrix as for all of them."""
         if scaling is not global_scale:
             return scaling
-        return partial(_constant_scale, scale=self.largest() or 1.0)
+        # A pytree whose leaf is traced: another matrix compiles nothing anew.
+        largest = jnp.asarray(self.largest() or 1.0, self.dtype)
+        return jax.tree_util.Partial(_constant_scale, scale=largest)
 
 
 def _constant_scale(tiles, scale):

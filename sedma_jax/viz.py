@@ -299,3 +299,48 @@ def _same_shape(function, **arrays):
             f"Got {first.shape} and {second.shape}. Pass both in the same layout."
         )
     return first, second
+
+
+def placement_map(
+    shares: Sequence[Mapping], edges: Sequence[tuple[str, str, float]]
+) -> Figure:
+    """Draw which node every replica is placed on, and the edges between agents.
+
+    **Arguments:**
+
+    - `shares`: of `sedma_jax.deploy.node_shares`.
+    - `edges`: source, target and MB a second of every edge.
+
+    **Returns:**
+
+    A figure of one column for each node, headed by its share of memory and CPU; an edge
+    is drawn between all replicas of its agents, the wider the more data it carries.
+    """
+    tallest = max([1, *(len(share["replicas"]) for share in shares)])
+    figure = Figure(figsize=(max(3, 1.6 * len(shares)), 1.2 + 0.5 * tallest))
+    axis = figure.subplots()
+    places = {}
+    for column, share in enumerate(shares):
+        title = f"{share['node']}\n{share['memory']:.0%} memory\n{share['cpu']:.0%} CPU"
+        axis.text(column, -1, title, ha="center", va="center", fontsize=8)
+        for row, replica in enumerate(share["replicas"]):
+            agent = replica.rpartition("-")[0]
+            places.setdefault(agent, []).append((column, row))
+            axis.text(
+                *(column, row),
+                replica,
+                ha="center",
+                va="center",
+                fontsize=8,
+                bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": _BLUE},
+            )
+    most = max([volume for *_, volume in edges], default=1.0)
+    for source, target, volume in edges:
+        for start in places.get(source, []):
+            for end in places.get(target, []):
+                colour = _GREY if start[0] == end[0] else _ORANGE
+                xs, ys = zip(start, end, strict=True)
+                axis.plot(xs, ys, color=colour, lw=0.5 + 2.5 * volume / most, zorder=0)
+    axis.set(xlim=(-0.6, len(shares) - 0.4), ylim=(tallest - 0.4, -1.8))
+    axis.axis("off")
+    return figure

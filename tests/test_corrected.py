@@ -143,3 +143,28 @@ def test_a_programmed_matrix_is_used_again():
     again, _ = correct(A, random(6, 1), device, programmed=programmed)
     np.testing.assert_array_equal(first, again)
     assert float(info.stats.pulses) == float(programmed[1].pulses)
+
+
+def test_the_weight_is_chosen_from_the_product_alone():
+    """Smooth rows gain, rough rows do not lose, and exact cells are left alone."""
+    n = 300
+    rng = np.random.default_rng(0)
+    waves = np.cos(np.pi * np.arange(3) * (np.arange(n)[:, None] + 0.5) / n)
+    device = dataclasses.replace(sj.devices.ALOX_HFO2, sigma_d2d=0.0)
+    for columns, gains in ((waves, True), (rng.normal(size=(n, 3)), False)):
+        A, x = columns @ rng.normal(size=(3, 40)), rng.normal(size=(8, 40))
+        how = dict(array=(40, 300), key=jax.random.key(0))
+        plain, none = sj.corrected_matvec(A, x, device, lam=0.0, **how)
+        y, info = sj.corrected_matvec(A, x, device, lam=sj.RememberedLambda(), **how)
+        smooth = sj.denoise(plain, info.choice.recent.lam)
+        np.testing.assert_allclose(y, smooth, rtol=0, atol=1e-12 * jnp.abs(y).max())
+        ratio = info.relative_l2_corrected / none.relative_l2_corrected
+        # Eight vectors with one weight: all but certain to gain together, not each.
+        assert jnp.mean(ratio) < (0.9 if gains else 1.001)
+        assert (ratio < 1.01).all() or gains
+    parts = sj.program_exactly(A, device, array=(40, 300))
+    programmed = (parts, info.stats)
+    _, info = sj.corrected_matvec(
+        A, x, device, lam=sj.RememberedLambda(), programmed=programmed, **how
+    )
+    assert float(info.lam) < 1e-7

@@ -1,0 +1,120 @@
+"""Score peers, choose among them, and say how likely a transfer is to complete.
+
+The score of a peer is a weighted sum of what it can carry (SEDMA, Eq. 7),
+
+    score = w1 availability + w2 / latency + w3 free memory.
+
+The three terms differ by orders of magnitude (1/ms, GB), so each is counted in a unit of
+its own: `peer_terms` has them, and the weights are dimensionless. A transfer completes with
+probability
+
+    success rate = 1 / (1 + exp(-(score + bias))),
+
+fitted to transfers that happened: the gradient of `transfer_log_likelihood` is the
+derivative in Eq. 8.
+"""
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+LATENCY_UNIT = 10.0  # ms: a round trip inside one region counts as 1
+LATENCY_FLOOR = 1.0  # ms: nobody is chosen for the last microseconds of loopback
+MEMORY_UNIT = 8.0  # GB: a small machine, half of it free, counts as 1
+
+
+class TransferModel(eqx.Module):
+    """Weights of the score (Eq. 7), and the log odds of success at score 0."""
+
+    weights: Float[Array, "3"]
+    bias: Float[Array, ""]
+
+
+def peer_terms(
+    availability: Float[Array, " peers"],
+    latency: Float[Array, " peers"],
+    memory_free: Float[Array, " peers"],
+) -> Float[Array, "peers 3"]:
+    """The three terms of Eq. 7, each in a unit of its own.
+
+    **Arguments:**
+
+    - `availability`: fraction of idle cores, 0 to 1.
+    - `latency`: round-trip time, in ms. Below 1 ms it counts as 1 ms.
+    - `memory_free`: in GB (10^9 bytes).
+
+    **Returns:**
+
+    `(availability, 10 ms / latency, memory_free / 8 GB)` for each peer.
+    """
+    return jnp.stack(
+        [
+            availability,
+            LATENCY_UNIT / jnp.maximum(latency, LATENCY_FLOOR),
+            memory_free / MEMORY_UNIT,
+        ],
+        axis=-1,
+    )
+
+
+def peer_scores(
+    weights: Float[Array, "3"], terms: Float[Array, "peers 3"]
+) -> Float[Array, " peers"]:
+    """Eq. 7 for all peers at once; `terms` as `peer_terms` returns them."""
+    return jnp.matmul(terms, weights, precision=lax.Precision.HIGHEST)
+
+
+def select_peers(
+    scores: Float[Array, " peers"], usable: Bool[Array, " peers"], k: int
+) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
+    """The `k` usable peers of highest score, best first.
+
+    **Arguments:**
+
+    - `scores`: any finite number for each peer.
+    - `usable`: False for peers that must not be chosen.
+    - `k`: 1 to the number of peers. Static.
+
+    **Returns:**
+
+    Their indices, and True where one was left to choose: with fewer than `k` usable peers
+    the last entries are False. Of equal scores the lower index comes first.
+    """
+    best, indices = lax.top_k(jnp.where(usable, scores, -jnp.inf), k)
+    return indices, best > -jnp.inf
+
+
+def success_rate(
+    model: TransferModel, terms: Float[Array, "peers 3"]
+) -> Float[Array, " peers"]:
+    """Probability that a transfer from each peer completes, 0 to 1."""
+    return jax.nn.sigmoid(peer_scores(model.weights, terms) + model.bias)
+
+
+def transfer_log_likelihood(
+    model: TransferModel,
+    terms: Float[Array, "transfers 3"],
+    completed: Float[Array, " transfers"],
+    attempted: Float[Array, " transfers"],
+) -> Float[Array, ""]:
+    """Mean log-likelihood, in nats per attempt, of transfers that were recorded.
+
+    **Arguments:**
+
+    - `model`: what is to be fitted.
+    - `terms`: of the peer of each transfer, when it was chosen.
+    - `completed`, `attempted`: parts of each transfer, `0 <= completed <= attempted`.
+        A row of zeros counts for nothing, so that a window need not be full.
+
+    **Returns:**
+
+    At most 0. Its gradient in `model.weights` is
+    `sum((completed - attempted * rate) * terms) / sum(attempted)`.
+    """
+    logits = peer_scores(model.weights, terms) + model.bias
+    total = completed * jax.nn.log_sigmoid(logits) + (
+        attempted - completed
+    ) * jax.nn.log_sigmoid(-logits)
+    return jnp.sum(total) / jnp.maximum(jnp.sum(attempted), 1)

@@ -1,0 +1,142 @@
+"""Cost and constraints of a placement of agents on nodes (Eq. 11-13).
+
+Agent `i` on node `p` takes `memory_i` GB and `cpu_i` cores there. The first agent on a
+node brings `base_p` GB of runtime, and the first agent of shared model `k` brings its
+weights, `weights_k` GB, which later agents of that model share. The cost is
+
+    sum_ij volume_ij distance[p_i, p_j] + lambda_mem overhead + sum_i move_cost_i [moved],
+
+where `overhead` is the base memory and weights in GB, and `distance` is Eq. 13's
+latency / bandwidth, zero on one node.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class PlacementProblem(eqx.Module):
+    """Agents, their edges, and the nodes they may be placed on.
+
+    Every edge stands once in `first`, `second`, `volume`, and twice in the rows of
+    `neighbours` and `neighbour_volume`, padded with the agent itself at volume 0.
+    """
+
+    first: Int[Array, " edges"]
+    second: Int[Array, " edges"]
+    volume: Float[Array, " edges"]  # GB in the planning period
+    neighbours: Int[Array, "agents degree"]
+    neighbour_volume: Float[Array, "agents degree"]
+    memory: Float[Array, " agents"]  # GB
+    cpu: Float[Array, " agents"]  # cores
+    model: Int[Array, " agents"]  # shared model; the last one stands for none
+    group: Int[Array, " agents"]  # at most one of a group on a node; the last is free
+    allowed: Bool[Array, "agents nodes"]
+    home: Int[Array, " agents"]  # where an agent runs now
+    move_cost: Float[Array, " agents"]  # cost of moving it from there
+    move_budget: Float[Array, ""]  # most agents that may move; infinite for no limit
+    distance: Float[Array, "nodes nodes"]  # symmetric, zero on the diagonal
+    node_memory: Float[Array, " nodes"]  # GB
+    node_cpu: Float[Array, " nodes"]  # cores
+    base: Float[Array, " nodes"]  # GB of runtime on a node that is used
+    weights: Float[Array, " models"]  # GB of each shared model; the last one is 0
+    lambda_mem: Float[Array, ""]  # cost of one GB of overhead
+    groups: int = eqx.field(static=True)  # how many, the free one included
+
+
+class PlacementCost(eqx.Module):
+    """The parts of a placement's cost, and by how much it breaks its constraints."""
+
+    total: Float[Array, ""]
+    communication: Float[Array, ""]
+    overhead: Float[Array, ""]  # GB
+    migration: Float[Array, ""]
+    memory_excess: Float[Array, " nodes"]  # GB above capacity
+    cpu_excess: Float[Array, " nodes"]  # cores above capacity
+    conflicts: Float[Array, ""]  # agents too many of their group on a node
+    budget_excess: Float[Array, ""]  # moves above the budget
+    feasible: Bool[Array, ""]
+
+
+class NodeLoads(eqx.Module):
+    """What the agents of a placement take on every node."""
+
+    memory: Float[Array, " nodes"]  # GB, base and weights included
+    cpu: Float[Array, " nodes"]  # cores
+    agents: Float[Array, " nodes"]
+    of_model: Float[Array, "nodes models"]  # agents of each model
+    of_group: Float[Array, "nodes groups"]  # agents of each group
+    moved: Float[Array, ""]  # agents away from home
+
+
+def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> NodeLoads:
+    """Count what a placement puts on every node."""
+    dtype, nodes = problem.memory.dtype, problem.node_memory.shape[0]
+    zeros = jnp.zeros(nodes, dtype)
+    agents = zeros.at[placement].add(1)
+    of_model = jnp.zeros((nodes, problem.weights.shape[0]), dtype)
+    of_model = of_model.at[placement, problem.model].add(1)
+    of_group = jnp.zeros((nodes, problem.groups), dtype)
+    of_group = of_group.at[placement, problem.group].add(1)
+    shared = jnp.sum(jnp.where(of_model > 0, problem.weights[None], 0), axis=1)
+    memory = zeros.at[placement].add(problem.memory)
+    return NodeLoads(
+        memory + jnp.where(agents > 0, problem.base, 0) + shared,
+        zeros.at[placement].add(problem.cpu),
+        agents,
+        of_model,
+        of_group,
+        jnp.sum(placement != problem.home, dtype=dtype),
+    )
+
+
+def placement_cost(
+    problem: PlacementProblem, placement: Int[Array, " agents"]
+) -> PlacementCost:
+    """Evaluate Eq. 11-13 for one placement, in O(edges + nodes models).
+
+    **Arguments:**
+
+    - `problem`: agents, edges and nodes.
+    - `placement`: the node of every agent, `0 <= placement < nodes`.
+
+    **Returns:**
+
+    The cost in the units of `volume * distance`, and the excess over each constraint. A
+    placement is feasible if none is exceeded, within the rounding of summing the loads.
+    """
+    dtype = problem.memory.dtype
+    load = node_loads(problem, placement)
+    communication = jnp.sum(
+        problem.volume
+        * problem.distance[placement[problem.first], placement[problem.second]]
+    )
+    overhead = jnp.sum(jnp.where(load.agents > 0, problem.base, 0)) + jnp.sum(
+        jnp.where(load.of_model > 0, problem.weights[None], 0)
+    )
+    migration = jnp.sum(jnp.where(placement != problem.home, problem.move_cost, 0))
+    # A node may hold every agent: as many roundings as agents, and as many models.
+    terms = problem.memory.shape[0] + problem.weights.shape[0]
+    slack = terms * np.finfo(dtype).eps
+    memory_excess = load.memory - problem.node_memory * (1 + slack)
+    cpu_excess = load.cpu - problem.node_cpu * (1 + slack)
+    # The last group stands for none.
+    conflicts = jnp.sum(jnp.maximum(load.of_group[:, :-1] - 1, 0))
+    budget_excess = jnp.maximum(load.moved - problem.move_budget, 0)
+    inside = jnp.take_along_axis(problem.allowed, placement[:, None], axis=1)
+    return PlacementCost(
+        communication + problem.lambda_mem * overhead + migration,
+        communication,
+        overhead,
+        migration,
+        jnp.maximum(memory_excess, 0),
+        jnp.maximum(cpu_excess, 0),
+        conflicts,
+        budget_excess,
+        jnp.all(memory_excess <= 0)
+        & jnp.all(cpu_excess <= 0)
+        & (conflicts == 0)
+        & (budget_excess == 0)
+        & jnp.all(inside),
+    )

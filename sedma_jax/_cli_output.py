@@ -1,0 +1,103 @@
+"""What the commands show and write: tables, progress bars, files."""
+
+import json
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from ._replacing import replacing
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "partitions"):
+    """A bar on stderr once the work has taken a second, on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(title, total=None)
+    timer = threading.Timer(1.0, bar.start)
+    timer.start()
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def show_runs(records: list[dict]) -> None:
+    """Print what runs came to, a row for each."""
+    first = records[0]
+    m, n = first["shape"]
+    sizes = [first["array"]] if "array" in first else []
+    sizes += [(kind["rows"], kind["cols"]) for kind in first.get("pool", [])]
+    print(
+        f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
+        f"{first['partitions']} partitions of "
+        f"{', '.join(f'{rows} x {cols}' for rows, cols in sizes)}, "
+        f"memory efficiency {first['memory_efficiency']:.1%}"
+    )
+    table = Table()
+    table.add_column("device")
+    for heading in ("l2 raw", "l2 corrected", "linf raw", "linf corrected"):
+        table.add_column(heading, justify="right")
+    for heading in ("pulses", "write energy J", "write latency s", "seconds"):
+        table.add_column(heading, justify="right")
+    for record in records:
+        table.add_row(
+            record["device"],
+            *(
+                f"{record[f'relative_{norm}_{stage}']:.3g}"
+                for norm in ("l2", "linf")
+                for stage in ("raw", "corrected")
+            ),
+            f"{record['pulses']:,}",
+            f"{record['write_energy_j']:.3g}",
+            f"{record['write_latency_s']:.3g}",
+            f"{sum(record['seconds'].values()):.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for record in records:
+        if "workload" in record:
+            print(
+                f"{record['device']}: {record['workload']}, {record['recalled']} patterns "
+                f"recalled, {record['strategy']} "
+                f"{'drawn' if record['explored'] else 'found by weighing all'}, lambda "
+                f"{record['lambda']:.3g}, {record['written']} rewards written back"
+            )
+
+
+def plot_errors(path: str, names: list[str], records: list[dict]) -> None:
+    """Write a picture of the errors before and after correction."""
+    from .viz import correction_errors  # matplotlib is an extra
+
+    raw = np.array([r["relative_l2_raw"] for r in records])
+    corrected = np.array([r["relative_l2_corrected"] for r in records])
+    figure = correction_errors(names, raw, corrected)
+    file = Path(path)
+    with replacing(file) as part:
+        figure.savefig(part, format=file.suffix[1:] or "png")
+
+
+def write_outputs(folder: Path, result: dict, outputs: list[np.ndarray]) -> None:
+    """Write `y.npy` and `result.json`, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "y.npy") as part, open(part, "wb") as file:
+        np.save(file, outputs[0] if len(outputs) == 1 else np.stack(outputs))
+    with replacing(folder / "result.json") as part:
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,19 @@
+"""Write a file whole or not at all."""
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path):
+    """A file beside `path` that takes its place when it is whole."""
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = Path(part)
+    try:
+        open(handle, "wb").close()
+        yield part
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

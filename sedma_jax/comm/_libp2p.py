@@ -1,0 +1,90 @@
+"""All that is taken from libp2p, so that one file says what the rest stands on."""
+
+from importlib.metadata import version
+
+try:
+    import libp2p.kad_dht.common as kad_common
+    import libp2p.kad_dht.kad_dht as kad
+    import libp2p.kad_dht.peer_routing as kad_routing
+    import libp2p.kad_dht.provider_store as kad_providers
+    import libp2p.kad_dht.value_store as kad_values
+    import libp2p.stream_muxer.muxer_multistream as muxer_multistream
+    import multiaddr
+    from libp2p import new_host as new_host
+    from libp2p.abc import (
+        IMuxedConn as IMuxedConn,
+        IMuxedStream as IMuxedStream,
+    )
+    from libp2p.bitswap import (
+        cid_to_text as cid_to_text,
+        compute_cid_v1 as compute_cid_v1,
+        parse_cid as parse_cid,
+    )
+    from libp2p.crypto.ed25519 import (
+        Ed25519PublicKey as Ed25519PublicKey,
+        create_new_key_pair as new_ed25519_keys,
+    )
+    from libp2p.crypto.keys import KeyPair as KeyPair
+    from libp2p.crypto.serialization import (
+        deserialize_private_key as deserialize_private_key,
+        deserialize_public_key as deserialize_public_key,
+    )
+    from libp2p.crypto.x25519 import create_new_key_pair as new_x25519_keys
+    from libp2p.custom_types import TProtocol as TProtocol
+    from libp2p.kad_dht.kad_dht import DHTMode as DHTMode, KadDHT as KadDHT
+    from libp2p.network.config import ConnectionConfig as ConnectionConfig
+    from libp2p.peer.id import ID as PeerID
+    from libp2p.peer.peerinfo import info_from_p2p_addr as info_from_p2p_addr
+    from libp2p.rcmgr.manager import (
+        ResourceLimits as ResourceLimits,
+        ResourceManager as ResourceManager,
+    )
+    from libp2p.security.noise.io import (
+        NoiseTransportReadWriter as NoiseTransportReadWriter,
+    )
+    from libp2p.security.noise.transport import (
+        PROTOCOL_ID as NOISE_ID,
+        Transport as NoiseTransport,
+    )
+    from libp2p.stream_muxer.exceptions import (
+        MuxedConnUnavailable as MuxedConnUnavailable,
+        MuxedStreamEOF as MuxedStreamEOF,
+        MuxedStreamError as MuxedStreamError,
+        MuxedStreamReset as MuxedStreamReset,
+    )
+    from libp2p.stream_muxer.yamux.yamux import (
+        PROTOCOL_ID as YAMUX_ID,
+        Yamux as LibraryYamux,
+    )
+    from libp2p.tools.anyio_service import (
+        background_trio_service as background_trio_service,
+    )
+except ImportError as error:
+    raise ImportError(
+        f"`sedma_jax.comm` needs libp2p, which cannot be imported ({error}). "
+        "Install with `pip install 'sedma-jax[comm]'`. One of its parts is compiled on "
+        "installation: `sudo apt-get install build-essential libgmp-dev` comes first."
+    ) from error
+
+VERSION = version("libp2p")
+"""The version of libp2p that is installed."""
+
+Multiaddr = multiaddr.Multiaddr
+"""An address such as `/ip4/10.0.0.1/tcp/4001/p2p/12D3KooW...`."""
+
+KAD_MODULES = (kad_common, kad, kad_routing, kad_providers, kad_values)
+"""The modules that hold a copy of the protocol id of the routing table."""
+
+__all__ = [
+    "KAD_MODULES",
+    "NOISE_ID",
+    "VERSION",
+    "YAMUX_ID",
+    "LibraryYamux",
+    "Multiaddr",
+    "NoiseTransport",
+    "PeerID",
+    "muxer_multistream",
+    "new_ed25519_keys",
+    "new_x25519_keys",
+]

@@ -1,0 +1,264 @@
+"""A peer: its host, its table of others, and the tensors it serves."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import trio
+
+from . import _corrections, _keystore, _upkeep
+from ._byte_stream import PeerStream
+from ._calls import PROTOCOL, Calls
+from ._fetch import Transfer, fetch_manifest, fetch_tensor
+from ._libp2p import (
+    NOISE_ID,
+    YAMUX_ID,
+    ConnectionConfig,
+    DHTMode,
+    KadDHT,
+    KeyPair,
+    LibraryYamux,
+    Multiaddr,
+    PeerID,
+    ResourceLimits,
+    ResourceManager,
+    TProtocol,
+    background_trio_service,
+    info_from_p2p_addr,
+    new_ed25519_keys,
+    new_host,
+    new_x25519_keys,
+)
+from ._manifest import check_cid, describe
+from ._messages import MessageError
+from ._peers import PeerTable
+from ._rpc import Methods
+from ._serving import add_methods
+from ._settings import EVERYONE, NodeSettings
+from ._store import TensorStore
+
+log = logging.getLogger("sedma_jax.comm")
+
+MOST_CONNECTIONS = 64
+MOST_STREAMS = 1024
+FIND_SECONDS = 3.0  # for the routing table; connected peers are asked meanwhile
+
+
+class Node:
+    """A running node; `running_node` makes one. All methods are for its trio thread."""
+
+    def __init__(self, settings: NodeSettings, keys: KeyPair, host):
+        self.settings, self.keys, self.host = settings, keys, host
+        self.allowed = _allow(settings)
+        self.name = str(host.get_id())
+        self.peers = PeerTable()
+        self.store = TensorStore(settings.capacity)
+        self.methods = Methods()
+        self.calls = Calls(host)
+        self.dht: KadDHT | None = None
+        self.sequence = 0
+        self.serving: dict[str, int] = {}  # bytes sent to each peer
+        self.last_transfer = Transfer()
+        self.to_provide: list[str] = []  # CIDs that the routing table does not know of yet
+        add_methods(self)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses under which others reach this node, with its id."""
+        return [str(address) for address in self.host.get_addrs()]
+
+    def connected(self) -> list[str]:
+        """Ids of the peers that a connection is open to."""
+        return [str(peer) for peer in self.host.get_network().connections]
+
+    async def connect(self, *addresses: str) -> str:
+        """Connect to a peer by any of its addresses; its id."""
+        infos = [_peer_address(address) for address in addresses]
+        peer = infos[0].peer_id
+        if not self.allowed(str(peer)):
+            raise PermissionError(
+                f"connects to peers on the allow-list. Got {peer}. Add it to `allowed`."
+            )
+        await _corrections.dial(self.host, peer, [a for info in infos for a in info.addrs])
+        self.peers.get(str(peer))
+        if self.dht is not None:
+            await self.dht.add_peer(peer)
+        return str(peer)
+
+    def statuses(self) -> bytes:
+        """This node's status, signed, and the newest it has heard of others."""
+        return _upkeep.statuses(self)
+
+    def take_statuses(self, data: bytes) -> None:
+        """Take in what another node knows; `MessageError` for a forged status."""
+        _upkeep.take_statuses(self, data)
+
+    async def put(self, array: np.ndarray) -> str:
+        """Hold a tensor and offer it to others; its CID, of manifest and content.
+
+        With `replicas` above 1 other peers are asked to hold it too, before this returns.
+        Fewer connected peers than that is no error: the missing replicas follow.
+        """
+        array = np.asarray(array, order="C")
+        manifest = await trio.to_thread.run_sync(describe, array)
+        entry = self.store.add(manifest, array, pinned=True)
+        entry.holders.add(self.name)
+        entry.wanted_holders = max(entry.wanted_holders, self.settings.replicas)
+        await _upkeep.replicate(self, manifest.cid)
+        self.to_provide.append(manifest.cid)
+        return manifest.cid
+
+    async def get(self, cid: str) -> np.ndarray:
+        """A tensor, from here or from peers; read only, verified.
+
+        **Raises:** `FetchError` when no peer could send it, `ValueError` for what is no
+        CID.
+        """
+        cid = check_cid(cid)
+        entry = self.store.get(cid)
+        if entry is None:
+            entry = await self.fetch(cid, [], pinned=False)
+        return entry.array
+
+    async def fetch(self, cid: str, hints: list[str], *, pinned: bool):
+        """Fetch a tensor into the store, from `hints` and whoever is found."""
+        providers = await self.providers(cid, hints)
+        manifest = await fetch_manifest(self.calls, self.peers, cid, providers)
+        if pinned:
+            self.store.require_room(manifest.nbytes)
+        array, self.last_transfer = await fetch_tensor(
+            self.calls, self.peers, manifest, providers
+        )
+        await trio.to_thread.run_sync(self.peers.learner.learn)
+        return self.store.add(manifest, array, pinned=pinned)
+
+    async def providers(self, cid: str, hints: list[str]) -> list[str]:
+        """Connected peers that have a tensor, the best first.
+
+        Asks the routing table, and, since a record may be late or lost, the connected
+        peers themselves.
+        """
+        found = set(hints)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_routing_table, cid, found)
+            for name in self.connected():
+                nursery.start_soon(self._ask, name, cid, found)
+        found.discard(self.name)
+        usable = [name for name in found if name in self.connected()]
+        return await trio.to_thread.run_sync(self.peers.choose, usable, len(usable))
+
+    async def _ask(self, name: str, cid: str, found: set[str]):
+        try:
+            has = await self.calls.call(name, "has", cid.encode(), timeout=FIND_SECONDS)
+        except (OSError, RuntimeError, MessageError, trio.TooSlowError):
+            return
+        if len(has):
+            found.add(name)
+
+    async def _ask_routing_table(self, cid: str, found: set[str]):
+        assert self.dht is not None
+        with trio.move_on_after(FIND_SECONDS):
+            try:
+                records = await self.dht.find_providers(cid)
+            except Exception as error:  # the library's errors have no common base
+                log.info("routing table failed: %s", error)
+                return
+            for record in records:
+                name = str(record.peer_id)
+                try:
+                    if name != self.name and self.peers.usable(name) and self.allowed(name):
+                        await _corrections.dial(self.host, record.peer_id, record.addrs)
+                        found.add(name)
+                except ConnectionError as error:
+                    log.info("provider not reached: %s", error)
+
+    async def _serve(self, stream):
+        peer = str(stream.muxed_conn.peer_id)
+        mine = PeerStream(stream)
+        try:
+            await self.methods.serve(mine, peer)
+        except trio.Cancelled:
+            raise
+        # Whatever a peer does to a stream ends that stream, and nothing else.
+        except Exception as error:
+            log.info("stream of %s ended: %s", peer, error or type(error).__name__)
+            with trio.move_on_after(1):
+                await mine.reset()
+
+
+def _peer_address(address: str):
+    try:
+        return info_from_p2p_addr(Multiaddr(address))
+    except Exception as error:  # the library's errors have no common base
+        raise ValueError(
+            "needs the address of a peer, as in /ip4/10.0.0.1/tcp/4001/p2p/12D3KooW.... "
+            f"Got {address[:120]!r}. Take it from `sedma node status`."
+        ) from error
+
+
+def _allow(settings: NodeSettings):
+    bootstrap = {str(_peer_address(a).peer_id) for a in settings.bootstrap}
+    allowed = settings.allowed | bootstrap
+    for name in allowed - {EVERYONE}:
+        try:
+            PeerID.from_string(name)
+        except Exception as error:
+            raise ValueError(
+                f"`allowed` needs ids of peers, as in 12D3KooW.... Got {name[:80]!r}. Take "
+                "it from `sedma node status`."
+            ) from error
+    return lambda name: EVERYONE in allowed or name in allowed
+
+
+@asynccontextmanager
+async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
+    """Run a node while the block runs."""
+    _corrections.require_version()
+    _corrections.use_own_routing_protocol()
+    if settings.own_muxer:
+        _corrections.use_own_muxer()
+    else:
+        _corrections.use_library_muxer()
+    allowed = _allow(settings)
+    listen = [Multiaddr(address) for address in settings.listen]
+    keys = (
+        new_ed25519_keys()
+        if settings.key is None
+        else _keystore.load_or_create(settings.key)
+    )
+    noise = _corrections.AllowedPeersOnly(keys, new_x25519_keys().private_key, allowed)
+    host = new_host(
+        key_pair=keys,
+        listen_addrs=listen,
+        sec_opt={NOISE_ID: noise},
+        muxer_opt={TProtocol(YAMUX_ID): LibraryYamux},
+        resource_manager=ResourceManager(
+            limits=ResourceLimits(
+                max_connections=MOST_CONNECTIONS, max_streams=MOST_STREAMS
+            )
+        ),
+        connection_config=ConnectionConfig(
+            max_connections_per_peer=1,
+            # Else it dials everybody it knows until it has a hundred connections.
+            min_connections=0,
+            low_watermark=0,
+            high_watermark=MOST_CONNECTIONS,
+            max_connections=MOST_CONNECTIONS,
+            enable_health_monitoring=not settings.own_muxer,
+            health_initial_delay=1,
+            health_warmup_window=0,
+            health_check_interval=2,
+            ping_timeout=2,
+            abort_connection_on_ping_failure=True,
+        ),
+        announce_addrs=[Multiaddr(a) for a in settings.announce] or None,
+    )
+    node = Node(settings, keys, host)
+    host.set_stream_handler(PROTOCOL, node._serve)
+    async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:
+        node.dht = KadDHT(host, DHTMode.SERVER)
+        async with background_trio_service(node.dht):
+            _upkeep.start(node, nursery)
+            yield node
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,201 @@
+"""What is known about other peers, and the choice among them."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from ..kernels import peer_scores, peer_terms, select_peers
+from . import _wire_pb2 as wire
+from ._libp2p import PeerID, deserialize_public_key
+from ._messages import MessageError, parse
+from ._weights import WeightLearner
+
+SMOOTHING = 0.2  # of the newest sample in the moving averages
+RELAYED = 0.5  # what a peer behind a relay counts: its way is shared
+FRESH = 60.0  # seconds that a status holds
+EXILE = 300.0  # seconds without a peer that lied twice
+STRIKES = 2
+MOST_PEERS = 4096
+LARGEST_STATUS = 4096
+_DOMAIN = b"sedma-status:"  # a signature must not serve elsewhere
+
+
+@dataclass
+class Peer:
+    """One peer: what it says of itself, and what was seen of it."""
+
+    name: str
+    addresses: list[str] = field(default_factory=list)
+    zone: str = ""
+    idle: float = 0.5  # fraction of cores, until it says
+    memory_free: int = 0  # bytes
+    load: float = 0.0
+    rtt_ms: float = 50.0  # until it was measured
+    success: float = 0.8  # moving average of transfers, 0 to 1; strangers get some trust
+    measured: bool = False
+    relayed: bool = False
+    strikes: int = 0
+    exiled_until: float = 0.0
+    sequence: int = 0
+    heard: float = -math.inf  # on the monotonic clock of this node
+    signed: bytes = field(default=b"", repr=False)
+
+    def measure_rtt(self, seconds: float) -> None:
+        """Take in a round trip."""
+        share = SMOOTHING if self.measured else 1.0
+        self.rtt_ms += share * (seconds * 1000 - self.rtt_ms)
+        self.measured = True
+
+    def measure_success(self, completed: float, attempted: float) -> None:
+        """Take in a transfer."""
+        self.success += SMOOTHING * (completed / attempted - self.success)
+
+
+def sign_status(keys, peer: PeerID, status: wire.Status) -> bytes:
+    """A status as the peer itself sends it."""
+    status.peer = peer.to_bytes()
+    data = status.SerializeToString()
+    return wire.SignedStatus(
+        status=data,
+        public_key=keys.public_key.serialize(),
+        signature=keys.private_key.sign(_DOMAIN + data),
+    ).SerializeToString()
+
+
+def read_status(data: bytes) -> wire.Status:
+    """Check a signed status; `MessageError` for a forged or senseless one."""
+    if len(data) > LARGEST_STATUS:
+        raise MessageError(
+            f"a status has at most {LARGEST_STATUS} bytes. Got {len(data)}. Name fewer "
+            "addresses."
+        )
+    signed = parse(wire.SignedStatus, data)
+    status = parse(wire.Status, signed.status)
+    try:
+        key = deserialize_public_key(signed.public_key)
+        genuine = PeerID.from_pubkey(key).to_bytes() == status.peer and key.verify(
+            _DOMAIN + signed.status, signed.signature
+        )
+    except Exception:  # of several libraries, with no common base
+        genuine = False
+    sensible = (
+        0 <= status.idle <= 1
+        and 0 <= status.load < 1e6
+        and status.memory_free < 2**50
+        and len(status.zone) <= 64
+        and len(status.addresses) <= 8
+    )
+    if not (genuine and sensible):
+        raise MessageError(
+            "a status is signed by its peer, and sensible. Got a "
+            f"{'senseless' if genuine else 'forged'} one. Ignore who sent it."
+        )
+    return status
+
+
+@eqx.filter_jit
+def _choice(weights, terms, usable, k):
+    scores = peer_scores(weights, terms)
+    return (*select_peers(scores, usable, k), scores)
+
+
+class PeerTable:
+    """All peers that this node has heard of."""
+
+    def __init__(self, learner: WeightLearner | None = None):
+        self.learner = learner or WeightLearner()
+        self._peers: dict[str, Peer] = {}
+
+    def __iter__(self):
+        return iter(list(self._peers.values()))
+
+    def get(self, name: str) -> Peer:
+        """The record of a peer, made if there is none."""
+        if name not in self._peers:
+            if len(self._peers) >= MOST_PEERS:
+                oldest = min(self._peers.values(), key=lambda peer: peer.heard)
+                del self._peers[oldest.name]
+            self._peers[name] = Peer(name)
+        return self._peers[name]
+
+    def take_status(self, data: bytes) -> Peer | None:
+        """Take in a signed status; None if it is older than what is known.
+
+        Only the sequence of one and the same peer is compared, never two clocks. A peer
+        whose clock was set back is heard again once its last status has gone stale.
+        """
+        status = read_status(data)
+        peer = self.get(str(PeerID(status.peer)))
+        now = time.monotonic()
+        if status.sequence <= peer.sequence and now - peer.heard < FRESH:
+            return None
+        peer.sequence, peer.heard, peer.signed = status.sequence, now, data
+        peer.idle, peer.load = status.idle, status.load
+        peer.memory_free, peer.zone = status.memory_free, status.zone
+        peer.addresses = [a for a in status.addresses if len(a) <= 256]
+        return peer
+
+    def strike(self, name: str) -> None:
+        """A peer sent what its digest does not match: demote it, then drop it."""
+        peer = self.get(name)
+        peer.success *= 0.5
+        peer.strikes += 1
+        if peer.strikes >= STRIKES:
+            peer.exiled_until = time.monotonic() + EXILE
+
+    def usable(self, name: str) -> bool:
+        """Whether a peer is not in exile for lying."""
+        return self.get(name).exiled_until < time.monotonic()
+
+    def terms(self, names: list[str]) -> np.ndarray:
+        """The terms of Eq. 7 for some peers.
+
+        Availability is the idle fraction that a peer claims, times the share of transfers
+        that it completed; behind a relay it counts half.
+        """
+        peers = [self.get(name) for name in names]
+        relay = np.array([RELAYED if p.relayed else 1.0 for p in peers], np.float32)
+        seen = np.array([(p.idle * p.success, p.rtt_ms) for p in peers], np.float32)
+        memory = np.array([p.memory_free / 1e9 for p in peers], np.float32)
+        return np.asarray(
+            peer_terms(
+                jnp.asarray(seen[:, 0] * relay),
+                jnp.asarray(seen[:, 1]),
+                jnp.asarray(memory),
+            )
+        )
+
+    def choose(self, names: list[str], k: int) -> list[str]:
+        """The best `k` of some peers, best first; liars are left out."""
+        if not names:
+            return []
+        # Rounded up to a power of two, so that few sizes are compiled.
+        size = max(8, 1 << (len(names) - 1).bit_length())
+        terms = np.zeros((size, 3), np.float32)
+        terms[: len(names)] = self.terms(names)
+        usable = np.zeros(size, bool)
+        usable[: len(names)] = [self.usable(name) for name in names]
+        indices, found, _ = _choice(
+            self.learner.model.weights, jnp.asarray(terms), jnp.asarray(usable), size
+        )
+        best = [names[i] for i, one in zip(indices, found, strict=True) if one]
+        return best[:k]
+
+    def choose_diverse(self, names: list[str], k: int, taken: list[str]) -> list[str]:
+        """The best `k` peers, of zones that `taken` and they do not share, if possible."""
+        ranked = self.choose([name for name in names if name not in taken], len(names))
+        zones = {self.get(name).zone for name in taken} - {""}
+        chosen: list[str] = []
+        for fresh_zones_only in (True, False):
+            for name in ranked:
+                zone = self.get(name).zone
+                known = fresh_zones_only and zone in zones
+                if len(chosen) == k or name in chosen or known:
+                    continue
+                chosen.append(name)
+                zones |= {zone} - {""}
+        return chosen

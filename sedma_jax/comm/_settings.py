@@ -1,0 +1,48 @@
+"""How a node is set up."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERYONE = "*"
+"""An entry of the allow-list that lets every peer in."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """How a node is set up; what is not allowed is refused.
+
+    **Arguments:**
+
+    - `listen`: addresses to listen on, TCP.
+    - `announce`: addresses to tell others, where they differ (behind a port forwarding).
+    - `key`: file of the node's key, made on first use; None for a key of this run only.
+    - `allowed`: ids of peers that may connect and be connected to; `EVERYONE` in it lets
+        all in. Peers named in `bootstrap` are allowed too.
+    - `bootstrap`: addresses, with `/p2p/ID`, of peers to join; tried again until they
+        answer.
+    - `capacity`: bytes of memory for tensors.
+    - `replicas`: how many peers hold each tensor that is put here, this one included.
+    - `zone`: what fails together with this node, such as a rack; replicas go to different
+        ones. Up to 64 characters.
+    - `status_every`: seconds between two statuses to others.
+    - `own_muxer`: False for libp2p's own, to compare.
+    """
+
+    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
+    announce: tuple[str, ...] = ()
+    key: Path | None = None
+    allowed: frozenset[str] = frozenset()
+    bootstrap: tuple[str, ...] = ()
+    capacity: int = 2**30
+    replicas: int = 1
+    zone: str = ""
+    status_every: float = 5.0
+    own_muxer: bool = True
+
+    def __post_init__(self):
+        if self.replicas < 1 or self.status_every <= 0 or len(self.zone) > 64:
+            raise ValueError(
+                "`NodeSettings` needs replicas >= 1, status_every > 0 and a zone of at "
+                f"most 64 characters. Got {self.replicas}, {self.status_every}, "
+                f"{self.zone!r}. Leave them out for the defaults."
+            )

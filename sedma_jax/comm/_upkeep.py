@@ -1,0 +1,209 @@
+"""What a node does without being asked: statuses, records, replicas."""
+
+import logging
+import os
+import random
+import time
+
+import trio
+
+from . import _wire_pb2 as wire
+from ._libp2p import PeerID, parse_cid
+from ._messages import MessageError, parse
+from ._peers import FRESH, LARGEST_STATUS, read_status, sign_status
+
+log = logging.getLogger("sedma_jax.comm")
+
+MOST_STATUSES = 32  # in one message
+GOSSIP_TO = 8  # peers each time
+PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
+PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
+REPAIR_AFTER = 10.0  # seconds without a holder until another is found
+REJOIN_EVERY = 5.0  # seconds
+_NETWORK = (OSError, RuntimeError, MessageError, MemoryError, trio.TooSlowError)
+
+
+def start(node, nursery) -> None:
+    """Start all upkeep of a node."""
+    nursery.start_soon(_join, node)
+    nursery.start_soon(_gossip, node)
+    nursery.start_soon(_provide, node)
+    nursery.start_soon(_repair, node)
+
+
+async def _join(node):
+    """Connect to the bootstrap peers, and again whenever one is lost."""
+    said = set()
+    while True:
+        for address in node.settings.bootstrap:
+            try:
+                if address.rpartition("/")[2] not in node.connected():
+                    await node.connect(address)
+                    said.discard(address)
+            except ConnectionError as error:
+                if address not in said:
+                    log.warning("bootstrap: %s It is tried again.", error)
+                    said.add(address)
+        await trio.sleep(REJOIN_EVERY)
+
+
+def own_status(node) -> bytes:
+    """What this node says of itself, signed."""
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] / cores
+    # Rises over restarts as far as the clock does; see `PeerTable.take_status`.
+    node.sequence = max(node.sequence + 1, time.time_ns() // 1_000_000)
+    status = wire.Status(
+        sequence=node.sequence,
+        idle=min(max(1 - load, 0), 1),
+        load=load,
+        memory_free=node.store.capacity - node.store.pinned_bytes,
+        zone=node.settings.zone,
+        addresses=node.addresses[:8],
+    )
+    return sign_status(node.keys, node.host.get_id(), status)
+
+
+def statuses(node) -> bytes:
+    """This node's status, and the newest it has heard of others."""
+    now = time.monotonic()
+    fresh = [p.signed for p in node.peers if p.signed and now - p.heard < FRESH / 2]
+    chosen = random.sample(fresh, min(len(fresh), MOST_STATUSES - 1))
+    parts = [parse(wire.SignedStatus, data) for data in (own_status(node), *chosen)]
+    return wire.Statuses(statuses=parts).SerializeToString()
+
+
+def take_statuses(node, data: bytes) -> None:
+    """Take in statuses; one that is forged spoils the message it came in."""
+    if len(data) > MOST_STATUSES * LARGEST_STATUS:
+        raise MessageError(
+            f"at most {MOST_STATUSES} statuses come at once. Got {len(data)} bytes. Send "
+            "fewer."
+        )
+    for each in parse(wire.Statuses, data).statuses[:MOST_STATUSES]:
+        signed = each.SerializeToString()
+        if each.status and read_status(signed).peer != node.host.get_id().to_bytes():
+            node.peers.take_status(signed)
+
+
+async def _gossip(node):
+    while True:
+        names = node.connected()
+        for name in random.sample(names, min(len(names), GOSSIP_TO)):
+            started = trio.current_time()
+            try:
+                message = await trio.to_thread.run_sync(statuses, node)
+                started = trio.current_time()
+                answer = await node.calls.call(name, "status", message, timeout=3)
+                peer = node.peers.get(name)
+                peer.measure_rtt(trio.current_time() - started)
+                peer.relayed = _relayed(node, name)
+                await trio.to_thread.run_sync(take_statuses, node, bytes(answer))
+            except _NETWORK as error:
+                log.info("no status of %s: %s", name, error or type(error).__name__)
+        await _meet(node)
+        await trio.sleep(node.settings.status_every)
+
+
+def _relayed(node, name: str) -> bool:
+    connections = node.host.get_network().get_connections(PeerID.from_string(name))
+    return any(
+        "p2p-circuit" in str(address)
+        for connection in connections
+        for address in connection.get_transport_addresses()
+    )
+
+
+async def _meet(node):
+    """Connect to some of the peers that others told of."""
+    connected = {*node.connected(), node.name}
+    strangers = (p for p in node.peers if p.addresses and p.name not in connected)
+    known = [p for p in strangers if node.allowed(p.name)]
+    now = time.monotonic()
+    fresh = [p for p in known if now - p.heard < FRESH and node.peers.usable(p.name)]
+    for peer in random.sample(fresh, min(len(fresh), 2)):
+        try:
+            await node.connect(*peer.addresses)
+        except (ConnectionError, ValueError) as error:
+            log.info("not met: %s", error)
+
+
+async def _provide(node):
+    """Tell the routing table of tensors, no faster than it takes."""
+    due: dict[str, float] = {}
+    while True:
+        while node.to_provide:
+            due[node.to_provide.pop()] = 0.0
+        now = trio.current_time()
+        for cid in [cid for cid, when in due.items() if when <= now][:1]:
+            if node.store.peek(cid) is None:
+                del due[cid]
+                continue
+            try:
+                await node.dht.provide(cid)
+                due[cid] = now + (PROVIDE_AGAIN if node.connected() else 5)
+            except Exception as error:  # the library's errors have no common base
+                log.info("record not stored: %s", error)
+                due[cid] = now + 30
+        await trio.sleep(PROVIDE_EVERY)
+
+
+async def replicate(node, cid: str) -> None:
+    """Have other peers hold a tensor until there are as many holders as wanted."""
+    entry = node.store.peek(cid)
+    tried: set[str] = set()
+    while entry is not None and len(entry.holders) < entry.wanted_holders:
+        taken = [*entry.holders, *tried]
+        names = [n for n in node.connected() if n not in taken]
+        chosen = await trio.to_thread.run_sync(
+            node.peers.choose_diverse, names, 1, list(entry.holders)
+        )
+        if not chosen:
+            return
+        tried.add(chosen[0])
+        request = wire.Keep(
+            cid=parse_cid(cid).buffer,
+            holders=[*entry.holders, chosen[0]],
+            wanted=entry.wanted_holders,
+        )
+        try:
+            await node.calls.call(
+                chosen[0], "keep", request.SerializeToString(), timeout=60
+            )
+            entry.holders.add(chosen[0])
+        except _NETWORK as error:
+            log.info("%s does not hold %s: %s", chosen[0], cid, error)
+
+
+async def _repair(node):
+    """Replace holders that are gone; of those left the first by id does it."""
+    missing: dict[str, float] = {}
+    while True:
+        connected = {*node.connected(), node.name}
+        now = trio.current_time()
+        pinned = [(cid, e) for cid, e in node.store if e.pinned and e.wanted_holders > 1]
+        for cid, entry in pinned:
+            for name in entry.holders - connected:
+                missing.setdefault(name, now)
+            for name in connected & missing.keys():
+                del missing[name]
+            lost = {n for n in entry.holders if now - missing.get(n, now) >= REPAIR_AFTER}
+            left = entry.holders - lost
+            short = lost or len(entry.holders) < entry.wanted_holders
+            if short and left and min(left) == node.name:
+                entry.holders = left
+                log.info("%s lost %d holders", cid, len(lost))
+                await replicate(node, cid)
+                await _tell_holders(node, cid, entry)
+        await trio.sleep(REPAIR_AFTER / 5)
+
+
+async def _tell_holders(node, cid, entry):
+    request = wire.Keep(
+        cid=parse_cid(cid).buffer, holders=entry.holders, wanted=entry.wanted_holders
+    ).SerializeToString()
+    for name in entry.holders - {node.name}:
+        try:
+            await node.calls.call(name, "keep", request, timeout=60)
+        except _NETWORK as error:
+            log.info("%s was not told of holders: %s", name, error)

@@ -1,0 +1,244 @@
+"""Place agents on nodes: start from a graph cut, anneal, and prove small cases."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ..kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
+from ._exact import prove
+
+try:
+    import mtkahypar
+except ImportError as error:
+    raise ImportError(
+        "`sedma_jax.deploy` needs mtkahypar, which is not installed. "
+        "Install with `pip install 'sedma-jax[deploy]'`."
+    ) from error
+
+_PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
+_CHAINS = 2  # vmapped, in each of two threads
+
+
+class Infeasible(ValueError):
+    """No placement meets the constraints; the message says which, and by how much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where every agent goes, and what that costs."""
+
+    nodes: np.ndarray  # of every agent
+    cost: PlacementCost
+    bound: float | None  # no placement costs less; None where no proof was tried
+    optimal: bool  # proven
+    proposals: float
+
+
+def place(
+    problem: PlacementProblem,
+    *,
+    rounds: int | None = None,
+    prove_seconds: float = 10.0,
+    key: jax.Array,
+) -> Placement:
+    """Find a placement near the optimum of Eq. 11-13; for 30 agents or fewer, prove it.
+
+    **Arguments:**
+
+    - `problem`: agents, edges and nodes. Where agents run now (`home`) is one of the
+        starts if moving costs anything or is limited.
+    - `rounds`: length of the annealing, 1152 proposals each; by default 300 up to 30
+        agents, 3000 up to 500, and 6000 above. Static.
+    - `prove_seconds`: wall time of the proof; 0 for none.
+
+    **Returns:**
+
+    The best feasible placement. The same key gives the same one, save where the proof ran
+    out of time.
+
+    **Raises:** `Infeasible`, where none was found.
+    """
+    impossible = shortages(problem)
+    if impossible:
+        raise Infeasible("No placement is possible: " + "; ".join(impossible) + ".")
+    first_key, second_key = jr.split(key)
+    agents = problem.memory.shape[0]
+    small = agents <= _PROVABLE
+    rounds = rounds or (300 if small else 3000 if agents <= 500 else 6000)
+    best, proposals = _annealed(problem, rounds, small, (first_key, second_key))
+    bound, optimal = None, False
+    if small and prove_seconds > 0:
+        hint = best if placement_cost(problem, jnp.asarray(best)).feasible else None
+        proof = prove(problem, hint=hint, seconds=prove_seconds)
+        if proof.infeasible:
+            verdict = "It is proven that none is possible."
+            raise Infeasible(_excess(problem, best, verdict))
+        bound, optimal = proof.bound, proof.optimal
+        if proof.placement is not None:
+            candidate = placement_cost(problem, jnp.asarray(proof.placement))
+            current = placement_cost(problem, jnp.asarray(best))
+            if candidate.feasible and (
+                not current.feasible or candidate.total < current.total
+            ):
+                best = proof.placement
+    cost = placement_cost(problem, jnp.asarray(best))
+    if not cost.feasible:
+        raise Infeasible(_excess(problem, best, "None was found."))
+    return Placement(best, cost, bound, optimal, proposals)
+
+
+def _annealed(problem, rounds, small, keys):
+    scale = _scale(problem)
+    dtype = problem.memory.dtype
+    value = lambda x: jnp.asarray(x, dtype)
+    # Measured: a cut is lost above 0.3; a small case has no use for one.
+    hot = 3.0 if small else 0.3
+    schedule = Schedule(value(hot * scale), value(0.005 * scale), value(20), value(2000))
+    starts = _starts(problem, small, 2 * _CHAINS, keys[0])
+    batches = [(jnp.asarray(starts[k::2]), key) for k, key in enumerate(jr.split(keys[1]))]
+    chains = lambda batch: _run(
+        problem, batch[0], schedule, rounds, jr.split(batch[1], _CHAINS)
+    )
+    # XLA runs such small steps on one core each.
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(lambda b: jax.tree.map(np.asarray, chains(b)), batches))
+    placements = np.concatenate([end.placement for end in ends])
+    proposals = np.concatenate([end.proposals for end in ends])
+    exact = [placement_cost(problem, jnp.asarray(p)) for p in placements]
+    order = sorted(
+        range(len(placements)),
+        key=lambda k: (
+            not exact[k].feasible,
+            float(exact[k].memory_excess.sum() + exact[k].cpu_excess.sum()),
+            float(exact[k].total),
+        ),
+    )
+    return placements[order[0]], float(proposals.sum())
+
+
+@eqx.filter_jit
+def _run(problem, starts, schedule, rounds, keys):
+    chain = lambda start, key: anneal(problem, start, schedule, rounds=rounds, key=key)
+    return jax.vmap(chain)(starts, keys)
+
+
+def _scale(problem) -> float:
+    """A typical change of cost: of one edge between two nodes, or of one node's base."""
+    volume = np.asarray(problem.volume)
+    distance = np.asarray(problem.distance)
+    volume, distance = volume[volume > 0], distance[distance > 0]
+    if len(volume) and len(distance):
+        return float(np.median(volume) * np.median(distance))
+    return float(problem.lambda_mem * np.max(problem.base)) or 1.0
+
+
+def _starts(problem, small, count, key) -> np.ndarray:
+    agents, nodes = problem.allowed.shape
+    allowed, home = np.asarray(problem.allowed), np.asarray(problem.home)
+    random = np.random.default_rng(np.asarray(jr.key_data(key)))
+    starts = []
+    for k in range(count):
+        if small or nodes < 2 or not len(problem.first):
+            start = random.integers(0, nodes, agents)
+        else:
+            start = _cut(problem, seed=k)
+        starts.append(start)
+    if np.any(np.asarray(problem.move_cost) > 0) or np.isfinite(problem.move_budget):
+        starts[0] = starts[1] = home
+    starts = np.array(starts)
+    outside = ~allowed[np.arange(agents), starts]
+    starts[outside] = np.broadcast_to(allowed.argmax(axis=1), starts.shape)[outside]
+    return starts.astype(np.int32)
+
+
+_KAHYPAR = mtkahypar.initialize(1)  # threads; a second call in a process is an error
+
+
+def _cut(problem, seed) -> np.ndarray:
+    """Cut the graph into one block a node, of the weights that nodes can carry."""
+    nodes = problem.node_memory.shape[0]
+    memory, cpu = np.asarray(problem.memory), np.asarray(problem.cpu)
+    room, cores = np.asarray(problem.node_memory), np.asarray(problem.node_cpu)
+    size = memory / room.sum() + cpu / cores.sum()
+    size = np.maximum(size / size.max() * 1000, 1).astype(int)
+    volume = np.asarray(problem.volume)
+    volume = np.maximum(volume / volume.max() * 10_000, 1).astype(int)
+    mtkahypar.set_seed(seed)
+    context = _KAHYPAR.context_from_preset(mtkahypar.PresetType.DEFAULT)
+    context.set_partitioning_parameters(nodes, 0.05, mtkahypar.Objective.CUT)
+    context.logging = False
+    edges = np.stack([np.asarray(problem.first), np.asarray(problem.second)], axis=1)
+    graph = _KAHYPAR.create_graph(
+        context, len(memory), len(edges), edges.tolist(), size.tolist(), volume.tolist()
+    )
+    share = (room / room.sum() + cores / cores.sum()) / 2
+    most = np.ceil(share * size.sum() * 1.05).astype(int) + size.max() // 4
+    context.set_individual_target_block_weights(most.tolist())
+    return np.array(graph.partition(context).get_partition())
+
+
+def shortages(problem: PlacementProblem) -> list[str]:
+    """Say what no placement can meet: an agent without a node, a sum above the capacity."""
+    memory, cpu = np.asarray(problem.memory), np.asarray(problem.cpu)
+    allowed = np.asarray(problem.allowed)
+    room = np.asarray(problem.node_memory - problem.base)
+    cores, weights = np.asarray(problem.node_cpu), np.asarray(problem.weights)
+    model = np.asarray(problem.model)
+    problems = []
+    for i in range(len(memory)):
+        needs = memory[i] + weights[model[i]]
+        if not allowed[i].any():
+            problems.append(f"agent {i} is allowed on no node")
+            continue
+        if needs > (best := room[allowed[i]].max()) * (1 + 1e-6):
+            problems.append(
+                f"agent {i} needs {needs:.4g} GB with its model, {needs - best:.4g} GB "
+                "more than the roomiest node has"
+            )
+        if cpu[i] > (best := cores[allowed[i]].max()) * (1 + 1e-6):
+            problems.append(
+                f"agent {i} needs {cpu[i]:.4g} cores, {cpu[i] - best:.4g} more than the "
+                "largest node has"
+            )
+    total = memory.sum() + weights[np.unique(model)].sum()
+    for name, unit, needed, has in (
+        ("memory", "GB", total, np.asarray(problem.node_memory).sum()),
+        ("CPU", "cores", cpu.sum(), cores.sum()),
+    ):
+        if needed > has * (1 + 1e-6):
+            problems.append(
+                f"all agents need {needed:.4g} {unit} of {name}, {needed - has:.4g} {unit} "
+                f"more than the {has:.4g} of all nodes"
+            )
+    groups, sizes = np.unique(np.asarray(problem.group), return_counts=True)
+    for group, size in zip(groups, sizes, strict=True):
+        if group != problem.groups - 1 and size > allowed.shape[1]:
+            nodes = allowed.shape[1]
+            problems.append(f"{size} agents are to be spread over {nodes} nodes")
+    return problems
+
+
+def _excess(problem, placement, verdict) -> str:
+    cost = placement_cost(problem, jnp.asarray(placement))
+    parts = [
+        f"node {q} exceeds its {name} by {float(over[q]):.4g} {unit}"
+        for name, unit, over in (
+            ("memory", "GB", cost.memory_excess),
+            ("CPU", "cores", cost.cpu_excess),
+        )
+        for q in np.flatnonzero(np.asarray(over))
+    ]
+    if cost.conflicts > 0:
+        parts.append(f"{int(cost.conflicts)} replicas share a node with another")
+    if cost.budget_excess > 0:
+        parts.append(f"{int(cost.budget_excess)} moves above the budget")
+    return (
+        f"No placement meets the constraints. {verdict} In the least broken one, "
+        + ("; ".join(parts) or "an agent is where it is not allowed")
+        + ". Add capacity, or ask for less."
+    )

@@ -1,0 +1,35 @@
+"""Agents that come with the package."""
+
+from collections.abc import Callable
+
+import jax.random as jr
+import numpy as np
+import safetensors.numpy
+
+from .. import devices
+from .._corrected import corrected_matvec
+
+
+def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:
+    """Answer a corrected matrix-vector product on EpiRAM.
+
+    **Arguments:**
+
+    - `request`: safetensors with `A` (m, n), `x` (n,) and optionally `seed`, an integer.
+    - `call`: how to ask other agents; this one asks none.
+
+    **Returns:**
+
+    Safetensors with `y` (m,).
+
+    **Raises:** `ValueError` for a request without `A` and `x`.
+    """
+    del call
+    tensors = safetensors.numpy.load(request)
+    if not {"A", "x"} <= tensors.keys():
+        raise ValueError(
+            f"`crossbar` needs tensors A and x. Got {sorted(tensors)[:8]}. Send both."
+        )
+    key = jr.key(int(tensors.get("seed", 0)))
+    y, _ = corrected_matvec(tensors["A"], tensors["x"], devices.EPIRAM, key=key)
+    return safetensors.numpy.save({"y": np.asarray(y)})

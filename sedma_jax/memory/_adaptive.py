@@ -1,0 +1,162 @@
+"""The product that gets better with use: recall, choose, run, measure, write back."""
+
+import time
+from typing import cast
+
+import equinox as eqx
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
+from .._partition import Matrix, Vectors
+from .._pool import ArrayKind, PartitionPlan, Pool
+from .._pooled import program_pool
+from ..kernels import Device, RememberedLambda
+from ._decision import Ablation, decide, learn
+from ._short_term import ShortTerm
+from ._strategy import LongTerm
+from ._workload import Workload
+
+# Arrays of 256 x 256 that stand for a device that comes without a pool.
+_ARRAYS = 64
+_NOTHING = Ablation()
+
+
+class AdaptiveInfo(eqx.Module):
+    """What an adaptive product recalled, chose, measured and wrote.
+
+    - `correction`: of the product.
+    - `plan`, `strategy`: how the matrix was laid out.
+    - `workload`: its class.
+    - `recalled`: patterns found, and `written`: rewards recorded.
+    - `searched`: whether every strategy was weighed, not one drawn.
+    - `changed`: whether devices or load were found changed.
+    - `reward`, `cost`: of the tiling; `cost` is Eq. 4 as measured, in seconds.
+    - `lam_mem`: price of memory, in seconds per MB.
+    - `seconds`: of wall time, by stage.
+    """
+
+    correction: CorrectionInfo
+    plan: PartitionPlan
+    strategy: str = eqx.field(static=True)
+    workload: Workload = eqx.field(static=True)
+    recalled: int = eqx.field(static=True)
+    written: int = eqx.field(static=True)
+    searched: bool = eqx.field(static=True)
+    changed: bool = eqx.field(static=True)
+    reward: float = eqx.field(static=True)
+    cost: float = eqx.field(static=True)
+    lam_mem: float = eqx.field(static=True)
+    seconds: dict[str, float] = eqx.field(static=True)
+
+
+def adaptive_matvec(
+    A: Matrix,
+    x: Vectors,
+    arrays: Device | Pool,
+    *,
+    memory: LongTerm | None,
+    short_term: ShortTerm | None = None,
+    ablation: Ablation = _NOTHING,
+    pressure: float | None = None,
+    actual: Pool | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "*batch m"], AdaptiveInfo, ShortTerm]:
+    """Multiply by a matrix with choices drawn from memory, and write back what they bring.
+
+    **Arguments:**
+
+    - `A`, `x`: as in `corrected_matvec`.
+    - `arrays`: the pool, or a device of which there are 64 arrays of 256 x 256.
+    - `memory`: long-term memory, from `sedma_jax.memory.open`; None to go without.
+    - `short_term`: what the last call returned.
+    - `ablation`: parts to leave out.
+    - `pressure`: share of memory in use, from 0 to 1; measured if left out.
+    - `actual`: the arrays as they are, where they differ from what `arrays` says: a
+        simulation of devices that changed without notice.
+    - `key`: typed key of all randomness, that of exploration too.
+
+    **Returns:**
+
+    The product, what was done, and the short-term memory for the next call.
+
+    **Raises:**
+
+    - `ValueError`: as `plan_partitions`, `program_pool` and `corrected_matvec` do.
+    - `ConnectionError`: as the memory does.
+    """
+    start = time.perf_counter()
+    seconds = {}
+
+    def lap(stage):
+        nonlocal start
+        seconds[stage], start = time.perf_counter() - start, time.perf_counter()
+
+    short_term = ShortTerm() if short_term is None else short_term
+    choice_key, program_key, product_key = jr.split(key, 3)
+    if isinstance(arrays, Device):
+        arrays = Pool((ArrayKind(256, 256, _ARRAYS, arrays),))
+    timed = _Timed(memory)
+    decision = decide(A, arrays, timed, short_term, ablation, pressure, key=choice_key)
+    plan = decision.plan
+    lap("plan")
+    hardware = plan.pool if actual is None else actual
+    programmed = program_pool(
+        A, PartitionPlan(hardware, plan.rectangles, plan.shape), key=program_key
+    )
+    jax.block_until_ready(programmed)
+    lap("program")
+    lam: float | RememberedLambda = BASELINE_LAMBDA
+    if ablation.adaptive_lambda:
+        lam = decision.remembered_lambda
+    first = hardware.kinds[plan.rectangles[0].kind if plan.rectangles else 0]
+    y, correction = corrected_matvec(
+        A,
+        x,
+        cast(Device, first.device),  # the pool of a plan has them
+        array=(first.rows, first.cols),
+        lam=lam,
+        programmed=programmed,
+        key=product_key,
+    )
+    jax.block_until_ready(y)
+    lap("correct")
+    choice = correction.choice
+    log_lam = None if choice is None else float(choice.recent.log_lam)
+    outcome, short_term = learn(
+        decision, programmed[1], log_lam, memory, short_term, ablation
+    )
+    lap("learn")
+    seconds["recall"] = timed.seconds
+    seconds["plan"] -= timed.seconds
+    info = AdaptiveInfo(
+        correction,
+        plan,
+        decision.strategy,
+        decision.workload,
+        sum(map(len, decision.recalled.values())),
+        outcome.written,
+        decision.searched,
+        outcome.changed,
+        outcome.reward,
+        outcome.cost,
+        decision.lam_mem,
+        seconds,
+    )
+    return y, info, short_term
+
+
+class _Timed:
+    """A memory that counts the seconds of its lookups; none where there is no memory."""
+
+    def __init__(self, memory: LongTerm | None):
+        self.memory, self.seconds = memory, 0.0
+
+    def recall(self, kind, workload):
+        if self.memory is None:
+            return []
+        start = time.perf_counter()
+        found = self.memory.recall(kind, workload)
+        self.seconds += time.perf_counter() - start
+        return found

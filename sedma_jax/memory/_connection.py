@@ -1,0 +1,306 @@
+"""One connection to the database: opened with care, replaced when lost."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from ._location import check_file, secrets, shown
+from ._migrate import VERSIONS, migrate, version
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+_PATIENCE = 30  # seconds to wait for other writers
+_CONNECT_TIMEOUT = 10  # seconds
+# A process that is paused in mid-write loses its transaction after these milliseconds: it
+# can never commit what it announced to Redis long ago (`_redis.LEASE`).
+LONGEST_PAUSE = 10_000
+_MIGRATION_LOCK = 0x5ED3A  # any number that others are unlikely to take
+
+
+class Unreachable(ConnectionError):
+    """The database cannot be used now. What was to be written was not."""
+
+
+class InDoubt(Unreachable):
+    """The connection broke during a commit, which may have happened or not."""
+
+    def __init__(self, message: str, transaction: str, result: Any):
+        super().__init__(message)
+        self.transaction, self.result = transaction, result
+
+
+class Database:
+    """A connection on which reads commit themselves and writes come in transactions.
+
+    Threads take turns. A lost connection to a server is replaced once in each call.
+    """
+
+    def __init__(self, url: URL):
+        self.name = shown(url)
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._url = url
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._current: Connection | None = None
+        self._closed = False
+        self._connect()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def read(self, work: Work[T]) -> T:
+        """Call `work` with the connection; once again if that was lost."""
+        with self._held():
+            try:
+                return self._run(work)
+            except Unreachable:
+                if self.is_sqlite:
+                    raise
+            self._connect()
+            return self._run(work)
+
+    def write(self, work: Work[T]) -> T:
+        """Call `work` in a transaction.
+
+        `work` is called again if its connection was lost and its transaction with it.
+        """
+        with self._held():
+            try:
+                return self._run(work, transaction=True)
+            except InDoubt as doubt:
+                self._reconnect_in_doubt(doubt)
+                if self._committed(doubt):
+                    return doubt.result
+            except Unreachable:
+                if self.is_sqlite:
+                    raise
+                self._connect()
+            return self._run(work, transaction=True)
+
+    def data_version(self) -> int | None:
+        """A number that changes when another connection commits; None if not known."""
+        if not self.is_sqlite:
+            return None
+        with self._held():
+            # Not through SQLAlchemy, which would take longer than the lookup it saves.
+            return self._raw.execute("PRAGMA data_version").fetchone()[0]
+
+    @contextmanager
+    def _held(self):
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "A memory needs to be used in the process that opened it. Got one that "
+                "was forked from it. Open the memory again there."
+            )
+        with self._lock:
+            if self._closed:
+                raise ValueError(
+                    "A memory needs to be open. Got a closed one. Open it again."
+                )
+            if self._current is None:
+                self._connect()
+            yield
+
+    @property
+    def _connection(self) -> Connection:
+        if self._current is None:
+            raise RuntimeError("There is no connection.")  # a bug of ours
+        return self._current
+
+    def _run(self, work, transaction=False):
+        connection = self._connection
+        try:
+            if not transaction:
+                return work(connection)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN")
+            try:
+                result = work(connection)
+                name = None if self.is_sqlite else self._transaction_name()
+            except BaseException:
+                with suppress(SQLAlchemyError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            self._commit(name, result)
+            return result
+        except SQLAlchemyError as error:
+            lost = self._explained(error)
+            if isinstance(lost, Unreachable) and not self.is_sqlite:
+                self._drop()
+            raise lost from None
+
+    def _transaction_name(self):
+        return self._connection.exec_driver_sql(
+            "SELECT pg_current_xact_id()::text"
+        ).scalar_one()
+
+    def _commit(self, name, result):
+        try:
+            self._connection.exec_driver_sql("COMMIT")
+        except SQLAlchemyError as error:
+            lost = self._explained(error)
+            if self.is_sqlite:
+                with suppress(SQLAlchemyError):
+                    self._connection.exec_driver_sql("ROLLBACK")
+            elif isinstance(lost, Unreachable):
+                self._drop()
+                raise InDoubt(str(lost), name, result) from None
+            raise lost from None
+
+    def _reconnect_in_doubt(self, doubt):
+        try:
+            self._connect()
+        except Unreachable:
+            raise InDoubt(
+                f"{doubt} It broke during a commit: what was being written may be there "
+                "or not.",
+                doubt.transaction,
+                doubt.result,
+            ) from None
+
+    def _committed(self, doubt):
+        """Whether the transaction took place; its server process may still be at it."""
+        question = "SELECT pg_xact_status(CAST(%s AS xid8))"
+        while True:
+            status = self._run(
+                lambda connection: connection.exec_driver_sql(
+                    question, (doubt.transaction,)
+                ).scalar_one()
+            )
+            if status != "in progress":
+                return status == "committed"
+            time.sleep(0.05)
+
+    def _connect(self):
+        self._drop()
+        new = check_file(self._url) if self.is_sqlite else False
+        try:
+            engine = _engine(self._url, self.is_sqlite)
+            self._current = engine.connect()
+            self._raw: Any = self._connection.connection.dbapi_connection
+            self._check(new)
+        except SQLAlchemyError as error:
+            self._drop()
+            raise self._explained(error) from None
+        except BaseException:
+            self._drop()
+            raise
+
+    def _check(self, new):
+        """Refuse what this package did not write; only then change anything."""
+        connection = self._connection
+        if self.is_sqlite and not new:
+            damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if damage != "ok":
+                raise self._damaged(" ".join(str(damage).split()))
+        if self._is_current():
+            return
+        if self.is_sqlite:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        try:
+            if not self._is_current():  # nobody else was faster
+                migrate(connection)
+        except BaseException:
+            with suppress(SQLAlchemyError):
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+
+    def _is_current(self):
+        found = version(self._connection)
+        if found is not None and found not in VERSIONS:
+            raise ValueError(
+                f"The memory {self.name} needs to have tables of version {VERSIONS[-1]} or "
+                f"earlier. Got {found!r:.40}, from a newer sedma-jax. Nothing was changed. "
+                "Update sedma-jax, or open another memory."
+            )
+        return found == VERSIONS[-1]
+
+    def _drop(self):
+        connection, self._current = self._current, None
+        if connection is not None:
+            # Invalidated first: `close` alone asks for a rollback, which a lost connection
+            # does not answer.
+            with suppress(SQLAlchemyError):
+                connection.invalidate()
+            with suppress(SQLAlchemyError):
+                connection.close()
+
+    def _explained(self, error):
+        """What to raise in place of an error, which may quote a password."""
+        cause = getattr(error, "orig", None) or error
+        reason = " ".join(str(cause).split())[:300].rstrip(".") or type(cause).__name__
+        for secret in secrets(self._url):
+            reason = reason.replace(secret, "***")
+        lost = isinstance(error, OperationalError | InterfaceError) or getattr(
+            error, "connection_invalidated", False
+        )
+        if lost:
+            remedy = (
+                "Check the path, its permissions and the space left."
+                if self.is_sqlite
+                else "Check that the server runs and the URL is right, or give `fallback=`."
+            )
+            return Unreachable(
+                f"The memory needs the database {self.name}. Got: {reason}. {remedy}"
+            )
+        if self.is_sqlite and isinstance(error, DBAPIError):
+            return self._damaged(reason)
+        return RuntimeError(f"The database {self.name} refused. It said: {reason}.")
+
+    def _damaged(self, reason):
+        return ValueError(
+            f"The memory needs {self.name} to be an intact SQLite file. Got one that is "
+            f"damaged or something else ({reason}). Nothing was changed. Restore a copy, "
+            "or name another file."
+        )
+
+
+def _engine(url, is_sqlite):
+    if is_sqlite:
+        arguments: dict[str, Any] = {"timeout": _PATIENCE, "check_same_thread": False}
+    else:
+        options = (
+            f"-c lock_timeout={_PATIENCE * 1000} "
+            f"-c idle_in_transaction_session_timeout={LONGEST_PAUSE} "
+            + str(url.query.get("options", ""))
+        )
+        arguments = {"options": options}
+        if "connect_timeout" not in url.query:
+            arguments["connect_timeout"] = _CONNECT_TIMEOUT
+    try:
+        engine = create_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args=arguments,
+            hide_parameters=True,
+        )
+    except ImportError:
+        raise ImportError(
+            "A memory in PostgreSQL needs psycopg, which is not installed. "
+            "Install with `pip install 'sedma-jax[postgres]'`."
+        ) from None
+    if is_sqlite:
+        event.listen(engine, "connect", _synchronise)
+    return engine
+
+
+def _synchronise(connection, _):
+    # With WAL, a killed process loses nothing that it committed; power may take the last
+    # commits, but leaves the file intact (https://sqlite.org/wal.html).
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,0 +1,311 @@
+"""Decide how to lay out a matrix, and learn from what came of it.
+
+What is written to long-term memory, all under the class of the workload (`classify`) and
+the pool:
+
+- `partition`: reward of a strategy, `log(reference / cost)`, cost being Eq. 4 as measured,
+  and the reference Eq. 4, as expected, of the largest arrays side by side.
+- `partition-law`: the same as expected, before anything was measured.
+- `speed`: logarithm of measured over expected seconds, for each material.
+- `lambda`: logarithm of the weight that the data asked for (`stein_lambda`).
+
+Every choice carries the number of the *regime*, the changes noticed so far: what was
+measured before a change does not count after it.
+"""
+
+import dataclasses
+import hashlib
+import math
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from .. import devices
+from .._partition import Matrix, Sparse, checked_sparse
+from .._planning import (
+    MEMORY_PRICE,
+    cheapest,
+    grid_plan,
+    strategy_names,
+    strategy_plans,
+    weigh,
+)
+from .._pool import PartitionPlan, Pool, checked_question
+from .._program_stats import ProgramStats
+from ..kernels import Device, RememberedLambda, memory_price
+from ._pressure import memory_pressure
+from ._short_term import ShortTerm
+from ._strategy import PRIOR_STD, LongTerm, Recalls, draw_strategy, moments, of_regime
+from ._workload import Workload, classify
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """Parts of the system to leave out, for comparison; by default none.
+
+    - `long_term`: recall and write long-term memory.
+    - `short_term`: correct expectations by recent measurements, and notice changes.
+    - `adaptive_lambda`: choose the weight of the roughness; else that of MELISO+.
+    - `adaptive_partition`: choose the tiling; else the largest arrays side by side.
+    """
+
+    long_term: bool = True
+    short_term: bool = True
+    adaptive_lambda: bool = True
+    adaptive_partition: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How a matrix is to be laid out, and what that was decided from.
+
+    - `name`: of the workload and pool, in memory.
+    - `law`: reward to expect of each strategy, where all were weighed.
+    - `reference`: Eq. 4 of the largest arrays side by side, by their data sheets.
+    - `megabytes`: memory overhead of `plan`.
+    """
+
+    plan: PartitionPlan
+    strategy: str
+    workload: Workload
+    name: str
+    regime: int
+    recalled: dict[str, Any]
+    law: dict[str, float]
+    reference: float
+    megabytes: float
+    lam_mem: float
+    occupied: Any
+
+    @property
+    def searched(self) -> bool:
+        """Whether every strategy was weighed, not one drawn."""
+        return bool(self.law)
+
+    @property
+    def remembered_lambda(self) -> RememberedLambda:
+        """What is remembered of the weight of the roughness."""
+        return RememberedLambda(*moments(of_regime(self.recalled["lambda"], self.regime)))
+
+
+def decide(
+    A: Matrix,
+    pool: Pool,
+    memory: Recalls | None,
+    short_term: ShortTerm,
+    ablation: Ablation,
+    pressure: float | None,
+    *,
+    key: PRNGKeyArray,
+) -> Decision:
+    """Recall what is known of matrices like `A`, and choose a tiling."""
+    occupied = checked_sparse(A).coords if isinstance(A, Sparse) else None
+    memory = memory if ablation.long_term else None
+    workload = classify(A)
+    shape, pool, occupied = checked_question(cast(Any, A).shape, pool, None, occupied)
+    pressure = memory_pressure() if pressure is None else pressure
+    lam_mem = float(memory_price(MEMORY_PRICE, pressure))
+    # Pools differ in what is best on them.
+    name = f"{workload.name}|{_signature(pool)}"
+    recalled = {
+        kind: memory.recall(kind, name) if memory is not None else []
+        for kind in ("partition", "partition-law", "speed", "lambda")
+    }
+    regime = _regime(short_term, recalled["partition"], ablation)
+    how: dict[str, Any] = {
+        "occupied": occupied,
+        "lam_mem": lam_mem,
+        "slowdown": _slowdown(pool, recalled["speed"], short_term, ablation, regime),
+    }
+    reference_plan = grid_plan(shape, pool, _largest(pool), occupied)
+    law = {}
+    if not ablation.adaptive_partition:
+        strategy, plan = f"grid-{_largest(pool)}", reference_plan
+    else:
+        names = strategy_names(pool)
+        known = of_regime(recalled["partition-law"], regime)
+        expected = {p.choice["strategy"]: p.mean for p in known}
+        if not set(names) <= expected.keys():
+            strategy, plan, law = _search(names, shape, pool, how, reference_plan)
+        else:
+            measured = [of_regime(recalled["partition"], regime, strategy=n) for n in names]
+            drawn = draw_strategy(names, [expected[n] for n in names], measured, key=key)
+            strategy = names[drawn]
+            plans = strategy_plans(strategy, shape, pool, **how)
+            plan = plans[cheapest(weigh(plans, **how))]
+    # The reference is the data sheet's, so that a change of the arrays shows.
+    sheet = weigh([reference_plan, plan], occupied=occupied, lam_mem=lam_mem)
+    return Decision(
+        plan,
+        strategy,
+        workload,
+        name,
+        regime,
+        recalled,
+        law,
+        float(sheet.objective[0]),
+        float(sheet.megabytes[1]),
+        lam_mem,
+        occupied,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a decision; `cost` is Eq. 4 as measured, `reward` its logarithm."""
+
+    reward: float
+    cost: float
+    changed: bool
+    written: int
+
+
+def learn(
+    decision: Decision,
+    stats: ProgramStats,
+    log_lam: float | None,
+    memory: LongTerm | None,
+    short_term: ShortTerm,
+    ablation: Ablation,
+) -> tuple[Outcome, ShortTerm]:
+    """Measure what a decision brought, notice changes, and write it back."""
+    name, strategy = decision.name, decision.strategy
+    regime, recalled = decision.regime, decision.recalled
+    speeds = _speeds(decision, stats)
+    cost = _measured_cost(decision, stats)
+    reward = math.log(decision.reference / cost)
+    changed = False
+    if ablation.short_term:
+        before = of_regime(recalled["partition"], regime, strategy=strategy)
+        short_term = dataclasses.replace(short_term, regime=regime)
+        short_term, changed = _watch(short_term, strategy, name, reward, before)
+        samples = {f"speed {device}": v for device, v in speeds.items()}
+        short_term = short_term.add(
+            **samples, reward=reward, **{f"reward {name} {strategy}": reward}
+        )
+        regime = short_term.regime
+    written = 0
+    if memory is not None and ablation.long_term:
+        records = [("speed", {"device": d}, v) for d, v in speeds.items()]
+        if ablation.adaptive_partition:
+            records.append(("partition", {"strategy": strategy}, reward))
+            if not changed:
+                records += [
+                    ("partition-law", {"strategy": n}, v) for n, v in decision.law.items()
+                ]
+        if log_lam is not None:
+            records.append(("lambda", {}, log_lam))
+        features = np.asarray(decision.workload.features)
+        for kind, choice, value in records:
+            choice = choice | {"regime": regime}
+            memory.record(kind, name, choice, value, features=features)
+        written = len(records)
+    return Outcome(reward, cost, changed, written), short_term
+
+
+def _search(names, shape, pool, how, reference):
+    """The cheapest plan of all strategies, and the reward to expect of each."""
+    plans, owners = [], []
+    for name in names:
+        own = strategy_plans(name, shape, pool, **how)
+        plans += own
+        owners += [name] * len(own)
+    cost = weigh([*plans, reference], **how).objective
+    base, cost = float(cost[-1]), cost[:-1]
+    law = {
+        name: math.log(
+            base / min(c for c, o in zip(cost, owners, strict=True) if o == name)
+        )
+        for name in names
+    }
+    best = int(np.argmin(cost))
+    return owners[best], plans[best], law
+
+
+def _watch(short_term, strategy, name, reward, before):
+    """Compare a reward with those of the same strategy before, in standard deviations."""
+    count, mean, spread = moments(before)
+    if not count:
+        recent = short_term.summary(f"reward {name} {strategy}")
+        count, mean = int(recent.count), float(recent.mean)
+        spread = math.sqrt(float(recent.variance))
+    if not count:
+        return short_term, False
+    # The spread of few rewards is uncertain; the prior's counts as one of them.
+    spread = math.sqrt((PRIOR_STD**2 + (count - 1) * spread**2) / count)
+    surprise = (reward - mean) / (spread * math.sqrt(1 + 1 / count))
+    return short_term.watched(surprise)
+
+
+def _measured_cost(decision, stats) -> float:
+    """Eq. 4 with the latency that programming took."""
+    plan = decision.plan
+    used = {r.kind for r in plan.rectangles}
+    read = max((float(plan.pool.kinds[k].device.t_read) for k in used), default=0.0)
+    return float(stats.latency) + plan.passes * read + decision.lam_mem * decision.megabytes
+
+
+def _speeds(decision, stats) -> dict[str, float]:
+    """Logarithm of measured over expected seconds of each material, by the data sheet."""
+    plan = decision.plan
+    latency = np.asarray(stats.per_array.write_latency + stats.per_array.verify_latency)
+    kinds = np.array([r.kind for r in plan.rectangles])
+    found = {}
+    for number in np.unique(kinds):
+        rectangles = [
+            r._replace(pass_number=i)
+            for i, r in enumerate(r for r in plan.rectangles if r.kind == number)
+        ]
+        alone = PartitionPlan(plan.pool, tuple(rectangles), plan.shape)
+        sheet = weigh([alone], occupied=decision.occupied)
+        ratio = float(latency[kinds == number].sum()) / float(sheet.seconds[0])
+        found.setdefault(device_name(plan.pool.kinds[number].device), []).append(
+            math.log(max(ratio, 1e-6))
+        )
+    return {device: float(np.mean(ratios)) for device, ratios in found.items()}
+
+
+def _slowdown(pool, speeds, short_term, ablation, regime):
+    """Measured over expected time of each kind: recent figures, or else remembered."""
+    factors = []
+    for kind in pool.kinds:
+        device = device_name(kind.device)
+        count, mean, _ = moments(of_regime(speeds, regime, device=device))
+        if not count and ablation.short_term:
+            mean = float(short_term.summary(f"speed {device}", 20).mean)
+        factors.append(math.exp(mean))
+    return tuple(factors)
+
+
+def _regime(short_term, patterns, ablation) -> int:
+    """The latest change that this process or, in memory, another one noticed."""
+    if not ablation.short_term:
+        return 0
+    known = (p.choice.get("regime", 0) for p in patterns)
+    return max([short_term.regime, *known])
+
+
+def device_name(device: Device) -> str:
+    """Name of a preset; of another device its figures, in short."""
+    for name, known in devices.PRESETS.items():
+        if known is device or bool(eqx.tree_equal(known, device)):
+            return name
+    leaves = [f"{float(jnp.asarray(v)):.3g}" for v in jax.tree.leaves(device)]
+    return "custom-" + "-".join(leaves[i] for i in (0, 1, 2, 6, 11))
+
+
+def _signature(pool: Pool) -> str:
+    """A few characters that tell pools apart."""
+    kinds = [
+        (k.rows, k.cols, k.count, device_name(cast(Device, k.device))) for k in pool.kinds
+    ]
+    return hashlib.sha256(repr(kinds).encode()).hexdigest()[:10]
+
+
+def _largest(pool: Pool) -> int:
+    sizes = [k.rows * k.cols for k in pool.kinds]
+    return sizes.index(max(sizes))

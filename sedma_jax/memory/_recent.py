@@ -1,0 +1,35 @@
+"""Lookups of this process, so that one that repeats asks no server."""
+
+from cachetools import LRUCache
+
+from ._pattern import Row
+
+Bucket = tuple[str, str]  # kind and workload
+
+
+class Recent:
+    """The rows of the buckets looked up last."""
+
+    def __init__(self, size: int):
+        self._rows: LRUCache[Bucket, tuple[Row, ...]] | None = (
+            LRUCache(size) if size else None
+        )
+
+    def get(self, bucket: Bucket) -> tuple[Row, ...] | None:
+        """Rows of a bucket, None if they are not here."""
+        return None if self._rows is None else self._rows.get(bucket)
+
+    def put(self, bucket: Bucket, rows: tuple[Row, ...]) -> None:
+        """Keep the rows of a bucket."""
+        if self._rows is not None:
+            self._rows[bucket] = rows
+
+    def drop(self, bucket: Bucket) -> None:
+        """Forget a bucket."""
+        if self._rows is not None:
+            self._rows.pop(bucket, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._rows is not None:
+            self._rows.clear()

@@ -1,0 +1,186 @@
+"""Lookups shared by several processes, in Redis, never older than the database.
+
+Each bucket has a value and a token. A writer puts its token there and deletes the value
+before it commits, and takes its token away after that. Who misses a value puts a token
+there if there is none, reads the database, and stores what it read only if its token is
+still the one: a write that began in between has replaced it. These are the leases of
+Nishtala et al. (2013, Scaling Memcache at Facebook, NSDI, section 3.2.1), with the
+writer's lease in addition, since it is announced before the commit.
+
+A value is therefore never older than the last commit, as long as all who write name the
+same Redis, and a paused writer's transaction ends before its lease (`LONGEST_PAUSE`). Of
+a writer that does not name or does not reach it, and dies or goes on, others learn at the
+latest when the value expires.
+
+Everything here is in the database too. Values are JSON, checked like a file's.
+"""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from secrets import token_hex
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._refusal import Refusal
+from ._connection import LONGEST_PAUSE
+from ._lines import as_fields, as_row
+from ._pattern import Row
+from ._recent import Bucket
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError as error:
+    raise ImportError(
+        "`sedma_jax.memory.open(redis=...)` needs redis, which is not installed. "
+        "Install with `pip install 'sedma-jax[redis]'`."
+    ) from error
+
+LEASE = 3 * LONGEST_PAUSE  # milliseconds of a writer's token
+_FILL = 5_000  # milliseconds of a reader's token
+EXPIRY = 60_000  # milliseconds of a value
+_LARGEST_VALUE = 2**18  # bytes
+_TIMEOUT = 1.0  # seconds for one answer
+_REST = 5.0  # seconds without a question after a failure
+
+_STORE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+    redis.call('DEL', KEYS[1])
+end
+"""
+_WITHDRAW = """
+for i = 1, #KEYS, 2 do
+    if redis.call('GET', KEYS[i]) == ARGV[1] then
+        redis.call('DEL', KEYS[i])
+    end
+    redis.call('DEL', KEYS[i + 1])
+end
+"""
+
+
+class SharedLookups:
+    """The lookups of one memory in a Redis."""
+
+    def __init__(self, url: str, memory: str):
+        self._name, self._prefix = _shown(url), f"sedma:{memory}"
+        self._warned, self._rest_until = False, -1.0
+        try:
+            # Once more where a connection was closed for idleness; nobody waits longer.
+            self._client = redis.Redis.from_url(
+                url,
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 1),
+            )
+        except Exception:  # it may quote the URL, and so the password
+            raise ValueError(
+                "`redis` needs a URL such as redis://host:6379/0. Got text of another "
+                "form. In a password write %40 for @, %3A for : and %2F for /."
+            ) from None
+        self._store = self._client.register_script(_STORE)
+        self._withdraw = self._client.register_script(_WITHDRAW)
+        try:
+            self._client.ping()
+        except redis.RedisError as error:
+            self._client.close()
+            raise ConnectionError(
+                f"The memory needs the Redis {self._name}. Got: "
+                f"{self._reason(error, url)}. "
+                "Check that it runs and the URL is right, or leave `redis=` out."
+            ) from None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def look_up(
+        self, bucket: Bucket, read: Callable[[], tuple[Row, ...]]
+    ) -> tuple[Row, ...]:
+        """The rows of a bucket, from here or by `read`, which asks the database."""
+        token_key, value_key = self._keys(bucket)
+        value = self._ask(lambda: self._client.get(value_key))
+        rows = None if value is None else _parsed(value, bucket)
+        if rows is not None:
+            return rows
+        token = token_hex(8)
+        mine = self._ask(lambda: self._client.set(token_key, token, nx=True, px=_FILL))
+        rows = read()
+        text = json.dumps([as_fields(row) for row in rows], separators=(",", ":"))
+        if mine and len(text) <= _LARGEST_VALUE:
+            keys = [token_key, value_key]
+            self._ask(lambda: self._store(keys=keys, args=[token, text, EXPIRY]))
+        elif mine:
+            self._ask(lambda: self._client.delete(token_key))
+        return rows
+
+    def announce(self, buckets: Iterable[Bucket], token: str) -> None:
+        """Say, before the commit, that buckets change."""
+
+        def announce():
+            with self._client.pipeline(transaction=True) as pipeline:
+                for bucket in buckets:
+                    token_key, value_key = self._keys(bucket)
+                    pipeline.set(token_key, token, px=LEASE)
+                    pipeline.delete(value_key)
+                pipeline.execute()
+
+        self._ask(announce, rest=False)
+
+    def withdraw(self, buckets: Iterable[Bucket], token: str) -> None:
+        """Say, after the commit or when there is none, that buckets stay."""
+        keys = [key for bucket in buckets for key in self._keys(bucket)]
+        if keys:
+            self._ask(lambda: self._withdraw(keys=keys, args=[token]), rest=False)
+
+    def _keys(self, bucket):
+        name = hashlib.sha256(json.dumps(bucket).encode()).hexdigest()[:32]
+        return f"{self._prefix}:token:{name}", f"{self._prefix}:rows:{name}"
+
+    def _ask(self, question: Callable[[], Any], rest: bool = True) -> Any:
+        """The answer of Redis, None if there is none; a reader then lets it rest."""
+        if rest and time.monotonic() < self._rest_until:
+            return None
+        try:
+            return question()
+        except redis.RedisError as error:
+            self._rest_until = time.monotonic() + _REST
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"The Redis {self._name} does not answer ({type(error).__name__}). "
+                    "The memory goes on without it; other processes may see what it "
+                    f"holds for {EXPIRY // 1000} s.",
+                    RuntimeWarning,
+                    stacklevel=6,
+                )
+            return None
+
+    def _reason(self, error, url):
+        reason = " ".join(str(error).split())[:300]
+        password = urlsplit(url).password
+        return reason.replace(password, "***") if password else reason
+
+
+def _parsed(value: bytes, bucket: Bucket) -> tuple[Row, ...] | None:
+    """The rows of a value, None if it is not what was stored there."""
+    try:
+        if len(value) > _LARGEST_VALUE:
+            return None
+        rows: Sequence[Row] = [as_row(fields) for fields in json.loads(value)]
+    except (ValueError, TypeError, RecursionError, Refusal):
+        return None
+    return tuple(rows) if all((r.kind, r.workload) == bucket for r in rows) else None
+
+
+def _shown(url):
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    except ValueError:
+        return "redis"

@@ -1,0 +1,10 @@
+"""Say which extra is missing, before an import fails for want of it."""
+
+from importlib.util import find_spec
+
+for _library in ("alembic", "cachetools", "platformdirs", "sqlalchemy"):
+    if find_spec(_library) is None:
+        raise ImportError(
+            f"`sedma_jax.memory` needs {_library}, which is not installed. "
+            "Install with `pip install 'sedma-jax[memory]'`."
+        )

@@ -1,0 +1,143 @@
+"""Tell classes of matrices apart by figures that cost little: version 1.
+
+Features, in this order, all finite:
+
+ 0  log2 rows                       5  excess of the largest over the mean magnitude, log10
+ 1  log2 columns                    6  relative asymmetry, 0 symmetric, 1 or more otherwise;
+ 2  density of nonzeros, log10         sqrt(2) if not square
+ 3  bandwidth: largest distance     7  condition, log10, from below: 6 steps of
+    from the diagonal as a share       bidiagonalisation (Golub & Kahan 1965)
+    of the matrix
+ 4  mean of that distance           8  roughness of `y`: |L y|^2 / |y|^2 / 4, 1 if not given
+
+The class is a text of the version and coarse steps of these: `v1:dense:square:6:even`. A
+step never changes its meaning; another set of features gets another version, so that
+memories of the old one are not misread.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from .._partition import Matrix, Sparse, checked_sparse
+
+VERSION = "v1"
+_STEPS = 6
+_ROUNDING = 1e-6  # of single precision, after a few steps
+
+
+class Workload(NamedTuple):
+    """The class of a matrix, and its features.
+
+    - `name`: of the class; stable.
+    - `features`: nine figures; see `sedma_jax.memory.classify`.
+    """
+
+    name: str
+    features: tuple[float, ...]
+
+
+def classify(A: Matrix, y=None) -> Workload:
+    """Tell what kind of work a matrix is.
+
+    Costs a few passes over the nonzeros; a sparse matrix stays sparse.
+
+    **Arguments:**
+
+    - `A`: dense, scipy sparse or BCOO.
+    - `y`: a product of it, if there is one.
+
+    **Returns:**
+
+    The class, and features: log2 of rows and columns, log10 of the density, the largest and
+    the mean distance from the diagonal, log10 of the largest over the mean magnitude,
+    asymmetry, log10 of a lower bound of the condition, and roughness of `y`.
+    """
+    if isinstance(A, Sparse):
+        entries = checked_sparse(A)
+        (m, n), (rows, cols), values = entries.shape, entries.coords, entries.data
+        product = entries.tocsr()
+    else:
+        product = np.asarray(A)
+        product = product.astype(np.promote_types(product.dtype, np.float32), copy=False)
+        (m, n), (rows, cols) = product.shape, product.nonzero()
+        values = product[rows, cols]
+    count = max(values.size, 1)
+    density = values.size / (m * n)
+    distance = np.abs(rows / m - cols / n)
+    widest = float(distance.max(initial=0.0))
+    mean = float(np.abs(values).sum() / count)
+    peak = float(np.abs(values).max(initial=0.0)) / mean if mean else 1.0
+    asymmetry = _asymmetry(product) if m == n else math.sqrt(2)
+    features = (
+        math.log2(m),
+        math.log2(n),
+        math.log10(max(density, 1e-12)),
+        widest,
+        float(distance.sum() / count),
+        math.log10(max(peak, 1.0)),
+        asymmetry,
+        _condition(product, mean),
+        1.0 if y is None else roughness(y),
+    )
+    return Workload(_name(m, n, density, widest, peak), features)
+
+
+def roughness(y) -> float:
+    """`|L y|^2 / (4 |y|^2)`: 0 constant, 1/2 white noise, 1 alternating."""
+    y = np.atleast_2d(np.asarray(y, np.float64))
+    size = float(np.sum(y**2))
+    return float(np.sum(np.diff(y, axis=-1) ** 2)) / (4 * size) if size else 0.0
+
+
+def _name(m, n, density, widest, peak) -> str:
+    if density > 0.25:
+        pattern = "dense"
+    elif widest <= 0.1:
+        pattern = "banded"
+    else:
+        pattern = "sparse"
+    ratio = m / n
+    form = "tall" if ratio >= 2 else "wide" if ratio <= 0.5 else "square"
+    size = round(math.log2(m * n) / 2)
+    values = "peaked" if peak >= 10 else "even"
+    return f"{VERSION}:{pattern}:{form}:{size}:{values}"
+
+
+def _asymmetry(A) -> float:
+    norm: Any = scipy.sparse.linalg.norm if scipy.sparse.issparse(A) else np.linalg.norm
+    matrix: Any = A
+    size = float(norm(matrix))
+    return float(norm(matrix - matrix.T)) / size if size else 0.0
+
+
+def _condition(A, mean) -> float:
+    """log10 of the largest over the smallest value of a small bidiagonal matrix."""
+    m, n = A.shape
+    if mean == 0:
+        return 0.0
+    v = np.random.default_rng(0).normal(size=n)
+    v /= np.linalg.norm(v)
+    u, beta, diagonal, above = np.zeros(m), 0.0, [], []
+    scaled = lambda w: np.asarray(w, np.float64) / mean  # far from overflow
+    for _ in range(min(m, n, _STEPS)):
+        u = scaled(A @ v) - beta * u
+        alpha = float(np.linalg.norm(u))
+        # Below that the steps have spanned all there is, and go on with rounding.
+        if alpha <= _ROUNDING * max(diagonal, default=0.0):
+            break
+        u /= alpha
+        diagonal.append(alpha)
+        v_next = scaled(A.T @ u) - alpha * v
+        beta = float(np.linalg.norm(v_next))
+        above.append(beta)
+        if beta <= _ROUNDING * max(diagonal):
+            break
+        v = v_next / beta
+    if not diagonal:
+        return 0.0
+    small = np.diag(diagonal) + np.diag(above[: len(diagonal) - 1], 1)
+    values = np.linalg.svd(small, compute_uv=False)
+    return float(np.log10(values[0] / max(values[-1], 1e-15 * values[0])))

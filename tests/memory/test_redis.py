@@ -1,0 +1,181 @@
+"""Lookups in Redis are never older than the database, whoever dies when."""
+
+import json
+import time
+
+import pytest
+import redis
+from services import REDIS
+
+import sedma_jax as sj
+from sedma_jax.memory import _redis
+
+
+@pytest.fixture
+def client(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def memories(postgres, redis_url):
+    """A reader and a writer with connections of their own."""
+    with (
+        sj.memory.open(postgres, redis=redis_url) as reader,
+        sj.memory.open(postgres, redis=redis_url) as writer,
+    ):
+        writer.record("k", "w", {"a": 1}, 1.0, features=[1.0, 2.0])
+        yield reader, writer
+
+
+def keys(client, memory, sort):
+    return list(client.scan_iter(f"sedma:{memory._store._state.name}:{sort}:*"))
+
+
+def counts(memory):
+    return [pattern.count for pattern in memory.recall("k", "w")]
+
+
+def test_a_second_lookup_asks_redis_only(client, memories):
+    reader, _ = memories
+    first = reader.recall("k", "w")
+    asked = []
+    reader._store._database.read = asked.append
+    assert reader.recall("k", "w") == first
+    assert not asked
+    (key,) = keys(client, reader, "rows")
+    assert 0 < client.pttl(key) <= _redis.EXPIRY
+    assert json.loads(client.get(key))[0]["choice"] == {"a": 1}
+    assert keys(client, reader, "token") == []
+
+
+def test_a_write_during_a_lookup_keeps_its_old_rows_out(client, memories):
+    reader, writer = memories
+    read = reader._store._database.read
+
+    def read_slowly(work):
+        rows = read(work)
+        writer.record("k", "w", {"a": 1}, 1.0)
+        return rows
+
+    reader._store._database.read = read_slowly
+    assert counts(reader) == [1]  # it began before the write
+    reader._store._database.read = read
+    assert keys(client, reader, "rows") == []
+    assert counts(reader) == [2]
+    assert counts(reader) == [2]
+
+
+def test_a_lookup_between_announcement_and_commit_stores_nothing(client, memories):
+    reader, writer = memories
+    assert counts(reader) == [1]
+    shared, seen = writer._store._shared, []
+    announce = shared.announce
+
+    def announce_and_look(buckets, token):
+        announce(buckets, token)
+        seen.append(counts(reader))
+
+    shared.announce = announce_and_look
+    writer.record("k", "w", {"a": 1}, 1.0)
+    assert seen == [[1]]  # not committed yet
+    assert counts(reader) == [2]
+    assert keys(client, reader, "token") == []
+
+
+def test_a_writer_that_dies_after_its_commit_leaves_nothing_old(client, memories):
+    reader, writer = memories
+    assert counts(reader) == [1]
+    writer._store._shared.withdraw = lambda *_: None  # as if killed right then
+    writer.record("k", "w", {"a": 1}, 1.0)
+    assert counts(reader) == [2]
+    assert keys(client, reader, "rows") == []  # until its lease is over
+    (token,) = keys(client, reader, "token")
+    assert 0 < client.pttl(token) <= _redis.LEASE
+    client.delete(token)
+    assert counts(reader) == counts(reader) == [2]
+    assert len(keys(client, reader, "rows")) == 1
+
+
+def test_of_two_writers_the_first_to_finish_leaves_the_lease_of_the_other(client, memories):
+    reader, writer = memories
+    shared, bucket = writer._store._shared, [("k", "w")]
+    shared.announce(bucket, "first")
+    shared.announce(bucket, "second")
+    shared.withdraw(bucket, "first")
+    assert counts(reader) == [1]
+    assert keys(client, reader, "rows") == []
+    shared.withdraw(bucket, "second")
+    assert counts(reader) == [1]
+    assert len(keys(client, reader, "rows")) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"not JSON",
+        b"[" * 100_000,
+        b"[{}]",
+        b'{"kind": "k"}',
+        b"\x80\x04N.",
+        b"[" + b" " * 2**18 + b"]",
+        b'[{"kind":"k","workload":"w","choice":{},"features":null,"count":0,"mean":1.0,'
+        b'"m2":0.0,"updated":1}]',
+        b'[{"kind":"k","workload":"other","choice":{},"features":null,"count":1,"mean":1.0,'
+        b'"m2":0.0,"updated":1}]',
+    ],
+)
+def test_what_somebody_else_put_there_is_not_believed(client, memories, value):
+    reader, _ = memories
+    assert counts(reader) == [1]
+    (key,) = keys(client, reader, "rows")
+    client.set(key, value)
+    assert counts(reader) == [1]
+    assert client.get(key) != value  # and replaced
+
+
+def test_long_values_stay_in_the_database(client, memories):
+    reader, writer = memories
+    for i in range(20):
+        writer.record("k", "w", {"a": "x" * 15_000, "i": i}, 1.0)
+    assert len(counts(reader)) == len(counts(reader)) == 21
+    assert keys(client, reader, "rows") == keys(client, reader, "token") == []
+
+
+def test_a_redis_that_goes_away_costs_one_warning(client, memories, monkeypatch):
+    reader, writer = memories
+    nowhere = redis.ConnectionPool(host="127.0.0.1", port=1)
+    for memory in memories:
+        monkeypatch.setattr(memory._store._shared._client, "connection_pool", nowhere)
+    with pytest.warns(RuntimeWarning, match="does not answer") as caught:
+        assert counts(reader) == [1]
+    assert len(caught) == 1
+    assert counts(reader) == [1]  # no other warning, which would be an error
+    with pytest.warns(RuntimeWarning, match="does not answer"):
+        writer.record("k", "w", {"a": 1}, 1.0)
+    assert counts(reader) == [2]
+    monkeypatch.undo()  # it is back, and asked again after a rest
+    reader._store._shared._rest_until = time.monotonic()
+    assert counts(reader) == counts(reader) == [2]
+    assert len(keys(client, reader, "rows")) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("redis://:s3cret@127.0.0.1:1/0", ConnectionError),
+        ("redis://user:s3cret@127.0.0.1:port", ValueError),
+        ("http://:s3cret@127.0.0.1", ValueError),
+    ],
+)
+def test_a_redis_that_is_not_there_is_an_error(tmp_path, url, error, caplog):
+    with pytest.raises(error, match="redis") as caught:
+        sj.memory.open(f"sqlite:///{tmp_path}/m.db", redis=url)
+    assert "s3cret" not in str(caught.value) + caplog.text
+    assert not caught.value.__cause__
+
+
+def test_a_missing_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sedma_jax.memory._redis", None)
+    with pytest.raises(ImportError):
+        sj.memory.open(f"sqlite:///{tmp_path}/m.db", redis=REDIS)
