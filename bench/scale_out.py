@@ -9,8 +9,9 @@ The same script runs in every process. It reads where it is from the environment
 - `PROCESS_ID`, or the `JOB_COMPLETION_INDEX` that an Indexed Job sets.
 
 Each process cuts and programs the tiles of its own devices, and prints a digest of the
-whole product. Every process prints the same one. Another number of processes may change
-the last bits, since a compiler may round differently for another number of tiles.
+whole product. Every process prints the same one. What the cells hold does not depend on
+the number of processes; sums of the product may differ in their last bits, since a compiler
+may round differently for another number of tiles.
 `docs/indexed-job.yaml` is a manifest.
 
 A process that is lost ends the others with exit status 1 and one line as soon as they wait

@@ -1,0 +1,110 @@
+"""Decisions until the system recovers from a device that changed without notice.
+
+    python bench/device_change.py [--before 25] [--after 40] [--json]
+
+A matrix of 64 x 64 comes again and again, on a pool whose fast arrays become slower than
+the others in mid-stream: their pulses last 100,000 times as long, which the data sheet
+that plans are made from does not say. The change is recovered from with the first of three
+decisions in a row that cost at most a tenth more than the cheapest plan for the arrays as
+they then are, found by weighing every plan with the true figures.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+
+import jax
+import numpy as np
+
+import sedma_jax as sj
+from sedma_jax._planning import weigh
+from sedma_jax._pool import PartitionPlan
+from sedma_jax.memory import Ablation, ShortTerm
+from sedma_jax.memory._decision import decide, learn
+
+FAST, FINE = sj.devices.TAOX_HFOX, sj.devices.EPIRAM
+WORN = dataclasses.replace(FAST, t_ltp=1e5 * FAST.t_ltp, t_ltd=1e5 * FAST.t_ltd)
+
+
+def pool(fast):
+    """The arrays, with the fast ones as given."""
+    return sj.Pool([sj.ArrayKind(64, 64, 4, FINE), sj.ArrayKind(32, 32, 16, fast)])
+
+
+def true_cost(plan, arrays, lam_mem):
+    """Eq. 4 of a plan on arrays as they are."""
+    real = PartitionPlan(arrays, plan.rectangles, plan.shape)
+    return float(weigh([real], lam_mem=lam_mem).objective[0])
+
+
+def stream(ablation, before, after, seed):
+    """Cost of each decision over the cheapest there is, and when changes were noticed."""
+    A = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    short_term, excess, noticed = ShortTerm(), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        memory = sj.memory.open(f"sqlite:///{folder}/patterns.db")
+        for step in range(before + after):
+            key = jax.random.fold_in(jax.random.key(seed), step)
+            actual = pool(FAST if step < before else WORN)
+            made = decide(A, pool(FAST), memory, short_term, ablation, 0.5, key=key)
+            real = PartitionPlan(actual, made.plan.rectangles, made.plan.shape)
+            _, stats = sj.program_pool(A, real, key=key)
+            outcome, short_term = learn(made, stats, None, memory, short_term, ablation)
+            best = sj.plan_partitions(A.shape, actual, lam_mem=made.lam_mem)
+            cost = true_cost(made.plan, actual, made.lam_mem)
+            excess.append(cost / true_cost(best, actual, made.lam_mem))
+            if outcome.changed:
+                noticed.append(step - before + 1)
+        memory.close()
+    return excess, noticed
+
+
+def recovery(excess, before):
+    """Decisions after the change until three in a row are good, or None."""
+    good = [value <= 1.1 for value in excess[before:]]
+    for step in range(len(good) - 2):
+        if all(good[step : step + 3]):
+            return step
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--before", type=int, default=25)
+    parser.add_argument("--after", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    rows = []
+    for name, ablation in (
+        ("full", Ablation()),
+        ("no short-term", Ablation(short_term=False)),
+        ("no long-term", Ablation(long_term=False)),
+    ):
+        for seed in range(options.seeds):
+            excess, noticed = stream(ablation, options.before, options.after, seed)
+            rows.append(
+                {
+                    "variant": name,
+                    "seed": seed,
+                    "recovery": recovery(excess, options.before),
+                    "noticed": noticed,
+                    "cost_at_once": excess[options.before],
+                    "cost_at_end": excess[-1],
+                }
+            )
+    if options.json:
+        print(json.dumps({"rows": rows}))
+        return
+    print("variant        seed  recovered after  noticed at       cost at once  at the end")
+    for r in rows:
+        after = "never" if r["recovery"] is None else r["recovery"]
+        print(
+            f"{r['variant']:14}{r['seed']:5}{after!s:>17}  {r['noticed']!s:16}"
+            f"{r['cost_at_once']:13.3g}{r['cost_at_end']:12.3g}"
+        )
+
+
+if __name__ == "__main__":
+    main()

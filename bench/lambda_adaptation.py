@@ -1,0 +1,121 @@
+"""Adaptive weight of the roughness against the best fixed one in hindsight.
+
+    python bench/lambda_adaptation.py [--products 12] [--size 512] [--seed 0] [--json]
+
+Smooth, piecewise constant and rough products on four materials. For each, a stream of
+products of one programmed matrix with new vectors; the error is the root of the summed
+squares over the stream. "best" is the fixed weight, zero or one of 57 from 1e-7 to 1e5, for
+which it is least, found with the exact products. Columns give the error over that of `best`
+and over that of zero: from the data of each product alone, and with long-term memory too.
+"""
+
+import argparse
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sedma_jax as sj
+
+GRID = np.concatenate([[0.0], np.exp(np.linspace(-16, 12, 57))])
+
+
+def matrices(size, rng):
+    """Matrices whose products are smooth, piecewise constant or rough."""
+    place = (np.arange(size) + 0.5) / size
+    columns = {
+        "smooth": np.cos(np.pi * np.arange(6) * place[:, None]),
+        "piecewise": (place[:, None] > rng.random(6)).astype(float),
+        "rough": rng.normal(size=(size, 6)),
+    }
+    for name, column in columns.items():
+        yield name, (column @ rng.normal(size=(6, size))).astype(np.float32)
+
+
+@jax.jit
+def fixed_errors(p, exact):
+    """Squared error of a product for each weight of the grid."""
+    square = lambda lam: jnp.sum((sj.denoise(p, lam) - exact) ** 2)
+    return jax.lax.map(square, jnp.asarray(GRID, p.dtype))
+
+
+def stream(A, device, memory, workload, products, seed):
+    """Squared errors of both adaptive weights, and of every fixed one."""
+    program_key, *keys = jax.random.split(jax.random.key(seed), products + 1)
+    rng = np.random.default_rng(seed)
+    programmed = sj.program(A, device, key=program_key)
+    product = partial(sj.corrected_matvec, A, device=device, programmed=programmed)
+    sums = np.zeros(2 + len(GRID))
+    lams = []
+    for key in keys:
+        x = rng.normal(size=A.shape[1]).astype(np.float32)
+        exact = A.astype(np.float64) @ x
+        p, _ = product(x, lam=0.0, key=key)
+        alone, _ = product(x, lam=sj.RememberedLambda(), key=key)
+        found = memory.recall("lambda", workload)
+        known = (found[0].count, found[0].mean, found[0].spread) if found else (0, 0, 0)
+        remembered = sj.RememberedLambda(*np.nan_to_num(np.array(known, float)).tolist())
+        both, info = product(x, lam=remembered, key=key)
+        memory.record("lambda", workload, {}, float(info.choice.recent.log_lam))
+        square = lambda y, exact=exact: np.sum((np.asarray(y, np.float64) - exact) ** 2)
+        grid = fixed_errors(p, jnp.asarray(exact, p.dtype))
+        sums += np.array([square(alone), square(both), *np.asarray(grid)])
+        lams.append(float(info.lam))
+    return np.sqrt(sums), float(np.median(lams))
+
+
+def measure(size, products, seed):
+    """One record for each kind of signal and material."""
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        memory = sj.memory.open(f"sqlite:///{Path(folder) / 'patterns.db'}")
+        for signal, A in matrices(size, np.random.default_rng(seed)):
+            for name, device in sj.devices.PRESETS.items():
+                workload = f"{signal}|{name}"
+                errors, lam = stream(A, device, memory, workload, products, seed)
+                (alone, both), fixed = errors[:2], errors[2:]
+                best = int(np.argmin(fixed))
+                records.append(
+                    {
+                        "signal": signal,
+                        "device": name,
+                        "best_lambda": float(GRID[best]),
+                        "median_lambda": lam,
+                        "best_over_zero": float(fixed[best] / fixed[0]),
+                        "data_over_best": float(alone / fixed[best]),
+                        "memory_over_best": float(both / fixed[best]),
+                        "memory_over_zero": float(both / fixed[0]),
+                    }
+                )
+        memory.close()
+    return records
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--products", type=int, default=12)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    records = measure(options.size, options.products, options.seed)
+    if options.json:
+        print(json.dumps({"rows": records}))
+        return
+    heads = ("best lam", "median lam", "best/0", "data/best", "memory/best", "memory/0")
+    print(f"{'signal':10}{'device':11}" + "".join(f"{h:>13}" for h in heads))
+    for r in records:
+        figures = list(r.values())[2:]
+        print(f"{r['signal']:10}{r['device']:11}" + "".join(f"{v:13.4g}" for v in figures))
+    print(
+        f"worst: {max(r['memory_over_best'] for r in records):.4f} of best, "
+        f"{max(r['memory_over_zero'] for r in records):.4f} of zero"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""Time our kernels beside their rivals in one run, interleaved, as ratios.
+
+    python bench/speed.py [--n 4096] [--quick] [--peers build/peers/bin/python]
+    python bench/report.py
+
+Each round times every contender of a case once, so that what disturbs the machine disturbs
+all of them; figures are medians over rounds of times and of ratios in the same round.
+First calls, which compile, and peak memory are taken in a fresh process for each case.
+Results go to `bench/results/speed.json`.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from sedma_jax.kernels import (
+    move_state,
+    nominal_response,
+    normal,
+    normal_pair,
+    visible_state,
+)
+from sedma_jax.kernels._closed_loop import pulses_for
+
+import sedma_jax as sj
+from sedma_jax._corrected import _correct
+
+sys.path.insert(0, str(Path(__file__).parent))
+from peers import PEERS, SKIPPED
+
+RESULTS = Path(__file__).parent / "results"
+DEVICE = sj.devices.EPIRAM
+RULE = sj.acceptance_band(DEVICE, iterations=20)
+TILE, BATCHES = 256, (1, 32, 256)
+NOISY = sj.Device(**{**vars(DEVICE), "sigma_read": 0.01})
+
+
+@jax.jit
+def lanes_baseline(A):
+    """The loop of `write_and_verify` by `vmap` and `jax.random`: what one writes first.
+
+    One cell a weight, as our own takes it: the sign only says which cell of the pair.
+    """
+    tiles = A.reshape(len(A) // TILE, TILE, -1, TILE).swapaxes(1, 2)
+    tiles = tiles.reshape(-1, TILE, TILE).swapaxes(1, 2)
+    target = jnp.abs(tiles) / jnp.max(jnp.abs(tiles), axis=1, keepdims=True)
+    response = nominal_response(DEVICE, A.dtype)
+
+    def program(target, key):
+        def step(carry):
+            i, state, pulses, spent = carry
+            noise = jr.normal(jr.fold_in(key, i), target.shape, A.dtype)
+            moved = move_state(state, pulses, DEVICE, response, noise)
+            wanted = pulses_for(target - visible_state(moved, DEVICE), DEVICE, RULE)
+            wanted = jnp.where((pulses != 0) | (i == 0), wanted, 0)
+            return i + 1, moved, wanted, spent + jnp.sum(jnp.abs(pulses))
+
+        start = (0, jnp.zeros_like(target), jnp.zeros_like(target), jnp.zeros((), A.dtype))
+        go = lambda c: (c[0] == 0) | ((c[0] <= RULE.iterations) & jnp.any(c[2] != 0))
+        return lax.while_loop(go, step, start)
+
+    return jax.vmap(program)(target, jr.split(jr.key(0), len(target)))
+
+
+def cases(n, seed=0):
+    """Contenders of every case, made when asked for, and what each has to move and do."""
+    shape, dtype = (n, n), np.dtype(np.float32)
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal(shape, dtype=dtype)
+    inputs = rng.standard_normal((max(BATCHES), n), dtype=dtype)
+    A = jnp.asarray(weights)
+    highest = lax.Precision.HIGHEST
+    bare = jax.jit(lambda: jr.normal(jr.key(1), shape, dtype))
+    program = lambda **how: sj.program(A, DEVICE, rule=RULE, key=jr.key(0), **how)
+
+    def normals():
+        return {
+            "ours": lambda: normal(jr.key(1), shape, dtype),
+            "ours, one of a pair": jax.jit(lambda: normal_pair(jr.key(1), shape, dtype)[0]),
+            "jax.random": bare,
+            "numpy": lambda: rng.standard_normal(shape, dtype=dtype),
+        }
+
+    def programming():
+        return {"ours": program, "vmap + jax.random": lambda: lanes_baseline(A)}
+
+    def exact_law():
+        law = lambda: program(scheme=sj.rewrite_law)
+        return {"ours": law, "bare jax.random.normal": bare}
+
+    def matvec(batch, noise):
+        crossbar = sj.program_exactly(A, NOISY if noise else DEVICE)
+        x, key = jnp.asarray(inputs[:batch]), jr.key(2)
+        dac = sj.DAC(8)
+        adc = sj.calibrated_adc(crossbar, inputs[:32], bits=8, dac=dac, key=key)
+        # As a matrix of one row, a vector takes XLA ten times as long.
+        ideal = jax.jit(lambda x: jnp.matmul(A, x, precision=highest))
+        if batch > 1:
+            ideal = jax.jit(lambda x: jnp.matmul(x, A.T, precision=highest))
+        x, own = (x[0], inputs[0]) if batch == 1 else (x, inputs[:batch])
+        return {
+            "ours": lambda: sj.matvec(crossbar, x, dac=dac, adc=adc, key=key),
+            "ideal, XLA": lambda: ideal(x),
+            "ideal, numpy": lambda: own @ weights.T,
+        }
+
+    def corrected():
+        programmed = program()
+        x = jnp.asarray(inputs[0])
+        how = dict(programmed=programmed, key=jr.key(2))
+        encoded = sj.program(x[None], DEVICE, array=(TILE, 1), key=jr.key(3))[0]
+        rest = (x[None], jnp.float32(1e-12), None, None, jr.key(2), False)
+        return {
+            "ours": lambda: _correct(A, programmed[0], encoded, *rest),
+            "ours, and encode the input": lambda: sj.corrected_matvec(A, x, DEVICE, **how)[
+                0
+            ],
+            "plain analog": lambda: sj.matvec(programmed[0], x, key=jr.key(2)),
+        }
+
+    def denoise():
+        copy = jax.jit(jnp.copy)
+        return {"ours": lambda: sj.denoise(A, 0.3), "copy": lambda: copy(A)}
+
+    bytes_ = 4 * n * n
+    table = {
+        "normals": (normals, {"draws": n * n}),
+        "programming": (programming, {"draws": n * n}),
+        "exact law": (exact_law, {"draws": n * n}),
+        "corrected matvec": (corrected, {"bytes": 2 * bytes_}),
+        "denoise": (denoise, {"bytes": 2 * bytes_}),
+    }
+    for batch in BATCHES:
+        for noise in (False, True):
+            name = f"matvec, batch {batch}, read noise {'on' if noise else 'off'}"
+            needs = {"bytes": bytes_, "flops": 2 * n * n * batch}
+            table[name] = (partial(matvec, batch, noise), needs)
+    return table, weights, inputs
+
+
+def seconds_of(work):
+    """Time one call, result and all."""
+    start = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - start
+
+
+def compare(contenders, rounds, budget):
+    """Times of all contenders, one of each a round, in turning order."""
+    for work in contenders.values():
+        seconds_of(work)
+    times, start = {name: [] for name in contenders}, time.perf_counter()
+    order = list(contenders)
+    for i in range(rounds):
+        for name in order[i % len(order) :] + order[: i % len(order)]:
+            time.sleep(0.02)  # threads of the last contender spin for a while
+            times[name].append(seconds_of(contenders[name]))
+        if i >= 2 and time.perf_counter() - start > budget:
+            break
+    return times
+
+
+class Peer:
+    """A simulator in a process of its own; calls return once it has answered."""
+
+    def __init__(self, python, name):
+        command = [python, str(Path(__file__).parent / "peers.py"), name]
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes)
+        self.hello = json.loads(self.process.stdout.readline() or '{"error": "no start"}')
+
+    def ask(self, **request):
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        return json.loads(line or '{"error": "the process ended"}')
+
+    def __call__(self, name):
+        request = {"op": "program"}
+        if name.startswith("matvec"):
+            batch = int(name.split()[2].rstrip(","))
+            request = dict(
+                op="matvec", batch=batch, noise=name.endswith("on"), converters=True
+            )
+        return self.ask(**request)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def start_peers(python, weights, inputs, folder):
+    """Peers that start and take the data; and those that do not, by name, and why."""
+    np.save(folder / "w.npy", weights)
+    np.save(folder / "x.npy", inputs)
+    running, skipped = {}, dict(SKIPPED)
+    for name in PEERS:
+        peer = Peer(python, name)
+        answer = peer.hello
+        if "error" not in answer:
+            where = {"weights": str(folder / "w.npy"), "inputs": str(folder / "x.npy")}
+            answer = peer.ask(op="load", **where)
+        if "error" in answer:
+            skipped[name] = answer["error"]
+            peer.close()
+        else:
+            running[name] = peer
+    return running, skipped
+
+
+def with_peers(name, contenders, peers, skipped, options):
+    """Times of a case, peers among the contenders where they can do it."""
+    failed = {}
+
+    def call(peer, label):
+        answer = peer(name)
+        if "error" in answer:
+            raise RuntimeError(f"{label}: {answer['error']}")
+
+    for label, peer in peers.items():
+        if name == "programming" or name.startswith("matvec"):
+            try:
+                call(peer, label)
+            except RuntimeError as error:
+                failed[label] = str(error)
+            else:
+                contenders[label] = partial(call, peer, label)
+    skipped.update({f"{label} ({name})": why for label, why in failed.items()})
+    return compare(contenders, options.rounds, options.budget)
+
+
+def limits(n):
+    """What this machine reaches: bytes copied, operations, normals drawn, a second."""
+    A = jnp.asarray(np.random.default_rng(1).standard_normal((n, n), dtype=np.float32))
+    copy, product = jax.jit(jnp.copy), jax.jit(partial(jnp.matmul, precision="highest"))
+    draws = {
+        "normal": lambda: normal(jr.key(1), (n, n), jnp.float32),
+        "pair": jax.jit(lambda: normal_pair(jr.key(1), (n, n), jnp.float32)[0]),
+        "jax": jax.jit(lambda: jr.normal(jr.key(1), (n, n), jnp.float32)),
+        "numpy": lambda: np.random.default_rng(1).standard_normal((n, n), dtype="f4"),
+    }
+    best = lambda work: statistics.median(compare({"": work}, 5, 5)[""])
+    return {
+        "bytes": 2 * A.nbytes / best(lambda: copy(A)),
+        "flops": 2 * n * n * min(n, 1024) / best(lambda: product(A, A[:, : min(n, 1024)])),
+        "draws": n * n / min(map(best, draws.values())),
+    }
+
+
+def record_of(times, needs, limits):
+    """Medians, ratios in the same round to ours, and percent of the limit."""
+    least = max(amount / limits[kind] for kind, amount in needs.items())
+    record = {}
+    for name, own in times.items():
+        median = statistics.median(own)
+        ratios = [a / b for a, b in zip(own, times["ours"], strict=True)]
+        record[name] = {
+            "seconds": median,
+            "rounds": len(own),
+            "over_ours": statistics.median(ratios),
+            "percent_of_limit": 100 * least / median,
+        }
+    return record
+
+
+def fresh(name, n):
+    """First call and peak memory of our own contender, in a new process."""
+    command = [sys.executable, __file__, "--n", str(n), "--only", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show_fresh(name, n):
+    table, *_ = cases(n)
+    work = table[name][0]()["ours"]
+    first = seconds_of(work)
+    again = statistics.median(seconds_of(work) for _ in range(3))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"compile_seconds": first - again, "peak_bytes": peak}))
+
+
+def main():
+    """Run all cases and write what they took."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--n", type=int, help="size, a multiple of 256 (default: 4096)")
+    parser.add_argument("--quick", action="store_true", help="1024 in place of 4096")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--budget", type=float, default=15, help="seconds a case")
+    parser.add_argument("--peers", default="build/peers/bin/python", metavar="PYTHON")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--out", default=str(RESULTS / "speed.json"), metavar="FILE")
+    options = parser.parse_args()
+    n = options.n or (1024 if options.quick else 4096)
+    if options.only:
+        return show_fresh(options.only, n)
+    table, weights, inputs = cases(n)
+    python = options.peers if os.path.exists(options.peers) else sys.executable
+    measured = limits(n)
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "n": n,
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
+        f"{platform.machine()}",
+        "versions": {"python": platform.python_version(), "jax": jax.__version__,
+                     "numpy": np.__version__, "sedma-jax": sj.__version__},
+        "limits_per_second": measured,
+        "cases": {},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        peers, skipped = start_peers(python, weights, inputs, Path(folder))
+        result["versions"] |= {k: p.hello["version"] for k, p in peers.items()}
+        for name, (make, needs) in table.items():
+            times = with_peers(name, make(), peers, skipped, options)
+            contenders = record_of(times, needs, measured)
+            result["cases"][name] = {"contenders": contenders} | fresh(name, n)
+            print(name, {k: f"{v['seconds']:.4g} s" for k, v in contenders.items()})
+        for peer in peers.values():
+            peer.close()
+    result["skipped"] = skipped
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}")
+    Path(options.out).parent.mkdir(exist_ok=True)
+    Path(options.out).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
