@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._device import Device, Scalar
 from ._pulse import Response, move_state
-from ._random import normal
+from ._random import normal, normal_pair_at
 
 
 class VerifyRule(eqx.Module):
@@ -243,6 +243,7 @@ def closed_loop(
     dtype = initial.dtype
     read_key, cycle_key = jr.split(key)
     cells = jnp.maximum(jnp.sum(used) * initial.shape[0], 1).astype(dtype)
+    cell = jnp.arange(initial.size, dtype=jnp.uint32).reshape(initial.shape)
 
     def proceed(loop):
         wanted = jnp.any(loop.pulses != 0) & (loop.stats.iterations < rule.iterations)
@@ -251,7 +252,9 @@ def closed_loop(
     def step(loop):
         # The first round, of number -1, only reads: it has no pulses yet.
         iteration = loop.stats.iterations
-        noise = normal(jr.fold_in(cycle_key, iteration), initial.shape, dtype)
+        turn = jnp.broadcast_to(iteration.astype(jnp.uint32) // 2, cell.shape)
+        even, odd = normal_pair_at(cycle_key, turn, cell, dtype)
+        noise = jnp.where(iteration % 2 == 0, even, odd)
         state = move_state(loop.state, loop.pulses, device, response, noise)
         touched = jnp.where(iteration < 0, used[None], loop.pulses != 0)
         written = jnp.any(touched, axis=(0, 2))

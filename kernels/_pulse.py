@@ -109,9 +109,11 @@ def move_state(
     ltp, ltd = _nonzero(response.ltp, state.dtype), _nonzero(response.ltd, state.dtype)
     u = jnp.where(up, ltp, ltd)
     # One exponential a device, not one a cell.
-    span = jnp.where(up, jnp.expm1(-ltp), jnp.expm1(-ltd))
-    per_window = jnp.where(up, device.pulses_ltp, device.pulses_ltd)
-    fraction = -jnp.log1p(state * span) / u + pulses / per_window
-    moved = jnp.expm1(-u * jnp.clip(fraction, 0, 1)) / span
+    span = jnp.where(up, 1 / jnp.expm1(-ltp), 1 / jnp.expm1(-ltd))
+    per_window = jnp.where(up, 1 / device.pulses_ltp, 1 / device.pulses_ltd)
+    # `response_curve(response_inverse(state) + pulses / per_window)`, by the product of
+    # the two exponentials.
+    growth = jnp.expm1(-u * (pulses * per_window))
+    moved = jnp.clip(state + growth * (state + span), 0, 1)
     moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
     return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))

@@ -12,6 +12,7 @@ become fewer. Packing changes no number: the noise of a cell is addressed by its
 the array and the round.
 """
 
+import dataclasses
 from functools import partial
 
 import equinox as eqx
@@ -30,10 +31,10 @@ from ._closed_loop import (
 )
 from ._device import Device
 from ._pulse import Response, move_state
-from ._random import normal_at
+from ._random import normal_pair_at
 
-# Shares of a row that unfinished cells are packed to. Each adds a loop to compile.
-_PACKED = (16,)
+# Share of a row that the last unfinished cells of all arrays are packed to.
+_LAST = 16
 
 
 class _Lanes(eqx.Module):
@@ -42,18 +43,39 @@ class _Lanes(eqx.Module):
     target: Float[Array, "arrays rows lanes"]
     state: Float[Array, "arrays rows lanes"]
     pulses: Float[Array, "arrays rows lanes"]
-    pending: Bool[Array, "arrays rows lanes"]
     cell: UInt[Array, "arrays rows lanes"]
     response: Response
 
 
+class _Tally(eqx.Module):
+    """What the rounds of one loop took of each cell, and its last distance.
+
+    Kept by cell because on CPUs XLA stores every operand of a sum or a maximum: sums of
+    each round would take several times the memory traffic.
+    """
+
+    pulses: Float[Array, "arrays rows lanes"]
+    write: Float[Array, "arrays rows lanes"]
+    read: Float[Array, "arrays rows lanes"]
+    error: Float[Array, "arrays rows lanes"]
+
+
 class _Progress(eqx.Module):
-    """Where each array stands; `settled` is the squared error of its finished cells."""
+    """Where each array stands.
+
+    - `alive`: it goes on.
+    - `settled`: squared error of the cells that earlier loops finished.
+    - `norm`: root of the squared error of all cells.
+    - `widest`: most unfinished cells in a row.
+    - `up`, `down`: longest trains of the next round, by row.
+    """
 
     alive: Bool[Array, " arrays"]
     settled: Float[Array, " arrays"]
     norm: Float[Array, " arrays"]
-    widest: Int[Array, " arrays"]
+    widest: Float[Array, " arrays"]
+    up: Float[Array, "arrays rows"]
+    down: Float[Array, "arrays rows"]
     stats: WriteStats
 
 
@@ -110,38 +132,52 @@ def write_and_verify_arrays(
     cell = lax.broadcasted_iota(jnp.uint32, (polarity, rows, cols), 0) * (rows * cols)
     cell = cell + lax.broadcasted_iota(jnp.uint32, cell.shape, 1) * cols
     cell = cell + lax.broadcasted_iota(jnp.uint32, cell.shape, 2)
-    pending = jnp.broadcast_to(used[:, None], target.shape)
     lanes = _Lanes(
         to_lanes(target),
         to_lanes(initial),
         jnp.zeros((arrays, rows, width), target.dtype),
-        to_lanes(pending),
         to_lanes(jnp.broadcast_to(cell, target.shape)),
         jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
     )
-    zero, none = jnp.zeros(arrays, target.dtype), jnp.zeros(arrays, jnp.int32)
-    # The first round, of number -1, only reads: it has no pulses yet.
-    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
-    progress = _Progress(jnp.ones(arrays, bool), zero, zero, none + width, stats)
+    used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
+    lanes, progress = _first_read(lanes, used, device, rule, key)
 
     advance = partial(_advance, device=device, rule=rule)
-    widths = sorted({max(width // share, 1) for share in _PACKED} - {width})[::-1]
-    until, *following = [*widths, 0]
-    lanes, progress = _one_by_one(advance, lanes, progress, key, until)
-    levels, sources = [lanes.state], []
-    for size, until in zip(widths, following, strict=True):
-        source, lanes = _pack(lanes, progress.alive, size)
-        sources.append(source)
-        lanes, progress = advance(lanes, progress, key, until)
-        levels.append(lanes.state)
-    for source in reversed(sources):
-        packed = levels.pop()
-        place = jnp.indices(source.shape, jnp.int32)[:2]
-        levels[-1] = levels[-1].at[place[0], place[1], source].set(packed, mode="drop")
-    state = jnp.moveaxis(levels[0].reshape(arrays, rows, polarity, cols), 2, 1)
-    cells = jnp.maximum(jnp.sum(used, axis=(1, 2)) * polarity, 1)
-    residual = progress.norm / jnp.sqrt(cells.astype(target.dtype))
+    last = max(width // _LAST, 1)
+    lanes, progress = _one_by_one(advance, lanes, progress, key, last)
+    lanes, progress = _packed(advance, lanes, progress, key, last, 0)
+    state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
+    cells = jnp.maximum(jnp.sum(used, axis=(1, 2), dtype=target.dtype), 1)
+    residual = progress.norm / jnp.sqrt(cells)
     return state, eqx.tree_at(lambda s: s.residual, progress.stats, residual)
+
+
+def _first_read(lanes, used, device, rule, key):
+    """Read all cells, and choose the first pulses."""
+    dtype, total = lanes.target.dtype, partial(jnp.sum, axis=(1, 2))
+    # The reading after round `i` has the number `i`.
+    last = jnp.full(lanes.cell.shape, 0xFFFFFFFF, jnp.uint32)
+    _, read = _read_noise(device, key, last, lanes.cell, dtype)
+    visible = visible_state(lanes.state, device)
+    error = jnp.where(used, lanes.target - visible - read, 0)
+    error = error.astype(dtype)
+    pulses = pulses_for(error, device, rule)
+    left = _left(pulses)
+    energy = total(jnp.where(used, _read_energy(visible, device), 0)).astype(dtype)
+    rows = jnp.sum(jnp.max(used.astype(dtype), axis=2), axis=1)
+    latency = (rows * device.t_read).astype(dtype)
+    zero, none = jnp.zeros_like(energy), jnp.zeros(len(energy), jnp.int32)
+    stats = WriteStats(none, none, zero, energy, zero, latency, _whole(left), zero)
+    widest = jnp.max(left, axis=1)
+    progress = _Progress(
+        (widest > 0) & (rule.iterations > 0),
+        total(jnp.where(pulses == 0, error**2, 0)),
+        jnp.sqrt(total(error**2)),
+        widest,
+        *_longest(pulses),
+        stats,
+    )
+    return eqx.tree_at(lambda lane: lane.pulses, lanes, pulses), progress
 
 
 def _one_by_one(advance, lanes, progress, key, until):
@@ -157,96 +193,161 @@ def _one_by_one(advance, lanes, progress, key, until):
             eqx.combine(shared, lanes.response),
             is_leaf=lambda leaf: leaf is None,
         )
-        lanes, progress = advance(lanes, progress, key, until)
-        out = (lanes.state, lanes.pulses, lanes.pending, progress)
+        half = max(lanes.cell.shape[2] // 2, 1)
+        lanes, progress = advance(lanes, progress, key, max(half, until))
+        lanes, progress = _packed(advance, lanes, progress, key, half, until)
+        out = (lanes.state, lanes.pulses, progress)
         return jax.tree.map(lambda leaf: leaf[0], out)
 
     bare = eqx.tree_at(lambda lane: lane.response, lanes, own)
-    state, pulses, pending, progress = lax.map(one, (bare, progress, key))
-    parts = lambda lane: (lane.state, lane.pulses, lane.pending)
-    return eqx.tree_at(parts, lanes, (state, pulses, pending)), progress
+    state, pulses, progress = lax.map(one, (bare, progress, key))
+    parts = lambda lane: (lane.state, lane.pulses)
+    return eqx.tree_at(parts, lanes, (state, pulses)), progress
 
 
-def _pack(lanes, alive, size):
-    """Unfinished cells of each row, side by side; and where each was."""
-    pending = lanes.pending & alive[:, None, None]
-    slot = jnp.where(pending, jnp.cumsum(pending, axis=2, dtype=jnp.int32) - 1, size)
-    array, row, lane = jnp.indices(slot.shape, jnp.int32)
-    empty = jnp.full((*slot.shape[:2], size), slot.shape[2], jnp.int32)
-    source = empty.at[array, row, slot].set(lane, mode="drop")
-    take = lambda v: jnp.take_along_axis(v, source, axis=2, mode="clip")
-    packed = jax.tree.map(lambda v: take(v) if v.ndim else v, lanes)
-    held = source < slot.shape[2]
-    return source, eqx.tree_at(lambda lane: lane.pending, packed, held)
+def _packed(advance, lanes, progress, key, size, until):
+    """`advance` with the unfinished cells of each row side by side."""
+    pending = (lanes.pulses != 0) & progress.alive[:, None, None]
+    count = jnp.cumsum(pending, axis=2, dtype=jnp.int32)
+    # By binary search: a scatter XLA does one by one on CPUs.
+    find = partial(jnp.searchsorted, method="scan_unrolled")
+    place = jnp.arange(size, dtype=jnp.int32)
+    source = jax.vmap(jax.vmap(lambda count: find(count, place + 1)))(count)
+    take = partial(jnp.take_along_axis, axis=2, mode="clip")
+    packed = jax.tree.map(lambda v: take(v, source) if v.ndim else v, lanes)
+    held = place[None, None] < count[:, :, -1:]
+    pulses = jnp.where(held, packed.pulses, 0)
+    packed = eqx.tree_at(lambda lane: lane.pulses, packed, pulses)
+    packed, progress = advance(packed, progress, key, until)
+    parts = lambda lane: (lane.state, lane.pulses)
+    unpack = lambda new, old: jnp.where(pending, take(new, count - 1), old)
+    unpacked = jax.tree.map(unpack, parts(packed), parts(lanes))
+    return eqx.tree_at(parts, lanes, unpacked), progress
 
 
 def _advance(lanes, progress, key, until, *, device, rule):
     """Rounds until no array has more unfinished cells in a row than `until`."""
     dtype = lanes.target.dtype
-    read_key, cycle_key = jnp.moveaxis(jax.vmap(jr.split)(key), 1, 0)
-
-    def draw(key, iteration):
-        at = lambda key, i, cell: normal_at(jr.fold_in(key, i), cell, dtype)
-        return jax.vmap(at)(key, iteration, lanes.cell)
 
     def proceed(carry):
         _, progress = carry
         return jnp.any(progress.alive & (progress.widest > until))
 
     def step(carry):
-        (state, pulses, pending), progress = carry
-        alive, stats = progress.alive, progress.stats
-        touched = pending & alive[:, None, None]
-        pulses = jnp.where(touched, pulses, 0)
-        noise = draw(cycle_key, stats.iterations)
-        moved = move_state(state, pulses, device, lanes.response, noise)
-        read_noise = lax.cond(
-            jnp.asarray(device.sigma_read) > 0,
-            lambda: draw(read_key, stats.iterations + 1) * device.sigma_read,
-            lambda: jnp.zeros(state.shape, dtype),
-        )
-        error = lanes.target - visible_state(moved, device) - read_noise
-        error = jnp.where(touched, error, 0)
-        wanted = pulses_for(error, device, rule)
-        pending = wanted != 0
-        total = partial(jnp.sum, axis=(1, 2))
-        settled = progress.settled + total(jnp.where(pending, 0, error**2))
-        norm = jnp.sqrt(settled + total(jnp.where(pending, error**2, 0)))
-        norm = jnp.where(alive, norm, progress.norm)
-        left = jnp.sum(pending, axis=2, dtype=jnp.int32)
-        stats = _account(stats, alive, touched, pulses, state, moved, left, device)
-        stagnant = (stats.iterations > 1) & (jnp.abs(norm - progress.norm) < rule.tolerance)
-        widest = jnp.max(left, axis=1)
-        alive = alive & (widest > 0) & ~stagnant & (stats.iterations < rule.iterations)
-        return (moved, wanted, pending), _Progress(alive, settled, norm, widest, stats)
+        # One cipher block of a cell serves two rounds.
+        turn = carry[1].stats.iterations.astype(jnp.uint32) // 2
+        turn = jnp.broadcast_to(turn[:, None, None], lanes.cell.shape)
+        cycles = _pair(_subkeys(key)[1], turn, lanes.cell, dtype)
+        reads = _read_noise(device, key, turn, lanes.cell, dtype)
+        for cycle, read in zip(cycles, reads, strict=True):
+            after = _round(*carry, lanes, cycle, read, device, rule)
+            # Parameters of the device may be of another precision.
+            carry = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+        cells, progress = carry
+        widest = jnp.max(_left(cells[1]), axis=1)
+        return cells, dataclasses.replace(progress, widest=widest)
 
-    start = (lanes.state, lanes.pulses, lanes.pending)
-    (state, pulses, pending), progress = lax.while_loop(proceed, step, (start, progress))
-    parts = lambda lane: (lane.state, lane.pulses, lane.pending)
-    return eqx.tree_at(parts, lanes, (state, pulses, pending)), progress
-
-
-def _account(stats, alive, touched, pulses, before, after, left, device):
-    """Add one round to the figures of each array."""
-    dtype = before.dtype
+    tally = _Tally(*(jnp.zeros(lanes.cell.shape, dtype),) * 4)
+    alive = progress.alive
+    start = (lanes.state, lanes.pulses, tally), progress
+    (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
     total = partial(jnp.sum, axis=(1, 2))
-    up, count = pulses > 0, jnp.abs(pulses)
-    joules = jnp.where(up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd)
-    energy = total(joules * count * cell_conductance((before + after) / 2, device))
-    longest_ltp = jnp.sum(jnp.max(jnp.where(up, count, 0), axis=2), axis=1)
-    longest_ltd = jnp.sum(jnp.max(jnp.where(up, 0, count), axis=2), axis=1)
-    latency = longest_ltp * device.t_ltp + longest_ltd * device.t_ltd
-    conductance = cell_conductance(after, device)
-    through = conductance / (1 + device.r_access * conductance)
-    read = total(jnp.where(touched, device.v_read**2 * device.t_read * through, 0))
-    rows = jnp.sum(jnp.any(touched, axis=2), axis=1, dtype=dtype)
-    return WriteStats(
-        stats.pulses + total(count).astype(jnp.int32),
-        stats.iterations + alive.astype(jnp.int32),
-        (stats.write_energy + energy).astype(dtype),
-        (stats.verify_energy + read).astype(dtype),
-        (stats.write_latency + latency).astype(dtype),
-        (stats.verify_latency + rows * device.t_read).astype(dtype),
-        jnp.where(alive, jnp.sum(left, axis=1, dtype=jnp.int32), stats.unfinished),
-        stats.residual,
+    square = total(jnp.where(pulses == 0, tally.error, 0) ** 2)
+    stats = progress.stats
+    stats = dataclasses.replace(
+        stats,
+        pulses=stats.pulses + total(tally.pulses.astype(jnp.int32), dtype=jnp.int32),
+        write_energy=stats.write_energy + total(tally.write),
+        verify_energy=stats.verify_energy + total(tally.read),
+        unfinished=jnp.where(alive, _whole(_left(pulses)), stats.unfinished),
     )
+    progress = dataclasses.replace(progress, settled=progress.settled + square, stats=stats)
+    parts = lambda lane: (lane.state, lane.pulses)
+    return eqx.tree_at(parts, lanes, (state, pulses)), progress
+
+
+def _subkeys(key):
+    """Keys of the read noise and of the cycle-to-cycle noise of each array."""
+    return jnp.moveaxis(jax.vmap(jr.split)(key), 1, 0)
+
+
+def _pair(key, turn, cell, dtype):
+    return jax.vmap(partial(normal_pair_at, dtype=dtype))(key, turn, cell)
+
+
+def _read_noise(device, key, turn, cell, dtype):
+    """Of two rounds; draws nothing where reads have no noise."""
+
+    def draw():
+        first, second = _pair(_subkeys(key)[0], turn, cell, dtype)
+        return first * device.sigma_read, second * device.sigma_read
+
+    none = jnp.zeros(cell.shape, dtype)
+    return lax.cond(jnp.asarray(device.sigma_read) > 0, draw, lambda: (none, none))
+
+
+def _whole(left):
+    """Cells left in each array, from those left in each row."""
+    return jnp.sum(left.astype(jnp.int32), axis=1, dtype=jnp.int32)
+
+
+def _round(cells, progress, lanes, cycle, read, device, rule):
+    """Pulse the unfinished cells of the arrays that are not done, and read them back."""
+    (state, pulses, tally), (alive, stats) = cells, (progress.alive, progress.stats)
+    going = alive[:, None, None]
+    applied = jnp.where(going, pulses, 0)
+    moved = move_state(state, applied, device, lanes.response, cycle)
+    visible = visible_state(moved, device)
+    error = lanes.target - visible - read
+    wanted = jnp.where(applied != 0, pulses_for(error, device, rule), 0)
+    wanted = jnp.where(going, wanted, pulses)
+    tally = _Tally(
+        tally.pulses + jnp.abs(applied),
+        tally.write + _pulse_energy(applied, state, moved, device),
+        tally.read + jnp.where(applied != 0, _read_energy(visible, device), 0),
+        jnp.where(applied != 0, error, tally.error),
+    )
+    norm = jnp.sqrt(progress.settled + jnp.sum(tally.error**2, axis=(1, 2)))
+    norm = jnp.where(alive, norm, progress.norm)
+    stagnant = (stats.iterations > 0) & (jnp.abs(norm - progress.norm) < rule.tolerance)
+    up, down = (jnp.where(alive[:, None], v, 0) for v in (progress.up, progress.down))
+    written = jnp.where((up > 0) | (down > 0), 1, 0).astype(norm.dtype)
+    stats = dataclasses.replace(
+        stats,
+        iterations=stats.iterations + alive.astype(jnp.int32),
+        write_latency=stats.write_latency
+        + jnp.sum(up * device.t_ltp + down * device.t_ltd, axis=1),
+        verify_latency=stats.verify_latency + jnp.sum(written, axis=1) * device.t_read,
+    )
+    up, down = _longest(wanted)
+    more = jnp.max(jnp.maximum(up, down), axis=1) > 0
+    alive = alive & more & ~stagnant & (stats.iterations < rule.iterations)
+    progress = _Progress(alive, progress.settled, norm, progress.widest, up, down, stats)
+    return (moved, wanted, tally), progress
+
+
+def _longest(pulses):
+    """Most pulses up, and most down, of the cells of each row."""
+    up, down = jnp.max(pulses, axis=2), -jnp.min(pulses, axis=2)
+    return jnp.maximum(up, 0), jnp.maximum(down, 0)
+
+
+def _left(pulses):
+    """Cells of each row that want pulses."""
+    # In floating point, whose sums XLA's library for CPUs does fast.
+    return jnp.sum(pulses != 0, axis=2, dtype=pulses.dtype)
+
+
+def _pulse_energy(pulses, before, after, device):
+    """Joules of the pulses of each cell: `V**2 t n G`, `G` the mean before and after."""
+    up = device.v_ltp**2 * device.t_ltp
+    down = device.v_ltd**2 * device.t_ltd
+    joules = jnp.where(pulses > 0, up * pulses, -down * pulses)
+    return joules * cell_conductance((before + after) / 2, device)
+
+
+def _read_energy(visible, device):
+    """Joules of one read of each cell, from its read current as a fraction of the range."""
+    through = lambda g: g / (1 + device.r_access * g)
+    low, high = through(device.g_min), through(device.g_max)
+    return device.v_read**2 * device.t_read * (low + visible * (high - low))

@@ -31,7 +31,6 @@ from .kernels import (
     WriteStats,
     column_scale,
     differential,
-    side_by_side,
     write_and_verify,
 )
 
@@ -211,7 +210,7 @@ def _program_bank(A, places, index, kind, scaling, **how):
     count, rows, cols = tiles.shape
     block = jnp.arange(count, dtype=jnp.int32)
     crossbar = Crossbar(
-        side_by_side(weights, 1),
+        weights,
         conductance,
         scale,
         block,

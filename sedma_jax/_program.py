@@ -28,7 +28,6 @@ from .kernels import (
     nominal_response,
     rewrite_law,
     rewrite_law_arrays,
-    side_by_side,
     signed_weights,
     visible_state,
     write_and_verify,
@@ -140,7 +139,7 @@ def program_partition(
         key=key,
     )
     crossbar = Crossbar(
-        side_by_side(weights, parts.width),
+        weights.reshape(-1, parts.width * weights.shape[1], weights.shape[2]),
         conductance,
         scale,
         parts.inputs,
@@ -165,9 +164,12 @@ def program_tiles(
     progress: Progress | None,
     key: PRNGKeyArray,
 ) -> tuple[
-    Float[Array, "tiles rows cols"], Float[Array, "tiles polarity rows cols"], WriteStats
+    Float[Array, "tiles cols rows"], Float[Array, "tiles polarity rows cols"], WriteStats
 ]:
-    """Weights, conductances and figures of tiles; `index` addresses their noise."""
+    """Weights, conductances and figures of tiles; `index` addresses their noise.
+
+    Weights come a row for each bit line, as a `Crossbar` keeps them.
+    """
     rule = acceptance_band(device) if rule is None else rule
     write = partial(
         _write_tiles,
@@ -212,14 +214,28 @@ def _write_in_chunks(write, arguments, progress):
         done = lax.map(lambda part: write(*part), chunks)
         done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
     else:
-        parts = []
-        for start in range(0, count + pad, chunk):
-            parts.append(write(*(a[start : start + chunk] for a in arguments)))
+        done = None
+        for start in range(0, count, chunk):
+            part = write(*(a[start : start + chunk] for a in arguments))
+            if start + chunk > count:
+                part = jax.tree.map(lambda a: a[: count - start], part)
+            if done is None:
+                done = jax.tree.map(
+                    lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part
+                )
+            done = _place(done, part, start)
             if progress is not None:
-                jax.block_until_ready(parts[-1])
+                jax.block_until_ready(part)
                 progress(min(start + chunk, count), count)
-        done = jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
+        return done
     return jax.tree.map(lambda a: a[:count], done) if pad else done
+
+
+@partial(jax.jit, donate_argnums=0)
+def _place(whole, part, start):
+    """Write some tiles into their places, without a second copy of the others."""
+    put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0)
+    return jax.tree.map(put, whole, part)
 
 
 @partial(jax.jit, static_argnames=("mapping", "scheme", "spread"))
@@ -273,8 +289,18 @@ def _write_tiles(
     if fold:
         state = jnp.where(target > 0, state, 0)
     weights = jax.vmap(signed_weights)(visible_state(state, device))
-    weights = ideal + lax.stop_gradient(jnp.where(used, weights, 0) - ideal)
+    weights = _straight_through(jnp.where(used, weights, 0), ideal)
     # As with the weights: effects that start from the conductances keep the gradient.
     wish = cell_conductance(hidden_state(mapped, device), device)
-    conductance, constant = lax.stop_gradient((cell_conductance(state, device), wish))
-    return weights, conductance + (wish - constant), stats
+    conductance = _straight_through(cell_conductance(state, device), wish)
+    return jnp.swapaxes(weights, 1, 2), conductance, stats
+
+
+@jax.custom_jvp
+def _straight_through(value, wish):
+    """`value`, with the derivative of `wish`, which is computed only if asked for."""
+    del wish
+    return value
+
+
+_straight_through.defjvps(None, lambda tangent, out, value, wish: tangent)

@@ -4,7 +4,9 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from sedma_jax.kernels import normal_pair_at
 
 
 @functools.cache
@@ -75,10 +77,14 @@ def write_and_verify(target, device, rule, key):
     pending = np.ones(shape, bool)
     squares = np.zeros(shape)
 
+    def draws(key, iteration):
+        turn, parity = divmod(iteration, 2)
+        cell = jnp.arange(target.size, dtype=jnp.uint32).reshape(shape)
+        turn = jnp.full(shape, turn % 2**32, jnp.uint32)
+        return np.asarray(normal_pair_at(key, turn, cell, np.float64)[parity])
+
     def wanted(iteration):
-        noise = jax.random.normal(
-            jax.random.fold_in(read_key, iteration), shape, np.float64
-        )
+        noise = draws(read_key, iteration - 1)
         pulses = np.zeros(shape)
         for place in np.argwhere(pending):
             place = tuple(place)
@@ -100,13 +106,11 @@ def write_and_verify(target, device, rule, key):
     pulses, norm = wanted(0)
     while total["iterations"] < rule.iterations and (pulses != 0).any():
         iteration = total["iterations"]
-        draws = np.asarray(
-            jax.random.normal(jax.random.fold_in(cycle_key, iteration), shape, np.float64)
-        )
+        noise = draws(cycle_key, iteration)
         for place in np.ndindex(shape):
             n = pulses[place]
             before = cells[place].g
-            cells[place].apply(n, float(draws[place]))
+            cells[place].apply(n, float(noise[place]))
             volts, width = (
                 (device.v_ltp, device.t_ltp) if n > 0 else (device.v_ltd, device.t_ltd)
             )
