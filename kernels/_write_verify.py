@@ -20,7 +20,7 @@ import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, UInt
 
 from ._closed_loop import (
     VerifyRule,

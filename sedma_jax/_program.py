@@ -217,8 +217,9 @@ def _write_in_chunks(write, arguments, progress):
         done = None
         for start in range(0, count, chunk):
             part = write(*(a[start : start + chunk] for a in arguments))
-            if start + chunk > count:
-                part = jax.tree.map(lambda a: a[: count - start], part)
+            held = min(chunk, count - start)
+            if held < chunk:
+                part = jax.tree.map(lambda a, held=held: a[:held], part)
             if done is None:
                 done = jax.tree.map(
                     lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._converters import ADC, DAC
 from ._crossbar import Crossbar, check_key, check_vector, read
-from ._partition import Matrix, Partition, Vectors
+from ._partition import Matrix, Partition, Vectors, common_width
 from ._program import Mapping, Scaling, Scheme, program_partition
 from ._program_stats import ProgramStats, total_stats
 from ._tile_source import SlicedMatrix, TileSource, tile_source
@@ -189,7 +189,10 @@ def _lay(source, positions, sharding):
             shape + trailing, sharding, lambda i: np.asarray(getattr(local(i), field))
         )
 
-    return Partition(lay("tiles"), lay("inputs"), lay("outputs"), source.shape)
+    own = [row[row >= 0] for row in positions]
+    widths = [common_width(source.inputs[row], source.outputs[row]) for row in own]
+    width = int(np.gcd.reduce(widths))
+    return Partition(lay("tiles"), lay("inputs"), lay("outputs"), source.shape, width)
 
 
 def _over_tiles(function, mesh, in_specs, out_specs):
