@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import scipy.sparse
 
@@ -43,10 +44,10 @@ POOL = sj.Pool(
 )
 VARIANTS = {
     "full": Ablation(),
-    "no long-term": Ablation(long_term=False),
     "no short-term": Ablation(short_term=False),
     "fixed lambda": Ablation(adaptive_lambda=False),
     "static partition": Ablation(adaptive_partition=False),
+    "no long-term": Ablation(long_term=False),
 }
 
 
@@ -139,8 +140,6 @@ def stream(given, ablation, url, repetitions, largest, seed=0):
 
 def draw(results, path):
     """The learning curves: efficiency and throughput over repetitions."""
-    import matplotlib.pyplot as plt
-
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     for name, records in results.items():
         at = [r["repetition"] for r in records]
@@ -152,6 +151,15 @@ def draw(results, path):
         axis.set_xticks(at)
     axes[0].legend()
     figure.savefig(path)
+
+
+def keep(results, count, options):
+    """Write the figures and the plot, after each variant."""
+    folder = Path(options.results)
+    record = {"matrices": count, "largest": options.program, "variants": results}
+    (folder / "partition_memory.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw(results, folder / "partition_memory.png")
+    plt.close("all")
 
 
 def main():
@@ -179,10 +187,7 @@ def main():
                     f"{r['searches']:10}{r['products_per_second']:12.2f}",
                     flush=True,
                 )
-    folder = Path(options.results)
-    record = {"matrices": len(given), "largest": options.program, "variants": results}
-    (folder / "partition_memory.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw(results, folder / "partition_memory.png")
+            keep(results, len(given), options)
 
 
 if __name__ == "__main__":

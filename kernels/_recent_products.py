@@ -112,7 +112,7 @@ def pooled_lambda(
     The weight; `risk` is that of this product.
     """
     dtype = spectrum.power.dtype
-    share = earlier_share(own, recent).astype(dtype)
+    share = earlier_share(own, recent)
     # Places that are not taken yet are zero.
     earlier = jnp.sum(recent.bands.samples, axis=2).astype(dtype)
     earlier = earlier * jnp.stack([share, share, share**2, share**2])[:, None]
@@ -130,9 +130,10 @@ def pooled_lambda(
 def earlier_share(own: LambdaEstimate, recent: RecentProducts) -> Float[Array, ""]:
     """`c`, how much each earlier product counts beside this one, from 0 to 1."""
     kept, doubt = summarise(recent.log_lam), summarise(recent.log_variance)
-    n = kept.count.astype(kept.mean.dtype)
-    scatter = _PRIOR_VARIANCE + jnp.maximum(n - 1, 0) * kept.variance
-    apart = jnp.maximum(scatter / jnp.maximum(n, 1) - doubt.mean, 0)
+    figures = (kept.count, kept.variance, doubt.mean)
+    n, variance, doubt = (v.astype(own.log_variance.dtype) for v in figures)
+    scatter = _PRIOR_VARIANCE + jnp.maximum(n - 1, 0) * variance
+    apart = jnp.maximum(scatter / jnp.maximum(n, 1) - doubt, 0)
     return 1 / (1 + n * apart / own.log_variance)
 
 
