@@ -154,7 +154,7 @@ def draw(results, path):
 
 
 def keep(results, count, options):
-    """Write the figures and the plot, after each variant."""
+    """Write the figures and the plot there are so far."""
     folder = Path(options.results)
     record = {"matrices": count, "largest": options.program, "variants": results}
     (folder / "partition_memory.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -187,7 +187,7 @@ def main():
                     f"{r['searches']:10}{r['products_per_second']:12.2f}",
                     flush=True,
                 )
-            keep(results, len(given), options)
+                keep(results, len(given), options)
 
 
 if __name__ == "__main__":
