@@ -31,8 +31,10 @@ def neighbour(
 
     Name and strategy; None if no class is near.
     """
-    patterns = memory.nearest("partition", np.asarray(workload.features), _LOOK)
-    near = [p for p in of_regime(patterns, regime) if _is_near(p, workload, suffix)]
+    patterns: Any = memory.nearest("partition", np.asarray(workload.features), _LOOK)
+    near: list[Any] = [
+        p for p in of_regime(patterns, regime) if _is_near(p, workload, suffix)
+    ]
     if not near:
         return None
     name = near[0].workload
