@@ -20,8 +20,7 @@ import numpy as np
 import sedma_jax as sj
 from sedma_jax._planning import weigh
 from sedma_jax._pool import PartitionPlan
-from sedma_jax.memory import Ablation, ShortTerm
-from sedma_jax.memory._decision import decide, learn
+from sedma_jax.memory import Ablation, ShortTerm, adaptive_matvec
 
 FAST, FINE = sj.devices.TAOX_HFOX, sj.devices.EPIRAM
 WORN = dataclasses.replace(FAST, t_ltp=1e5 * FAST.t_ltp, t_ltd=1e5 * FAST.t_ltd)
@@ -47,14 +46,21 @@ def stream(ablation, before, after, seed):
         for step in range(before + after):
             key = jax.random.fold_in(jax.random.key(seed), step)
             actual = pool(FAST if step < before else WORN)
-            made = decide(A, pool(FAST), memory, short_term, ablation, 0.5, key=key)
-            real = PartitionPlan(actual, made.plan.rectangles, made.plan.shape)
-            _, stats = sj.program_pool(A, real, key=key)
-            outcome, short_term = learn(made, stats, None, memory, short_term, ablation)
-            best = sj.plan_partitions(A.shape, actual, lam_mem=made.lam_mem)
-            cost = true_cost(made.plan, actual, made.lam_mem)
-            excess.append(cost / true_cost(best, actual, made.lam_mem))
-            if outcome.changed:
+            _, info, short_term = adaptive_matvec(
+                A,
+                np.ones(64, np.float32),
+                pool(FAST),
+                memory=memory,
+                short_term=short_term,
+                ablation=ablation,
+                pressure=0.5,
+                actual=actual,
+                key=key,
+            )
+            best = sj.plan_partitions(A.shape, actual, lam_mem=info.lam_mem)
+            cost = true_cost(info.plan, actual, info.lam_mem)
+            excess.append(cost / true_cost(best, actual, info.lam_mem))
+            if info.changed:
                 noticed.append(step - before + 1)
         memory.close()
     return excess, noticed

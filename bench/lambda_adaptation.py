@@ -1,12 +1,13 @@
 """Adaptive weight of the roughness against the best fixed one in hindsight.
 
-    python bench/lambda_adaptation.py [--products 12] [--size 512] [--seed 0] [--json]
+    python bench/lambda_adaptation.py [--products 12] [--size 512] [--out FILE] [--json]
 
 Smooth, piecewise constant and rough products on four materials. For each, a stream of
 products of one programmed matrix with new vectors; the error is the root of the summed
 squares over the stream. "best" is the fixed weight, zero or one of 57 from 1e-7 to 1e5, for
 which it is least, found with the exact products. Columns give the error over that of `best`
-and over that of zero: from the data of each product alone, and with long-term memory too.
+and over that of zero: from the data of each product alone, with short-term memory, and with
+long-term memory too (Eq. 6, as `sedma run --memory` has it).
 """
 
 import argparse
@@ -18,8 +19,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sedma_jax.kernels import ERROR_PATTERNS
 
 import sedma_jax as sj
+from sedma_jax.memory import ShortTerm
+from sedma_jax.memory._strategy import moments
 
 GRID = np.concatenate([[0.0], np.exp(np.linspace(-16, 12, 57))])
 
@@ -44,27 +48,35 @@ def fixed_errors(p, exact):
 
 
 def stream(A, device, memory, workload, products, seed):
-    """Squared errors of both adaptive weights, and of every fixed one."""
+    """Squared errors of the three adaptive weights, and of every fixed one."""
     program_key, *keys = jax.random.split(jax.random.key(seed), products + 1)
     rng = np.random.default_rng(seed)
     programmed = sj.program(A, device, key=program_key)
     product = partial(sj.corrected_matvec, A, device=device, programmed=programmed)
-    sums = np.zeros(2 + len(GRID))
-    lams = []
+    sums = np.zeros(3 + len(GRID))
+    lams, short_term = [], ShortTerm()
     for key in keys:
         x = rng.normal(size=A.shape[1]).astype(np.float32)
         exact = A.astype(np.float64) @ x
         p, _ = product(x, lam=0.0, key=key)
-        alone, _ = product(x, lam=sj.RememberedLambda(), key=key)
-        found = memory.recall("lambda", workload)
-        known = (found[0].count, found[0].mean, found[0].spread) if found else (0, 0, 0)
-        remembered = sj.RememberedLambda(*np.nan_to_num(np.array(known, float)).tolist())
-        both, info = product(x, lam=remembered, key=key)
-        memory.record("lambda", workload, {}, float(info.choice.recent.log_lam))
+        recent = short_term.recent_products(workload)
+        found = {p.choice["errors"]: p for p in memory.recall("lambda", workload)}
+        known = [moments([found[e]] if e in found else []) for e in ERROR_PATTERNS]
+        figures = jnp.asarray(known, jnp.float32).T
+        weights = (
+            sj.RememberedLambda(),
+            sj.RememberedLambda(recent=recent),
+            sj.RememberedLambda(*figures, recent),
+        )
+        chosen, infos = zip(*(product(x, lam=lam, key=key) for lam in weights), strict=True)
+        choice = infos[2].choice
+        short_term = short_term.add_product(workload, choice.statistics)
+        errors = {"errors": ERROR_PATTERNS[int(choice.pattern)]}
+        memory.record("lambda", workload, errors, float(choice.own.log_lam))
         square = lambda y, exact=exact: np.sum((np.asarray(y, np.float64) - exact) ** 2)
         grid = fixed_errors(p, jnp.asarray(exact, p.dtype))
-        sums += np.array([square(alone), square(both), *np.asarray(grid)])
-        lams.append(float(info.lam))
+        sums += np.array([*map(square, chosen), *np.asarray(grid)])
+        lams.append(float(infos[2].lam))
     return np.sqrt(sums), float(np.median(lams))
 
 
@@ -77,7 +89,7 @@ def measure(size, products, seed):
             for name, device in sj.devices.PRESETS.items():
                 workload = f"{signal}|{name}"
                 errors, lam = stream(A, device, memory, workload, products, seed)
-                (alone, both), fixed = errors[:2], errors[2:]
+                (alone, recent, both), fixed = errors[:3], errors[3:]
                 best = int(np.argmin(fixed))
                 records.append(
                     {
@@ -87,6 +99,7 @@ def measure(size, products, seed):
                         "median_lambda": lam,
                         "best_over_zero": float(fixed[best] / fixed[0]),
                         "data_over_best": float(alone / fixed[best]),
+                        "recent_over_best": float(recent / fixed[best]),
                         "memory_over_best": float(both / fixed[best]),
                         "memory_over_zero": float(both / fixed[0]),
                     }
@@ -101,16 +114,27 @@ def main():
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--out", metavar="FILE", help="write the figures there, as JSON")
     options = parser.parse_args()
     records = measure(options.size, options.products, options.seed)
+    if options.out:
+        Path(options.out).write_text(json.dumps({"rows": records}, indent=1) + "\n")
     if options.json:
         print(json.dumps({"rows": records}))
         return
-    heads = ("best lam", "median lam", "best/0", "data/best", "memory/best", "memory/0")
-    print(f"{'signal':10}{'device':11}" + "".join(f"{h:>13}" for h in heads))
+    heads = (
+        "best lam",
+        "median lam",
+        "best/0",
+        "data/best",
+        "recent/best",
+        "memory/best",
+        "memory/0",
+    )
+    print(f"{'signal':10}{'device':11}" + "".join(f"{h:>12}" for h in heads))
     for r in records:
         figures = list(r.values())[2:]
-        print(f"{r['signal']:10}{r['device']:11}" + "".join(f"{v:13.4g}" for v in figures))
+        print(f"{r['signal']:10}{r['device']:11}" + "".join(f"{v:12.4g}" for v in figures))
     print(
         f"worst: {max(r['memory_over_best'] for r in records):.4f} of best, "
         f"{max(r['memory_over_zero'] for r in records):.4f} of zero"

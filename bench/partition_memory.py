@@ -1,12 +1,17 @@
 """Memory efficiency of tilings on a mixed pool, with and without memory.
 
-    python bench/partition_memory.py [--repetitions 4] [--program 65536] [--plot FILE]
+    python bench/partition_memory.py [--repetitions 4] [--program 16384] [--results DIR]
 
 A stream of 52 matrices (66 to 4096; the files in data/ and generated dense, tall, wide,
 banded and sparse ones) is repeated. All are planned; those of at most `--program` entries
-are programmed too, and only these teach memory what plans cost. Memory efficiency is cells
-that hold an entry over cells reserved, over all matrices (sum), and the mean of matrices.
-Seconds are of planning, of all matrices of a repetition. Pressure is fixed at one half.
+are programmed, multiplied and corrected too, and only these teach memory what plans cost.
+Memory efficiency is cells that hold an entry over cells reserved, over all matrices (sum),
+and the mean of matrices. Throughput is corrected products a second of wall time: recall,
+planning, programming, correction and writing back, over the matrices that are programmed.
+XLA compiles for every new shape of a plan, within that time, so that the first repetition
+and every exploration are slow; the variants run one after another in one process and
+share what is compiled, each after one product of every matrix that nothing is kept of.
+Pressure is fixed at one half.
 """
 
 import argparse
@@ -16,15 +21,17 @@ import time
 from pathlib import Path
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import scipy.sparse
 
 import sedma_jax as sj
 from sedma_jax._files import load_matrix
-from sedma_jax.memory import Ablation, ShortTerm
-from sedma_jax.memory._decision import decide, learn
+from sedma_jax.memory import Ablation, Record, ShortTerm, adaptive_matvec
+from sedma_jax.memory._decision import decide
 
-DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "data"
 FILES = ("bcsstk02.mtx", "west0067.mtx", "fs_183_1.mtx")
 FAST, FINE = sj.devices.TAOX_HFOX, sj.devices.EPIRAM
 POOL = sj.Pool(
@@ -37,9 +44,10 @@ POOL = sj.Pool(
 )
 VARIANTS = {
     "full": Ablation(),
-    "no long-term": Ablation(long_term=False),
     "no short-term": Ablation(short_term=False),
-    "fixed partition": Ablation(adaptive_partition=False),
+    "fixed lambda": Ablation(adaptive_lambda=False),
+    "static partition": Ablation(adaptive_partition=False),
+    "no long-term": Ablation(long_term=False),
 }
 
 
@@ -71,83 +79,115 @@ def matrices():
         yield f"sparse {n}", random.tocsr().astype(np.float32)
 
 
+def product(A, key, memory=None, short_term=None, ablation=VARIANTS["full"]):
+    """One corrected product, and what it took of wall time."""
+    x = jax.random.uniform(key, A.shape[1:], "float32")
+    start = time.perf_counter()
+    _, info, short_term = adaptive_matvec(
+        A,
+        x,
+        POOL,
+        memory=memory,
+        short_term=short_term,
+        ablation=ablation,
+        pressure=0.5,
+        key=key,
+    )
+    return info, short_term, time.perf_counter() - start
+
+
+def planned(A, memory, short_term, ablation, key):
+    """A plan alone, for a matrix that is too large to be programmed here."""
+    made = decide(A, POOL, memory, short_term, ablation, 0.5, key=key)
+    if ablation.long_term:
+        choices = {n: {"strategy": n, "regime": made.regime} for n in made.law}
+        memory.record_all(
+            Record("partition-law", made.name, choices[n], v) for n, v in made.law.items()
+        )
+    return made
+
+
 def stream(given, ablation, url, repetitions, largest, seed=0):
-    """A record after each repetition; the first of all compiles, which takes seconds."""
+    """A record after each repetition."""
     memory, short_term = sj.memory.open(url), ShortTerm()
     for repetition in range(repetitions):
-        held, reserved, each, rewards = 0.0, 0.0, [], []
-        seconds = searches = 0
+        held = reserved = seconds = 0.0
+        each, rewards, searches = [], [], 0
         for number, (_, A) in enumerate(given):
             key = jax.random.fold_in(jax.random.key(seed), 1000 * repetition + number)
-            start = time.perf_counter()
-            made = decide(A, POOL, memory, short_term, ablation, 0.5, key=key)
-            seconds += time.perf_counter() - start
-            searches += made.searched
+            if np.prod(A.shape) <= largest:
+                made, short_term, took = product(A, key, memory, short_term, ablation)
+                rewards.append(made.reward)
+                seconds += took
+            else:
+                made = planned(A, memory, short_term, ablation, key)
             plan = made.plan
+            searches += made.searched
             each.append(plan.memory_efficiency)
             held += plan.memory_efficiency * plan.cells_reserved
             reserved += plan.cells_reserved
-            if np.prod(A.shape) <= largest:
-                _, stats = sj.program_pool(A, plan, key=key)
-                outcome, short_term = learn(made, stats, None, memory, short_term, ablation)
-                rewards.append(outcome.reward)
-            elif ablation.long_term:
-                for strategy, value in made.law.items():
-                    choice = {"strategy": strategy, "regime": made.regime}
-                    memory.record("partition-law", made.name, choice, value)
-        yield (
-            {
-                "repetition": repetition + 1,
-                "efficiency": held / reserved,
-                "mean_efficiency": float(np.mean(each)),
-                "reward": float(np.mean(rewards)),
-                "searches": searches,
-                "planning_seconds": seconds,
-            }
-        )
+        yield {
+            "repetition": repetition + 1,
+            "efficiency": held / reserved,
+            "mean_efficiency": float(np.mean(each)),
+            "reward": float(np.mean(rewards)),
+            "searches": searches,
+            "products": len(rewards),
+            "products_per_second": len(rewards) / seconds,
+        }
     memory.close()
+
+
+def draw(results, path):
+    """The learning curves: efficiency and throughput over repetitions."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name, records in results.items():
+        at = [r["repetition"] for r in records]
+        axes[0].plot(at, [100 * r["efficiency"] for r in records], "o-", label=name)
+        axes[1].plot(at, [r["products_per_second"] for r in records], "o-", label=name)
+    axes[0].set(xlabel="repetition", ylabel="memory efficiency, %")
+    axes[1].set(xlabel="repetition", ylabel="corrected products a second")
+    for axis in axes:
+        axis.set_xticks(at)
+    axes[0].legend()
+    figure.savefig(path)
+
+
+def keep(results, count, options):
+    """Write the figures and the plot there are so far."""
+    folder = Path(options.results)
+    record = {"matrices": count, "largest": options.program, "variants": results}
+    (folder / "partition_memory.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw(results, folder / "partition_memory.png")
+    plt.close("all")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=4)
-    parser.add_argument("--program", type=int, default=65536, metavar="ENTRIES")
-    parser.add_argument("--plot", metavar="FILE", help="picture (needs the viz extra)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--program", type=int, default=16384, metavar="ENTRIES")
+    parser.add_argument("--results", metavar="DIR", default=ROOT / "bench/results")
     options = parser.parse_args()
     given = list(matrices())
-    say = (lambda *_, **__: None) if options.json else print
-    say(f"{len(given)} matrices")
-    say(f"{'variant':17}{'rep':>4}{'sum %':>8}{'mean %':>8}{'reward':>8}", end="")
-    say(f"{'searches':>10}{'plans/s':>9}")
+    print(f"{len(given)} matrices")
+    print(f"{'variant':17}{'rep':>4}{'sum %':>8}{'mean %':>8}{'reward':>8}", end="")
+    print(f"{'searches':>10}{'products/s':>12}")
     results = {}
+    for A in (A for _, A in given if np.prod(A.shape) <= options.program):
+        product(A, jax.random.key(0))
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, ablation) in enumerate(VARIANTS.items()):
             url = f"sqlite:///{folder}/{number}.db"
             results[name] = []
             for r in stream(given, ablation, url, options.repetitions, options.program):
                 results[name].append(r)
-                say(
+                print(
                     f"{name:17}{r['repetition']:4}{100 * r['efficiency']:8.1f}"
                     f"{100 * r['mean_efficiency']:8.1f}{r['reward']:8.3f}"
-                    f"{r['searches']:10}{len(given) / r['planning_seconds']:9.1f}",
+                    f"{r['searches']:10}{r['products_per_second']:12.2f}",
                     flush=True,
                 )
-    if options.json:
-        print(json.dumps({"matrices": len(given), "variants": results}))
-    if options.plot:
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-        for name, records in results.items():
-            at = [r["repetition"] for r in records]
-            axes[0].plot(at, [100 * r["efficiency"] for r in records], label=name)
-            rate = [len(given) / r["planning_seconds"] for r in records]
-            axes[1].plot(at, rate, label=name)
-        axes[0].set(xlabel="repetition", ylabel="memory efficiency, %")
-        axes[1].set(xlabel="repetition", ylabel="matrices planned a second")
-        axes[0].legend()
-        figure.savefig(options.plot)
+                keep(results, len(given), options)
 
 
 if __name__ == "__main__":

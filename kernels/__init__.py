@@ -80,9 +80,11 @@ from ._hadamard_verify import (
     hadamard_verify as hadamard_verify,
 )
 from ._lambda_memory import (
+    ERROR_PATTERNS as ERROR_PATTERNS,
     LambdaChoice as LambdaChoice,
     RememberedLambda as RememberedLambda,
     combine_lambda as combine_lambda,
+    error_pattern as error_pattern,
 )
 from ._line_resistance import (
     NodalSolution as NodalSolution,
@@ -170,6 +172,15 @@ from ._read import (
     strip_currents as strip_currents,
 )
 from ._read_moments import read_moments as read_moments
+from ._recent_products import (
+    ProductStatistics as ProductStatistics,
+    RecentProducts as RecentProducts,
+    earlier_share as earlier_share,
+    pooled_lambda as pooled_lambda,
+    product_statistics as product_statistics,
+    push_product as push_product,
+    recent_products as recent_products,
+)
 from ._rewrite import (
     rewrite_and_verify as rewrite_and_verify,
     rewrite_law as rewrite_law,

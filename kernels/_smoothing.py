@@ -49,12 +49,14 @@ class Spectrum(eqx.Module):
     - `power`: `c_k^2`.
     - `noise`: `w_k`, the share of it that is noise, as expected.
     - `spread`: variance of `power`, estimated.
+    - `least`: the part of it that noise alone has, `2 w_k^2`.
     """
 
     eigenvalues: Float[Array, " n"]
     power: Float[Array, " n"]
     noise: Float[Array, " n"]
     spread: Float[Array, " n"]
+    least: Float[Array, " n"]
 
 
 class LambdaEstimate(eqx.Module):
@@ -106,10 +108,11 @@ def roughness_spectrum(
     noise = (total + waves) * (2 / size if zero_end else 1 / size)
     if not zero_end:
         noise = noise.at[:, 0].multiply(0.5)
-    spread = 4 * power * noise - 2 * noise**2
+    least = 2 * noise**2
+    spread = 4 * power * noise - least
     add = lambda v: jnp.sum(v, axis=0)
     eigenvalues = 4 * jnp.sin(angle / 2) ** 2
-    return Spectrum(eigenvalues, add(power), add(noise), add(spread))
+    return Spectrum(eigenvalues, *map(add, (power, noise, spread, least)))
 
 
 def risk_change(spectrum: Spectrum, lam: Scalar) -> Float[Array, ""]:
@@ -127,9 +130,8 @@ def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
     # The curve may be flat to rounding; then the lowest weight is as good.
     log_lam = jnp.where(risk(log_lam) < 0, log_lam, grid[0])
     q = _shrinkage(spectrum, jnp.exp(log_lam))
-    least = 2 * spectrum.noise**2
     noise = lambda v: jnp.sum(4 * (q**2 * (1 - q)) ** 2 * v)
-    variance = jnp.maximum(noise(spectrum.spread), noise(least))
+    variance = jnp.maximum(noise(spectrum.spread), noise(spectrum.least))
     bend = jax.grad(slope)(log_lam)
     edge = (log_lam <= grid[0]) | (log_lam >= grid[-1]) | (bend <= 0)
     bend = jnp.where(edge, 1, bend)

@@ -7,7 +7,7 @@ down, whose error is the largest of the cells, about `s log(c) / sqrt(2)`. A tra
 pulses moves a cell by `n / P` and adds noise `sigma_c2c sqrt(n)`; the cell is done with
 the probability that what is left lies in the band. It is a law for planning: within a
 factor of two of `write_and_verify` on dense targets
-(`tests/kernels/test_partition_cost.py`), and measured times correct it.
+(`tests/test_planning.py`), and measured times correct it.
 """
 
 import jax.lax as lax

@@ -51,6 +51,20 @@ class Occupancy:
         s = self.sums
         return s[b, r] - s[t, r] - s[b, l] + s[t, l]
 
+    def strips(self, tops, bottoms) -> np.ndarray:
+        """Nonzeros of each strip of rows, to the left of each column of the block."""
+        return self.sums[bottoms - self.block.top] - self.sums[tops - self.block.top]
+
+    def held(self, top, bottom, left, right, *, axis) -> np.ndarray:
+        """Whether each row (`axis=0`) or column of a rectangle holds a nonzero."""
+        t, b = top - self.block.top, bottom - self.block.top
+        l, r = left - self.block.left, right - self.block.left
+        if axis == 0:
+            counts = self.sums[t : b + 1, r] - self.sums[t : b + 1, l]
+        else:
+            counts = self.sums[b, l : r + 1] - self.sums[t, l : r + 1]
+        return counts[1:] > counts[:-1]
+
 
 def pack(
     shape: tuple[int, int],
@@ -205,21 +219,24 @@ def _columns(strip, sizes, stock, prices, occupancy):
     kinds = sorted(range(len(sizes)), key=lambda k: -sizes[k][0] * sizes[k][1])
     advance = _advance(occupancy, *strip, axis=1)
     # A path stops at these alone.
-    starts = np.unique(advance[:-1])
-    starts = starts[starts < right - left]
+    if occupancy is None:
+        starts = np.arange(right - left)
+    else:
+        starts = np.flatnonzero(occupancy.held(*strip, axis=1))
     steps = []
     for kind in kinds:
         height, width = sizes[kind]
-        tops = np.arange(top, bottom, height)[:, None]
+        tops = np.arange(top, bottom, height)
         if occupancy is None:
             arrays = np.full(starts.shape, len(tops))
         else:
-            bottoms = np.minimum(tops + height, bottom)
-            ends = np.minimum(left + starts + width, right)
-            held = occupancy.counts(tops, bottoms, left + starts, ends)
-            arrays = (held > 0).sum(axis=0)
-        price = np.where(arrays <= stock[kind], arrays * prices[kind], math.inf)
-        steps.append(dict(zip(starts.tolist(), price.tolist(), strict=True)))
+            before = occupancy.strips(tops, np.minimum(tops + height, bottom))
+            first = left - occupancy.block.left + starts
+            last = np.minimum(first + width, right - occupancy.block.left)
+            arrays = (before[:, last] > before[:, first]).sum(axis=0)
+        price = np.full(right - left, math.inf)
+        price[starts] = np.where(arrays <= stock[kind], arrays * prices[kind], math.inf)
+        steps.append(price.tolist())
     cost, path = _cheapest_path(
         right - left,
         [sizes[kind][1] for kind in kinds],
@@ -234,12 +251,10 @@ def _advance(occupancy, top, bottom, left, right, *, axis) -> Sequence[int]:
     first, last = (top, bottom) if axis == 0 else (left, right)
     if occupancy is None:
         return range(last - first + 1)
-    lines = np.arange(first, last)
-    if axis == 0:
-        counts = occupancy.counts(lines, lines + 1, left, right)
-    else:
-        counts = occupancy.counts(top, bottom, lines, lines + 1)
-    places = np.append(np.where(counts > 0, lines - first, last - first), last - first)
+    end = last - first
+    held = occupancy.held(top, bottom, left, right, axis=axis)
+    places = np.full(end + 1, end)
+    places[:-1][held] = np.flatnonzero(held)
     return np.minimum.accumulate(places[::-1])[::-1].tolist()
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,17 @@ import pytest
 import scipy.sparse
 
 import sedma_jax as sj
-from sedma_jax.memory import Ablation, ShortTerm, adaptive_matvec, classify
+from sedma_jax.memory import (
+    Ablation,
+    Measured,
+    RewardWeights,
+    ShortTerm,
+    Workload,
+    adaptive_matvec,
+    classify,
+)
+from sedma_jax.memory._cold_start import neighbour
+from sedma_jax.memory._reward import reward
 from sedma_jax.memory._strategy import draw_strategy, moments
 
 POOL = sj.Pool(
@@ -64,15 +76,32 @@ def test_a_product_is_recalled_and_written_back(tmp_path):
         assert float(jnp.linalg.norm(y - A @ x) / np.linalg.norm(A @ x)) < 0.01
     assert [info.searched for info in infos] == [True, False, False]
     assert infos[0].recalled == 0
-    assert infos[1].recalled == infos[0].written
+    # Seconds, energy and error by themselves are for people.
+    assert infos[1].recalled == infos[0].written - 3
     assert infos[0].lam_mem == 2.0
     kinds = {p.kind: 0 for p in memory.patterns()}
     for pattern in memory.patterns():
         kinds[pattern.kind] += pattern.count
     assert kinds["partition"] == kinds["lambda"] == 3
+    for kind in ("seconds", "energy", "error"):
+        found = [p for p in memory.patterns() if p.kind == kind]
+        total = sum(p.count * p.mean for p in found)
+        values = [getattr(info.measured, kind) for info in infos]
+        assert total == pytest.approx(sum(values), rel=1e-9)
+        assert min(values) > 0
+    name = next(p.workload for p in memory.patterns())
+    assert int(short_term.recent_products(name).log_lam.count) == 3
     assert float(short_term.summary("reward").count) == 3
     mean = np.mean([info.reward for info in infos])
     assert float(short_term.summary("reward").mean) == pytest.approx(mean, rel=1e-12)
+    # A class without patterns starts from the best strategy of the nearest.
+    near = np.random.default_rng(2).random((60, 40))
+    _, info, _ = adaptive_matvec(
+        near, np.ones(40), POOL, memory=memory, pressure=0.5, key=jax.random.key(8)
+    )
+    rewards = {p.choice["strategy"]: p.mean for p in memory.patterns("partition", name)}
+    assert (info.searched, info.neighbour) == (False, name)
+    assert info.strategy == max(rewards, key=rewards.get)
     # Without its parts the system still multiplies, and leaves memory alone.
     bare = Ablation(False, False, False, False)
     before = len(memory)
@@ -83,6 +112,53 @@ def test_a_product_is_recalled_and_written_back(tmp_path):
     assert float(info.correction.lam) == 1e-12
     assert len(memory) == before
     memory.close()
+
+
+@pytest.mark.parametrize(
+    ("moved", "found"),
+    [
+        ({}, True),
+        ({0: 0.9, 1: -0.9}, True),
+        ({0: 1.1}, False),
+        ({2: -0.6}, False),
+        ({3: 0.2}, False),
+        ({7: 3.0}, True),
+    ],
+)
+def test_a_new_class_starts_from_the_nearest_of_its_pool(tmp_path, moved, found):
+    known = (6.0, 6.0, 0.0, 0.5, 0.3, 0.2, 0.0, 1.0, 1.0)
+    with sj.memory.open(f"sqlite:///{tmp_path / 'patterns.db'}") as memory:
+        for name, strategy, reward in (
+            ("v1:a|pool", "cells", 1.0),
+            ("v1:a|pool", "grid-0", 2.0),
+            ("v1:a|other", "even", 9.0),
+            ("v1:far|pool", "arrays", 9.0),
+        ):
+            choice = {"strategy": strategy, "regime": 0}
+            away = 5.0 if "far" in name else 0.0
+            features = np.add(known, [away] + [0.0] * 8)
+            memory.record("partition", name, choice, reward, features=features)
+        features = np.array(known)
+        for place, by in moved.items():
+            features[place] += by
+        asked = lambda regime: neighbour(
+            memory, Workload("v1:b", tuple(features.tolist())), "|pool", regime
+        )
+        assert asked(0) == (("v1:a|pool", "grid-0") if found else None)
+        assert asked(1) is None
+
+
+def test_the_reward_counts_time_energy_and_error_by_their_weights():
+    best = Measured(seconds=1.0, cost=2.0, energy=1e-9, error=1e-4)
+    weights = RewardWeights(energy=0.3, error=0.2)
+    assert reward(best, 2.0, weights) == 0.0
+    for name, share in (("cost", 1.0), ("energy", 0.3), ("error", 0.2)):
+        worse = dataclasses.replace(best, **{name: 3 * getattr(best, name)})
+        assert reward(worse, 2.0, weights) == pytest.approx(-share * np.log(3), rel=1e-12)
+    exact = dataclasses.replace(best, energy=0.0, error=0.0)
+    assert 0 < reward(exact, 2.0, weights) < 20
+    with pytest.raises(ValueError, match="`error` finite"):
+        RewardWeights(error=float("nan"))
 
 
 class Seen:

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import sedma_jax as sj
@@ -89,3 +90,33 @@ def test_the_default_memory_is_the_users_own(tmp_path):
     done = subprocess.run([*command, "in.jsonl"], cwd=tmp_path, env=env)
     assert done.returncode == 0
     assert (tmp_path / "sedma" / "memory.db").exists()
+
+
+@pytest.mark.slow
+def test_a_second_run_recalls_what_the_first_one_wrote(capsys, tmp_path):
+    np.save(tmp_path / "A.npy", np.random.default_rng(0).random((12, 9)))
+    url = f"sqlite:///{tmp_path}/m.db"
+    command = ["run", str(tmp_path / "A.npy"), "--device", "taox-hfox", "--memory", url]
+    runs = []
+    for _ in range(2):
+        assert main([*command, "--json"]) == 0
+        runs.append(json.loads(capsys.readouterr().out))
+    assert [run["recalled"] > 0 for run in runs] == [False, True]
+    assert [run["explored"] for run in runs] == [False, True]
+    assert {"open", "recall", "learn"} <= runs[1]["seconds"].keys()
+    with sj.memory.open(url) as memory:
+        assert sum(p.count for p in memory.patterns("partition")) == 2
+        before = len(memory)
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "patterns recalled" in shown and runs[0]["workload"] in shown
+    with sj.memory.open(url) as memory:
+        assert len(memory) >= before
+
+
+def test_a_run_without_its_memory_computes_nothing(capsys, tmp_path):
+    np.save(tmp_path / "A.npy", np.ones((2, 2)))
+    url = "postgresql://u:s3cret@127.0.0.1:1/d"
+    assert main(["run", str(tmp_path / "A.npy"), "--memory", url]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "s3cret" not in err

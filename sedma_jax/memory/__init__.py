@@ -12,5 +12,7 @@ from ._location import default_url as default_url
 from ._memory import Memory as Memory, open as open
 from ._pattern import Pattern as Pattern
 from ._pressure import memory_pressure as memory_pressure
+from ._reward import Measured as Measured, RewardWeights as RewardWeights
 from ._short_term import ShortTerm as ShortTerm
+from ._strategy import Record as Record
 from ._workload import Workload as Workload, classify as classify

@@ -14,6 +14,7 @@ from .._pool import ArrayKind, PartitionPlan, Pool
 from .._pooled import program_pool
 from ..kernels import Device, RememberedLambda
 from ._decision import Ablation, decide, learn
+from ._reward import Measured, RewardWeights
 from ._short_term import ShortTerm
 from ._strategy import LongTerm
 from ._workload import Workload
@@ -21,6 +22,7 @@ from ._workload import Workload
 # Arrays of 256 x 256 that stand for a device that comes without a pool.
 _ARRAYS = 64
 _NOTHING = Ablation()
+_WEIGHTS = RewardWeights()
 
 
 class AdaptiveInfo(eqx.Module):
@@ -31,8 +33,9 @@ class AdaptiveInfo(eqx.Module):
     - `workload`: its class.
     - `recalled`: patterns found, and `written`: rewards recorded.
     - `searched`: whether every strategy was weighed, not one drawn.
+    - `neighbour`: the class that the strategy was taken over from, or None.
     - `changed`: whether devices or load were found changed.
-    - `reward`, `cost`: of the tiling; `cost` is Eq. 4 as measured, in seconds.
+    - `reward`: of the choice, and `measured`: what it is made of; see `RewardWeights`.
     - `lam_mem`: price of memory, in seconds per MB.
     - `seconds`: of wall time, by stage.
     """
@@ -44,9 +47,10 @@ class AdaptiveInfo(eqx.Module):
     recalled: int = eqx.field(static=True)
     written: int = eqx.field(static=True)
     searched: bool = eqx.field(static=True)
+    neighbour: str | None = eqx.field(static=True)
     changed: bool = eqx.field(static=True)
     reward: float = eqx.field(static=True)
-    cost: float = eqx.field(static=True)
+    measured: Measured = eqx.field(static=True)
     lam_mem: float = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
 
@@ -59,6 +63,7 @@ def adaptive_matvec(
     memory: LongTerm | None,
     short_term: ShortTerm | None = None,
     ablation: Ablation = _NOTHING,
+    weights: RewardWeights = _WEIGHTS,
     pressure: float | None = None,
     actual: Pool | None = None,
     key: PRNGKeyArray,
@@ -72,6 +77,7 @@ def adaptive_matvec(
     - `memory`: long-term memory, from `sedma_jax.memory.open`; None to go without.
     - `short_term`: what the last call returned.
     - `ablation`: parts to leave out.
+    - `weights`: what energy and error count in the reward beside time and memory.
     - `pressure`: share of memory in use, from 0 to 1; measured if left out.
     - `actual`: the arrays as they are, where they differ from what `arrays` says: a
         simulation of devices that changed without notice.
@@ -122,10 +128,8 @@ def adaptive_matvec(
     )
     jax.block_until_ready(y)
     lap("correct")
-    choice = correction.choice
-    log_lam = None if choice is None else float(choice.recent.log_lam)
     outcome, short_term = learn(
-        decision, programmed[1], log_lam, memory, short_term, ablation
+        decision, programmed[1], correction, memory, short_term, ablation, weights
     )
     lap("learn")
     seconds["recall"] = timed.seconds
@@ -138,9 +142,10 @@ def adaptive_matvec(
         sum(map(len, decision.recalled.values())),
         outcome.written,
         decision.searched,
+        decision.neighbour,
         outcome.changed,
         outcome.reward,
-        outcome.cost,
+        outcome.measured,
         decision.lam_mem,
         seconds,
     )
@@ -154,9 +159,15 @@ class _Timed:
         self.memory, self.seconds = memory, 0.0
 
     def recall(self, kind, workload):
+        return self._ask("recall", kind, workload)
+
+    def nearest(self, kind, features, k=8):
+        return self._ask("nearest", kind, features, k)
+
+    def _ask(self, how, *question):
         if self.memory is None:
             return []
         start = time.perf_counter()
-        found = self.memory.recall(kind, workload)
+        found = getattr(self.memory, how)(*question)
         self.seconds += time.perf_counter() - start
         return found

@@ -3,11 +3,12 @@
 What is written to long-term memory, all under the class of the workload (`classify`) and
 the pool:
 
-- `partition`: reward of a strategy, `log(reference / cost)`, cost being Eq. 4 as measured,
-  and the reference Eq. 4, as expected, of the largest arrays side by side.
-- `partition-law`: the same as expected, before anything was measured.
+- `partition`: reward of a strategy (`_reward.py`): time and memory, energy, and error.
+- `seconds`, `energy`, `error`: of a strategy, each by itself.
+- `partition-law`: the logarithm of reference over cost, before anything was measured.
 - `speed`: logarithm of measured over expected seconds, for each material.
-- `lambda`: logarithm of the weight that the data asked for (`stein_lambda`).
+- `lambda`: logarithm of the weight that a product asked for (`stein_lambda`), for each
+  pattern of its errors. The pool, and so the material, is in the name.
 
 Every choice carries the number of the *regime*, the changes noticed so far: what was
 measured before a change does not count after it.
@@ -25,6 +26,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import devices
+from .._corrected import CorrectionInfo
 from .._partition import Matrix, Sparse, checked_sparse
 from .._planning import (
     MEMORY_PRICE,
@@ -36,10 +38,20 @@ from .._planning import (
 )
 from .._pool import PartitionPlan, Pool, checked_question
 from .._program_stats import ProgramStats
-from ..kernels import Device, RememberedLambda, memory_price
+from ..kernels import ERROR_PATTERNS, Device, RememberedLambda, memory_price
+from ._cold_start import neighbour
 from ._pressure import memory_pressure
+from ._reward import Measured, RewardWeights, mean_error, reward
 from ._short_term import ShortTerm
-from ._strategy import PRIOR_STD, LongTerm, Recalls, draw_strategy, moments, of_regime
+from ._strategy import (
+    PRIOR_STD,
+    LongTerm,
+    Recalls,
+    Record,
+    draw_strategy,
+    moments,
+    of_regime,
+)
 from ._workload import Workload, classify
 
 
@@ -64,7 +76,9 @@ class Decision:
     """How a matrix is to be laid out, and what that was decided from.
 
     - `name`: of the workload and pool, in memory.
-    - `law`: reward to expect of each strategy, where all were weighed.
+    - `law`: reward to expect of each strategy, where that is not in memory yet.
+    - `searched`: whether every strategy was weighed.
+    - `neighbour`: the class whose best strategy was taken over, for want of an own.
     - `reference`: Eq. 4 of the largest arrays side by side, by their data sheets.
     - `megabytes`: memory overhead of `plan`.
     """
@@ -76,20 +90,13 @@ class Decision:
     regime: int
     recalled: dict[str, Any]
     law: dict[str, float]
+    searched: bool
+    neighbour: str | None
+    remembered_lambda: RememberedLambda
     reference: float
     megabytes: float
     lam_mem: float
     occupied: Any
-
-    @property
-    def searched(self) -> bool:
-        """Whether every strategy was weighed, not one drawn."""
-        return bool(self.law)
-
-    @property
-    def remembered_lambda(self) -> RememberedLambda:
-        """What is remembered of the weight of the roughness."""
-        return RememberedLambda(*moments(of_regime(self.recalled["lambda"], self.regime)))
 
 
 def decide(
@@ -110,33 +117,41 @@ def decide(
     pressure = memory_pressure() if pressure is None else pressure
     lam_mem = float(memory_price(MEMORY_PRICE, pressure))
     # Pools differ in what is best on them.
-    name = f"{workload.name}|{_signature(pool)}"
-    recalled = {
-        kind: memory.recall(kind, name) if memory is not None else []
-        for kind in ("partition", "partition-law", "speed", "lambda")
-    }
+    suffix = f"|{_signature(pool)}"
+    name = workload.name + suffix
+    recalled = _recall(memory, name)
     regime = _regime(short_term, recalled["partition"], ablation)
+    names = strategy_names(pool)
+    unknown = not _covers(recalled["partition-law"], names, regime)
+    found = None
+    if memory is not None and unknown:
+        found = neighbour(memory, workload, suffix, regime)
+    like, strategy = (None, "") if found is None else found
+    known = recalled if like is None else _recall(memory, like)
     how: dict[str, Any] = {
         "occupied": occupied,
         "lam_mem": lam_mem,
-        "slowdown": _slowdown(pool, recalled["speed"], short_term, ablation, regime),
+        "slowdown": _slowdown(pool, known["speed"], short_term, ablation, regime),
     }
     reference_plan = grid_plan(shape, pool, _largest(pool), occupied)
-    law = {}
+    law, searched = {}, False
+    expected = {
+        p.choice["strategy"]: p.mean for p in of_regime(known["partition-law"], regime)
+    }
     if not ablation.adaptive_partition:
         strategy, plan = f"grid-{_largest(pool)}", reference_plan
+    elif not set(names) <= expected.keys():
+        strategy, plan, law = _search(names, shape, pool, how, reference_plan)
+        searched = True
     else:
-        names = strategy_names(pool)
-        known = of_regime(recalled["partition-law"], regime)
-        expected = {p.choice["strategy"]: p.mean for p in known}
-        if not set(names) <= expected.keys():
-            strategy, plan, law = _search(names, shape, pool, how, reference_plan)
-        else:
+        if like is None:
             measured = [of_regime(recalled["partition"], regime, strategy=n) for n in names]
             drawn = draw_strategy(names, [expected[n] for n in names], measured, key=key)
             strategy = names[drawn]
-            plans = strategy_plans(strategy, shape, pool, **how)
-            plan = plans[cheapest(weigh(plans, **how))]
+        else:
+            law = expected
+        plans = strategy_plans(strategy, shape, pool, **how)
+        plan = plans[cheapest(weigh(plans, **how))]
     # The reference is the data sheet's, so that a change of the arrays shows.
     sheet = weigh([reference_plan, plan], occupied=occupied, lam_mem=lam_mem)
     return Decision(
@@ -147,6 +162,9 @@ def decide(
         regime,
         recalled,
         law,
+        searched,
+        like,
+        _remembered_lambda(known, regime, short_term, name, ablation, like is not None),
         float(sheet.objective[0]),
         float(sheet.megabytes[1]),
         lam_mem,
@@ -156,10 +174,10 @@ def decide(
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a decision; `cost` is Eq. 4 as measured, `reward` its logarithm."""
+    """What came of a decision: figures measured, and their reward."""
 
     reward: float
-    cost: float
+    measured: Measured
     changed: bool
     written: int
 
@@ -167,44 +185,78 @@ class Outcome:
 def learn(
     decision: Decision,
     stats: ProgramStats,
-    log_lam: float | None,
+    correction: CorrectionInfo,
     memory: LongTerm | None,
     short_term: ShortTerm,
     ablation: Ablation,
+    weights: RewardWeights,
 ) -> tuple[Outcome, ShortTerm]:
     """Measure what a decision brought, notice changes, and write it back."""
     name, strategy = decision.name, decision.strategy
     regime, recalled = decision.regime, decision.recalled
     speeds = _speeds(decision, stats)
-    cost = _measured_cost(decision, stats)
-    reward = math.log(decision.reference / cost)
+    measured = _measured(decision, stats, correction)
+    value = reward(measured, decision.reference, weights)
+    choice = correction.choice
     changed = False
     if ablation.short_term:
         before = of_regime(recalled["partition"], regime, strategy=strategy)
         short_term = dataclasses.replace(short_term, regime=regime)
-        short_term, changed = _watch(short_term, strategy, name, reward, before)
+        short_term, changed = _watch(short_term, strategy, name, value, before)
         samples = {f"speed {device}": v for device, v in speeds.items()}
         short_term = short_term.add(
-            **samples, reward=reward, **{f"reward {name} {strategy}": reward}
+            **samples,
+            seconds=measured.seconds,
+            energy=measured.energy,
+            error=measured.error,
+            reward=value,
+            **{f"reward {name} {strategy}": value},
         )
+        if choice is not None:
+            short_term = short_term.add_product(name, choice.statistics)
         regime = short_term.regime
-    written = 0
+    records = []
     if memory is not None and ablation.long_term:
-        records = [("speed", {"device": d}, v) for d, v in speeds.items()]
+        found = [("speed", {"device": d}, v) for d, v in speeds.items()]
         if ablation.adaptive_partition:
-            records.append(("partition", {"strategy": strategy}, reward))
+            of_strategy = {"partition": value} | dataclasses.asdict(measured)
+            del of_strategy["cost"]  # the price of memory is of the moment
+            found += [(k, {"strategy": strategy}, v) for k, v in of_strategy.items()]
             if not changed:
-                records += [
+                found += [
                     ("partition-law", {"strategy": n}, v) for n, v in decision.law.items()
                 ]
-        if log_lam is not None:
-            records.append(("lambda", {}, log_lam))
+        if choice is not None:
+            pattern = ERROR_PATTERNS[int(choice.pattern)]
+            found.append(("lambda", {"errors": pattern}, float(choice.own.log_lam)))
         features = np.asarray(decision.workload.features)
-        for kind, choice, value in records:
-            choice = choice | {"regime": regime}
-            memory.record(kind, name, choice, value, features=features)
-        written = len(records)
-    return Outcome(reward, cost, changed, written), short_term
+        records = [
+            Record(kind, name, chosen | {"regime": regime}, figure, features)
+            for kind, chosen, figure in found
+        ]
+        memory.record_all(records)
+    return Outcome(value, measured, changed, len(records)), short_term
+
+
+def _recall(memory: Recalls | None, name: str) -> dict[str, Any]:
+    kinds = ("partition", "partition-law", "speed", "lambda")
+    return {kind: [] if memory is None else memory.recall(kind, name) for kind in kinds}
+
+
+def _covers(laws, names, regime) -> bool:
+    """Whether the reward to expect of every strategy is known."""
+    return set(names) <= {p.choice["strategy"] for p in of_regime(laws, regime)}
+
+
+def _remembered_lambda(known, regime, short_term, name, ablation, borrowed):
+    """What both memories say of the weight of the roughness."""
+    patterns = known["lambda"]
+    figures = [moments(of_regime(patterns, regime, errors=e)) for e in ERROR_PATTERNS]
+    count, mean, spread = jnp.asarray(figures, jnp.result_type(float)).T
+    if borrowed:  # of another class: worth one sample
+        count = jnp.minimum(count, 1)
+    recent = short_term if ablation.short_term else ShortTerm()
+    return RememberedLambda(count, mean, spread, recent.recent_products(name))
 
 
 def _search(names, shape, pool, how, reference):
@@ -241,12 +293,19 @@ def _watch(short_term, strategy, name, reward, before):
     return short_term.watched(surprise)
 
 
-def _measured_cost(decision, stats) -> float:
-    """Eq. 4 with the latency that programming took."""
+def _measured(decision, stats, correction) -> Measured:
     plan = decision.plan
     used = {r.kind for r in plan.rectangles}
     read = max((float(plan.pool.kinds[k].device.t_read) for k in used), default=0.0)
-    return float(stats.latency) + plan.passes * read + decision.lam_mem * decision.megabytes
+    seconds = float(stats.latency) + plan.passes * read
+    occupied = decision.occupied
+    entries = math.prod(plan.shape) if occupied is None else len(occupied[0])
+    return Measured(
+        seconds,
+        seconds + decision.lam_mem * decision.megabytes,
+        float(stats.energy) / max(entries, 1),
+        mean_error(correction.relative_l2_corrected),
+    )
 
 
 def _speeds(decision, stats) -> dict[str, float]:

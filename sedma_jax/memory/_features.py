@@ -50,6 +50,8 @@ class FeatureTable:
 
     def nearest(self, features: Iterable[float], k: int) -> list[tuple[Row, float]]:
         """At most `k` patterns and their distances, nearest first."""
+        if not self._place:
+            return []
         if self._on_device is None:
             self._on_device = jnp.asarray(self._table), jnp.asarray(self._occupied)
         # Few values of `k` compile.

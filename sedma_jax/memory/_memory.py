@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ._pattern import (
     summarise,
 )
 from ._store import Store
+from ._strategy import Record
 
 CAPACITY = 10_000  # patterns (SPEC, section 4)
 
@@ -66,12 +67,24 @@ class Memory:
         - `ConnectionError`: if the database cannot be used, and there is no fallback. The
             reward is then not recorded, or the message says that this is in doubt.
         """
-        count, mean, m2 = summarise(reward)
-        row = new_row(
-            *(kind, workload, choice, features),
-            **{"count": count, "mean": mean, "m2": m2, "updated": _now()},
-        )
-        self._store.write(lambda c: statements.write(c, [row], self._capacity))
+        self.record_all([Record(kind, workload, choice, reward, features)])
+
+    def record_all(self, records: Iterable[Record]) -> None:
+        """Add the rewards of several choices in one transaction: all of them or none.
+
+        **Arguments:**
+
+        - `records`: `(kind, workload, choice, reward, features)` as `record` takes them.
+
+        **Raises:** as `record` does.
+        """
+        rows, now = [], _now()
+        for kind, workload, choice, reward, features in records:
+            count, mean, m2 = summarise(reward)
+            given = {"count": count, "mean": mean, "m2": m2, "updated": now}
+            rows.append(new_row(kind, workload, choice, features, **given))
+        if rows:
+            self._store.write(lambda c: statements.write(c, rows, self._capacity))
 
     def recall(self, kind: str, workload: str) -> list[Pattern]:
         """Patterns of a class of workloads, the highest mean reward first.

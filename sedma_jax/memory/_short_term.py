@@ -1,5 +1,7 @@
 """Short-term memory: the last samples of each statistic of this process."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,17 +9,23 @@ from jaxtyping import Array, Float
 
 from ..kernels import (
     Drift,
+    ProductStatistics,
+    RecentProducts,
     RingBuffer,
     Summary,
     no_drift,
     push,
+    push_product,
     quantiles,
+    recent_products,
     ring_buffer,
     summarise,
     watch,
 )
 
 CAPACITY = 100
+# Classes whose products are kept: 100 kB each.
+_CLASSES = 64
 
 
 class ShortTerm(eqx.Module):
@@ -26,11 +34,14 @@ class ShortTerm(eqx.Module):
     - `buffers`: by name of the statistic.
     - `drift`: sums that tell a change of devices or load from chance.
     - `regime`: changes noticed so far.
+    - `products`: by class, what the last products said of the weight of the roughness;
+        of the 64 classes seen last.
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)
     drift: Drift = eqx.field(default_factory=no_drift)
     regime: int = eqx.field(static=True, default=0)
+    products: dict[str, RecentProducts] = eqx.field(default_factory=dict)
 
     def add(self, **samples: float | Float[Array, ""]) -> "ShortTerm":
         """A memory with one more sample of each statistic; those not finite are left out.
@@ -40,7 +51,18 @@ class ShortTerm(eqx.Module):
         buffers = dict(self.buffers)
         for name, sample in samples.items():
             buffers[name] = _push(buffers.get(name, ring_buffer(CAPACITY)), sample)
-        return ShortTerm(buffers, self.drift, self.regime)
+        return dataclasses.replace(self, buffers=buffers)
+
+    def recent_products(self, name: str) -> RecentProducts:
+        """The last products of a class; none if it is new."""
+        return self.products.get(name, recent_products(CAPACITY))
+
+    def add_product(self, name: str, product: ProductStatistics) -> "ShortTerm":
+        """A memory with one more product of a class; one not finite is left out."""
+        others = {k: v for k, v in self.products.items() if k != name}
+        kept = list(others.items())[-(_CLASSES - 1) :]
+        newest = _push_product(self.recent_products(name), product)
+        return dataclasses.replace(self, products=dict([*kept, (name, newest)]))
 
     def summary(self, name: str, last: int | None = None) -> Summary:
         """Count, mean, variance and trend of the last samples; zeros if there is none."""
@@ -61,9 +83,10 @@ class ShortTerm(eqx.Module):
         drift, alarm = _watch(self.drift, jnp.asarray(surprise, jnp.result_type(float)))
         if bool(alarm):
             return ShortTerm({}, no_drift(), self.regime + 1), True
-        return ShortTerm(self.buffers, drift, self.regime), False
+        return dataclasses.replace(self, drift=drift), False
 
 
 _push = jax.jit(push)
+_push_product = jax.jit(push_product)
 _watch = jax.jit(watch)
 _summarise = jax.jit(summarise, static_argnums=1)

@@ -1,16 +1,27 @@
 """Draw a way to lay out a matrix from what is remembered of each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from ..kernels import believe, thompson
 
 # Rewards are logarithms of costs: a law that is off by a factor of two is off by 0.7.
 PRIOR_STD = 0.3
+
+
+class Record(NamedTuple):
+    """Rewards that a choice brought; see `Memory.record`."""
+
+    kind: str
+    workload: str
+    choice: Mapping[str, Any]
+    reward: ArrayLike
+    features: ArrayLike | None = None
 
 
 @runtime_checkable
@@ -31,21 +42,17 @@ class Recalls(Protocol):
         """Patterns of a class of workloads."""
         ...
 
+    def nearest(self, kind: str, features: Any, k: int = 8) -> Sequence[Any]:
+        """Patterns of a kind whose features are nearest, nearest first."""
+        ...
+
 
 @runtime_checkable
 class LongTerm(Recalls, Protocol):
     """What the adaptive product needs of a long-term memory."""
 
-    def record(
-        self,
-        kind: str,
-        workload: str,
-        choice: Mapping[str, Any],
-        reward: float | Sequence[float],
-        *,
-        features: Any = None,
-    ) -> None:
-        """Add rewards of a choice."""
+    def record_all(self, records: Sequence[Record]) -> None:
+        """Add rewards of several choices, all of them or none."""
         ...
 
 
