@@ -2,15 +2,17 @@
 
     python bench/nat.py [--trials 20] [--out bench/results/nat.json]
 
-Needs root, iproute2 and nftables. A relay in the open, and two nodes each behind a NAT of
-its own, which keeps the port (cone) or takes another for every destination (symmetric) and
-drops what it does not expect. `sedma node` runs at the relay and behind one NAT; nodes
-behind the other dial it through the relay, fetch a tensor at once, and wait until their
-connection is direct. Every trial is a new node with a new port.
+Needs root, iproute2, nftables and procps. A relay in the open, and two nodes each behind a
+NAT of its own, which keeps the port (cone) or takes another for every destination
+(symmetric) and drops what it does not expect. The links have no delay. `sedma node` runs at
+the relay and behind one NAT; nodes behind the other dial it through the relay, fetch a
+tensor at once, and wait until their connection is direct. Every trial is a new node with a
+new port.
 """
 
 import argparse
 import json
+import logging
 import os
 import platform
 import shutil
@@ -19,9 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import trio
+
+from sedma_jax import comm
+from sedma_jax.comm import _control
+from sedma_jax.comm._circuit import is_relayed
+from sedma_jax.comm._libp2p import PeerID
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli", "node"]
 RELAY = "11.22.33.1"  # of a public range; a documentation range counts as private
@@ -52,16 +63,19 @@ def run(*command, text=None):
     return done.stdout
 
 
+def missing_tools() -> list[str]:
+    """Packages of Debian that the laboratory needs and that are not here."""
+    tools = {"ip": "iproute2", "nft": "nftables", "sysctl": "procps"}
+    return [package for tool, package in tools.items() if shutil.which(tool) is None]
+
+
 def why_not() -> str | None:
-    """Why namespaces with NAT cannot be made here; None where they can."""
-    missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
-    if missing:
-        return f"needs {' and '.join(missing)}: apt-get install iproute2 nftables"
+    """Why namespaces with NAT cannot be made here, with the tools; None where they can."""
     try:
-        with laboratory("cone", "cone"):
+        with laboratory("cone", "symmetric"):
             return None
     except OSError as error:
-        return f"needs root and the right to make network namespaces: {error}"
+        return f"network namespaces with NAT cannot be made here: {error}"
 
 
 @contextmanager
@@ -134,14 +148,14 @@ def node(name, folder, *options):
 
 def status(folder):
     """What the node of a folder says of itself now."""
-    return json.loads(run(*SEDMA, "status", "--dir", str(folder), "--json"))
+    return _control.ask(folder, "status")
 
 
 def until(condition, seconds):
     """Wait for what `condition` returns to be true; it, and after how many seconds."""
     started = time.perf_counter()
     while not (result := condition()) and time.perf_counter() - started < seconds:
-        time.sleep(0.01)
+        time.sleep(0.02)
     return result, time.perf_counter() - started
 
 
@@ -171,11 +185,7 @@ def trials(nat_a: str, nat_b: str, count: int, patience: float) -> dict:
     with tempfile.TemporaryDirectory() as text, laboratory(nat_a, nat_b) as names:
         folder = Path(text)
         with relay_and_target(names, folder) as (relay, target):
-            array = folder / "array.npy"
-            script = "import numpy, sys; numpy.save(sys.argv[1], numpy.arange(2.0**20))"
-            run(sys.executable, "-c", script, str(array))
-            put = run(*SEDMA, "put", "--dir", str(folder / "b"), str(array), "--json")
-            cid = json.loads(put)["cid"]
+            cid = _control.put(folder / "b", np.arange(2.0**20))
             dial = [__file__, "--dial", relay, target, cid, count, patience]
             with process(names["a"], sys.executable, *dial) as dialling:
                 seen = [json.loads(line) for line in dialling.stdout]
@@ -188,6 +198,17 @@ def trials(nat_a: str, nat_b: str, count: int, patience: float) -> dict:
         "not_punched": told["not_punched"],
         "reachable": told["reachable"],
     }
+
+
+def in_the_open() -> dict:
+    """What a node says of itself that a relay can dial."""
+    with tempfile.TemporaryDirectory() as text, laboratory("cone", "cone") as names:
+        with relay_and_target(names, Path(text)) as (relay, _):
+            mine = Path(text) / "open"
+            listen = ("--listen", f"/ip4/{RELAY}/tcp/4002", "--via-relay", relay)
+            with node(names["relay"], mine, *listen):
+                until(lambda: status(mine)["reachable"] is not None, 30)
+                return status(mine)
 
 
 def meet(nat_a: str, nat_b: str) -> float:
@@ -213,35 +234,39 @@ async def fetch_anew(node, cid):
 
 def dial(relay, target, cid, count, patience):
     """The dialling side, inside its namespace: one line of JSON for each trial."""
-    import logging
-
-    from sedma_jax import comm
-    from sedma_jax.comm._circuit import is_relayed
-    from sedma_jax.comm._libp2p import PeerID
-
     logging.disable(logging.CRITICAL)
     peer = PeerID.from_string(target.rpartition("/")[2])
     for trial in range(count):
-        with comm.open_node(
+        settings = comm.NodeSettings(
             listen=(f"/ip4/192.168.1.2/tcp/{4100 + trial}",),
             allowed=frozenset({comm.EVERYONE}),
             bootstrap=(relay,),
-        ) as mine:
+        )
+        with comm.open_node(settings) as mine, ThreadPoolExecutor(1) as watcher:
             network = mine.node.host.get_network()
 
             def direct(network=network):
                 return not all(map(is_relayed, network.get_connections(peer)))
 
             until(lambda mine=mine: mine.status()["connected"], 30)
+            learner = mine.node.peers.learner  # compiled once for each node
+            learner.record(np.zeros(3), 1, 1)
+            mine.call(trio.to_thread.run_sync, learner.learn)
             started = time.perf_counter()
             mine.connect(target)
             seen = {"connected_s": time.perf_counter() - started}
             seen["relayed_at_first"] = not direct()
+            waiting = watcher.submit(until, direct, patience)
             array = mine.get(cid, timeout=60)
             seen["first_tensor_s"] = time.perf_counter() - started
-            left = patience - seen["first_tensor_s"]
-            seen["direct"], _ = until(direct, left)
-            seen["direct_s"] = time.perf_counter() - started if seen["direct"] else None
+            seen["direct"], seconds = waiting.result()
+            seen["direct_s"] = seen["connected_s"] + seconds if seen["direct"] else None
+            seen["by"] = [
+                str(address)
+                for connection in network.get_connections(peer)
+                if not is_relayed(connection)
+                for address in connection.get_transport_addresses()
+            ]
             # Again, by whatever connection there is now.
             started = time.perf_counter()
             again = mine.call(fetch_anew, mine.node, cid, timeout=60)
@@ -260,6 +285,8 @@ def main():
         relay, target, cid, count, patience = options.dial
         dial(relay, target, cid, int(count), float(patience))
         return
+    if missing := missing_tools():
+        sys.exit(f"nat.py: needs {' '.join(missing)}. Run: apt-get install")
     if reason := why_not():
         sys.exit(f"nat.py: {reason}")
     result = {

@@ -15,10 +15,7 @@ def raw_connection(secured_connection):
 
 
 def is_relayed(connection) -> bool:
-    """Whether a connection of the host runs through a relay.
-
-    By what it stands on: the library answers from the address book where nobody said.
-    """
+    """Whether a connection of the host, or the one of a stream, runs through a relay."""
     secured = getattr(connection.muxed_conn, "secured_conn", None)
     return isinstance(getattr(raw_connection(secured), "stream", None), NetStream)
 

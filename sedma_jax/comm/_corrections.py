@@ -159,10 +159,9 @@ async def dial(
 class Relay(CircuitV2Protocol):
     """Circuit relay v2, on the side of the relay and of those it connects.
 
-    The library reserves for whatever peer a request names; ends a circuit by closing the
-    newest one of the same peer; lets an idle circuit outlive its limit, since it looks at
-    the clock only when bytes come; and takes the name of who comes through a relay from
-    the relay.
+    The library reserves for whatever peer a request names, so that one takes all places;
+    at the end of a circuit it closes the newest one of the same peer; and it takes the name
+    of who comes through a relay from the relay.
     """
 
     def __init__(self, host, limits, *, allow_hop: bool):

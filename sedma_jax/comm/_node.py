@@ -271,7 +271,9 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
     node = Node(settings, keys, host)
     host.set_stream_handler(PROTOCOL, node._serve)
     async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:
-        node.dht = KadDHT(host, DHTMode.SERVER)
+        # Others would dial in vain a node that is behind NAT.
+        behind = bool(settings.via_relay)
+        node.dht = KadDHT(host, DHTMode.CLIENT if behind else DHTMode.SERVER)
         async with background_trio_service(node.dht), node.relaying.running():
             _upkeep.start(node, nursery)
             yield node

@@ -16,6 +16,7 @@ from . import _corrections
 from ._libp2p import (
     HOP_PROTOCOL,
     CircuitV2Transport,
+    DHTMode,
     Multiaddr,
     PeerID,
     RelayConfig,
@@ -138,6 +139,7 @@ class Relaying:
         self.reached[relay] = public
         if public:
             self.circuits.pop(relay, None)
+            await self._node.dht.switch_mode(DHTMode.SERVER)
 
     async def _reserve(self, relay: PeerID):
         with trio.fail_after(DIAL_SECONDS):
