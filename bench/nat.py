@@ -70,12 +70,18 @@ def missing_tools() -> list[str]:
 
 
 def why_not() -> str | None:
-    """Why namespaces with NAT cannot be made here, with the tools; None where they can."""
+    """Why namespaces with NAT cannot be made here; None where they can.
+
+    Tools that are missing are no such reason: `missing_tools` names them.
+    """
     try:
-        with laboratory("cone", "symmetric"):
-            return None
+        run("unshare", "--net", "true")
+        if not missing_tools():
+            with laboratory("cone", "symmetric"):
+                pass
     except OSError as error:
         return f"network namespaces with NAT cannot be made here: {error}"
+    return None
 
 
 @contextmanager
@@ -285,10 +291,10 @@ def main():
         relay, target, cid, count, patience = options.dial
         dial(relay, target, cid, int(count), float(patience))
         return
-    if missing := missing_tools():
-        sys.exit(f"nat.py: needs {' '.join(missing)}. Run: apt-get install")
     if reason := why_not():
         sys.exit(f"nat.py: {reason}")
+    if missing := missing_tools():
+        sys.exit(f"nat.py: needs other programs. Run: apt-get install {' '.join(missing)}")
     result = {
         "date": time.strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),

@@ -1,12 +1,14 @@
 """What a secured connection runs over: a socket, or a stream through a relay."""
 
+from typing import Any
+
 import trio
 
 from ._libp2p import NetStream, NoiseTransportReadWriter
 from ._muxer_stream import MuxedStream
 
 
-def raw_connection(secured_connection):
+def raw_connection(secured_connection) -> Any:
     """The connection under Noise; None where there is no Noise."""
     layer = getattr(secured_connection, "conn", None)
     if not isinstance(layer, NoiseTransportReadWriter):
@@ -20,7 +22,7 @@ def is_relayed(connection) -> bool:
     return isinstance(getattr(raw_connection(secured), "stream", None), NetStream)
 
 
-def socket_of(secured_connection):
+def socket_of(secured_connection) -> Any:
     """What bytes are read from and written to; None where our muxer does not suit."""
     stream = getattr(raw_connection(secured_connection), "stream", None)
     if isinstance(stream, NetStream):

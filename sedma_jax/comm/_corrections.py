@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import trio
 
@@ -74,6 +75,20 @@ def use_own_routing_protocol():
     """`KadDHT(protocol_prefix=...)` is ignored: peers would join the public network."""
     for module in KAD_MODULES:
         setattr(module, "PROTOCOL_ID", KAD_PROTOCOL)  # noqa: B010 - types know no such name
+
+
+class _Handlers(dict):
+    def __missing__(self, protocol):
+        return None
+
+
+def tolerate_removed_handlers(host):
+    """A protocol whose handler goes while a peer negotiates it ends that stream only.
+
+    The library looks the handler up again after it has answered, and `KeyError` ends the
+    node.
+    """
+    host.multiselect.handlers = _Handlers(host.multiselect.handlers)
 
 
 class AllowedPeersOnly(NoiseTransport):
@@ -175,7 +190,7 @@ class Relay(CircuitV2Protocol):
     async def _relay_data(
         self, src_stream, dst_stream, peer_id, deadline=None, circuit_data_limit=None
     ):
-        left = circuit_data_limit or [float("inf")]
+        left: list[Any] = circuit_data_limit or [float("inf")]
         seconds = float("inf") if deadline is None else deadline - time.monotonic()
         with trio.move_on_after(max(seconds, 0)):
             try:
@@ -249,9 +264,12 @@ class HolePunching(dcutr.DCUtRProtocol):
     async def _drive(self, peer: PeerID):
         with trio.move_on_after(PUNCH_SECONDS):
             for _ in range(PUNCHES):
-                # It may return False although the dial of the other side got through.
-                done = await self.initiate_hole_punch(peer)
-                if done or await self._verify_direct_connection(peer):
+                try:
+                    await self.initiate_hole_punch(peer)
+                except Exception as error:  # the library's errors have no common base
+                    log.info("punching to %s: %s", peer, error or type(error).__name__)
+                # What it returns misses that the dial of the other side got through.
+                if await self._verify_direct_connection(peer):
                     self.succeeded += 1
                     return
                 await trio.sleep(1)
@@ -274,7 +292,8 @@ class HolePunching(dcutr.DCUtRProtocol):
     async def _get_observed_addrs(self):
         # Just connected, the relay may not have said yet what it sees.
         with trio.move_on_after(1):
-            while not self.host._observed_addr_manager.addrs(min_observers=1):
+            manager = self.host._observed_addr_manager  # pyright: ignore[reportAttributeAccessIssue]
+            while not manager.addrs(min_observers=1):
                 await trio.sleep(0.02)
         return await super()._get_observed_addrs()
 

@@ -13,7 +13,6 @@ try:
     import multiaddr
     from libp2p import new_host as new_host
     from libp2p.abc import (
-        ConnectionType as ConnectionType,
         IMuxedConn as IMuxedConn,
         IMuxedStream as IMuxedStream,
     )
@@ -22,6 +21,7 @@ try:
         compute_cid_v1 as compute_cid_v1,
         parse_cid as parse_cid,
     )
+    from libp2p.connection_types import ConnectionType as ConnectionType
     from libp2p.crypto.ed25519 import (
         Ed25519PublicKey as Ed25519PublicKey,
         create_new_key_pair as new_ed25519_keys,

@@ -64,9 +64,7 @@ class MuxedConnection(IMuxedConn):
         self._scope: trio.CancelScope | None = None
         self._noise = secured_conn.conn.noise_state
         self._raw = raw_connection(secured_conn)
-        socket = socket_of(secured_conn)
-        assert socket is not None, "`suits` comes first"
-        self._socket = socket
+        self._socket = socket_of(secured_conn)
 
     @property
     def is_initiator(self) -> bool:

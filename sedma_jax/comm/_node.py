@@ -268,6 +268,7 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
         ),
         announce_addrs=[Multiaddr(a) for a in settings.announce] or None,
     )
+    _corrections.tolerate_removed_handlers(host)
     node = Node(settings, keys, host)
     host.set_stream_handler(PROTOCOL, node._serve)
     async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:

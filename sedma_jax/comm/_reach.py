@@ -4,6 +4,7 @@ libp2p's own answer to that question (AutoNAT) is wrong: its server "dials" by t
 connection that the question came over, and finds every port open.
 """
 
+import ipaddress
 import struct
 
 import trio
@@ -17,7 +18,6 @@ from ._rpc import Call
 MOST_PORTS = 4
 DIAL_SECONDS = 3.0
 AT_ONCE = 8  # dials back, for all peers together
-_dials = trio.CapacityLimiter(AT_ONCE)
 
 
 async def ask_reachable(node, peer: str) -> list[str]:
@@ -31,14 +31,18 @@ async def ask_reachable(node, peer: str) -> list[str]:
         for address in node.host.get_transport_addrs()
         if (port := address.value_for_protocol("tcp")) and int(port)
     ][:MOST_PORTS]
+    if not ports:
+        return []
     request = struct.pack(f"!{len(ports)}H", *ports)
     answer = bytes(await node.calls.call(peer, "reach", request, timeout=10))
-    found = answer[:1000].decode("ascii", "replace").split("\n") if answer else []
-    return [a for a in found if ip_of(Multiaddr(a)) is not None][:MOST_PORTS]
+    ip, *found = answer[:200].decode("ascii", "replace").split()
+    ip = ipaddress.ip_address(ip)
+    return [f"/ip{ip.version}/{ip}/tcp/{p}" for p in ports if str(p) in found]
 
 
 def add_reach(node) -> None:
     """Offer to dial peers back, at the address their connection comes from only."""
+    dials = trio.CapacityLimiter(AT_ONCE)
 
     async def reach(call: Call):
         if len(call.body) % 2 or not 0 < len(call.body) <= 2 * MOST_PORTS:
@@ -53,14 +57,14 @@ def add_reach(node) -> None:
 
         async def one(port: int):
             address = Multiaddr(f"/ip{ip.version}/{ip}/tcp/{port}")
-            async with _dials:
+            async with dials:
                 if await answers(node.host, address, peer):
-                    found.append(str(address))
+                    found.append(str(port))
 
         async with trio.open_nursery() as nursery:
             for port in {*ports} - {0}:
                 nursery.start_soon(one, port)
-        return "\n".join(found).encode()
+        return " ".join([str(ip), *found]).encode()
 
     node.methods.add("reach", reach)
 

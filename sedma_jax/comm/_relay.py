@@ -43,7 +43,6 @@ MEET_EVERY = 10.0  # seconds
 MEET_AT_ONCE = 8  # peers
 REGISTERED = 600  # seconds
 DIAL_SECONDS = 8.0
-_ERRORS = (OSError, RuntimeError, ValueError, trio.TooSlowError)
 
 
 class Relaying:
@@ -122,10 +121,11 @@ class Relaying:
                         self.circuits[name] = f"{address}/p2p-circuit"
                     held, said = connection, False
                     renew = time.monotonic() + LIMITS.reservation_ttl / 2
-            except _ERRORS as error:
+            except Exception as error:  # the library's errors have no common base
                 self.circuits.pop(name, None)
                 if not said:
-                    log.warning("relay %s: %s It is tried again.", name, error)
+                    told = error or type(error).__name__
+                    log.warning("relay %s: %s It is tried again.", name, told)
                 held, said = None, True
             await trio.sleep(CHECK_EVERY)
 
@@ -133,7 +133,11 @@ class Relaying:
         return next(iter(self._node.host.get_network().get_connections(relay)), None)
 
     async def _learn_reach(self, relay: str):
-        found = await ask_reachable(self._node, relay)
+        try:
+            found = await ask_reachable(self._node, relay)
+        except Exception as error:  # a relay of other software does not dial back
+            log.info("%s did not dial back: %s", relay, error or type(error).__name__)
+            found = []
         # A private address says nothing of those outside.
         public = [a for a in found if _corrections.is_public(Multiaddr(a))]
         self.reached[relay] = public

@@ -6,27 +6,23 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("network namespaces"),
-    # Each is a minute of processes that start.
-]
+pytestmark = pytest.mark.slow
 
 LAB = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "nat.py"), run_name="bench")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def laboratory():
-    """Skips where namespaces cannot be made, in CI too: no package can change that.
+    """Skips where namespaces cannot be made, in CI too: nothing installs that right.
 
     Tools that are merely not installed fail under SEDMA_REQUIRE_SERVICES=1.
     """
-    if missing := LAB["missing_tools"]():
-        if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1" and os.geteuid() == 0:
-            pytest.fail(f"needs {' '.join(missing)}: `bash .ci/services` installs them")
-        pytest.skip(f"needs {' '.join(missing)}")
     if reason := LAB["why_not"]():
         pytest.skip(reason)
+    if missing := LAB["missing_tools"]():
+        if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"needs {' '.join(missing)}: `bash .ci/services` installs them")
+        pytest.skip(f"needs {' '.join(missing)}")
 
 
 def test_nodes_behind_cone_nats_connect_directly_twenty_times_of_twenty():

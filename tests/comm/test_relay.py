@@ -149,10 +149,12 @@ def test_dialling_back_tells_an_open_port_from_a_closed_one():
             body = struct.pack("!H", int(port))
             return bytes(await b.node.calls.call(a.name, "reach", body))
 
-        assert b.call(asked, port) == f"/ip4/127.0.0.1/tcp/{port}".encode()
-        assert b.call(asked, 1) == b""
+        assert b.call(asked, port) == f"127.0.0.1 {port}".encode()
+        assert b.call(asked, 1) == b"127.0.0.1"
         # The port of somebody else.
-        assert b.call(asked, a.addresses[0].split("/")[4]) == b""
+        assert b.call(asked, a.addresses[0].split("/")[4]) == b"127.0.0.1"
+        found = b.call(_reach.ask_reachable, b.node, a.name)
+        assert found == [f"/ip4/127.0.0.1/tcp/{port}"]
         with pytest.raises(comm.RemoteError, match="1 to 4 ports"):
             b.call(b.node.calls.call, a.name, "reach", bytes(100))
 
@@ -321,6 +323,40 @@ def test_a_rendezvous_point_keeps_one_namespace_and_few_addresses():
     assert register(1, "theirs") == RendezvousMessage.E_NOT_AUTHORIZED
     assert register(2) == RendezvousMessage.OK
     assert len(ask(ours, "ours").discoverResponse.registrations) == 1
+
+
+class Negotiation:
+    """A peer that asks for a protocol, which is taken away while it is answered."""
+
+    def __init__(self, host, protocol):
+        self._host, self._protocol = host, protocol
+        self._says = ["/multistream/1.0.0", protocol]
+
+    async def read(self):
+        return self._says.pop(0)
+
+    async def write(self, text):
+        if text == self._protocol:
+            self._host.remove_stream_handler(self._protocol)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_handler_that_goes_during_negotiation_ends_one_stream(corrected):
+    async def ignore(stream):
+        pass
+
+    async def negotiate():
+        host = new_host()
+        host.set_stream_handler("/t/1", ignore)
+        if corrected:
+            _corrections.tolerate_removed_handlers(host)
+        return await host.multiselect.negotiate(Negotiation(host, "/t/1"))
+
+    if corrected:
+        assert trio.run(negotiate) == ("/t/1", None)
+    else:
+        with pytest.raises(KeyError):  # the fault: it ends the whole node
+            trio.run(negotiate)
 
 
 def test_a_dead_address_costs_no_more_than_its_head_start():
