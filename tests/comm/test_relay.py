@@ -32,7 +32,8 @@ from sedma_jax.comm._libp2p import (
 from sedma_jax.comm._muxer import MuxedConnection
 
 OPEN = {"allowed": EVERYONE, "status_every": 0.2}
-QUIET = {**OPEN, "status_every": 600}  # nobody is told of the addresses of others
+# Nobody is told of the addresses of others, by which it would connect directly.
+QUIET = {**OPEN, "status_every": 600}
 LIMITS = RelayLimits(600, 2**28, 16, 8)
 
 
@@ -43,7 +44,7 @@ def circuits(node):
 @contextmanager
 def behind(relay, **settings):
     """A node that is reached through `relay`, and its address there."""
-    settings = {**OPEN, "via_relay": (relay.addresses[0],), **settings}
+    settings = {**QUIET, "via_relay": (relay.addresses[0],), **settings}
     with comm.open_node(**settings) as node:
         assert wait_until(lambda: circuits(node), 20)
         yield node, circuits(node)[0]
@@ -64,7 +65,7 @@ async def _now(function):
 
 @pytest.fixture(scope="module")
 def relay():
-    with comm.open_node(**OPEN, relay=True) as node:
+    with comm.open_node(**QUIET, relay=True) as node:
         yield node
 
 
@@ -102,9 +103,10 @@ def test_a_relay_that_is_not_allowed_is_not_dialled(relay):
 
 
 def test_a_stranger_is_refused_through_a_relay_too(relay):
-    with comm.open_node(**OPEN) as stranger:
+    with comm.open_node(**QUIET) as stranger:
         at = relay.addresses[0]
-        with comm.open_node(allowed=frozenset(), via_relay=(at,)) as closed:
+        closed_to_all = {**QUIET, "allowed": frozenset()}
+        with comm.open_node(**closed_to_all, via_relay=(at,)) as closed:
             assert wait_until(lambda: circuits(closed), 20)
             with pytest.raises(ConnectionError):
                 stranger.connect(circuits(closed)[0])
@@ -114,17 +116,17 @@ def test_a_stranger_is_refused_through_a_relay_too(relay):
 @pytest.mark.slow
 def test_a_relay_that_is_restarted_gets_the_reservation_again(tmp_path):
     key = tmp_path / "key"
-    with comm.open_node(**OPEN, relay=True, key=key) as first:
+    with comm.open_node(**QUIET, relay=True, key=key) as first:
         listen = tuple(a.partition("/p2p/")[0] for a in first.addresses[:1])
         at = first.addresses[0]
         context = behind(first)
         far, address = context.__enter__()
     try:
         assert wait_until(lambda: not circuits(far), 20)
-        with comm.open_node(**OPEN, relay=True, key=key, listen=listen) as again:
+        with comm.open_node(**QUIET, relay=True, key=key, listen=listen) as again:
             assert again.addresses[0] == at
             assert wait_until(lambda: circuits(far) == [address], 20)
-            with comm.open_node(**OPEN) as near:
+            with comm.open_node(**QUIET) as near:
                 assert near.connect(address) == far.name
     finally:
         context.__exit__(None, None, None)
@@ -170,7 +172,7 @@ def test_dialling_back_tells_an_open_port_from_a_closed_one():
 
 
 def test_dialling_back_goes_to_no_peer_behind_a_relay(relay):
-    with behind(relay) as (far, address), comm.open_node(**OPEN) as near:
+    with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
         near.connect(address)
         with pytest.raises(comm.RemoteError, match="direct connection"):
             near.call(_reach.ask_reachable, near.node, far.name)
@@ -222,8 +224,8 @@ def test_the_end_of_one_circuit_leaves_the_others(kind):
     with nodes(1, status_every=600) as (point,):
         serve_as_relay(point, kind)
         with (
-            behind(point, **QUIET) as (one, to_one),
-            behind(point, **QUIET) as (two, to_two),
+            behind(point) as (one, to_one),
+            behind(point) as (two, to_two),
         ):
             with comm.open_node(**QUIET) as near:
                 near.connect(to_one)
@@ -243,13 +245,13 @@ def test_the_end_of_one_circuit_leaves_the_others(kind):
 def test_a_circuit_ends_when_its_time_is_up():
     with nodes(1, status_every=600) as (point,):
         serve_as_relay(point, _corrections.Relay, RelayLimits(1, 2**28, 16, 8))
-        with behind(point, **QUIET) as (far, address), comm.open_node(**QUIET) as near:
+        with behind(point) as (far, address), comm.open_node(**QUIET) as near:
             near.connect(address)
             assert wait_until(lambda: far.name not in near.status()["connected"])
 
 
 def test_who_comes_through_a_relay_is_who_the_relay_names(relay):
-    with behind(relay) as (far, address), comm.open_node(**OPEN) as near:
+    with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
         victim = PeerID.from_pubkey(new_ed25519_keys().public_key)
         taken = []
         protocol = far.node.relaying._relay
@@ -397,7 +399,7 @@ def _known(node, name):
 
 def test_limits_of_a_circuit_hold_for_both_directions_together(relay, monkeypatch):
     monkeypatch.setattr(_relay.LIMITS, "data", 2**20)
-    with behind(relay) as (far, address), comm.open_node(**OPEN) as near:
+    with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
         near.connect(address)
 
         async def fill():
