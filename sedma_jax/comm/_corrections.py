@@ -345,7 +345,8 @@ class Rendezvous(RendezvousService):
             return super()._handle_register(peer_id, register_msg)
         return rendezvous_answer(
             RendezvousMessage.E_NOT_AUTHORIZED,
-            f"only in {self._namespace!r}, few addresses",
+            f"needs the namespace {self._namespace!r} and at most "
+            f"{MOST_REGISTERED_ADDRESSES} addresses",
         )
 
     def _handle_discover(self, peer_id, discover_msg):
