@@ -44,6 +44,19 @@ def add_parser(commands) -> None:
         help="address, with /p2p/ID, of a peer to connect to",
     )
     start.add_argument(
+        "--relay", action="store_true", help="carry connections between other peers"
+    )
+    start.add_argument(
+        "--via-relay",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address, with /p2p/ID, of a relay to be reached through; may be given again",
+    )
+    start.add_argument(
+        "--namespace", default="sedma", help="shared by peers to meet at a relay (sedma)"
+    )
+    start.add_argument(
         "--capacity", type=int, default=1000, metavar="MB", help="for tensors (1000)"
     )
     start.add_argument(
@@ -90,6 +103,9 @@ def _start(options: argparse.Namespace) -> int:
         capacity=options.capacity * 10**6,
         replicas=options.replicas,
         zone=options.zone,
+        relay=options.relay,
+        via_relay=tuple(options.via_relay),
+        namespace=options.namespace,
     )
     _daemon.log_to_stderr(options.verbose)
 

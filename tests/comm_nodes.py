@@ -17,6 +17,8 @@ def nodes(count, **settings):
         for _ in range(count - 1):
             opened.append(stack.enter_context(comm.open_node(**settings)))
             opened[-1].connect(*opened[0].addresses)
+        # The dialling side knows of a connection first.
+        assert wait_until(lambda: len(opened[0].status()["connected"]) >= count - 1, 30)
         yield opened
 
 

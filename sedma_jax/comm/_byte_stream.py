@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 import trio
 
+from ._circuit import is_relayed
 from ._muxer_stream import LARGEST_BODY, MuxedStream
 
 
@@ -34,6 +35,7 @@ class PeerStream(ByteStream):
         self._stream = stream
         self._muxed = stream.muxed_stream
         self._own = isinstance(self._muxed, MuxedStream)
+        self.relayed = is_relayed(stream)
 
     @property
     def usable(self) -> bool:

@@ -7,6 +7,7 @@ import trio
 
 from . import _wire_pb2 as wire
 from ._byte_stream import ByteStream, PeerStream
+from ._circuit import is_relayed
 from ._libp2p import PeerID, TProtocol
 from ._messages import LARGEST_BODY, MessageError
 from ._rpc import RemoteError, receive_message, send_message
@@ -105,11 +106,16 @@ class Calls:
         idle = self._idle.get(peer, [])
         while idle:
             stream = idle.pop()
-            if stream.usable:
+            if stream.usable and not (stream.relayed and self._directly(peer)):
                 return stream
+            await stream.reset()
         with _peer_errors(peer):
             stream = await self._host.new_stream(PeerID.from_string(peer), [PROTOCOL])
             return PeerStream(stream)
+
+    def _directly(self, peer: str) -> bool:
+        found = self._host.get_network().get_connections(PeerID.from_string(peer))
+        return not all(map(is_relayed, found))
 
 
 class _peer_errors:

@@ -1,18 +1,15 @@
-"""A yamux connection over Noise over TCP: quicker than the library's, memory bounded.
+"""A yamux connection over Noise: quicker than the library's, memory bounded.
 
-It speaks the same protocol. Different are: records are read in one task and cut without
-further tasks; waits are events; a stream's window grows only while it is read, within a
-budget of the connection; a ping every two seconds notices a peer that is gone.
+Noise runs over TCP or through a relay. It speaks the same protocol. Different are: records
+are read in one task and cut without further tasks; waits are events; a stream's window
+grows only while it is read, within a budget of the connection; a ping every two seconds
+notices a peer that is gone.
 """
 
 import trio
 
-from ._libp2p import (
-    IMuxedConn,
-    MuxedConnUnavailable,
-    MuxedStreamError,
-    NoiseTransportReadWriter,
-)
+from ._circuit import raw_connection, socket_of
+from ._libp2p import IMuxedConn, MuxedConnUnavailable, MuxedStreamError
 from ._muxer_stream import MuxedStream
 from ._yamux_frames import (
     ACK,
@@ -37,13 +34,8 @@ SILENCE = 2.5  # seconds without a byte after a ping: the peer is gone
 
 
 def suits(secured_connection) -> bool:
-    """Whether the connection is Noise over TCP, whose socket this muxer reads itself."""
-    layer = getattr(secured_connection, "conn", None)
-    if not isinstance(layer, NoiseTransportReadWriter):
-        return False
-    raw = getattr(layer.read_writer, "read_write_closer", None)
-    socket = getattr(getattr(raw, "stream", None), "stream", None)
-    return isinstance(socket, trio.SocketStream)
+    """Whether the connection is Noise over TCP, or over a stream of this muxer's."""
+    return socket_of(secured_connection) is not None
 
 
 class MuxedConnection(IMuxedConn):
@@ -70,9 +62,9 @@ class MuxedConnection(IMuxedConn):
         self._rtt = 0.0
         self._growth = GROWTH_BUDGET
         self._scope: trio.CancelScope | None = None
-        layer = secured_conn.conn
-        self._noise = layer.noise_state
-        self._socket = layer.read_writer.read_write_closer.stream.stream
+        self._noise = secured_conn.conn.noise_state
+        self._raw = raw_connection(secured_conn)
+        self._socket = socket_of(secured_conn)
 
     @property
     def is_initiator(self) -> bool:
@@ -95,11 +87,11 @@ class MuxedConnection(IMuxedConn):
 
     def get_transport_addresses(self):
         """Addresses of the connection underneath."""
-        return self.secured_conn.get_transport_addresses()
+        return self._raw.get_transport_addresses()
 
     def get_connection_type(self):
         """Direct or relayed."""
-        return self.secured_conn.get_connection_type()
+        return self._raw.get_connection_type()
 
     def get_remote_address(self):
         """Address and port of the peer."""

@@ -33,6 +33,8 @@ from ._libp2p import (
 from ._manifest import check_cid, describe
 from ._messages import MessageError
 from ._peers import PeerTable
+from ._reach import add_reach
+from ._relay import Relaying
 from ._rpc import Methods
 from ._serving import add_methods
 from ._settings import EVERYONE, NodeSettings
@@ -56,17 +58,20 @@ class Node:
         self.store = TensorStore(settings.capacity)
         self.methods = Methods()
         self.calls = Calls(host)
+        self.relaying = Relaying(self)
         self.dht: KadDHT | None = None
         self.sequence = 0
         self.serving: dict[str, int] = {}  # bytes sent to each peer
         self.last_transfer = Transfer()
         self.to_provide: list[str] = []  # CIDs that the routing table does not know of yet
         add_methods(self)
+        add_reach(self)
 
     @property
     def addresses(self) -> list[str]:
         """Addresses under which others reach this node, with its id."""
-        return [str(address) for address in self.host.get_addrs()]
+        told = [str(address) for address in self.host.get_addrs()]
+        return list(dict.fromkeys([*told, *self.relaying.addresses]))
 
     def connected(self) -> list[str]:
         """Ids of the peers that a connection is open to."""
@@ -80,11 +85,16 @@ class Node:
             raise PermissionError(
                 f"connects to peers on the allow-list. Got {peer}. Add it to `allowed`."
             )
-        await _corrections.dial(self.host, peer, [a for info in infos for a in info.addrs])
+        await self._dial(peer, [a for info in infos for a in info.addrs])
         self.peers.get(str(peer))
         if self.dht is not None:
             await self.dht.add_peer(peer)
         return str(peer)
+
+    async def _dial(self, peer: PeerID, addresses):
+        await _corrections.dial(
+            self.host, peer, addresses, through_relay=self.relaying.dial
+        )
 
     def statuses(self) -> bytes:
         """This node's status, signed, and the newest it has heard of others."""
@@ -168,9 +178,12 @@ class Node:
                 name = str(record.peer_id)
                 try:
                     if name != self.name and self.peers.usable(name) and self.allowed(name):
-                        await _corrections.dial(self.host, record.peer_id, record.addrs)
+                        # A record does not tell of relays; the peer's status does.
+                        told = self.peers.get(name).addresses
+                        more = [a for t in told for a in _peer_address(t).addrs]
+                        await self._dial(record.peer_id, [*record.addrs, *more])
                         found.add(name)
-                except ConnectionError as error:
+                except (ConnectionError, ValueError) as error:
                     log.info("provider not reached: %s", error)
 
     async def _serve(self, stream):
@@ -198,7 +211,8 @@ def _peer_address(address: str):
 
 
 def _allow(settings: NodeSettings):
-    bootstrap = {str(_peer_address(a).peer_id) for a in settings.bootstrap}
+    named = [*settings.bootstrap, *settings.via_relay]
+    bootstrap = {str(_peer_address(a).peer_id) for a in named}
     allowed = settings.allowed | bootstrap
     for name in allowed - {EVERYONE}:
         try:
@@ -254,11 +268,14 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
         ),
         announce_addrs=[Multiaddr(a) for a in settings.announce] or None,
     )
+    _corrections.tolerate_removed_handlers(host)
     node = Node(settings, keys, host)
     host.set_stream_handler(PROTOCOL, node._serve)
     async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:
-        node.dht = KadDHT(host, DHTMode.SERVER)
-        async with background_trio_service(node.dht):
+        # Others would dial in vain a node that is behind NAT.
+        behind = bool(settings.via_relay)
+        node.dht = KadDHT(host, DHTMode.CLIENT if behind else DHTMode.SERVER)
+        async with background_trio_service(node.dht), node.relaying.running():
             _upkeep.start(node, nursery)
             yield node
             nursery.cancel_scope.cancel()

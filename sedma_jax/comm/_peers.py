@@ -15,7 +15,7 @@ from ._messages import MessageError, parse
 from ._weights import WeightLearner
 
 SMOOTHING = 0.2  # of the newest sample in the moving averages
-RELAYED = 0.5  # what a peer behind a relay counts: its way is shared
+RELAYED = 0.5  # what a peer behind a relay counts
 FRESH = 60.0  # seconds that a status holds
 EXILE = 300.0  # seconds without a peer that lied twice
 STRIKES = 2
@@ -155,7 +155,9 @@ class PeerTable:
         """The terms of Eq. 7 for some peers.
 
         Availability is the idle fraction that a peer claims, times the share of transfers
-        that it completed; behind a relay it counts half.
+        that it completed. Of a peer that is connected through a relay all terms count half
+        (`RELAYED`), and so does its score: its way is shared and limited, and another
+        peer's bytes pay for it.
         """
         peers = [self.get(name) for name in names]
         relay = np.array([RELAYED if p.relayed else 1.0 for p in peers], np.float32)
@@ -163,10 +165,11 @@ class PeerTable:
         memory = np.array([p.memory_free / 1e9 for p in peers], np.float32)
         return np.asarray(
             peer_terms(
-                jnp.asarray(seen[:, 0] * relay),
+                jnp.asarray(seen[:, 0]),
                 jnp.asarray(seen[:, 1]),
                 jnp.asarray(memory),
             )
+            * relay[:, None]
         )
 
     def choose(self, names: list[str], k: int) -> list[str]:

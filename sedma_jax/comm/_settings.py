@@ -25,6 +25,12 @@ class NodeSettings:
     - `zone`: what fails together with this node, such as a rack; replicas go to different
         ones. Up to 64 characters.
     - `status_every`: seconds between two statuses to others.
+    - `relay`: carry connections between peers that cannot reach each other, and be where
+        they find each other. At most 64 peers hold a place; a connection ends after 600 s
+        or 256 MiB.
+    - `via_relay`: addresses, with `/p2p/ID`, of relays. Where a relay cannot dial this node
+        back, it holds a place there to be dialled through it. They are allowed.
+    - `namespace`: a name that peers share to find each other at a relay.
     - `own_muxer`: False for libp2p's own, to compare.
     """
 
@@ -37,6 +43,9 @@ class NodeSettings:
     replicas: int = 1
     zone: str = ""
     status_every: float = 5.0
+    relay: bool = False
+    via_relay: tuple[str, ...] = ()
+    namespace: str = "sedma"
     own_muxer: bool = True
 
     def __post_init__(self):
@@ -45,4 +54,9 @@ class NodeSettings:
                 "`NodeSettings` needs replicas >= 1, status_every > 0 and a zone of at "
                 f"most 64 characters. Got {self.replicas}, {self.status_every}, "
                 f"{self.zone!r}. Leave them out for the defaults."
+            )
+        if not 0 < len(self.namespace) <= 64:
+            raise ValueError(
+                "`NodeSettings` needs a namespace of 1 to 64 characters. Got "
+                f"{self.namespace!r}. Leave it out for the default."
             )

@@ -8,6 +8,7 @@ import time
 import trio
 
 from . import _wire_pb2 as wire
+from ._circuit import is_relayed
 from ._libp2p import PeerID, parse_cid
 from ._messages import MessageError, parse
 from ._peers import FRESH, LARGEST_STATUS, read_status, sign_status
@@ -107,11 +108,7 @@ async def _gossip(node):
 
 def _relayed(node, name: str) -> bool:
     connections = node.host.get_network().get_connections(PeerID.from_string(name))
-    return any(
-        "p2p-circuit" in str(address)
-        for connection in connections
-        for address in connection.get_transport_addresses()
-    )
+    return bool(connections) and all(map(is_relayed, connections))
 
 
 async def _meet(node):

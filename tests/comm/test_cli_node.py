@@ -52,11 +52,15 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
         text = sedma("status", "--dir", two, "--json").stdout
         return json.loads(text)["connected"] == [first["id"]]
 
-    assert wait_until(joined)
+    assert wait_until(joined, 30)
     sedma("get", "--dir", two, put["cid"], "--out", tmp_path / "y.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), array)
-    peers = json.loads(sedma("peers", "--dir", one, "--json").stdout)["peers"]
-    assert [p["id"] for p in peers] == [second["id"]]
+
+    def known():
+        peers = json.loads(sedma("peers", "--dir", one, "--json").stdout)["peers"]
+        return [p["id"] for p in peers] == [second["id"]]
+
+    assert wait_until(known, 30)
 
     again = sedma("start", "--dir", one, check=False)
     assert again.returncode == 1 and "one node runs in a folder" in again.stderr

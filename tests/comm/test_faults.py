@@ -276,6 +276,7 @@ def test_a_full_store_refuses_replicas_and_says_so():
         comm.open_node(allowed=EVERYONE, capacity=1000) as small,
     ):
         small.connect(*a.addresses)
+        assert wait_until(lambda: a.status()["connected"])
         cid = a.put(ARRAY[0])
         assert small.node.store.peek(cid) is None
         assert a.node.store.peek(cid).holders == {a.name}

@@ -12,7 +12,7 @@ from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
 from sedma_jax.comm import _corrections
-from sedma_jax.comm._libp2p import LibraryYamux, new_host
+from sedma_jax.comm._libp2p import LibraryYamux, PeerID, new_host
 from sedma_jax.comm._muxer import MuxedConnection
 
 ARRAY = np.random.default_rng(3).normal(size=(700, 1000)).astype(np.float32)  # 2.8 MB
@@ -140,6 +140,8 @@ def free_port():
         {"replicas": 0},
         {"capacity": 0},
         {"zone": "z" * 65},
+        {"namespace": ""},
+        {"via_relay": ("/ip4/1.2.3.4/tcp/1",)},
     ],
 )
 def test_settings_without_sense_are_refused(settings):
@@ -150,23 +152,23 @@ def test_settings_without_sense_are_refused(settings):
 
 def test_our_muxer_carries_the_connections(pair):
     # Fault 5 of libp2p: what `muxer_opt` names is not used.
-    _, b = pair
-    for node in pair:
-        for peer in node.node.host.get_network().connections.values():
-            assert all(isinstance(c.muxed_conn, MuxedConnection) for c in peer)
-    assert wait_until(lambda: _muxed(b).rtt() > 0, 5)
+    for node, other in (pair, reversed(pair)):
+        assert isinstance(_muxed(node, other), MuxedConnection)
+        assert wait_until(lambda: _muxed(node, other).rtt() > 0)  # noqa: B023 - called now
 
 
-def _muxed(node):
-    (connections,) = node.node.host.get_network().connections.values()
-    return connections[0].muxed_conn
+def _muxed(node, peer):
+    """The connection to a peer; others may have come by what peers tell each other."""
+    found = node.node.host.get_network().get_connections
+    return found(PeerID.from_string(peer.name))[0].muxed_conn
 
 
 def test_the_library_muxer_understands_ours():
     with nodes(1) as (a,), comm.open_node(allowed=EVERYONE, own_muxer=False) as b:
         b.connect(*a.addresses)
-        assert isinstance(_muxed(b), LibraryYamux)
-        assert isinstance(_muxed(a), LibraryYamux | MuxedConnection)
+        assert isinstance(_muxed(b, a), LibraryYamux)
+        assert wait_until(lambda: b.name in a.status()["connected"])
+        assert isinstance(_muxed(a, b), LibraryYamux | MuxedConnection)
         cid = a.put(ARRAY)
         np.testing.assert_array_equal(b.get(cid, timeout=30), ARRAY)
     _corrections.use_own_muxer()
@@ -186,13 +188,15 @@ def test_the_caller_gets_a_timeout(pair):
     started = time.monotonic()
     with pytest.raises(trio.TooSlowError):
         b.call(wait)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 9  # and not ten, which is the default
 
 
 @pytest.mark.slow
 def test_replicas_survive_their_first_holder():
     with nodes(2, replicas=2) as (b, c):
-        with comm.open_node(allowed=EVERYONE, replicas=2, status_every=0.2) as a:
+        # It meets nobody else, so that the first replica is where it is looked for.
+        only = frozenset({b.name})
+        with comm.open_node(allowed=only, replicas=2, status_every=0.2) as a:
             a.connect(*b.addresses)
             cid = a.put(ARRAY)
             assert b.node.store.peek(cid).pinned

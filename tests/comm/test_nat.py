@@ -1,0 +1,51 @@
+"""Nodes behind NAT, in network namespaces (`bench/nat.py` makes them); as root only."""
+
+import os
+import runpy
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LAB = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "nat.py"), run_name="bench")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def laboratory():
+    """Skips where namespaces cannot be made, in CI too: nothing installs that right.
+
+    Tools that are merely not installed fail under SEDMA_REQUIRE_SERVICES=1.
+    """
+    if reason := LAB["why_not"]():
+        pytest.skip(reason)
+    if missing := LAB["missing_tools"]():
+        if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"needs {' '.join(missing)}: `bash .ci/services` installs them")
+        pytest.skip(f"needs {' '.join(missing)}")
+
+
+def test_nodes_behind_cone_nats_connect_directly_twenty_times_of_twenty():
+    found = LAB["trials"]("cone", "cone", 20, 15.0)
+    for seen in found["trials"]:
+        assert seen["relayed_at_first"] and seen["equal"] and seen["direct"]
+        assert seen["by"] == ["/ip4/11.22.33.3/tcp/4001"]
+    assert found["reachable"] is False
+
+
+@pytest.mark.parametrize("nats", [("symmetric", "cone"), ("cone", "symmetric")])
+def test_a_symmetric_nat_leaves_the_connection_at_the_relay(nats):
+    found = LAB["trials"](*nats, 1, 12.0)
+    (seen,) = found["trials"]
+    assert seen["relayed_at_first"] and seen["equal"] and not seen["direct"]
+    assert seen["by"] == [] and found["punched"] == 0
+
+
+def test_nodes_that_know_the_relay_alone_meet():
+    assert LAB["meet"]("cone", "cone") < 60
+
+
+def test_a_node_in_the_open_takes_no_place_at_the_relay():
+    told = LAB["in_the_open"]()
+    assert told["reachable"] is True
+    assert not any("p2p-circuit" in address for address in told["addresses"])
