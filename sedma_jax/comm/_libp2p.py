@@ -20,6 +20,7 @@ try:
         compute_cid_v1 as compute_cid_v1,
         parse_cid as parse_cid,
     )
+    from libp2p.bitswap.pb.bitswap_pb2 import Message as BitswapMessage
     from libp2p.crypto.ed25519 import (
         Ed25519PublicKey as Ed25519PublicKey,
         create_new_key_pair as new_ed25519_keys,
@@ -80,6 +81,7 @@ __all__ = [
     "NOISE_ID",
     "VERSION",
     "YAMUX_ID",
+    "BitswapMessage",
     "LibraryYamux",
     "Multiaddr",
     "NoiseTransport",
