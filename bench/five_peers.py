@@ -6,7 +6,7 @@ Every peer is a process and has every tensor (1 MiB). A fifth of the way in, one
 with signal 9; one sends wrong bytes from the start, one waits 50 ms before each answer. The
 client asks one provider for each tensor and another when that fails: chosen by score and
 learnt weights (full), by XOR distance alone (DHT only), or by lot (random). All of them get
-the same tensors in the same order.
+the same tensors in the same order, and ask peers last that they have no connection to.
 
 A choice counts as right when its peer was within 10 % of the best time that any peer had
 for that tensor, all of them being asked afterwards, outside the latency. Every transfer is
@@ -95,6 +95,8 @@ async def run(policy, count, seed, processes, addresses):
                 order = sorted(names, key=lambda name: distance(manifest.cid, name))
             else:
                 order = lot.sample(names, 5)
+            connected = node.connected()
+            order.sort(key=lambda name: name not in connected)
             attempts, whole, started = {}, None, time.perf_counter()
             for name in order:
                 attempts[name] = await attempt(node, manifest, name, truth)

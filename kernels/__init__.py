@@ -142,6 +142,7 @@ from ._peer_network import (
     Transfers as Transfers,
     first_state as first_state,
     fit_log_normal as fit_log_normal,
+    fit_shared_log_normal as fit_shared_log_normal,
     rank_by_distance as rank_by_distance,
     rank_by_lot as rank_by_lot,
     rank_by_score as rank_by_score,

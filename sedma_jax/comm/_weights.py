@@ -19,7 +19,7 @@ LEARNING_RATE = 0.01  # eta of Eq. 8
 LARGEST_WEIGHT = 100.0  # at which one unit of a term settles every choice
 FIRST_WEIGHTS = (1.0, 1.0, 1.0)
 STEPS = 25  # of the optimiser for each batch of outcomes
-PULL = 0.01  # towards 0, in nats per unit squared: what divides all outcomes grows no end
+PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
 
 
 class WeightLearner:
