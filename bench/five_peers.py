@@ -1,6 +1,6 @@
 """Two hundred transfers from five peers: one killed, one lying, one slow.
 
-    python bench/five_peers.py [--transfers 200] [--runs 3] [--out bench/results]
+    python bench/five_peers.py [--transfers 200] [--runs 5] [--out bench/results]
 
 Every peer is a process and has every tensor (1 MiB). A fifth of the way in, one is killed
 with signal 9; one sends wrong bytes from the start, one waits 50 ms before each answer. The
@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ async def attempt(node, manifest, name, truth=None):
 
 
 async def run(policy, count, seed, processes, addresses):
-    """Attempts of each turn, and what every peer would have taken."""
+    """Each turn's attempts with what every peer would have taken; XOR orders of tensors."""
     lot = random.Random(seed)
     async with running_node(NodeSettings(**OPEN)) as node:
         names = [await node.connect(address) for address in addresses]
@@ -84,6 +85,9 @@ async def run(policy, count, seed, processes, addresses):
         for each in range(TENSORS):
             manifests.append((await cid_of(node, each, names), tensor(each)))
         node.peers.learner.learn()  # compiled before the clock runs
+        routes = [
+            sorted(names, key=partial(distance, manifest.cid)) for manifest, _ in manifests
+        ]
         turns = []
         for turn in range(count):
             if turn == count // 5:
@@ -92,7 +96,7 @@ async def run(policy, count, seed, processes, addresses):
             if policy == "full":
                 order = node.peers.choose(names, len(names))
             elif policy == "DHT only":
-                order = sorted(names, key=lambda name: distance(manifest.cid, name))
+                order = list(routes[turn % TENSORS])
             else:
                 order = lot.sample(names, 5)
             connected = node.connected()
@@ -119,7 +123,7 @@ async def run(policy, count, seed, processes, addresses):
                     "peers": [(attempts | asked)[name] for name in names],
                 }
             )
-        return turns
+        return turns, [[names.index(name) for name in route] for route in routes]
 
 
 def right(turn):
@@ -186,13 +190,16 @@ def main():
     logging.disable(logging.CRITICAL)  # libp2p reports the killed peer every time
     parser = argparse.ArgumentParser()
     parser.add_argument("--transfers", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     found = {policy: [] for policy in POLICIES}
+    routes = {policy: [] for policy in POLICIES}
     for seed in range(options.runs):
         for policy, runs in found.items():
-            runs.append(measured(policy, options.transfers, seed))
+            turns, route = measured(policy, options.transfers, seed)
+            runs.append(turns)
+            routes[policy].append(route)
             print(json.dumps(summary(policy, runs[-1:])), flush=True)
     load = round(os.getloadavg()[1], 1)
     record = {
@@ -206,7 +213,12 @@ def main():
     runs = {
         name: [[compact(t) for t in run] for run in runs] for name, runs in found.items()
     }
-    trace = {"kinds": KINDS, "killed_at": options.transfers // 5, "policies": runs}
+    trace = {
+        "kinds": KINDS,
+        "killed_at": options.transfers // 5,
+        "policies": runs,
+        "routes": routes,
+    }
     text = json.dumps(trace, separators=(",", ":"))
     (options.out / "five_peers_trace.json").write_text(text + "\n")
     print(json.dumps(record, indent=1))
