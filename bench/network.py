@@ -150,7 +150,11 @@ def predicted(network, name, turns, routes):
     The order of routing by distance depends on keys that each run draws: they are input.
     """
     optimiser = WeightLearner()._optimiser if name == "full" else None
-    rank = along(sum(routes, [])) if name == "DHT only" else RANKS[name]
+    rank = (
+        along([route for run in routes for route in run])
+        if name == "DHT only"
+        else RANKS[name]
+    )
     peers = len(network.idle)
 
     @eqx.filter_jit
