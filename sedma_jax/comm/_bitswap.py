@@ -174,8 +174,9 @@ class Bitswap:
 
     def _settle(self, peer, cid, block):
         for want in self._wants.get((peer, bytes(cid)), []):
-            want.block = block
-            want.answered.set()
+            if not want.answered.is_set():
+                want.block = block
+                want.answered.set()
 
     def _owe(self, peer, entries):
         if not entries:
@@ -237,12 +238,16 @@ class Bitswap:
                     way.stream = await self._open(peer)
                 try:
                     await way.stream.write(_varint(len(data)) + data)
-                except BaseException:
+                except BaseException as error:
                     # Half a message would make nonsense of the next.
                     stream, way.stream = way.stream, None
                     with trio.CancelScope(shield=True), trio.move_on_after(1):  # pyright: ignore[reportCallIssue]
                         await stream.reset()
-                    raise
+                    if not isinstance(error, Exception):
+                        raise
+                    # The library's errors have no common base.
+                    text = str(error) or type(error).__name__
+                    raise ConnectionError(f"the stream ended ({text})") from error
 
     async def _open(self, peer):
         try:

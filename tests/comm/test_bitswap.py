@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import trio
-from comm_nodes import nodes
+from comm_nodes import nodes, wait_until
 from libp2p.bitswap import BitswapClient
 from libp2p.bitswap.pb.bitswap_pb2 import Message
 from libp2p.network.stream.exceptions import StreamError
@@ -151,6 +151,32 @@ def test_wants_of_one_peer_are_bounded(pair):
         return owed, left
 
     assert a.call(flood) == (_bitswap.MOST_WANTS, _bitswap.MOST_WANTS - 1)
+
+
+def test_a_peer_that_resets_every_answer_harms_nobody():
+    with nodes(2) as (a, b):
+        cid = a.put(ARRAY)
+        chunks = [ARRAY[i : i + CHUNK] for i in range(0, len(ARRAY), CHUNK)]
+        message = _bitswap._wantlist([compute_cid_v1(chunk.tobytes()) for chunk in chunks])
+        data = message.SerializeToString()
+        resets = []
+
+        async def reset(stream):
+            await stream.read(1000)  # of 512 KiB: the rest waits for room
+            resets.append(stream)
+            await stream.reset()
+
+        async def want():
+            b.node.host.set_stream_handler(_bitswap.PROTOCOLS[0], reset)
+            peer = PeerID.from_string(a.name)
+            for _ in range(3):
+                stream = await b.node.host.new_stream(peer, _bitswap.PROTOCOLS)
+                await stream.write(_bitswap._varint(len(data)) + data)
+
+        b.call(want)
+        assert wait_until(lambda: resets)
+        assert wait_until(lambda: not a.node.bitswap._ways[b.name].answering)
+        np.testing.assert_array_equal(b.get(cid, timeout=20), ARRAY)
 
 
 def test_the_librarys_client_gets_our_block():

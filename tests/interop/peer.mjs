@@ -14,6 +14,7 @@ import { CID } from 'multiformats/cid'
 import * as raw from 'multiformats/codecs/raw'
 import { sha256 } from 'multiformats/hashes/sha2'
 import readline from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 const blockstore = new MemoryBlockstore()
 const helia = await withBitswap(
@@ -26,6 +27,8 @@ const helia = await withBitswap(
   })
 ).start()
 const { libp2p } = helia
+const identified = new Map() // what js-libp2p learnt of each peer when it connected
+libp2p.addEventListener('peer:identify', ({ detail }) => identified.set(detail.peerId.toString(), detail))
 const limit = () => ({ signal: AbortSignal.timeout(30_000) })
 const connection = (id) => libp2p.getConnections().find((c) => c.remotePeer.toString() === id)
 
@@ -43,8 +46,9 @@ const operations = {
     return { encryption, multiplexer }
   },
   identify: async ({ id }) => {
-    const found = await libp2p.services.identify.identify(connection(id), limit())
-    return { agent: found.agentVersion, protocols: found.protocols, signed: !!found.signedPeerRecord }
+    for (let waits = 0; !identified.has(id) && waits < 600; waits++) await sleep(50)
+    const { agentVersion, protocols, signedPeerRecord } = identified.get(id)
+    return { agent: agentVersion, protocols, signed: !!signedPeerRecord }
   },
   ping: async ({ id }) => libp2p.services.ping.ping(connection(id).remotePeer, limit()),
   get: async ({ cid }) => {
