@@ -1,15 +1,20 @@
 """Two hundred transfers from five peers: one killed, one lying, one slow.
 
-    python bench/five_peers.py [TRANSFERS]
+    python bench/five_peers.py [--transfers 200] [--runs 5] [--out bench/results]
 
 Every peer is a process and has every tensor (1 MiB). A fifth of the way in, one is killed
 with signal 9; one sends wrong bytes from the start, one waits 50 ms before each answer. The
 client asks one provider for each tensor and another when that fails: chosen by score and
-learnt weights (full), by XOR distance alone (DHT only), or by lot (random).
+learnt weights (full), by XOR distance alone (DHT only), or by lot (random). All of them get
+the same tensors in the same order, and ask peers last that they have no connection to.
+
 A choice counts as right when its peer was within 10 % of the best time that any peer had
-for that tensor, all of them being asked afterwards, outside the latency.
+for that tensor, all of them being asked afterwards, outside the latency. Every transfer is
+judged. Writes the summary, `five_peers.json`, and every attempt, `five_peers_trace.json`,
+which `network.py` fits its parameters to.
 """
 
+import argparse
 import hashlib
 import json
 import logging
@@ -19,6 +24,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import trio
@@ -29,6 +36,7 @@ from sedma_jax.comm._peers import PeerTable
 
 OPEN = {"allowed": frozenset({EVERYONE}), "status_every": 0.5}
 KINDS = ["good", "good", "killed", "lying", "slow"]
+POLICIES = ("full", "DHT only", "random")
 TENSORS = 8
 
 
@@ -54,26 +62,33 @@ async def hold(kind):
         await trio.sleep_forever()
 
 
-async def transfer(node, manifest, name):
-    """Seconds for a whole tensor from one peer, verified; None if it failed."""
+async def attempt(node, manifest, name, truth=None):
+    """Seconds with one peer, and whether it sent the tensor; its bytes are compared."""
     started = time.perf_counter()
     try:
-        await fetch_tensor(node.calls, node.peers, manifest, [name])
+        array, _ = await fetch_tensor(node.calls, node.peers, manifest, [name])
     except FetchError:
-        return None
-    return time.perf_counter() - started
+        return time.perf_counter() - started, False
+    seconds = time.perf_counter() - started
+    if truth is not None and not np.array_equal(array, truth):
+        raise AssertionError("a tensor that is not what was put")
+    return seconds, True
 
 
-async def run(policy, count, processes, addresses):
-    lot = random.Random(7)
+async def run(policy, count, seed, processes, addresses):
+    """Each turn's attempts with what every peer would have taken; XOR orders of tensors."""
+    lot = random.Random(seed)
     async with running_node(NodeSettings(**OPEN)) as node:
         names = [await node.connect(address) for address in addresses]
         await trio.sleep(2)  # statuses
         manifests = []
-        for seed in range(TENSORS):
-            manifests.append((await cid_of(node, seed, names), tensor(seed)))
+        for each in range(TENSORS):
+            manifests.append((await cid_of(node, each, names), tensor(each)))
         node.peers.learner.learn()  # compiled before the clock runs
-        taken, right, retried, lost, corrupt, judged = [], 0, 0, 0, 0, 0
+        routes = [
+            sorted(names, key=partial(distance, manifest.cid)) for manifest, _ in manifests
+        ]
+        turns = []
         for turn in range(count):
             if turn == count // 5:
                 processes[KINDS.index("killed")].send_signal(signal.SIGKILL)
@@ -81,41 +96,62 @@ async def run(policy, count, processes, addresses):
             if policy == "full":
                 order = node.peers.choose(names, len(names))
             elif policy == "DHT only":
-                order = sorted(names, key=lambda name: distance(manifest.cid, name))
+                order = list(routes[turn % TENSORS])
             else:
                 order = lot.sample(names, 5)
-            started, first = time.perf_counter(), None
-            for position, name in enumerate(order):
-                try:
-                    array, _ = await fetch_tensor(node.calls, node.peers, manifest, [name])
-                except FetchError:
-                    retried += 1
-                    continue
-                if position == 0:
-                    first = time.perf_counter() - started
-                corrupt += not np.array_equal(array, truth)
-                break
-            else:
-                lost += 1
-            taken.append(time.perf_counter() - started)
+            connected = node.connected()
+            order.sort(key=lambda name: name not in connected)
+            attempts, whole, started = {}, None, time.perf_counter()
+            for name in order:
+                attempts[name] = await attempt(node, manifest, name, truth)
+                if attempts[name][1]:
+                    whole = time.perf_counter() - started
+                    break
             if policy == "full":
                 node.peers.learner.learn()
-            if turn % 4 == 0:
-                known, node.peers = node.peers, PeerTable(node.peers.learner)
-                others = [await transfer(node, manifest, n) for n in names if n != order[0]]
-                node.peers = known
-                best = min(t for t in [*others, first] if t is not None)
-                judged += 1
-                right += first is not None and first <= 1.1 * best
-        return {
-            "policy": policy,
-            "mean_ms": round(1e3 * float(np.mean(taken)), 1),
-            "p99_ms": round(1e3 * float(np.quantile(taken, 0.99)), 1),
-            "accuracy": round(right / judged, 3),
-            "retried": retried,
-            "lost": lost,
-            "corrupt": corrupt,
-        }
+            # What the client knows must not come from asking everybody.
+            known, node.peers = node.peers, PeerTable(node.peers.learner)
+            node.peers.learner.record = lambda *_: None
+            others = [n for n in names if n not in attempts]
+            asked = {name: await attempt(node, manifest, name) for name in others}
+            del node.peers.learner.record
+            node.peers = known
+            turns.append(
+                {
+                    "seconds": whole,
+                    "order": [names.index(name) for name in attempts],
+                    "peers": [(attempts | asked)[name] for name in names],
+                }
+            )
+        return turns, [[names.index(name) for name in route] for route in routes]
+
+
+def right(turn):
+    """Whether the peer that was asked first was within 10 % of the best."""
+    seconds, sent = turn["peers"][turn["order"][0]]
+    best = min((s for s, ok in turn["peers"] if ok), default=None)
+    return bool(sent and seconds <= 1.1 * best)
+
+
+def summary(policy, runs):
+    """Figures of one policy over its runs."""
+    turns = [turn for run in runs for turn in run]
+    taken = [turn["seconds"] for turn in turns if turn["seconds"] is not None]
+    each = [float(np.mean([right(turn) for turn in run])) for run in runs]
+    return {
+        "policy": policy,
+        "mean_ms": round(1e3 * float(np.mean(taken)), 1),
+        "mean_ms_of_runs": [
+            round(1e3 * float(np.mean([t["seconds"] for t in run if t["seconds"]])), 1)
+            for run in runs
+        ],
+        "p99_ms": round(1e3 * float(np.quantile(taken, 0.99)), 1),
+        "accuracy": round(float(np.mean(each)), 3),
+        "accuracy_of_runs": [round(share, 3) for share in each],
+        "retried": sum(len(turn["order"]) - 1 for turn in turns),
+        "lost": sum(turn["seconds"] is None for turn in turns),
+        "transfers": len(turns),
+    }
 
 
 def distance(cid, name):
@@ -131,29 +167,69 @@ async def cid_of(node, seed, names):
     return await fetch_manifest(node.calls, node.peers, cid, names)
 
 
+def measured(policy, count, seed):
+    """One run with fresh processes."""
+    command = [sys.executable, __file__, "hold"]
+    processes = [
+        subprocess.Popen([*command, kind], stdout=subprocess.PIPE, text=True)
+        for kind in KINDS
+    ]
+    try:
+        addresses = [p.stdout.readline().strip() for p in processes if p.stdout]
+        return trio.run(run, policy, count, seed, processes, addresses)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def main():
-    """Every policy with fresh processes."""
+    """Every policy, interleaved, so that a busy minute spoils none of them alone."""
     if sys.argv[1:2] == ["hold"]:
         trio.run(hold, sys.argv[2])
     logging.disable(logging.CRITICAL)  # libp2p reports the killed peer every time
-    count = int(sys.argv[1]) if sys.argv[1:] else 200
-    for policy in ("full", "DHT only", "random"):
-        processes = [
-            subprocess.Popen(
-                [sys.executable, __file__, "hold", kind], stdout=subprocess.PIPE, text=True
-            )
-            for kind in KINDS
-        ]
-        try:
-            addresses = [p.stdout.readline().strip() for p in processes if p.stdout]
-            print(
-                json.dumps(trio.run(run, policy, count, processes, addresses)), flush=True
-            )
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--transfers", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    found = {policy: [] for policy in POLICIES}
+    routes = {policy: [] for policy in POLICIES}
+    for seed in range(options.runs):
+        for policy, runs in found.items():
+            turns, route = measured(policy, options.transfers, seed)
+            runs.append(turns)
+            routes[policy].append(route)
+            print(json.dumps(summary(policy, runs[-1:])), flush=True)
+    load = round(os.getloadavg()[1], 1)
+    record = {
+        "load_of_machine": load,
+        "cores": os.cpu_count(),
+        "corrupt": 0,  # `attempt` compares every tensor, and ends the run at the first
+        "policies": [summary(policy, runs) for policy, runs in found.items()],
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "five_peers.json").write_text(json.dumps(record, indent=1) + "\n")
+    runs = {
+        name: [[compact(t) for t in run] for run in runs] for name, runs in found.items()
+    }
+    trace = {
+        "kinds": KINDS,
+        "killed_at": options.transfers // 5,
+        "policies": runs,
+        "routes": routes,
+    }
+    text = json.dumps(trace, separators=(",", ":"))
+    (options.out / "five_peers_trace.json").write_text(text + "\n")
+    print(json.dumps(record, indent=1))
     os._exit(0)
+
+
+def compact(turn):
+    """Whom it asked, the whole, and each peer in ms, negative where it failed."""
+    peers = [round(1e3 * (s if ok else -s), 2) for s, ok in turn["peers"]]
+    whole = None if turn["seconds"] is None else round(1e3 * turn["seconds"], 2)
+    return [turn["order"], whole, peers]
 
 
 if __name__ == "__main__":

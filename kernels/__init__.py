@@ -138,6 +138,18 @@ from ._peer_choice import (
     success_rate as success_rate,
     transfer_log_likelihood as transfer_log_likelihood,
 )
+from ._peer_network import (
+    NetworkState as NetworkState,
+    PeerNetwork as PeerNetwork,
+    Transfers as Transfers,
+    first_state as first_state,
+    fit_log_normal as fit_log_normal,
+    fit_shared_log_normal as fit_shared_log_normal,
+    rank_by_distance as rank_by_distance,
+    rank_by_lot as rank_by_lot,
+    rank_by_score as rank_by_score,
+    simulate as simulate,
+)
 from ._placement import (
     NodeLoads as NodeLoads,
     PlacementCost as PlacementCost,

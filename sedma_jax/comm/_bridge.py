@@ -78,6 +78,16 @@ class OpenNode:
         array = self.get(cid, timeout)
         return alias(array)
 
+    def get_block(
+        self, cid: str, peer: str | None = None, timeout: float | None = None
+    ) -> bytes:
+        """A block by its CID, by Bitswap from `peer` or any that is connected; verified.
+
+        **Raises:** `FetchError` when none has it, `ValueError` for a CID that is not of
+        version 1 and SHA2-256, `TimeoutError`.
+        """
+        return self.call(self.node.get_block, cid, peer, timeout=timeout)
+
     def peers(self) -> list[dict]:
         """The peers that this node knows: what they say, what was seen, their score."""
         return self.call(described_peers, self.node)

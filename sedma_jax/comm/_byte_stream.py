@@ -44,6 +44,11 @@ class PeerStream(ByteStream):
             return not (self._muxed.receive_closed or self._muxed.send_closed)
         return not self._stream.is_closed
 
+    @property
+    def writable(self) -> bool:
+        """Whether bytes can still be sent; the peer may have ended its own side."""
+        return not (self._muxed.send_closed if self._own else self._stream.is_closed)
+
     async def fill(self, buffer: memoryview) -> None:
         """Fill all of `buffer`; `EOFError` if the peer ends before."""
         at = 0

@@ -196,9 +196,12 @@ class _Fetch:
 
     async def _receive(self, name, part, into):
         request = wire.Range(cid=self.cid, offset=part.offset, length=part.length)
+        started = time.perf_counter()
         await self.calls.call(
             name, "range", meta=request.SerializeToString(), timeout=PATIENCE, into=into
         )
+        if part.length == RANGE:
+            self.peers.get(name).measure_range(time.perf_counter() - started)
         right = await trio.to_thread.run_sync(self.manifest.matches, part.offset, into)
         if not right:
             raise _Corrupt

@@ -21,6 +21,7 @@ try:
         compute_cid_v1 as compute_cid_v1,
         parse_cid as parse_cid,
     )
+    from libp2p.bitswap.pb.bitswap_pb2 import Message as BitswapMessage
     from libp2p.connection_types import ConnectionType as ConnectionType
     from libp2p.crypto.ed25519 import (
         Ed25519PublicKey as Ed25519PublicKey,
@@ -103,6 +104,7 @@ __all__ = [
     "STOP_PROTOCOL",
     "VERSION",
     "YAMUX_ID",
+    "BitswapMessage",
     "LibraryYamux",
     "Multiaddr",
     "NoiseTransport",

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import numpy as np
 import trio
 
-from . import _corrections, _keystore, _upkeep
+from . import _bitswap, _corrections, _keystore, _upkeep
 from ._byte_stream import PeerStream
 from ._calls import PROTOCOL, Calls
-from ._fetch import Transfer, fetch_manifest, fetch_tensor
+from ._fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
 from ._libp2p import (
     NOISE_ID,
     YAMUX_ID,
@@ -60,6 +61,7 @@ class Node:
         self.calls = Calls(host)
         self.relaying = Relaying(self)
         self.dht: KadDHT | None = None
+        self.bitswap: _bitswap.Bitswap | None = None
         self.sequence = 0
         self.serving: dict[str, int] = {}  # bytes sent to each peer
         self.last_transfer = Transfer()
@@ -96,6 +98,10 @@ class Node:
             self.host, peer, addresses, through_relay=self.relaying.dial
         )
 
+    def count_served(self, peer: str, nbytes: int) -> None:
+        """Count bytes of tensors that a peer was sent."""
+        self.serving[peer] = self.serving.get(peer, 0) + nbytes
+
     def statuses(self) -> bytes:
         """This node's status, signed, and the newest it has heard of others."""
         return _upkeep.statuses(self)
@@ -130,6 +136,33 @@ class Node:
         if entry is None:
             entry = await self.fetch(cid, [], pinned=False)
         return entry.array
+
+    async def get_block(self, cid: str, peer: str | None = None) -> bytes:
+        """A block by its CID, from here or by Bitswap from peers of any make; verified.
+
+        **Arguments:**
+
+        - `cid`: version 1, SHA2-256, of any codec.
+        - `peer`: whom to ask, connected to already; without it all, the best first.
+
+        **Raises:** `FetchError` when none has it, `ValueError` for another kind of CID.
+        """
+        name = _bitswap.block_cid(cid)
+        block = self.store.block(name[-32:]) if name.startswith(_bitswap.RAW) else None
+        if block is not None:
+            return bytes(block)
+        names = [peer] if peer else self.connected()
+        assert self.bitswap is not None
+        failures = []
+        for each in await trio.to_thread.run_sync(self.peers.choose, names, len(names)):
+            try:
+                return (await self.bitswap.fetch(each, [cid]))[0]
+            except FetchError as error:
+                failures.append(str(error))
+        raise FetchError(
+            f"needs a connected peer that has block {cid}. Got "
+            f"{'; '.join(failures) or 'none'}. Connect to one by its address."
+        )
 
     async def fetch(self, cid: str, hints: list[str], *, pinned: bool):
         """Fetch a tensor into the store, from `hints` and whoever is found."""
@@ -186,11 +219,11 @@ class Node:
                 except (ConnectionError, ValueError) as error:
                     log.info("provider not reached: %s", error)
 
-    async def _serve(self, stream):
+    async def _serve(self, serve, stream):
         peer = str(stream.muxed_conn.peer_id)
         mine = PeerStream(stream)
         try:
-            await self.methods.serve(mine, peer)
+            await serve(mine, peer)
         except trio.Cancelled:
             raise
         # Whatever a peer does to a stream ends that stream, and nothing else.
@@ -270,8 +303,11 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
     )
     _corrections.tolerate_removed_handlers(host)
     node = Node(settings, keys, host)
-    host.set_stream_handler(PROTOCOL, node._serve)
+    host.set_stream_handler(PROTOCOL, partial(node._serve, node.methods.serve))
     async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:
+        node.bitswap = _bitswap.Bitswap(host, nursery, node.store.block, node.count_served)
+        for protocol in _bitswap.PROTOCOLS:
+            host.set_stream_handler(protocol, partial(node._serve, node.bitswap.serve))
         # Others would dial in vain a node that is behind NAT.
         behind = bool(settings.via_relay)
         node.dht = KadDHT(host, DHTMode.CLIENT if behind else DHTMode.SERVER)

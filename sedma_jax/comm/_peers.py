@@ -16,7 +16,7 @@ from ._weights import WeightLearner
 
 SMOOTHING = 0.2  # of the newest sample in the moving averages
 RELAYED = 0.5  # what a peer behind a relay counts
-FRESH = 60.0  # seconds that a status holds
+FRESH = 60.0  # seconds that a status, and the time of a range, hold
 EXILE = 300.0  # seconds without a peer that lied twice
 STRIKES = 2
 MOST_PEERS = 4096
@@ -37,6 +37,8 @@ class Peer:
     rtt_ms: float = 50.0  # until it was measured
     success: float = 0.8  # moving average of transfers, 0 to 1; strangers get some trust
     measured: bool = False
+    range_ms: float = 0.0  # moving average of a whole range, request to last byte
+    ranged: float = -math.inf  # when the last one came
     relayed: bool = False
     strikes: int = 0
     exiled_until: float = 0.0
@@ -49,6 +51,19 @@ class Peer:
         share = SMOOTHING if self.measured else 1.0
         self.rtt_ms += share * (seconds * 1000 - self.rtt_ms)
         self.measured = True
+
+    def measure_range(self, seconds: float) -> None:
+        """Take in the time of a whole range."""
+        share = SMOOTHING if self.range_ms else 1.0
+        self.range_ms += share * (seconds * 1000 - self.range_ms)
+        self.ranged = time.monotonic()
+
+    @property
+    def latency_ms(self) -> float:
+        """Of a whole range lately, or a round trip: who is not tried looks quick."""
+        if time.monotonic() - self.ranged > FRESH:
+            return self.rtt_ms
+        return max(self.rtt_ms, self.range_ms)
 
     def measure_success(self, completed: float, attempted: float) -> None:
         """Take in a transfer."""
@@ -157,11 +172,12 @@ class PeerTable:
         Availability is the idle fraction that a peer claims, times the share of transfers
         that it completed. Of a peer that is connected through a relay all terms count half
         (`RELAYED`), and so does its score: its way is shared and limited, and another
-        peer's bytes pay for it.
+        peer's bytes pay for it. A peer that answers to statuses at once and to requests
+        late is as slow as it is to requests.
         """
         peers = [self.get(name) for name in names]
         relay = np.array([RELAYED if p.relayed else 1.0 for p in peers], np.float32)
-        seen = np.array([(p.idle * p.success, p.rtt_ms) for p in peers], np.float32)
+        seen = np.array([(p.idle * p.success, p.latency_ms) for p in peers], np.float32)
         memory = np.array([p.memory_free / 1e9 for p in peers], np.float32)
         return np.asarray(
             peer_terms(

@@ -40,7 +40,7 @@ def add_methods(node) -> None:
                 f"{end}. Read the manifest."
             )
         entry.accesses += 1 / max(1, entry.manifest.nbytes // request.length)
-        node.serving[call.peer] = node.serving.get(call.peer, 0) + request.length
+        node.count_served(call.peer, request.length)
         return entry.bytes[request.offset : end]
 
     async def keep(call: Call):

@@ -1,5 +1,6 @@
 """The tensors that a node has: its own and replicas, which stay, and a cache."""
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import cache_utility, worth_keeping
-from ._manifest import Manifest, bytes_of
+from ._manifest import CHUNK, Manifest, bytes_of
 
 HALF_LIFE = 1800.0  # seconds in which an access loses half its worth
 LEAST_HOURS = 1.0  # over which accesses are counted, so that one does not count as many
@@ -46,6 +47,8 @@ class TensorStore:
             )
         self.capacity = capacity
         self._entries: dict[str, Entry] = {}
+        # Of each block the tensor, and the index of the chunk; None for the manifest.
+        self._blocks: dict[bytes, tuple[str, int | None]] | None = {}
         self.hits = self.misses = self.evictions = 0
 
     def __len__(self) -> int:
@@ -79,6 +82,29 @@ class TensorStore:
         entry.last_access = time.monotonic()
         return entry
 
+    def block(self, digest: bytes) -> memoryview | None:
+        """A chunk or a manifest by its SHA2-256, if it is here; counted as an access."""
+        if self._blocks is None:
+            self._blocks = {}
+            for cid, entry in self._entries.items():
+                self._index(cid, entry)
+        cid, chunk = self._blocks.get(digest, (None, None))
+        if cid is None:
+            return None
+        entry = self._entries[cid]
+        if chunk is None:
+            return memoryview(entry.manifest.raw)
+        entry.accesses += CHUNK / max(CHUNK, entry.manifest.nbytes)
+        entry.last_access = time.monotonic()
+        return entry.bytes[chunk * CHUNK : (chunk + 1) * CHUNK]
+
+    def _index(self, cid: str, entry: Entry) -> None:
+        assert self._blocks is not None
+        manifest = entry.manifest
+        self._blocks[hashlib.sha256(manifest.raw).digest()] = cid, None
+        for chunk, digest in enumerate(manifest.digests(0, manifest.nbytes)):
+            self._blocks[digest] = cid, chunk
+
     def require_room(self, nbytes: int) -> None:
         """Refuse a tensor that cannot stay, before it is fetched."""
         free = self.capacity - self.pinned_bytes
@@ -99,6 +125,8 @@ class TensorStore:
             if manifest.nbytes > self.capacity - self.pinned_bytes:
                 return entry  # no eviction would make room
             self._entries[cid] = entry
+            if self._blocks is not None:
+                self._index(cid, entry)
         elif pinned and not entry.pinned:
             entry.pinned = True
         self._evict()
@@ -133,4 +161,5 @@ class TensorStore:
         for (cid, _), kept in zip(cached, np.asarray(keep)[: len(cached)], strict=True):
             if not kept:
                 del self._entries[cid]
+                self._blocks = None  # another tensor may have the same chunks
                 self.evictions += 1

@@ -19,6 +19,7 @@ LEARNING_RATE = 0.01  # eta of Eq. 8
 LARGEST_WEIGHT = 100.0  # at which one unit of a term settles every choice
 FIRST_WEIGHTS = (1.0, 1.0, 1.0)
 STEPS = 25  # of the optimiser for each batch of outcomes
+PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
 
 
 class WeightLearner:
@@ -31,13 +32,17 @@ class WeightLearner:
     **Arguments:**
 
     - `optimiser`: any `optax.GradientTransformation`; `optax.sgd(0.01)` is Eq. 8 to the
-        letter, the default `optax.adam(0.01)` has the same step in units of its own
-        gradient, so that it follows a change without being tuned to the traffic.
+        letter. The default is `optax.adam(0.01)`, whose step is in units of its own
+        gradient, so that it follows a change without being tuned to the traffic, on
+        outcomes with a normal prior on the weights: without one a term that tells all
+        failures apart gets a weight that takes long to unlearn.
     - `window`: how many transfers are remembered.
     """
 
     def __init__(self, optimiser=None, window: int = 100):
-        self._optimiser = optimiser or optax.adam(LEARNING_RATE)
+        self._optimiser = optimiser or optax.chain(
+            optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE)
+        )
         self.model = TransferModel(
             jnp.asarray(FIRST_WEIGHTS, jnp.float32), jnp.zeros((), jnp.float32)
         )

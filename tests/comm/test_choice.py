@@ -8,6 +8,7 @@ import time
 import numpy as np
 import optax
 import pytest
+import scipy.optimize
 
 from sedma_jax.comm import (
     MessageError,
@@ -54,6 +55,25 @@ def test_one_step_of_plain_descent_is_equation_8():
     learner.learn()
     # 25 steps in single precision, some ten operations each.
     np.testing.assert_allclose(learner.model.weights, weights, rtol=250 * 2**-24)
+
+
+def test_what_tells_all_failures_apart_has_the_weight_of_the_prior():
+    learner, terms = WeightLearner(window=40), np.zeros((40, 3), np.float32)
+    terms[:, 1] = np.linspace(0, 2, 40)
+    came = (terms[:, 1] > 1).astype(float)  # without a prior the weight has no end
+    for row, completed in zip(terms, came, strict=True):
+        learner.record(row, completed, 1)
+    for _ in range(300):
+        learner.learn()
+
+    def loss(parameters):
+        odds = terms[:, 1] * parameters[0] + parameters[1]
+        likelihood = np.mean(came * odds - np.logaddexp(0, odds))
+        return parameters @ parameters * 0.001 / 2 - likelihood
+
+    weight, bias = scipy.optimize.minimize(loss, [1, 0]).x
+    np.testing.assert_allclose(learner.model.weights, [0, weight, 0], atol=0.02)
+    np.testing.assert_allclose(learner.model.bias, bias, atol=0.02)
 
 
 @pytest.mark.parametrize("outcome", [(3, 2), (-1, 2), (np.nan, 2), (1, np.inf)])
@@ -112,6 +132,19 @@ def test_liars_are_demoted_then_left_out():
     for _ in range(2):
         table.strike("liar")
     assert table.choose(names, 2) == ["honest"]
+
+
+def test_a_peer_that_is_slow_with_ranges_only_is_as_slow_as_those(monkeypatch):
+    table = _peers.PeerTable()
+    for name, seconds in (("slow", 0.06), ("quick", 0.005)):
+        table.get(name).rtt_ms = 1.0
+        table.get(name).measure_range(seconds)
+    assert table.choose(["slow", "quick"], 2) == ["quick", "slow"]
+    table.get("untried").rtt_ms = 1.0
+    assert table.choose(["slow", "quick", "untried"], 1) == ["untried"]
+    later = time.monotonic() + _peers.FRESH + 1
+    monkeypatch.setattr(_peers.time, "monotonic", lambda: later)
+    assert table.get("slow").latency_ms == 1.0  # it may have recovered
 
 
 def test_replicas_go_to_zones_that_differ():
