@@ -126,7 +126,8 @@ class ApiServer:
     def __init__(self):
         self.store = Store()
         self.down = False  # connections are closed without an answer
-        self.faults = []  # [method, pattern of the path, status, times, message]
+        self.faults = []  # [function of method, path, query; status; times; message]
+        self.page = 10**9  # items of a list at most
         self.requests = []  # (method, path)
         self.usage = {"nodes": {}, "pods": {}}  # what the metrics API says
         self.grace = None  # called with a pod that is to go; None: it goes at once
@@ -148,10 +149,15 @@ class ApiServer:
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.closed = False
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        serve = lambda: self._http.serve_forever(poll_interval=0.02)
+        threading.Thread(target=serve, daemon=True).start()
         with self.store.changed:
             for name in ("default", "kube-node-lease", "kube-system"):
-                space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                space = {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": name},
+                }
                 self.write("namespaces", None, None, _born(space), "double")
 
     def close(self):
@@ -172,9 +178,9 @@ class ApiServer:
         self.requests.append((http.command, parts.path))
         try:
             for fault in self.faults:
-                method, pattern, status, times, message = fault
-                if times and method == http.command and re.search(pattern, parts.path):
-                    fault[3] -= 1
+                applies, status, times, message = fault
+                if times and applies(http.command, parts.path, query):
+                    fault[2] -= 1
                     raise Refused(status, message)
             if query.get("watch", "").lower() == "true":
                 return self._watch(http, parts.path, query)
@@ -223,7 +229,10 @@ class ApiServer:
     def _list(self, plural, namespace, query):
         version, kind, _, _ = KINDS[plural]
         items = [i for i in self.store.all(plural, namespace) if _chosen(i, query)]
-        first, most = int(query.get("continue", 0)), int(query.get("limit", 10**9))
+        first, most = (
+            int(query.get("continue", 0)),
+            min(int(query.get("limit", 10**9)), self.page),
+        )
         meta = {"resourceVersion": str(self.store.version)}
         if len(items) > first + most:
             meta["continue"] = str(first + most)
@@ -568,8 +577,8 @@ def _check_pod(live, item):
     ):
         raise Refused(
             422,
-            f'Pod "{live["metadata"]["name"]}" is invalid: spec: Forbidden: pod updates may '
-            "not change fields other than those of a gated pod",
+            f'Pod "{live["metadata"]["name"]}" is invalid: spec: Forbidden: pod updates '
+            "may not change fields other than those of a gated pod",
             "Invalid",
         )
 

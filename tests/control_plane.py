@@ -175,7 +175,9 @@ class DoublePlane:
             asked, best = _requests(pod), None
             for node in nodes:
                 name = node["metadata"]["name"]
-                room = [_amount(node["status"]["allocatable"][k]) for k in ("memory", "cpu")]
+                room = [
+                    _amount(node["status"]["allocatable"][k]) for k in ("memory", "cpu")
+                ]
                 left = [r - u - a for r, u, a in zip(room, used[name], asked, strict=True)]
                 if min(left) < -1e-9 or not _admits(node, spec):
                     continue
@@ -211,7 +213,9 @@ class DoublePlane:
                 self.server.store.drop("pods", pod)
             elif "broken" in pod["spec"]["containers"][0]["image"]:
                 waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
-                self._statused(pod, {"containerStatuses": [{"state": {"waiting": waiting}}]})
+                self._statused(
+                    pod, {"containerStatuses": [{"state": {"waiting": waiting}}]}
+                )
             else:
                 containers = pod["spec"]["containers"]
                 states = [
@@ -271,9 +275,7 @@ def _amount(text):
 
 
 def _requests(pod):
-    asked = [
-        c.get("resources", {}).get("requests", {}) for c in pod["spec"]["containers"]
-    ]
+    asked = [c.get("resources", {}).get("requests", {}) for c in pod["spec"]["containers"]]
     return [sum(_amount(a.get(k, 0)) for a in asked) for k in ("memory", "cpu")]
 
 

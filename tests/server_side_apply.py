@@ -65,7 +65,9 @@ def field_set(value, path=()):
     found = set()
     if isinstance(value, dict) and not (path and path[-1][2:] in ATOMIC):
         for key, item in value.items():
-            if not path and key in _IDENTITY or path == ("f:metadata",) and key in _SERVERS:
+            if (not path and key in _IDENTITY) or (
+                path == ("f:metadata",) and key in _SERVERS
+            ):
                 continue
             found |= field_set(item, (*path, f"f:{key}"))
         if not value:

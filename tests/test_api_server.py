@@ -1,5 +1,6 @@
 """The double of the API server answers as a real one did, through the real client."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from api_server import ApiServer
 
 from sedma_jax.deploy._cluster import Cluster, ClusterError
 
-RECORDED = json.loads(
-    (Path(__file__).parent / "data" / "ssa_sequence.json").read_text()
-)["steps"]
+RECORDED = json.loads((Path(__file__).parent / "data" / "ssa_sequence.json").read_text())[
+    "steps"
+]
 OTHERS = "kube-controller-manager"  # ran beside the recording, not in this test
 
 
@@ -57,7 +58,7 @@ def test_server_side_apply_goes_as_recorded(cluster):
         assert normal(made) == normal(step["result"]), step["step"]
         versions.append(made["metadata"]["resourceVersion"])
         recorded_versions.append(step["result"]["metadata"]["resourceVersion"])
-    same = lambda found: [a == b for a, b in zip(found, found[1:], strict=False)]
+    same = lambda found: [a == b for a, b in itertools.pairwise(found)]
     assert same(versions) == same(recorded_versions)
 
 

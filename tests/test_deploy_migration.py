@@ -55,7 +55,9 @@ def fewest_stops(replicas, rooms, start, target, weights):
 def drawn(seed):
     draw = random.Random(seed)
     weights = {"words": 2.0}
-    rooms = {f"n{q}": Room(draw.choice([6, 8, 10]), 100, draw.choice([0, 1])) for q in "abc"}
+    rooms = {
+        f"n{q}": Room(draw.choice([6, 8, 10]), 100, draw.choice([0, 1])) for q in "abc"
+    }
     replicas = [
         Replica(
             f"r{i}",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._cluster import Cluster, ClusterError
-from ._manifests import OWNER, agent_objects, job_objects, labels, workflow_objects
+from ._manifests import agent_objects, job_objects, labels, workflow_objects
 from ._record import Deployed, RecordKeeper
 
 GATE = "sedma-jax/placement"  # a pod waits for it until its node is chosen
@@ -177,6 +177,3 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     elif before != after:
         shown = lambda value: "(none)" if value is None else value
         yield f"{path}: {shown(before)} -> {shown(after)}"
-
-
-__all__ = ["GATE", "OWNER", "Change", "apply_objects", "changes", "desired_objects"]

@@ -285,7 +285,11 @@ class Cluster:
         if self._dynamic is None:
             with tempfile.TemporaryDirectory() as folder:
                 # Its own cache lies in a folder of all users, named after the address.
-                self._dynamic = DynamicClient(self._api, cache_file=f"{folder}/kinds.json")
+                try:
+                    found = DynamicClient(self._api, cache_file=f"{folder}/kinds.json")
+                except ValueError as error:  # what it makes of a connection cut short
+                    raise ConnectionError(str(error)) from error
+                self._dynamic = found
         return self._dynamic
 
     def _kind(self, version, kind, part=None):

@@ -1,51 +1,26 @@
-"""Keep a workflow as its record wants it: one look at the cluster, then what is due.
+"""Keep a workflow as its record wants it: roll out, move, heal, go back.
 
 All that is known is in the cluster: a controller that starts again looks, and goes on.
-Pods wait for their node behind a scheduling gate, which names no revision of a Deployment:
-a move evicts a pod, so that disruption budgets hold, and gives its successor the new node.
 """
 
 import dataclasses
 import datetime
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 
-from ._apply import GATE, apply_objects, changes
+from ._apply import apply_objects, changes
 from ._cluster import Cluster, ClusterError
 from ._manifests import OWNER, labels
-from ._migration import NoOrder, Replica, Room, fits, migration, waves
-from ._observe import Observed, Pod, observe
+from ._observe import observe
 from ._placement import Infeasible
-from ._quantity import parse_quantity
-from ._record import Deployed, Record, RecordKeeper
+from ._reconcile import NOTHING, Reconciler, Settings, Status
+from ._record import Deployed, Record
 from ._replacement import replaced
-from ._specification import Workflow, gigabytes
+from ._specification import Workflow
 
 
 class RolloutFailed(RuntimeError):
     """A rollout did not get ready; the message says why, and what runs now."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How patient a controller is, in seconds."""
-
-    deadline: float = 300.0  # for a rollout to get ready
-    lost_after: float = 30.0  # that a node may be away
-    interval: float = 10.0  # between looks, if nothing changes
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """What one step found and did."""
-
-    ready: int  # replicas that are ready on their node
-    wanted: int
-    settled: bool
-    lost: tuple[str, ...] = ()  # nodes of the plan that are gone
-    evicted: int = 0
-    problems: tuple[str, ...] = ()
 
 
 class Controller:
@@ -69,13 +44,8 @@ class Controller:
     ):
         self.cluster, self.workflow = cluster, workflow
         self.settings, self.clock = settings or Settings(), clock
-        self.keeper = RecordKeeper(cluster, workflow)
-        self.moves = 0  # evictions so far
-        self._away: dict[str, float] = {}
-        self._version = "0"
-        self._known: dict[str, int] = {}
-
-    # What users ask for.
+        self.reconciler = Reconciler(cluster, workflow, self.settings, clock)
+        self.keeper = self.reconciler.keeper
 
     def roll_out(self, deployed: Deployed, *, force: bool = False) -> Status:
         """Apply a workflow and wait until it is ready; else go back to the last good one.
@@ -87,7 +57,7 @@ class Controller:
         """
         record = self.keeper.load()
         changes(self.cluster, deployed, self.keeper, force=force)
-        self._write(dataclasses.replace(record, wanted=deployed))
+        self.keeper.save(dataclasses.replace(record, wanted=deployed))
         try:
             apply_objects(self.cluster, deployed, self.keeper, force=force)
             status = self.settle()
@@ -107,10 +77,10 @@ class Controller:
         """Move replicas to other nodes; go back if they do not get ready there."""
         record = self.keeper.load()
         if record.wanted is None:
-            raise ValueError(_NOTHING.format(name=self.workflow.name))
+            raise ValueError(NOTHING.format(name=self.workflow.name))
         wanted = dataclasses.replace(record.wanted, nodes=dict(nodes))
         self.event("Moving", reason)
-        self._write(dataclasses.replace(record, wanted=wanted))
+        self.keeper.save(dataclasses.replace(record, wanted=wanted))
         status = self.settle()
         if status.settled:
             self._confirm(record)
@@ -135,7 +105,7 @@ class Controller:
         """Step until all is ready, at most `seconds`; the last status."""
         end = self.clock() + (self.settings.deadline if seconds is None else seconds)
         while True:
-            status = self.step()
+            status = self.reconciler.step()
             if status.lost:
                 self.heal(status.lost)
             elif status.settled or self.clock() >= end:
@@ -147,7 +117,7 @@ class Controller:
         if seconds <= 0:
             return False
         found = labels(self.workflow)
-        since = self._version
+        since = self.reconciler.version
         namespace = self.workflow.namespace
         return self.cluster.changed("Pod", namespace, found, since, seconds)
 
@@ -156,7 +126,7 @@ class Controller:
         record = self.keeper.load()
         if record.wanted is None:
             return
-        rooms = self.rooms(record, observe(self.cluster, self.workflow))
+        rooms = self.reconciler.rooms(record, observe(self.cluster, self.workflow))
         try:
             nodes = replaced(record.wanted, rooms)
         except Infeasible as error:
@@ -167,7 +137,7 @@ class Controller:
             ) from error
         self.event("NodeLost", f"{', '.join(lost)}; its replicas are placed anew.")
         wanted = dataclasses.replace(record.wanted, nodes=nodes)
-        self._write(dataclasses.replace(record, wanted=wanted))
+        self.keeper.save(dataclasses.replace(record, wanted=wanted))
 
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell the cluster's users what happened; a failure to do so stops nothing."""
@@ -194,239 +164,10 @@ class Controller:
         except ClusterError:
             pass
 
-    # One look, and what is due.
-
-    def step(self) -> Status:
-        """Do what is due now: assign waiting pods, evict what moves, free lost nodes."""
-        record = self.keeper.load()
-        if record.wanted is None:
-            raise ValueError(_NOTHING.format(name=self.workflow.name))
-        seen = observe(self.cluster, self.workflow)
-        self._version = seen.version
-        lost = self._lost(record, seen)
-        self._free(record.wanted.workflow, seen, lost)
-        problems: list[str] = []
-        evicted = 0
-        if record.wanted.nodes:
-            try:
-                evicted = self._place(record, seen, lost)
-            except NoOrder as error:
-                problems.append(str(error))
-        self._resize(record, seen, problems)
-        self.moves += evicted
-        return self._status(record.wanted, seen, lost, evicted, problems)
-
-    def rooms(self, record: Record, seen: Observed) -> dict[str, Room]:
-        """What nodes of the workflow offer now; lost, cordoned and tainted ones left out."""
-        assert record.wanted is not None
-        away = self._lost(record, seen)
-        rooms = {}
-        for node in record.wanted.workflow.nodes:
-            live = seen.nodes.get(node.name)
-            if live and live.ready and live.open and node.name not in away:
-                rooms[node.name] = Room(
-                    min(gigabytes(node.memory), live.memory),
-                    min(float(parse_quantity(node.cpu)), live.cpu),
-                    gigabytes(node.base),
-                )
-        return rooms
-
-    def _place(self, record: Record, seen: Observed, lost) -> int:
-        deployed = record.wanted
-        assert deployed is not None
-        rooms = self.rooms(record, seen)
-        weights = {m.name: gigabytes(m.memory) for m in deployed.workflow.models}
-        pods, replicas, start, target = self._positions(record, seen, lost)
-        held = [p for p in seen.pods if p.name not in pods and p.state != "ended"]
-        target = {name: node for name, node in target.items() if node in rooms}
-        # What stays where it is takes room, and has nowhere to go.
-        moving = {n: target.get(n, start[n]) for n in start}
-        known = [replicas[n] for n in start if moving[n] is not None]
-        begin = {n: start[n] for n in start if moving[n] is not None}
-        for name, node in moving.items():
-            if node is not None and node not in rooms:
-                begin.pop(name)
-        goal = {n: node for n in begin if (node := moving[n]) is not None}
-        known = [r for r in known if r.name in begin]
-        order = migration(known, rooms, begin, goal, weights=weights)
-        first = waves(order, known, rooms, begin, weights=weights)[:1]
-        quiet = not any(p.state in ("starting", "leaving") for p in seen.pods)
-        present: dict[str, list[Replica]] = {}
-        for pod in [*pods.values(), *held]:
-            if pod.node:
-                replica = replicas.get(pod.name) or Replica(pod.name, pod.memory, pod.cpu)
-                present.setdefault(pod.node, []).append(replica)
-        evicted = 0
-        for step in first[0] if first else []:
-            pod = pods[step.replica]
-            if step.source is None and step.target is not None:
-                here = present.setdefault(step.target, [])
-                if fits(rooms[step.target], [*here, replicas[pod.name]], weights):
-                    here.append(replicas[pod.name])
-                    self._assign(pod, step.target)
-            elif quiet and self.cluster.evict(pod.meta):
-                evicted += 1
-        return evicted
-
-    def _positions(self, record: Record, seen: Observed, lost):
-        """Pods by name, what they take, where they are, and where each belongs."""
-        assert record.wanted is not None
-        pods, replicas, start, target = {}, {}, {}, {}
-        slots = _slots(record.wanted)
-        for agent in record.wanted.workflow.agents:
-            mine = [
-                pod
-                for pod in sorted(seen.pods, key=lambda p: p.name)
-                if pod.agent == agent.name
-                and pod.state in ("gated", "starting", "ready")
-                and pod.node not in lost
-            ]
-            free = Counter(slots[agent.name])
-            rest = []
-            size = record.sizes.get(agent.name, 0) / 1e9
-            for pod in mine:
-                pods[pod.name] = pod
-                memory = max(pod.memory, gigabytes(agent.memory), size)
-                group = agent.name if agent.replicas > 1 else None
-                replicas[pod.name] = Replica(pod.name, memory, pod.cpu, agent.model, group)
-                start[pod.name] = pod.node
-                if pod.node is not None and free[pod.node] > 0:
-                    free[pod.node] -= 1
-                    target[pod.name] = pod.node
-                else:
-                    rest.append(pod)
-            places = list(free.elements())
-            # Those that wait come first: they serve nobody where they are.
-            rest.sort(key=lambda p: (p.node is not None, p.name))
-            for pod, node in zip(rest, places, strict=False):
-                target[pod.name] = node
-            for pod in rest[len(places) :]:
-                if pod.node is None and slots[agent.name]:
-                    target[pod.name] = slots[agent.name][0]  # more than planned: scaled up
-        return pods, replicas, start, target
-
-    def _assign(self, pod: Pod, node: str) -> None:
-        meta = {k: pod.meta[k] for k in ("name", "namespace", "resourceVersion")}
-        spec = {
-            "nodeSelector": {"kubernetes.io/hostname": node},
-            "schedulingGates": None,
-        }
-        try:
-            self.cluster.patch("v1", "Pod", {"metadata": meta, "spec": spec})
-        except ClusterError as error:
-            if error.status not in (404, 409):  # gone or changed: the next look sees it
-                raise
-
-    def _resize(self, record: Record, seen: Observed, problems: list[str]) -> None:
-        """Give running pods the memory that the record has for their agent."""
-        for pod in seen.pods:
-            size = record.sizes.get(pod.agent, 0)
-            if pod.state == "ready" and size / 1e9 > pod.memory * (1 + 1e-6):
-                try:
-                    self.resize(pod, size)
-                except ClusterError as error:
-                    if error.status not in (404, 405, 409, 422):
-                        raise
-                    problems.append(f"{pod.name} was not resized: {error.said}")
-
-    def resize(self, pod: Pod, size: int) -> None:
-        """Set the memory of a running pod, in bytes, where it runs."""
-        memory = {"memory": str(size)}
-        body = {
-            "metadata": {k: pod.meta[k] for k in ("name", "namespace")},
-            "spec": {
-                "containers": [
-                    {"name": "agent", "resources": {"requests": memory, "limits": memory}}
-                ]
-            },
-        }
-        self.cluster.resize(body)
-
-    def _lost(self, record: Record, seen: Observed) -> tuple[str, ...]:
-        assert record.wanted is not None
-        now, lost = self.clock(), []
-        for node in record.wanted.workflow.nodes:
-            live = seen.nodes.get(node.name)
-            if live is not None and live.ready:
-                self._away.pop(node.name, None)
-                continue
-            since = self._away.setdefault(node.name, now)
-            if live is None or now - since >= self.settings.lost_after:
-                lost.append(node.name)
-        return tuple(lost)
-
-    def _free(self, workflow: Workflow, seen: Observed, lost) -> None:
-        """Delete pods of lost nodes at once, or their successors would wait for them.
-
-        A stateful pod of a node that may still run is left: two of one name would write
-        to one disk.
-        """
-        stateful = {agent.name for agent in workflow.agents if agent.stateful}
-        for pod in seen.pods:
-            gone = pod.node is not None and pod.node not in seen.nodes
-            if gone or (pod.node in lost and pod.agent not in stateful):
-                self.cluster.delete("v1", "Pod", pod.meta, seconds=0)
-
-    def _status(
-        self, deployed: Deployed, seen: Observed, lost, evicted, problems
-    ) -> Status:
-        slots = _slots(deployed)
-        ready = wanted = 0
-        settled = not problems
-        alive = [p for p in seen.pods if p.state != "ended"]
-        for agent in deployed.workflow.agents:
-            mine = [p for p in alive if p.agent == agent.name]
-            wanted += agent.replicas
-            at = Counter(p.node for p in mine if p.state == "ready")
-            plan = Counter(slots[agent.name])
-            placed = (at & plan).total() if deployed.nodes else at.total()
-            ready += placed
-            settled &= placed >= agent.replicas and len(mine) == at.total()
-        for pod in alive:
-            if pod.problem:
-                problems.append(f"{pod.name}: {pod.problem}")
-        if settled:
-            settled = not evicted and self._rolled_out(deployed.workflow)
-        elif not problems:
-            late = sorted(p.name for p in alive if p.state in ("gated", "starting"))
-            if late:
-                problems.append(f"not ready: {', '.join(late[:5])}")
-        used = set(deployed.nodes.values())
-        return Status(
-            ready,
-            wanted,
-            settled,
-            tuple(node for node in lost if node in used),
-            evicted,
-            tuple(problems),
-        )
-
-    def _rolled_out(self, workflow: Workflow) -> bool:
-        """Whether the controllers of the cluster have seen the last revision."""
-        for kind in ("Deployment", "StatefulSet"):
-            items, _ = self.cluster.list(
-                "apps/v1", kind, workflow.namespace, labels=labels(workflow)
-            )
-            for item in items:
-                status = item.get("status") or {}
-                count = item["spec"].get("replicas", 1)
-                if (
-                    status.get("observedGeneration", 0) < item["metadata"]["generation"]
-                    or status.get("updatedReplicas", 0) < count
-                    or status.get("readyReplicas", 0) < count
-                ):
-                    return False
-        return True
-
-    # The record.
-
-    def _write(self, record: Record) -> None:
-        self.keeper.save(record)
-
     def _confirm(self, before: Record) -> None:
         record = self.keeper.load()  # healing may have changed the nodes meanwhile
         previous = before.good if before.good != record.wanted else before.previous
-        self._write(dataclasses.replace(record, good=record.wanted, previous=previous))
+        self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=previous))
 
     def _go_back(self, record: Record, said: str) -> None:
         name = self.workflow.name
@@ -444,7 +185,7 @@ class Controller:
         )
 
     def _return_to(self, record: Record, back: Deployed) -> None:
-        self._write(dataclasses.replace(record, wanted=back, sizes={}))
+        self.keeper.save(dataclasses.replace(record, wanted=back, sizes={}))
         apply_objects(self.cluster, back, self.keeper)
         status = self.settle()
         if not status.settled:
@@ -454,19 +195,4 @@ class Controller:
                 f"ready either: {said}. See `kubectl get events`."
             )
         record = self.keeper.load()
-        self._write(dataclasses.replace(record, good=record.wanted, previous=None))
-
-
-def _slots(deployed: Deployed) -> dict[str, list[str]]:
-    """The nodes of every agent, one for each replica."""
-    slots: dict[str, list[str]] = {}
-    for agent in deployed.workflow.agents:
-        names = [f"{agent.name}-{r}" for r in range(agent.replicas)]
-        slots[agent.name] = [deployed.nodes[n] for n in names if n in deployed.nodes]
-    return slots
-
-
-_NOTHING = (
-    "`sedma deploy` needs a deployment of {name} on record. There is none. Apply it first."
-)
-__all__ = ["GATE", "Controller", "RolloutFailed", "Settings", "Status"]
+        self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=None))

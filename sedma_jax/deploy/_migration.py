@@ -175,7 +175,7 @@ class _Task:
         return [name for name, q in self.target.items() if self.at[name] != q]
 
     def safe_moves(self) -> list[Step]:
-        """Moves to nodes that hold all that is still to come: these never hinder another."""
+        """Moves to nodes that hold all that is still to come: they never hinder others."""
         steps, moved = [], True
         while moved:
             moved = False

@@ -63,8 +63,8 @@ class RecordKeeper:
         found = self._live["metadata"].get("labels") or {}
         if any(found.get(k) != v for k, v in self._labels.items()):
             raise ValueError(
-                f"`sedma deploy` needs the name {self.name} for its record. Got a ConfigMap "
-                "that it did not make. Rename that, or the workflow."
+                f"`sedma deploy` needs the name {self.name} for its record. Got a "
+                "ConfigMap that it did not make. Rename that, or the workflow."
             )
         try:
             return _parse((self._live.get("data") or {})[_FIELD])

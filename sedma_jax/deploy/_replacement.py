@@ -10,8 +10,9 @@ import jax.random as jr
 import numpy as np
 
 from ..kernels import placement_cost
+from ._exact import prove
 from ._migration import Room
-from ._placement import Infeasible, place
+from ._placement import PROVABLE, Infeasible, place, shortages
 from ._problem import placement_problem, replica_names
 from ._record import Deployed
 from ._specification import Workflow
@@ -55,8 +56,14 @@ def replaced(
     )
     free = jnp.where(jnp.asarray(kept), problem.move_cost, 0)
     problem = eqx.tree_at(lambda p: p.move_cost, problem, free)
-    found = place(problem, prove_seconds=seconds, key=jr.key(0) if key is None else key)
-    return {n: workflow.nodes[q].name for n, q in zip(names, found.nodes, strict=True)}
+    found = None
+    if len(names) <= PROVABLE and not shortages(problem):
+        # No annealing first: compiling it takes longer than most of these proofs.
+        found = prove(problem, hint=home, seconds=seconds).placement
+    if found is None:
+        key = jr.key(0) if key is None else key
+        found = place(problem, prove_seconds=seconds, key=key).nodes
+    return {n: workflow.nodes[q].name for n, q in zip(names, found.tolist(), strict=True)}
 
 
 def cost_of(workflow: Workflow, nodes: Mapping[str, str], rooms: Mapping[str, Room]):
