@@ -46,6 +46,7 @@ class Controller:
         self.settings, self.clock = settings or Settings(), clock
         self.reconciler = Reconciler(cluster, workflow, self.settings, clock)
         self.keeper = self.reconciler.keeper
+        self.report: Callable[[Status], None] = lambda status: None
 
     def roll_out(self, deployed: Deployed, *, force: bool = False) -> Status:
         """Apply a workflow and wait until it is ready; else go back to the last good one.
@@ -106,6 +107,7 @@ class Controller:
         end = self.clock() + (self.settings.deadline if seconds is None else seconds)
         while True:
             status = self.reconciler.step()
+            self.report(status)
             if status.lost:
                 self.heal(status.lost)
             elif status.settled or self.clock() >= end:

@@ -79,9 +79,12 @@ class Reconciler:
     def rooms(self, record: Record, seen: Observed) -> dict[str, Room]:
         """What nodes of the workflow offer now, without lost, cordoned and tainted ones."""
         assert record.wanted is not None
-        away = self._lost(record, seen)
+        return self.rooms_of(record.wanted.workflow, seen, self._lost(record, seen))
+
+    def rooms_of(self, workflow: Workflow, seen: Observed, away) -> dict[str, Room]:
+        """The same for nodes of a workflow that is not on record yet."""
         rooms = {}
-        for node in record.wanted.workflow.nodes:
+        for node in workflow.nodes:
             live = seen.nodes.get(node.name)
             if live and live.ready and live.open and node.name not in away:
                 rooms[node.name] = Room(
