@@ -29,10 +29,11 @@ class DoublePlane:
 
     tier = "double"
 
-    def __init__(self, *, start_seconds=0.0, stop_seconds=0.0):
+    def __init__(self, *, start_seconds=0.0, stop_seconds=0.0, collect_seconds=40.0):
         self.server = ApiServer()
         self.server.grace = stop_seconds
         self._start, self._stop = start_seconds, stop_seconds
+        self._collect = collect_seconds  # until pods of a deleted Node go by themselves
         self._down, self._since = set(), {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -200,6 +201,10 @@ class DoublePlane:
         now, soon = time.monotonic(), 0.5
         for pod in self.server.store.all("pods"):
             name = pod["spec"].get("nodeName")
+            if name and ("nodes", None, name) not in self.server.store.objects:
+                since = self._since.setdefault((pod["metadata"]["uid"], "gone"), now)
+                if now - since >= self._collect:
+                    self.server.store.drop("pods", pod)
             if not name or name in self._down:
                 continue
             leaving = "deletionTimestamp" in pod["metadata"]

@@ -13,7 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ._controller import Controller
 from ._measure import Measured
@@ -32,6 +32,7 @@ _ALIKE = 1.0  # distance of features, in standard deviations
 _GROWTH = 1.2  # memory that a pod is given, over what it uses
 
 
+@runtime_checkable
 class Remembers(Protocol):
     """What is asked of `sedma_jax.memory.Memory`."""
 
