@@ -1,9 +1,8 @@
-"""A control plane to test on: the double with controllers and nodes, or a real one.
+"""The double of a control plane: the API server's, with controllers and nodes.
 
-`planes.py` starts the double, or a real API server with its scheduler and
-controllers where KUBEBUILDER_ASSETS names a folder with `etcd`, `kube-apiserver`,
-`kube-scheduler` and `kube-controller-manager`. Nodes have no kubelet: a thread plays it.
-An image with `broken` in its name never gets ready.
+A thread plays scheduler, Deployments, StatefulSets and kubelets on the double's objects. An
+image with `broken` in its name never gets ready. `real_control_plane.py` has the same
+methods on a real one; `test_deploy_controller.py` runs on both.
 """
 
 import copy

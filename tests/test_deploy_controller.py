@@ -6,6 +6,7 @@ import time
 
 import pytest
 from control_plane import DoublePlane
+from real_control_plane import RealPlane, missing
 
 from sedma_jax import deploy
 from sedma_jax.deploy._apply import changes
@@ -37,18 +38,37 @@ SECOND = {"front-0": "n2", "critic-0": "n2", "critic-1": "n1"}
 SETTINGS = Settings(deadline=30, lost_after=0.5, interval=0.5)
 
 
-@pytest.fixture
-def plane(control_plane):
-    for name in ("n0", "n1", "n2"):
-        control_plane.add_node(name, 3, "3G")
-    return control_plane
-
-
-@pytest.fixture
-def control_plane():
-    plane = DoublePlane()
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    if gap := missing():
+        pytest.skip(f"no real control plane: {gap}")
+    plane = RealPlane(tmp_path_factory.mktemp("control_plane"))
     yield plane
     plane.close()
+
+
+@pytest.fixture(params=["double", "real"])
+def plane(request):
+    if request.param == "real":
+        plane = request.getfixturevalue("real")
+        plane.reset()
+    else:
+        plane = DoublePlane()
+        request.addfinalizer(plane.close)
+    return with_nodes(plane)
+
+
+@pytest.fixture
+def double():
+    plane = DoublePlane()
+    yield with_nodes(plane)
+    plane.close()
+
+
+def with_nodes(plane):
+    for name in ("n0", "n1", "n2"):
+        plane.add_node(name, 3, "3G")
+    return plane
 
 
 @pytest.fixture
@@ -343,9 +363,9 @@ def test_memory_grows_in_place(controller, workflow):
 # Faults that only the double can be told to have.
 
 
-def test_a_server_that_is_gone_for_a_while(plane, workflow):
-    server = plane.server
-    controller = Controller(plane.cluster(patience=30), workflow, SETTINGS)
+def test_a_server_that_is_gone_for_a_while(double, workflow):
+    server = double.server
+    controller = Controller(double.cluster(patience=30), workflow, SETTINGS)
     controller.roll_out(Deployed(workflow, FIRST))
     server.down = True
     timer = threading.Timer(1.5, lambda: setattr(server, "down", False))
@@ -355,17 +375,18 @@ def test_a_server_that_is_gone_for_a_while(plane, workflow):
     timer.join()
 
 
-def test_a_server_that_stays_away_is_reported(plane, workflow):
-    cluster = plane.cluster(patience=0.5)
-    plane.server.down = True
+def test_a_server_that_stays_away_is_reported(double, workflow):
+    cluster = double.cluster(patience=0.5)
+    double.server.down = True
     with pytest.raises(ClusterError, match="Check the kubeconfig") as caught:
         cluster.get("v1", "ConfigMap", "x", "default")
     assert caught.value.status == 0
 
 
-def test_an_expired_watch_is_begun_anew(controller, workflow, plane):
+def test_an_expired_watch_is_begun_anew(double, workflow):
+    controller = Controller(double.cluster(patience=5), workflow, SETTINGS)
     controller.roll_out(Deployed(workflow, FIRST))
-    plane.server.store.oldest = 10**9
+    double.server.store.oldest = 10**9
     assert controller.cluster.changed("Pod", "default", {}, "1", 5)
     assert controller.move(SECOND, "test").settled
 
@@ -374,26 +395,28 @@ def test_an_expired_watch_is_begun_anew(controller, workflow, plane):
     ("status", "message"),
     [(403, "exceeded quota: small"), (500, "failed to create typed patch object")],
 )
-def test_a_refusal_half_way_is_undone(controller, workflow, plane, status, message):
+def test_a_refusal_half_way_is_undone(double, workflow, status, message):
+    controller = Controller(double.cluster(patience=5), workflow, SETTINGS)
     controller.roll_out(Deployed(workflow, FIRST))
     patched = "/deployments/front"
     # The dry run passes; what follows does not.
-    dry_runs = sum(p.endswith(patched) for _, p in plane.server.requests)
+    dry_runs = sum(p.endswith(patched) for _, p in double.server.requests)
     assert dry_runs
     other = with_image(workflow, "front", "local/front:2")
 
     def refuse(method, path, query):
         return method == "PATCH" and path.endswith(patched) and "dryRun" not in query
 
-    plane.server.faults.append([refuse, status, 1, message])
+    double.server.faults.append([refuse, status, 1, message])
     with pytest.raises(RolloutFailed, match=message):
         controller.roll_out(Deployed(other, SECOND))
     assert where(controller) == as_found(FIRST)
 
 
-def test_pages_of_a_list_are_joined(controller, workflow, plane):
+def test_pages_of_a_list_are_joined(double, workflow):
+    controller = Controller(double.cluster(patience=5), workflow, SETTINGS)
     for k in range(7):
         note = {"metadata": {"name": f"note-{k}", "namespace": "default"}, "data": {}}
         controller.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap"} | note)
-    plane.server.page = 3
+    double.server.page = 3
     assert len(controller.cluster.list("v1", "ConfigMap", "default")[0]) == 7
