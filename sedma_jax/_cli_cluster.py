@@ -181,6 +181,7 @@ def watch(options: argparse.Namespace) -> int:
             lease = _lease(controller)
             lease.acquire(float("inf"))  # another one leads: stand by
             try:
+                controller.resume()
                 while True:
                     status = controller.settle()
                     if not status.settled:

@@ -224,6 +224,25 @@ def test_another_controller_goes_on_with_a_migration(controller, workflow, plane
     assert where(again) == as_found(SECOND)
 
 
+def test_a_rollout_that_was_cut_short_is_finished(controller, workflow, plane):
+    controller.roll_out(Deployed(workflow, FIRST))
+    record = controller.keeper.load()
+    newer = Deployed(with_image(workflow, "front", "local/front:2"), SECOND)
+    controller.keeper.save(dataclasses.replace(record, wanted=newer))  # and then it died
+    again = Controller(plane.cluster(patience=5), workflow, SETTINGS)
+    assert again.resume().settled
+    assert where(again) == as_found(SECOND)
+    assert any("front:2" in str(p["spec"]) for p in pods(again))
+    assert again.keeper.load().previous == Deployed(workflow, FIRST)
+
+
+def test_roll_back_goes_past_moves(controller, workflow):
+    controller.roll_out(Deployed(workflow, FIRST))
+    controller.roll_out(Deployed(with_image(workflow, "front", "local/front:2"), FIRST))
+    controller.move(SECOND, "test")
+    assert controller.roll_back() == Deployed(workflow, FIRST)
+
+
 def test_no_room_left_is_said_and_nothing_is_torn_down(controller, workflow, plane):
     large = workflow.model_copy(
         update={"agents": (workflow.agents[0].model_copy(update={"nodes": ("n0",)}),)}

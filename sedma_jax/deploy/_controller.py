@@ -59,6 +59,21 @@ class Controller:
         record = self.keeper.load()
         changes(self.cluster, deployed, self.keeper, force=force)
         self.keeper.save(dataclasses.replace(record, wanted=deployed))
+        return self._finish(record, force)
+
+    def resume(self) -> Status:
+        """Go on with what is on record: a rollout that was cut short, or one that is done.
+
+        Objects that were deleted or changed meanwhile are applied again.
+        """
+        record = self.keeper.load()
+        if record.wanted is None:
+            raise ValueError(NOTHING.format(name=self.workflow.name))
+        return self._finish(record, False)
+
+    def _finish(self, record: Record, force: bool) -> Status:
+        deployed = self.keeper.load().wanted
+        assert deployed is not None
         try:
             apply_objects(self.cluster, deployed, self.keeper, force=force)
             status = self.settle()
@@ -84,7 +99,8 @@ class Controller:
         self.keeper.save(dataclasses.replace(record, wanted=wanted))
         status = self.settle()
         if status.settled:
-            self._confirm(record)
+            now = self.keeper.load()
+            self.keeper.save(dataclasses.replace(now, good=now.wanted))
             return status
         self._go_back(record, "; ".join(status.problems) or "it did not get ready")
         raise AssertionError("Going back raises.")
@@ -139,7 +155,8 @@ class Controller:
             ) from error
         self.event("NodeLost", f"{', '.join(lost)}; its replicas are placed anew.")
         wanted = dataclasses.replace(record.wanted, nodes=nodes)
-        self.keeper.save(dataclasses.replace(record, wanted=wanted))
+        good = wanted if record.good == record.wanted else record.good
+        self.keeper.save(dataclasses.replace(record, wanted=wanted, good=good))
 
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell the cluster's users what happened; a failure to do so stops nothing."""
@@ -168,7 +185,8 @@ class Controller:
 
     def _confirm(self, before: Record) -> None:
         record = self.keeper.load()  # healing may have changed the nodes meanwhile
-        previous = before.good if before.good != record.wanted else before.previous
+        same = before.good is None or before.good.workflow == _workflow(record)
+        previous = before.previous if same else before.good
         self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=previous))
 
     def _go_back(self, record: Record, said: str) -> None:
@@ -198,3 +216,7 @@ class Controller:
             )
         record = self.keeper.load()
         self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=None))
+
+
+def _workflow(record: Record) -> Workflow | None:
+    return record.wanted and record.wanted.workflow

@@ -162,7 +162,7 @@ class _Task:
         )
 
     def check_target(self):
-        for node in dict.fromkeys(self.target.values()):
+        for node in dict.fromkeys(self.target[name] for name in self.pending()):
             names = self.on(node, self.target)
             if not self.fits(node, names):
                 raise NoOrder(

@@ -120,7 +120,9 @@ class Reconciler:
         known = [r for r in known if r.name in begin]
         order = migration(known, rooms, begin, goal, weights=weights)
         first = waves(order, known, rooms, begin, weights=weights)[:1]
-        quiet = not any(p.state in ("starting", "leaving") for p in seen.pods)
+        # One wave after the other; what is to leave need not get ready first.
+        arriving = lambda p: p.state == "starting" and target.get(p.name, p.node) == p.node
+        quiet = not any(p.state == "leaving" or arriving(p) for p in seen.pods)
         present: dict[str, list[Replica]] = {}
         for pod in [*pods.values(), *held]:
             if pod.node:
