@@ -96,6 +96,7 @@ def test_no_cluster_is_said(save, capsys):
     assert status == 2 and "KUBECONFIG" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_watch_heals_and_ends_cleanly(run, plane, save):
     assert run("apply")[0] == 0
     config = save("config.json", json.dumps(kubeconfig(plane.server.url)))

@@ -159,7 +159,7 @@ def test_a_budget_holds_off_the_second_eviction(controller, workflow):
 
 def test_what_never_gets_ready_is_taken_back(controller, workflow):
     controller.roll_out(Deployed(workflow, FIRST))
-    short = dataclasses.replace(SETTINGS, deadline=4)
+    short = dataclasses.replace(SETTINGS, deadline=1.5)
     impatient = Controller(controller.cluster, workflow, short)
     broken = with_image(workflow, "front", "local/broken:1")
     with pytest.raises(RolloutFailed, match=r"ImagePullBackOff.*last good deployment runs"):
@@ -387,7 +387,7 @@ def test_a_server_that_is_gone_for_a_while(double, workflow):
     controller = Controller(double.cluster(patience=30), workflow, SETTINGS)
     controller.roll_out(Deployed(workflow, FIRST))
     server.down = True
-    timer = threading.Timer(1.5, lambda: setattr(server, "down", False))
+    timer = threading.Timer(0.7, lambda: setattr(server, "down", False))
     timer.start()
     assert controller.move(SECOND, "test").settled
     assert where(controller) == as_found(SECOND)
@@ -406,7 +406,7 @@ def test_an_expired_watch_is_begun_anew(double, workflow):
     controller = Controller(double.cluster(patience=5), workflow, SETTINGS)
     controller.roll_out(Deployed(workflow, FIRST))
     double.server.store.oldest = 10**9
-    assert controller.cluster.changed("Pod", "default", {}, "1", 5)
+    assert controller.cluster.changed("Pod", "default", {}, "1", 0.1)
     assert controller.move(SECOND, "test").settled
 
 

@@ -75,7 +75,7 @@ def changes(
     another owner in the way.
     """
     owner = keeper.reference() if keeper.uid else None
-    found = []
+    found: list[Change] = []
     for item in desired_objects(deployed, owner):
         live = _live(cluster, item)
         _refuse_foreign(item, live, deployed, keeper.uid)
@@ -83,7 +83,8 @@ def changes(
         then = cluster.apply(item, dry_run=True, force=force)
         lines = tuple(_differences(_stripped(live or {}), _stripped(then))) if live else ()
         action = "create" if live is None else "change" if lines else "same"
-        found.append(Change(action, item["kind"], item["metadata"]["name"], lines))
+        kind, name = str(item["kind"]), str(item["metadata"]["name"])
+        found.append(Change(action, kind, name, lines))
     for _, kind, live in _surplus(cluster, deployed, keeper):
         found.append(Change("prune", kind, live["metadata"]["name"]))
     return found
@@ -108,7 +109,7 @@ def _live(cluster, item):
     )
 
 
-def _surplus(cluster, deployed, keeper):
+def _surplus(cluster, deployed, keeper) -> Iterator[tuple[str, str, dict]]:
     """Objects with this workflow's labels that its record owns, and it no longer wants."""
     wanted = {(o["kind"], o["metadata"]["name"]) for o in desired_objects(deployed, None)}
     workflow = deployed.workflow

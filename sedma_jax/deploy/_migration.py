@@ -117,7 +117,7 @@ def waves(
         found[-1].append(step)
         if step.target:
             arrivals.setdefault(step.target, []).append(step.replica)
-        if stops:
+        if stops and group is not None:
             groups.add(group)
     return found
 

@@ -38,12 +38,15 @@ class Remembers(Protocol):
 
     def record(self, kind, workload, choice, reward, *, features=None) -> None:
         """Add a reward."""
+        ...
 
     def recall(self, kind, workload) -> list[Any]:
         """Patterns of a workload, the best first."""
+        ...
 
     def nearest(self, kind, features, k=8) -> list[Any]:
         """Patterns with features near these."""
+        ...
 
 
 class Recompiler:

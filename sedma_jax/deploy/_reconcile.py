@@ -247,7 +247,7 @@ class Reconciler:
             mine = [p for p in alive if p.agent == agent.name]
             wanted += agent.replicas
             at = Counter(p.node for p in mine if p.state == "ready")
-            plan = Counter(slots[agent.name])
+            plan: Counter[str | None] = Counter(slots[agent.name])
             placed = (at & plan).total() if deployed.nodes else at.total()
             ready += placed
             settled &= placed >= agent.replicas and len(mine) == at.total()
