@@ -1,6 +1,7 @@
 """`sedma deploy diff|apply|watch|rollback`: a workflow on a Kubernetes cluster."""
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -114,7 +115,7 @@ def apply(options: argparse.Namespace) -> int:
     if options.dry_run:
         return diff(options)
     workflow, controller = _opened(options)
-    with _lease(controller):
+    with _interruptible(), _lease(controller):
         record = controller.keeper.load()
         deployed = _placed(options, workflow, controller, record)
         start = time.monotonic()
@@ -131,7 +132,7 @@ def apply(options: argparse.Namespace) -> int:
 def rollback(options: argparse.Namespace) -> int:
     """Return to the last good deployment; the exit status."""
     workflow, controller = _opened(options)
-    with _lease(controller):
+    with _interruptible(), _lease(controller):
         back = controller.roll_back()
     _said(
         options,
@@ -234,6 +235,17 @@ def _placed(options, workflow, controller, record):
     rooms = controller.reconciler.rooms_of(workflow, seen, ())
     key = jr.key(options.seed)
     return Deployed(workflow, replaced(Deployed(workflow, kept), rooms, key=key))
+
+
+@contextlib.contextmanager
+def _interruptible():
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise RuntimeError(
+            "interrupted; the record of the cluster has what is wanted. `sedma deploy "
+            "watch` or `apply` goes on with it, `rollback` takes it back."
+        ) from error
 
 
 def _lease(controller):

@@ -180,6 +180,27 @@ def test_memory_grows_in_place_before_anything_moves(recompiler, world, plane):
     assert recompiler.controller.reconciler.moves == 0
 
 
+def test_a_full_node_is_relieved_although_that_costs_throughput(recompiler, world, plane):
+    usage = plane.server.usage
+
+    def pressed():
+        at = world.nodes()
+        names = {p["metadata"]["name"]: p for p in plane.server.store.all("pods")}
+        used = {"a": 1.1e9, "b": 1.1e9, "c": 4e8, "d": 4e8}
+        usage["pods"] = {n: {"memory": str(int(used[n[0]])), "cpu": "500m"} for n in names}
+        of_node = lambda q: 5e8 + sum(used[k] for k in used if at[k] == q)
+        usage["nodes"] = {
+            q: {"memory": str(int(of_node(q))), "cpu": "1"} for q in ("n0", "n1")
+        }
+        return before()
+
+    before, recompiler.source = recompiler.source, pressed
+    done = world.ticks(recompiler, 30)
+    assert done == ["resized", "placed anew for utilisation"]
+    at = world.nodes()
+    assert at["a"] != at["b"]
+
+
 def test_the_metrics_api_is_read(plane, recompiler):
     plane.server.usage = {
         "nodes": {"n0": {"memory": "1500000Ki", "cpu": "250m"}},

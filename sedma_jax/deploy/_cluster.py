@@ -61,7 +61,8 @@ class Cluster:
 
     - `api`: a client with address and credentials.
     - `patience`: seconds for which a server that is away or overloaded is asked again.
-    - `guard`: called before every change; raises where this process may no longer write.
+
+    `guard` is called before every change, and raises where this process may not write.
     """
 
     def __init__(self, api: Any, *, patience: float = 60.0):
@@ -93,6 +94,10 @@ class Cluster:
                 "one by --kubeconfig or KUBECONFIG."
             ) from error
         return cls(api, **options)
+
+    def unguarded(self, patience: float) -> "Cluster":
+        """The same server without this one's guard."""
+        return Cluster(self._api, patience=patience)
 
     def apply(
         self,

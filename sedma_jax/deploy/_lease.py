@@ -41,7 +41,7 @@ class Lease:
         seconds: int = 15,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._writer = Cluster(cluster._api, patience=0.0)  # never guarded by itself
+        self._writer = cluster.unguarded(0.0)  # never guarded by itself
         self._cluster, self._name, self._namespace = cluster, name, namespace
         self.identity, self._seconds, self._clock = identity, seconds, clock
         self._renewed = -float("inf")

@@ -34,11 +34,15 @@ class Pod:
 
 @dataclasses.dataclass(frozen=True)
 class NodeSeen:
-    """One node: what it has for this workflow, and whether pods may come."""
+    """One node: what it has for this workflow, and whether pods may come.
+
+    `allocatable` is GB and cores for all pods; `memory` and `cpu` are what others left.
+    """
 
     name: str
-    memory: float  # GB
-    cpu: float  # cores
+    allocatable: tuple[float, float]
+    memory: float
+    cpu: float
     ready: bool
     open: bool  # neither cordoned nor tainted
 
@@ -141,10 +145,13 @@ def _node(item, taken) -> NodeSeen:
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
     barred = {"NoSchedule", "NoExecute"}
     taints = [t for t in spec.get("taints") or [] if t.get("effect") in barred]
+    memory = gigabytes(allocatable.get("memory", "0"))
+    cpu = float(parse_quantity(allocatable.get("cpu", "0")))
     return NodeSeen(
         item["metadata"]["name"],
-        max(0.0, gigabytes(allocatable.get("memory", "0")) - taken[0]),
-        max(0.0, float(parse_quantity(allocatable.get("cpu", "0"))) - taken[1]),
+        (memory, cpu),
+        max(0.0, memory - taken[0]),
+        max(0.0, cpu - taken[1]),
         conditions.get("Ready") == "True",
         not spec.get("unschedulable") and not taints,
     )

@@ -27,7 +27,7 @@ from ._specification import Workflow, gigabytes
 from ._trigger import Limits, Trigger
 
 KIND = "deployment"  # of patterns in long-term memory
-_EDGES = 64  # features of the heaviest edges; memory takes up to 256
+_EDGES = 64  # that are features; memory takes up to 256
 _ALIKE = 1.0  # distance of features, in standard deviations
 _GROWTH = 1.2  # memory that a pod is given, over what it uses
 
@@ -164,13 +164,12 @@ class Recompiler:
 
     def _place(self, record, workflow, measured, seen, cause, load) -> str | None:
         rooms = self.controller.reconciler.rooms(record, seen)
-        if cause == "utilisation":
+        # For whichever cause: else one would undo what the other one did.
+        if measured.nodes is not None:
             sizes = grown(record, measured, seen, self.limits.rho)
-            workflow = with_sizes(with_usage(workflow, measured, seen), sizes)
-            rooms = {
-                name: Room(r.memory * self.limits.rho, r.cpu * self.limits.rho, r.base)
-                for name, r in rooms.items()
-            }
+            workflow = with_sizes(workflow, sizes)
+            workflow = with_usage(workflow, measured, seen, self.limits.rho)
+            rooms = spared(rooms, measured, seen, self.limits.rho)
         pressure = min(max(load, 0.0), 0.99)
         price = workflow.lambda_mem / (1 - pressure)
         workflow = workflow.model_copy(update={"lambda_mem": price})
@@ -193,7 +192,8 @@ class Recompiler:
         )
         if nodes == old or not gained:
             return None
-        if measured.performance is not None:
+        # A node was relieved at a price: throughput does not judge that.
+        if cause == "performance" and measured.performance is not None:
             self._judged = (measured.performance, dict(old))
         shown = "none" if before is None else f"{before:.4g}"
         self.controller.move(nodes, f"{cause}: cost {shown} -> {after:.4g}")
@@ -247,10 +247,32 @@ def utilisation(measured: Measured, seen: Observed, used: set[str]) -> float | N
         amount / has
         for name, amounts in measured.nodes.items()
         if name in used and (node := seen.nodes.get(name))
-        for amount, has in zip(amounts, (node.memory, node.cpu), strict=True)
+        for amount, has in zip(amounts, node.allocatable, strict=True)
         if has > 0
     ]
     return max(shares, default=None)
+
+
+def spared(
+    rooms: Mapping[str, Room], measured: Measured, seen: Observed, rho: float
+) -> dict[str, Room]:
+    """What nodes offer if use is to stay below `rho`, after what is used by others."""
+    ours: dict[str, tuple[float, float]] = {}
+    for pod in seen.pods:
+        if pod.node and measured.pods and pod.name in measured.pods:
+            used, so_far = measured.pods[pod.name], ours.get(pod.node, (0.0, 0.0))
+            ours[pod.node] = (so_far[0] + used[0], so_far[1] + used[1])
+    found = {}
+    for name, room in rooms.items():
+        own = ours.get(name, (0.0, 0.0))
+        used = (measured.nodes or {}).get(name, own)
+        left = [
+            rho * has - max(0.0, all_ - mine)
+            for has, all_, mine in zip(seen.nodes[name].allocatable, used, own, strict=True)
+        ]
+        memory, cpu = min(rho * room.memory, left[0]), min(rho * room.cpu, left[1])
+        found[name] = Room(max(memory, 0.0), max(cpu, 0.0), room.base)
+    return found
 
 
 def with_traffic(
@@ -270,8 +292,14 @@ def with_traffic(
     return workflow.model_copy(update={"edges": edges})
 
 
-def with_usage(workflow: Workflow, measured: Measured, seen: Observed) -> Workflow:
-    """The workflow with what its busiest pods use, where that is more than requested."""
+def with_usage(
+    workflow: Workflow, measured: Measured, seen: Observed, rho: float
+) -> Workflow:
+    """The workflow as it has to fit in `rho` of every node.
+
+    Each agent takes `rho` of its request, or what its busiest pod uses if that is more: so
+    requests fit in the whole node, and use in `rho` of it.
+    """
     most: dict[str, tuple[float, float]] = {}
     for pod in seen.pods:
         if measured.pods and pod.name in measured.pods:
@@ -281,11 +309,9 @@ def with_usage(workflow: Workflow, measured: Measured, seen: Observed) -> Workfl
     agents = []
     for agent in workflow.agents:
         memory, cpu = most.get(agent.name, (0.0, 0.0))
-        update = {}
-        if memory > gigabytes(agent.memory):
-            update["memory"] = str(math.ceil(memory * 1e9))
-        if cpu > float(parse_quantity(agent.cpu)):
-            update["cpu"] = f"{cpu:.6f}"
+        memory = max(memory, rho * gigabytes(agent.memory))
+        cpu = max(cpu, rho * float(parse_quantity(agent.cpu)))
+        update = {"memory": str(math.ceil(memory * 1e9)), "cpu": f"{cpu:.6f}"}
         agents.append(agent.model_copy(update=update))
     return workflow.model_copy(update={"agents": tuple(agents)})
 
