@@ -9,6 +9,7 @@ import jax.random as jr
 from rich.console import Console
 from rich.table import Table
 
+from ._cli_cluster import add_actions
 from ._replacing import replacing
 
 
@@ -33,6 +34,7 @@ def add_parser(commands) -> None:
         else:
             parser.add_argument("--out", default="deploy", metavar="DIR")
             parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    add_actions(actions)
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -67,8 +67,8 @@ def prove(
     for i, q in moved:
         if p["move_cost"][i] > 0:
             terms.append(on[i][q])
-            costs.append(-p["move_cost"][i])
-            fixed += p["move_cost"][i]
+            costs.append(-float(p["move_cost"][i]))
+            fixed += float(p["move_cost"][i])
     if math.isfinite(p["move_budget"]):
         stay = sum(on[i][q] for i, q in moved)
         model.add(stay >= agents - math.floor(p["move_budget"]))

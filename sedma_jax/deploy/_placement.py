@@ -20,7 +20,7 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[deploy]'`."
     ) from error
 
-_PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
+PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
 _CHAINS = 2  # vmapped, in each of two threads
 
 
@@ -68,7 +68,7 @@ def place(
         raise Infeasible("No placement is possible: " + "; ".join(impossible) + ".")
     first_key, second_key = jr.split(key)
     agents = problem.memory.shape[0]
-    small = agents <= _PROVABLE
+    small = agents <= PROVABLE
     rounds = rounds or (300 if small else 3000 if agents <= 500 else 6000)
     best, proposals = _annealed(problem, rounds, small, (first_key, second_key))
     bound, optimal = None, False
