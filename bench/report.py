@@ -29,11 +29,12 @@ def lines_of(result):
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for name, case in result["cases"].items():
         for contender, figures in case["contenders"].items():
-            own = contender == "ours"
-            compiled = f"{case['compile_seconds']:.2f}" if own else ""
-            peak = f"{case['peak_bytes'] / 1e6:.0f}" if own else ""
+            compiled, peak = (figures.get(k) for k in ("compile_seconds", "peak_bytes"))
+            compiled = "" if compiled is None else f"{compiled:.2f}"
+            peak = "" if peak is None else f"{peak / 1e6:.0f}"
+            title = name if contender == "ours" else ""
             yield (
-                f"| {name if own else ''} | {contender} | {1e3 * figures['seconds']:.4g} | "
+                f"| {title} | {contender} | {1e3 * figures['seconds']:.4g} | "
                 f"{figures['over_ours']:.3g} | {figures['percent_of_limit']:.3g} | "
                 f"{compiled} | {peak} |"
             )

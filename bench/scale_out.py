@@ -78,7 +78,9 @@ def work(options: argparse.Namespace, place: int, count: int) -> None:
 
     A = WaveMatrix(options.size)
     x = np.random.default_rng(0).normal(size=(options.batch, options.size))
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("tiles",))
+    devices = np.array(jax.devices())
+    lay = devices[:, None] if options.mesh == "tiles" else devices[None]
+    mesh = jax.sharding.Mesh(lay, ("tiles", "batch"))
     device = sj.devices.PRESETS[options.device]
     program_key, read_key = jr.split(jr.key(0))
     start = time.perf_counter()
@@ -86,11 +88,14 @@ def work(options: argparse.Namespace, place: int, count: int) -> None:
     crossbar, stats = sj.program_sharded(A, device, mesh, array=array, key=program_key)
     tiles = len(jax.block_until_ready(stats).per_array.pulses)
     report(f"programmed {tiles} tiles in {time.perf_counter() - start:.2f} s")
-    multiply = lambda: sj.matvec_sharded(crossbar, x.astype(np.float32), key=read_key)
-    y = np.asarray(multiply())
+    x = x.astype(np.float32)
+    how = dict(replicate=options.mesh == "tiles", key=read_key)
+    multiply = lambda: jax.block_until_ready(sj.matvec_sharded(crossbar, x, **how))
+    y = np.asarray(sj.matvec_sharded(crossbar, x, key=read_key))
+    multiply()
     start = time.perf_counter()
     for _ in range(options.steps):
-        y = np.asarray(multiply())
+        multiply()
     seconds = time.perf_counter() - start
     rate = 2e-9 * options.size**2 * options.batch * options.steps / seconds
     report(f"{rate:.3g} GFLOP/s, {jax.device_count()} x {jax.devices()[0].device_kind}")
@@ -103,6 +108,12 @@ def main() -> int:
     parser.add_argument("--array", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument(
+        "--mesh",
+        choices=("tiles", "batch"),
+        default="tiles",
+        help="share out the tiles, and send outputs; or the vectors, with all tiles each",
+    )
     parser.add_argument("--device", choices=sj.devices.PRESETS, default="epiram")
     parser.add_argument("--timeout", type=int, default=30, help="seconds to miss a peer")
     options = parser.parse_args()

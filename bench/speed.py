@@ -5,7 +5,8 @@
 
 Each round times every contender of a case once, so that what disturbs the machine disturbs
 all of them; figures are medians over rounds of times and of ratios in the same round.
-First calls, which compile, and peak memory are taken in a fresh process for each case.
+First calls, which compile, and peak memory are ours in a fresh process for each case, and
+a peer's in the process that runs all its cases.
 Results go to `bench/results/speed.json`.
 """
 
@@ -33,6 +34,8 @@ from sedma_jax.kernels import (
     nominal_response,
     normal,
     normal_pair,
+    rewrite_law_arrays,
+    tile,
     visible_state,
 )
 from sedma_jax.kernels._closed_loop import pulses_for
@@ -101,7 +104,17 @@ def cases(n, seed=0):
 
     def exact_law():
         law = lambda: program(scheme=sj.rewrite_law)
-        return {"ours": law, "bare jax.random.normal": bare}
+        target = jnp.abs(tile(A, TILE, TILE).reshape(-1, 1, TILE, TILE))
+        target = target / jnp.max(target)
+        cells = (target, jnp.zeros_like(target), jnp.ones(target[:, 0].shape, bool))
+        keys = jr.split(jr.key(0), len(target))
+        write = lambda cells: rewrite_law_arrays(*cells, DEVICE, None, RULE, key=keys)
+        states = jax.jit(write)
+        return {
+            "ours": law,
+            "ours, states and figures alone": lambda: states(cells),
+            "bare jax.random.normal": bare,
+        }
 
     def matvec(batch, noise):
         crossbar = sj.program_exactly(A, NOISY if noise else DEVICE)
@@ -183,11 +196,17 @@ class Peer:
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes)
         self.hello = json.loads(self.process.stdout.readline() or '{"error": "no start"}')
+        self.figures = {}
 
     def ask(self, **request):
         print(json.dumps(request), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
-        return json.loads(line or '{"error": "the process ended"}')
+        answer = json.loads(line or '{"error": "the process ended"}')
+        if "peak_bytes" in answer:
+            self.figures["peak_bytes"] = answer["peak_bytes"]
+        if "first_seconds" in answer:
+            self.figures["compile_seconds"] = answer["first_seconds"] - answer["seconds"]
+        return answer
 
     def __call__(self, name):
         request = {"op": "program"}
@@ -326,7 +345,10 @@ def main():
         for name, (make, needs) in table.items():
             times = with_peers(name, make(), peers, skipped, options)
             contenders = record_of(times, needs, measured)
-            result["cases"][name] = {"contenders": contenders} | fresh(name, n)
+            contenders["ours"] |= fresh(name, n)
+            for label in contenders.keys() & peers.keys():
+                contenders[label] |= peers[label].figures
+            result["cases"][name] = {"contenders": contenders}
             print(name, {k: f"{v['seconds']:.4g} s" for k, v in contenders.items()})
         for peer in peers.values():
             peer.close()

@@ -116,6 +116,7 @@ def matvec_sharded(
     *,
     dac: DAC | None = None,
     adc: ADC | None = None,
+    replicate: bool = True,
     key: PRNGKeyArray,
 ) -> Float[Array, "*batch m"]:
     """`matvec`, on the devices that hold the tiles.
@@ -126,10 +127,13 @@ def matvec_sharded(
     - `x`: as in `matvec`, the same in every process; on a mesh with the axis `batch` a
         number of vectors that its size divides.
     - `dac`, `adc`, `key`: as in `matvec`, with one full scale for all tiles.
+    - `replicate`: whether every device gets the whole of `y`, which several processes
+        send each other. Otherwise each product stays on the devices of the axis `batch`
+        that made it, and nothing is sent along that axis.
 
     **Returns:**
 
-    `y`, whole on every device: that of `matvec`, to rounding.
+    `y`: that of `matvec`, to rounding.
 
     **Raises:**
 
@@ -155,7 +159,15 @@ def matvec_sharded(
     spread = NamedSharding(mesh, P("batch" if "batch" in mesh.axis_names else None))
     vectors = jax.make_array_from_callback(vectors.shape, spread, lambda i: vectors[i])
     key_data, key_impl = np.asarray(jr.key_data(key)), str(jr.key_impl(key))
-    y = _read(crossbar, vectors, dac, adc, key_data, key_impl=key_impl, mesh=mesh)
+    y = _read(
+        crossbar,
+        vectors,
+        dac,
+        adc,
+        key_data,
+        key_impl=key_impl,
+        out=NamedSharding(mesh, P()) if replicate else spread,
+    )
     return y if x.ndim == 2 else y[0]
 
 
@@ -255,8 +267,8 @@ def _program(
     return crossbar, total_stats(stats, arrays)
 
 
-@partial(jax.jit, static_argnames=("key_impl", "mesh"))
-def _read(crossbar, x, dac, adc, key_data, *, key_impl, mesh):
+@partial(jax.jit, static_argnames=("key_impl", "out"))
+def _read(crossbar, x, dac, adc, key_data, *, key_impl, out):
     laid = lambda c: (c.strips, c.conductance, c.scale, c.inputs, c.outputs)
 
     def local(arrays, device, x, dac, adc, key_data):
@@ -266,7 +278,7 @@ def _read(crossbar, x, dac, adc, key_data, *, key_impl, mesh):
         # An output lies on one device: the others add zeros to it.
         return lax.psum(read(part, x, dac, adc, key), "tiles")
 
-    y = _over_tiles(local, mesh, (P("tiles"), *[P()] * 5), P())(
+    y = _over_tiles(local, out.mesh, (P("tiles"), *[P()] * 5), P())(
         laid(crossbar), crossbar.device, x, dac, adc, key_data
     )
-    return lax.with_sharding_constraint(y, NamedSharding(mesh, P()))
+    return lax.with_sharding_constraint(y, out)
