@@ -108,13 +108,13 @@ def _dockerfile(workflow):
     libp2p = any(edge.protocol == "libp2p" for edge in workflow.edges)
     # A part of libp2p has no wheel.
     headers = (
-        "(apt-get update && apt-get install -y --no-install-recommends build-essential "
-        "libgmp-dev) && "
+        "apt-get update && apt-get install -y --no-install-recommends build-essential "
+        "libgmp-dev && "
     )
     install = ["comm"] * libp2p + extras
     install = [
         f"ARG SEDMA=sedma-jax[{','.join(install)}]",
-        f'RUN test -z "$SEDMA" || {headers * libp2p}pip install "$SEDMA"',
+        f'RUN test -z "$SEDMA" || {{ {headers * libp2p}pip install "$SEDMA"; }}',
     ] * bool(install)
     return "\n".join(
         [
