@@ -1,33 +1,37 @@
-"""Anneal random placement problems, beside the default scheduler's rule.
+"""Anneal random placement problems and public call graphs, beside other methods.
 
-    python bench/placement.py [--agents 200] [--nodes 50] [--seed 0]
+    python bench/placement.py [--limit 60] [--pressure 0] [--only NAME]
 
-Communities of about eight agents, log-normal volumes, nodes in racks and zones with
-latency / bandwidth of 0.05/3, 0.25/1.25 and 1/0.5, memory and CPU two thirds used. The
-wall time counts compilation.
+Random ones have communities of about eight agents, log-normal volumes, nodes in racks and
+zones with latency / bandwidth of 0.05/3, 0.25/1.25 and 1/0.5, memory and CPU two thirds
+used. Call graphs are those of DeathStarBench and Sock Shop as Blueprint (2023) has them;
+their volumes are not public, and drawn. Writes `bench/results/placement.json` and
+`placement.md`.
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from sedma_jax.kernels import PlacementProblem, placement_cost
+from placement_baselines import greedy, integer_program, least_allocated
+from sedma_jax.kernels import PlacementProblem, memory_price, placement_cost
 
-from sedma_jax.deploy import place
+from sedma_jax.deploy import place, prove
+
+GRAPHS = Path(__file__).with_name("callgraphs.json")
+RESULTS = Path(__file__).with_name("results")
+PRICE = 0.5  # per GB, of an idle cluster
+# Best known, of hours of several solvers on another machine; the first one is proven.
+RANDOM = {(20, 10): 21.479, (200, 50): 261.6, (2000, 200): 4028.0}
 
 
-def instance(n: int, m: int, seed: int) -> PlacementProblem:
+def instance(n: int, m: int, seed: int, lambda_mem: float = 0.5) -> PlacementProblem:
     """Draw `n` agents in communities and `m` nodes in racks and zones."""
     draw = np.random.default_rng(seed)
-    zones = max(1, round(m / 25)) if m > 10 else 2
-    racks = max(zones, round(m / 5))
-    rack = np.sort(np.arange(m) % racks)
-    zone = (np.arange(racks) * zones // racks)[rack]
-    distance = np.where(rack[:, None] != rack[None], 0.25 / 1.25, 0.05 / 3)
-    distance = np.where(zone[:, None] != zone[None], 1 / 0.5, distance)
-    np.fill_diagonal(distance, 0)
     community, start = np.zeros(n, int), 0
     count = 0
     while start < n:
@@ -48,6 +52,27 @@ def instance(n: int, m: int, seed: int) -> PlacementProblem:
     shuffled = draw.permutation(n)
     edges = np.array([(shuffled[a], shuffled[b]) for a, b in volumes])
     volume = np.array(list(volumes.values()))
+    return _on_cluster(draw, edges, volume, n, m, lambda_mem)
+
+
+def call_graph(name: str, m: int, seed: int, lambda_mem: float = 0.5) -> PlacementProblem:
+    """Put a public benchmark's call graph on `m` nodes; its volumes are drawn."""
+    draw = np.random.default_rng(seed)
+    named = json.loads(GRAPHS.read_text())[name]["edges"]
+    services = sorted({service for edge in named for service in edge})
+    edges = np.array([[services.index(service) for service in edge] for edge in named])
+    volume = draw.lognormal(1.5, 0.8, len(edges))
+    return _on_cluster(draw, edges, volume, len(services), m, lambda_mem)
+
+
+def _on_cluster(draw, edges, volume, n, m, lambda_mem):
+    zones = max(1, round(m / 25)) if m > 10 else 2
+    racks = max(zones, round(m / 5))
+    rack = np.sort(np.arange(m) % racks)
+    zone = (np.arange(racks) * zones // racks)[rack]
+    distance = np.where(rack[:, None] != rack[None], 0.25 / 1.25, 0.05 / 3)
+    distance = np.where(zone[:, None] != zone[None], 1 / 0.5, distance)
+    np.fill_diagonal(distance, 0)
     memory, cpu = draw.lognormal(0.3, 0.6, n), draw.lognormal(-0.3, 0.5, n)
     kinds = max(2, n // 25)
     model, weights = draw.integers(0, kinds, n), draw.uniform(0.5, 3.0, kinds)
@@ -90,46 +115,98 @@ def instance(n: int, m: int, seed: int) -> PlacementProblem:
         node_cpu=real(cores),
         base=real(np.full(m, 0.4)),
         weights=real([*weights, 0.0]),
-        lambda_mem=real(0.5),
+        lambda_mem=real(lambda_mem),
         groups=1,
     )
 
 
-def least_allocated(problem: PlacementProblem) -> np.ndarray:
-    """Place agents in turn by the LeastAllocated score of kube-scheduler, no weights."""
-    free = np.asarray(problem.node_memory, float)
-    cores = np.asarray(problem.node_cpu, float)
-    memory_left, cpu_left = free.copy(), cores.copy()
-    placement = []
-    for memory, cpu in zip(problem.memory, problem.cpu, strict=True):
-        fits = (memory_left >= float(memory)) & (cpu_left >= float(cpu))
-        score = (memory_left - float(memory)) / free + (cpu_left - float(cpu)) / cores
-        q = int(np.where(fits, score, -np.inf).argmax())
-        placement.append(q)
-        memory_left[q] -= float(memory)
-        cpu_left[q] -= float(cpu)
-    return np.array(placement, np.int32)
+def compare(problem: PlacementProblem, limit: float, key: int) -> dict:
+    """Cost and seconds of every method; no cost where a method found no placement."""
+    agents = len(problem.memory)
+    methods = {
+        "ours": lambda: place(problem, prove_seconds=0, key=jr.key(key)).nodes,
+        "default scheduler's rule": lambda: least_allocated(problem),
+        "greedy": lambda: greedy(problem),
+        "scipy milp": lambda: integer_program(problem, limit),
+    }
+    found = {}
+    if agents <= 30:
+        methods["ours, proven"] = lambda: (
+            place(problem, prove_seconds=limit, key=jr.key(key)).nodes
+        )
+        methods["CP-SAT alone"] = lambda: prove(problem, seconds=limit).placement
+    elif agents > 500:
+        del methods["scipy milp"]  # four million variables
+    for name, method in methods.items():
+        start = time.perf_counter()
+        nodes = method()
+        seconds = time.perf_counter() - start
+        cost = None if nodes is None else placement_cost(problem, jnp.asarray(nodes))
+        feasible = cost is not None and bool(cost.feasible)
+        found[name] = {
+            "cost": None if cost is None else round(float(cost.total), 3),
+            "feasible": feasible,
+            "seconds": round(seconds, 2),
+        }
+        print(f"  {name}: {found[name]}", flush=True)
+    return found
+
+
+def report(results: dict) -> str:
+    """A table of all methods."""
+    lines = [
+        "# Placement, side by side",
+        "",
+        "`python bench/placement.py`; seconds with compilation; (x) overfills a node.",
+        "",
+        "| instance | method | cost | seconds | best known |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for name, result in results["instances"].items():
+        for method, figures in result["methods"].items():
+            cost = "none" if figures["cost"] is None else f"{figures['cost']:.4g}"
+            mark = "" if figures["feasible"] or figures["cost"] is None else " (x)"
+            known = result["best_known"] or ""
+            lines.append(
+                f"| {name} | {method} | {cost}{mark} | {figures['seconds']} | {known} |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Print the costs of one instance."""
+    """Compare on all instances."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--agents", type=int, default=200)
-    parser.add_argument("--nodes", type=int, default=50)
+    parser.add_argument("--limit", type=float, default=60, help="seconds of each solver")
+    parser.add_argument("--pressure", type=float, default=0.0, help="0 to 1, of memory")
+    parser.add_argument("--only", help="part of an instance's name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--key", type=int, default=0)
     options = parser.parse_args()
-    problem = instance(options.agents, options.nodes, options.seed)
-    default = placement_cost(problem, jnp.asarray(least_allocated(problem)))
-    start = time.perf_counter()
-    found = place(problem, prove_seconds=60, key=jr.key(options.key))
-    seconds = time.perf_counter() - start
-    print(
-        f"{options.agents} agents on {options.nodes} nodes, {len(problem.first)} edges: "
-        f"{float(found.cost.total):.2f} in {seconds:.1f} s with compilation "
-        f"({found.proposals:.2g} proposals, optimal: {found.optimal}); "
-        f"LeastAllocated {float(default.total):.2f}"
-    )
+    lambda_mem = float(memory_price(PRICE, options.pressure))
+    problems = {
+        f"{n} agents, {m} nodes": (
+            lambda n=n, m=m: instance(n, m, options.seed, lambda_mem)
+        )
+        for n, m in RANDOM
+    }
+    for name in json.loads(GRAPHS.read_text()):
+        problems[name] = lambda name=name: call_graph(name, 10, options.seed, lambda_mem)
+    standard = options.pressure == 0 and options.seed == 0
+    known = dict(zip(problems, RANDOM.values(), strict=False)) if standard else {}
+    results = {"lambda_mem": lambda_mem, "limit": options.limit, "instances": {}}
+    path = RESULTS / "placement.json"
+    if options.only and path.exists():
+        results["instances"] = json.loads(path.read_text())["instances"]
+    for name, make in problems.items():
+        if options.only and options.only not in name:
+            continue
+        print(name, flush=True)
+        results["instances"][name] = {
+            "best_known": known.get(name),
+            "methods": compare(make(), options.limit, options.key),
+        }
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.with_suffix(".md").write_text(report(results))
 
 
 if __name__ == "__main__":

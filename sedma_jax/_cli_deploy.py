@@ -1,8 +1,9 @@
-"""`sedma deploy`: compile a workflow, and place its agents."""
+"""`sedma deploy`: place a workflow, compile it, and check manifests."""
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import jax.random as jr
@@ -34,7 +35,31 @@ def add_parser(commands) -> None:
         else:
             parser.add_argument("--out", default="deploy", metavar="DIR")
             parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    parser = actions.add_parser("validate", help="refuse what the API server would refuse")
+    parser.set_defaults(command=validate)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="manifests, YAML")
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        metavar="NAME",
+        help="of the cluster; given once or more, objects in others are refused",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_actions(actions)
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check files of manifests; the exit status, 1 where one is refused."""
+    from . import deploy
+
+    count, refusals = deploy.validate_files(options.files, namespaces=options.namespace)
+    if options.json:
+        print(json.dumps({"objects": count, "refused": [asdict(r) for r in refusals]}))
+    elif refusals:
+        print("\n".join(map(str, refusals)))
+    else:
+        print(f"{count} objects, none refused")
+    return 1 if refusals else 0
 
 
 def plan(options: argparse.Namespace) -> int:

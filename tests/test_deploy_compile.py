@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.random as jr
 import numpy as np
@@ -13,6 +14,7 @@ import yaml
 from sedma_jax import deploy
 from sedma_jax._cli import main
 from sedma_jax.deploy import _serve
+from sedma_jax.deploy._manifests import agent_objects
 
 TOUR = """\
 name: tour
@@ -119,10 +121,82 @@ def test_a_multi_host_job_is_an_indexed_job_with_its_service():
     assert "Service" not in by_kind["jobset"]
 
 
-def test_libp2p_edges_are_refused_until_they_are_served():
-    workflow = deploy.parse_workflow(TOUR.replace("grpc", "libp2p"))
-    with pytest.raises(ValueError, match=r"edges.1 \(planner -> critic\)"):
-        deploy.compile(workflow)
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests/data/refinement"
+
+
+def test_the_example_is_compiled_into_the_files_on_record():
+    """`sedma deploy compile docs/refinement/workflow.yaml --out tests/data/refinement`."""
+    workflow = deploy.load_workflow(ROOT / "docs/refinement/workflow.yaml")
+    files = deploy.compile(workflow)
+    serving = files.pop("serve.py")
+    assert serving == Path(_serve.__file__).read_text()
+    recorded = {
+        path.relative_to(GOLDEN).as_posix(): path.read_text()
+        for path in GOLDEN.rglob("*")
+        if path.is_file() and path.name != "serve.py"
+    }
+    assert files == recorded
+
+
+JOBS = """
+jobs:
+  - {name: train, image: "local/train:1", command: [python, t.py], processes: 4,
+     memory: 1Gi, cpu: 1}
+  - {name: tune, image: "local/train:1", command: [python, t.py], processes: 2,
+     memory: 1Gi, cpu: 1, carrier: jobset}
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOUR,
+        TOUR + JOBS,
+        TOUR.replace("grpc", "libp2p"),
+        TOUR.replace("replicas: 2", "replicas: 3, stateful: true"),
+        TOUR.replace("name: tour", "name: tour\nnamespace: other"),
+        TOUR.replace("critic", "c" * 52),
+        TOUR.replace("name: tour", "name: " + "t" * 52)
+        + JOBS.replace("train,", "t" * 52 + ","),
+    ],
+)
+def test_what_is_compiled_is_valid(text):
+    workflow = deploy.parse_workflow(text)
+    found = list(objects(deploy.compile(workflow)))
+    assert len(found) >= 5 * len(workflow.agents)
+    for agent in workflow.agents:
+        found += agent_objects(workflow, agent, ["n0", "n1"])  # pinned to a placement
+    assert deploy.validate(found, namespaces=[workflow.namespace]) == []
+
+
+def test_agents_answer_over_libp2p_along_the_edges_alone(monkeypatch, capsys):
+    def shout(request, call):
+        if request == b"fail":
+            raise ValueError("secret")
+        return request.upper()
+
+    monkeypatch.setenv("SEDMA_SECRET", "of this test")
+    monkeypatch.setenv("SEDMA_AGENT", "tour/back")
+    monkeypatch.setenv("SEDMA_CALLERS", "front")
+    ((stop_back, port),) = _serve.serve(shout, {"libp2p": 0})
+    try:
+        monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://127.0.0.1:{port}")
+        monkeypatch.setenv("SEDMA_AGENT", "tour/front")
+        assert _serve.call("back", b"hello" * 1000) == b"HELLO" * 1000
+        with pytest.raises(OSError, match="its log says why"):
+            _serve.call("back", b"fail")
+        assert "secret" in capsys.readouterr().err
+        monkeypatch.setenv("SEDMA_AGENT", "tour/stranger")
+        monkeypatch.setattr(_serve, "SECONDS", 5.0)
+        with pytest.raises(OSError):
+            _serve.call("back", b"hello")
+    finally:
+        for name in ("tour/front", "tour/stranger"):
+            if name in _serve._peers:
+                _serve._peers.pop(name).close()
+        monkeypatch.setenv("SEDMA_AGENT", "tour/back")
+        stop_back()
 
 
 @pytest.mark.parametrize(

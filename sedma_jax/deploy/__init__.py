@@ -31,4 +31,9 @@ from ._specification import (
     SharedModel as SharedModel,
     Workflow as Workflow,
 )
+from ._validate import (
+    Refusal as Refusal,
+    validate as validate,
+    validate_files as validate_files,
+)
 from ._yaml import load_workflow as load_workflow, parse_workflow as parse_workflow

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ..kernels import node_loads
-from ._manifests import agent_objects, job_objects, workflow_objects
+from ._manifests import agent_objects, job_objects, speaks_libp2p, workflow_objects
 from ._placement import Placement, place
 from ._problem import placement_problem, replica_names
 from ._quantity import parse_quantity
@@ -32,16 +32,8 @@ def compile(
 
     The text of every file by its path: `serve.py`, `Dockerfile`, `compose.yaml`,
     `manifests/*.yaml`, and `placement.json` where there is a placement.
-
-    **Raises:** `ValueError` for a libp2p edge: no serving code is generated for it yet.
     """
     workflow = workflow or default_workflow()
-    for k, edge in enumerate(workflow.edges):
-        if edge.protocol == "libp2p":
-            raise ValueError(
-                "`compile` needs edges of http or grpc. Got libp2p at "
-                f"edges.{k} ({edge.source} -> {edge.target}). Choose one of the two."
-            )
     nodes = _nodes_of_agents(workflow, placement) if placement else {}
     files = {
         "serve.py": _SERVE.read_text(),
@@ -112,8 +104,18 @@ def _nodes_of_agents(workflow, placement):
 
 def _dockerfile(workflow):
     grpc = any(edge.protocol == "grpc" for edge in workflow.edges)
-    ours = any(agent.entry.startswith("sedma_jax.") for agent in workflow.agents)
-    install = ["ARG SEDMA=sedma-jax[deploy]", 'RUN pip install "$SEDMA"'] * ours
+    extras = ["deploy"] * any(a.entry.startswith("sedma_jax.") for a in workflow.agents)
+    libp2p = any(edge.protocol == "libp2p" for edge in workflow.edges)
+    # A part of libp2p has no wheel.
+    headers = (
+        "apt-get update && apt-get install -y --no-install-recommends build-essential "
+        "libgmp-dev && "
+    )
+    install = ["comm"] * libp2p + extras
+    install = [
+        f"ARG SEDMA=sedma-jax[{','.join(install)}]",
+        f'RUN test -z "$SEDMA" || {{ {headers * libp2p}pip install "$SEDMA"; }}',
+    ] * bool(install)
     return "\n".join(
         [
             f"# Agents of {workflow.name}: one image, SEDMA_ENTRY chooses the agent.",
@@ -140,11 +142,15 @@ def _compose(workflow):
         service = {"image": agent.image or f"localhost/{workflow.name}:latest"}
         if not agent.image:
             service["build"] = "."
+        if speaks_libp2p(workflow, agent):
+            data = data | {"SEDMA_SECRET": "${SEDMA_SECRET:-}"}
         service |= {
             "environment": data,
             "mem_limit": str(int(parse_quantity(agent.memory))),
             "cpus": float(parse_quantity(agent.cpu)),
             "read_only": True,
+            "tmpfs": ["/tmp"],
+            "security_opt": ["no-new-privileges"],
             "cap_drop": ["ALL"],
         }
         if agent.replicas > 1:

@@ -3,6 +3,17 @@
 from ._specification import Agent, JaxJob, Workflow
 
 PORTS = {"http": 8080, "grpc": 8081, "libp2p": 8082}
+_CONFINED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+_UNPRIVILEGED = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_TMP = {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}  # else nothing can be written
 OWNER = "sedma"  # field manager, and value of the label that marks what may be pruned
 
 
@@ -67,6 +78,7 @@ def agent_objects(
 def workflow_objects(workflow: Workflow) -> list[dict]:
     """Make what the agents have in common: priority, and default deny."""
     meta = _meta(workflow, f"{workflow.name}-default-deny")
+    meta["labels"] = labels(workflow)  # the name may be too long for a label
     deny = {
         "podSelector": {"matchLabels": labels(workflow)},
         "policyTypes": ["Ingress", "Egress"],
@@ -87,11 +99,14 @@ def workflow_objects(workflow: Workflow) -> list[dict]:
 
 
 def _pod(workflow, agent, spoken, nodes):
+    # SEDMA_SECRET, which peers derive their keys from; without it ids prove nothing.
+    secret = {"secretRef": {"name": f"{workflow.name}-identity", "optional": True}}
+    secrets = [secret] * speaks_libp2p(workflow, agent)
     probe = {"tcpSocket": {"port": spoken[0]}}
     container = {
         "name": "agent",
         "image": agent.image or f"localhost/{workflow.name}:latest",
-        "envFrom": [{"configMapRef": {"name": agent.name}}],
+        "envFrom": [{"configMapRef": {"name": agent.name}}, *secrets],
         "ports": [{"name": p, "containerPort": PORTS[p]} for p in spoken],
         "resources": {
             "requests": {"cpu": agent.cpu, "memory": agent.memory},
@@ -100,22 +115,16 @@ def _pod(workflow, agent, spoken, nodes):
         "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": 120},
         "readinessProbe": probe | {"periodSeconds": 5},
         "livenessProbe": probe | {"periodSeconds": 20, "failureThreshold": 3},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": _CONFINED,
     }
     pod = {
         "serviceAccountName": agent.name,
         "automountServiceAccountToken": False,
         "priorityClassName": f"{workflow.namespace}-{workflow.name}",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _UNPRIVILEGED,
         "containers": [container],
+        "volumes": [_TMP],
     }
     if nodes:
         terms = [
@@ -156,7 +165,18 @@ def _environment(workflow, agent):
             found[f"SEDMA_CALL_{name}"] = (
                 f"{edge.protocol}://{edge.target}:{PORTS[edge.protocol]}"
             )
+    peers = [e for e in workflow.edges if e.protocol == "libp2p"]
+    if callers := sorted({e.source for e in peers if e.target == agent.name}):
+        found["SEDMA_CALLERS"] = ",".join(callers)
+    if speaks_libp2p(workflow, agent):
+        found["SEDMA_AGENT"] = f"{workflow.name}/{agent.name}"
     return found
+
+
+def speaks_libp2p(workflow: Workflow, agent: Agent) -> bool:
+    """Whether an agent has a libp2p edge, and so a peer."""
+    ends = [(e.source, e.target) for e in workflow.edges if e.protocol == "libp2p"]
+    return any(agent.name in pair for pair in ends)
 
 
 def _network_policy(workflow, agent, spoken, selector):
@@ -175,8 +195,7 @@ def _network_policy(workflow, agent, spoken, selector):
         if e.source == agent.name
     ]
     if egress:
-        names = [{"port": 53, "protocol": p} for p in ("UDP", "TCP")]
-        egress.append({"to": [{"namespaceSelector": {}}], "ports": names})
+        egress.append(_NAMES)
     return _object(
         "networking.k8s.io/v1",
         "NetworkPolicy",
@@ -218,11 +237,15 @@ def job_objects(workflow: Workflow, job: JaxJob) -> list[dict]:
         "command": list(job.command),
         "ports": [{"name": "coordinator", "containerPort": 55527}],
         "resources": resources,
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": _CONFINED,
     }
     pod = {
         "subdomain": job.name,
         "serviceAccountName": job.name,
         "restartPolicy": "Never",
+        "priorityClassName": f"{workflow.namespace}-{workflow.name}",
+        "securityContext": _UNPRIVILEGED,
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -232,6 +255,7 @@ def job_objects(workflow: Workflow, job: JaxJob) -> list[dict]:
             }
         ],
         "containers": [container],
+        "volumes": [_TMP],
     }
     spec = {
         "completionMode": "Indexed",
@@ -244,6 +268,7 @@ def job_objects(workflow: Workflow, job: JaxJob) -> list[dict]:
         _object("v1", "ServiceAccount", meta()),
         _object(rbac, "Role", meta(), rules=rules),
         _object(rbac, "RoleBinding", meta(), roleRef=role, subjects=[subject]),
+        _job_policy(workflow, job),
     ]
     if job.carrier == "jobset":
         # JobSet makes the headless Service, named as itself, and restarts all at once.
@@ -265,6 +290,31 @@ def job_objects(workflow: Workflow, job: JaxJob) -> list[dict]:
         _object("v1", "Service", meta(), spec=service),
         _object("batch/v1", "Job", meta(), spec=spec),
     ]
+
+
+def _job_policy(workflow, job):
+    """Let processes meet each other, and ask the API server where they are."""
+    selector = {"matchLabels": labels(workflow, job.name)}
+    each_other = [{"podSelector": selector}]
+    api = [{"port": port, "protocol": "TCP"} for port in (443, 6443)]
+    return _object(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        _meta(workflow, job.name),
+        spec={
+            "podSelector": selector,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": each_other}],
+            "egress": [{"to": each_other}, {"ports": api}, _NAMES],
+        },
+    )
+
+
+# What a name is resolved by.
+_NAMES = {
+    "to": [{"namespaceSelector": {}}],
+    "ports": [{"port": 53, "protocol": p} for p in ("UDP", "TCP")],
+}
 
 
 def _meta(workflow, name):

@@ -1,6 +1,7 @@
 """Serve one agent: what `sedma deploy compile` copies beside the agents' code.
 
-It needs Python's library alone, and grpcio where an edge is gRPC. `SEDMA_ENTRY` names the
+It needs the standard library, grpcio where an edge is gRPC, and `sedma-jax[comm]` where one
+is libp2p. `SEDMA_ENTRY` names the
 agent's function, `module:function`, called with the request's bytes and with
 `call(agent, request)`, which asks an agent that `SEDMA_CALL_<AGENT>` gives an address of.
 """
@@ -29,6 +30,9 @@ def call(agent: str, request: bytes) -> bytes:
     parts = urllib.parse.urlsplit(address)
     if parts.scheme == "grpc":
         return _call_grpc(agent, parts.netloc, request)
+    if parts.scheme == "libp2p":
+        name = f"{os.environ['SEDMA_AGENT'].partition('/')[0]}/{agent}"
+        return _peer().call(name, parts.hostname, parts.port, request, SECONDS)
     with urllib.request.urlopen(address, request, timeout=SECONDS) as answer:
         content = answer.read(LARGEST + 1)
     if len(content) > LARGEST:
@@ -43,7 +47,7 @@ def serve(entry, ports: dict[str, int]) -> list:
     """
     started = []
     for protocol, port in ports.items():
-        start = {"http": _serve_http, "grpc": _serve_grpc}[protocol]
+        start = _SERVERS[protocol]
         started.append(start(entry, port))
     return started
 
@@ -120,6 +124,42 @@ def _call_grpc(agent, address, request):
             return method(request, timeout=SECONDS, wait_for_ready=True)
         except grpc.RpcError as error:
             raise OSError(f"{agent} at {address} failed: {error.code().name}.") from error
+
+
+def _serve_libp2p(entry, port):
+    peer = _peer(port, lambda request: entry(request, call))
+
+    def stop():
+        _peers.pop(os.environ["SEDMA_AGENT"], None)
+        peer.close()
+
+    return stop, peer.port
+
+
+_SERVERS = {"http": _serve_http, "grpc": _serve_grpc, "libp2p": _serve_libp2p}
+_peers: dict = {}  # by the agent's name; a process has one
+_lock = threading.Lock()
+
+
+def _peer(port=None, answer=None):
+    """The peer of this agent, started when it is first needed."""
+    name = os.environ["SEDMA_AGENT"]
+    with _lock:
+        if name not in _peers:
+            comm = importlib.import_module("sedma_jax.comm")
+            neighbours = set(filter(None, os.environ.get("SEDMA_CALLERS", "").split(",")))
+            for key, address in os.environ.items():
+                if key.startswith("SEDMA_CALL_") and address.startswith("libp2p:"):
+                    neighbours.add(key[len("SEDMA_CALL_") :].lower().replace("_", "-"))
+            workflow = name.partition("/")[0]
+            _peers[name] = comm.AgentPeer(
+                name,
+                secret=os.environ.get("SEDMA_SECRET", ""),
+                neighbours={f"{workflow}/{agent}" for agent in neighbours},
+                port=port,
+                answer=answer,
+            )
+        return _peers[name]
 
 
 def main() -> None:

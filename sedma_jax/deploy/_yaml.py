@@ -1,6 +1,8 @@
 """YAML in, with the line of every field; YAML out, for readers of YAML 1.1 and 1.2."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,7 +29,27 @@ def load_workflow(path: str | Path) -> Workflow:
     **Raises:** `ValueError`, one line for each error: file, line, field, what it needs,
     what was received, and the remedy.
     """
-    path = Path(path)
+    return parse_workflow(_read(Path(path)), str(path))
+
+
+def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int]]]:
+    """Read the documents of a YAML file, each with a function from a path to its line.
+
+    **Raises:** `ValueError` for a file that cannot be read, is too large, or is no YAML.
+    """
+    name, content = str(path), _read(Path(path))
+    try:
+        nodes = _composed(content)
+        return [
+            (yaml.SafeLoader("").construct_document(node), partial(_line, node))
+            for node in nodes
+            if node is not None and node.tag != "tag:yaml.org,2002:null"
+        ]
+    except _UNREADABLE as error:
+        raise ValueError(_no_yaml(name, "manifests", error)) from error
+
+
+def _read(path):
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -37,32 +59,43 @@ def load_workflow(path: str | Path) -> Workflow:
         ) from error
     if len(content) > _LARGEST_BYTES:
         raise ValueError(
-            f"{path}: a specification needs at most {_LARGEST_BYTES:,} bytes. Got "
-            f"{len(content):,}. Split the workflow."
+            f"{path}: a file needs at most {_LARGEST_BYTES:,} bytes. Got "
+            f"{len(content):,}. Split it."
         )
-    return parse_workflow(content, str(path))
+    return content
+
+
+_UNREADABLE = (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError)
+
+
+def _composed(content):
+    if isinstance(content, bytes):
+        content = content.decode()
+    _refuse_aliases(content)
+    nodes = list(yaml.compose_all(content, Loader=yaml.SafeLoader))
+    for node in nodes:
+        _refuse_duplicates(node)
+    return nodes
+
+
+def _no_yaml(name, what, error):
+    if isinstance(error, UnicodeDecodeError):
+        return f"{name}: a file needs UTF-8. Got {error}."
+    mark = getattr(error, "problem_mark", None)
+    line = f":{mark.line + 1}" if mark else ""
+    said = " ".join(str(getattr(error, "problem", None) or error).split())
+    return f"{name}{line}: this is no YAML for {what}: {said}"
 
 
 def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
     """Read a workflow from YAML text; `name` stands in errors for the file's."""
     try:
-        if isinstance(content, bytes):
-            content = content.decode()
-        _refuse_aliases(content)
-        root = yaml.compose(content, Loader=yaml.SafeLoader)
+        root, *more = _composed(content) or [None]
+        if more:
+            raise ValueError("needs one document; take the others out")
         value = yaml.SafeLoader("").construct_document(root) if root else None
-        _refuse_duplicates(root)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: a specification needs UTF-8. Got {error}.") from error
-    except (yaml.MarkedYAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        said = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ValueError(f"{name}{line}: this is no YAML for a workflow: {said}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"{name}: this is no YAML: {' '.join(str(error).split())}"
-        ) from error
+    except _UNREADABLE as error:
+        raise ValueError(_no_yaml(name, "a workflow", error)) from error
     if not isinstance(value, dict):
         raise ValueError(
             f"{name}:1: a workflow needs fields such as `name:` and `agents:`. Got "
