@@ -20,7 +20,7 @@ import numpy as np
 from placement_baselines import greedy, integer_program, least_allocated
 from sedma_jax.kernels import PlacementProblem, memory_price, placement_cost
 
-from sedma_jax.deploy import place, prove
+from sedma_jax.deploy import Infeasible, place, prove
 
 GRAPHS = Path(__file__).with_name("callgraphs.json")
 RESULTS = Path(__file__).with_name("results")
@@ -139,7 +139,11 @@ def compare(problem: PlacementProblem, limit: float, key: int) -> dict:
         del methods["scipy milp"]  # four million variables
     for name, method in methods.items():
         start = time.perf_counter()
-        nodes = method()
+        try:
+            nodes = method()
+        except Infeasible as error:
+            print(f"  {name}: {error}")
+            nodes = None
         seconds = time.perf_counter() - start
         cost = None if nodes is None else placement_cost(problem, jnp.asarray(nodes))
         feasible = cost is not None and bool(cost.feasible)

@@ -14,6 +14,7 @@ _UNPRIVILEGED = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 _TMP = {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}  # else nothing can be written
+_COORDINATOR = 55527  # where jax.distributed listens on Kubernetes
 OWNER = "sedma"  # field manager, and value of the label that marks what may be pruned
 
 
@@ -231,11 +232,17 @@ def job_objects(workflow: Workflow, job: JaxJob) -> list[dict]:
         "requests": {"cpu": job.cpu, "memory": job.memory},
         "limits": {"memory": job.memory},
     }
+    first = f"{job.name}-hosts-0-0" if job.carrier == "jobset" else f"{job.name}-0"
     container = {
         "name": "jax",
         "image": job.image,
         "command": list(job.command),
-        "ports": [{"name": "coordinator", "containerPort": 55527}],
+        # For programs that do not ask the API server where they are.
+        "env": [
+            {"name": "NUM_PROCESSES", "value": str(job.processes)},
+            {"name": "JAX_COORDINATOR", "value": f"{first}.{job.name}:{_COORDINATOR}"},
+        ],
+        "ports": [{"name": "coordinator", "containerPort": _COORDINATOR}],
         "resources": resources,
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
         "securityContext": _CONFINED,

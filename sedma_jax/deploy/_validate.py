@@ -80,7 +80,7 @@ def _errors(manifest, known):
             ((), f"needs an object with apiVersion and kind. Got {str(manifest)[:60]!r}")
         ]
     # The server takes null for a field that is left out.
-    manifest = _without_nulls(manifest)
+    manifest = {k: _without_nulls(v) for k, v in manifest.items() if v is not None}
     # Rules count on types, so that what breaks the schema is said first and alone.
     found = sorted(schema_errors(manifest), key=lambda error: list(map(str, error[0])))
     if not found:
