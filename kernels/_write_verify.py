@@ -240,7 +240,8 @@ def _advance(lanes, progress, key, until, *, device, rule):
         cycles = _pair(_subkeys(key)[1], turn, lanes.cell, dtype)
         reads = _read_noise(device, key, turn, lanes.cell, dtype)
         for cycle, read in zip(cycles, reads, strict=True):
-            after = _round(*carry, lanes, cycle, read, device, rule)
+            cells, progress = carry
+            after = _round(cells, progress, lanes, cycle, read, device, rule)
             # Parameters of the device may be of another precision.
             carry = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
         cells, progress = carry

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -214,7 +215,7 @@ def _write_in_chunks(write, arguments, progress):
         done = lax.map(lambda part: write(*part), chunks)
         done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
     else:
-        done = None
+        done: Any = None
         for start in range(0, count, chunk):
             part = write(*(a[start : start + chunk] for a in arguments))
             held = min(chunk, count - start)
