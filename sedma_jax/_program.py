@@ -290,7 +290,8 @@ def _write_tiles(
         state, stats = lax.map(write, (arguments, own, keys[:, 1]))
     if fold:
         state = jnp.where(target > 0, state, 0)
-    weights = jax.vmap(signed_weights)(visible_state(state, device))
+    # One by one: in a loop over all tiles the compiler would round by their number.
+    weights = lax.map(lambda s: signed_weights(visible_state(s, device)), state)
     weights = _straight_through(jnp.where(used, weights, 0), ideal)
     # As with the weights: effects that start from the conductances keep the gradient.
     wish = cell_conductance(hidden_state(mapped, device), device)
