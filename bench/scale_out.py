@@ -8,10 +8,10 @@ The same script runs in every process. It reads where it is from the environment
 - `JAX_COORDINATOR`: `host:port` of process 0, on which it listens.
 - `PROCESS_ID`, or the `JOB_COMPLETION_INDEX` that an Indexed Job sets.
 
-Each process cuts and programs the tiles of its own devices, and prints a digest of the
-whole product. Every process prints the same one. What the cells hold does not depend on
-the number of processes; sums of the product may differ in their last bits, since a compiler
-may round differently for another number of tiles.
+Each process cuts and programs the tiles of its own devices, and prints a digest of what
+all cells hold, the same in every process and for any number of processes. Sums of the
+product may differ in their last bits: tiles that lie side by side are multiplied as one
+strip, and how many do depends on how tiles are dealt out. `--out FILE` keeps the product.
 `docs/indexed-job.yaml` is a manifest.
 
 A process that is lost ends the others with exit status 1 and one line as soon as they wait
@@ -29,6 +29,7 @@ import time
 import jax
 import jax.random as jr
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 import sedma_jax as sj
 
@@ -72,6 +73,25 @@ def join_processes(timeout: int) -> tuple[int, int]:
     return int(place), count
 
 
+def cells_digest(crossbar: sj.Crossbar) -> str:
+    """A digest of all stored tiles, whatever their order and whoever holds them."""
+    own = 0
+    for weights, scale in zip(
+        crossbar.weights.addressable_shards, crossbar.scale.addressable_shards, strict=True
+    ):
+        if weights.replica_id == 0:
+            held = np.asarray(scale.data)
+            # Columns without a scale are filling.
+            for tile in (
+                np.asarray(weights.data)[held.any(1)] * (held[held.any(1)] != 0)[:, None]
+            ):
+                code = hashlib.blake2b(tile.tobytes(), digest_size=16).digest()
+                own ^= int.from_bytes(code)
+    words = np.frombuffer(own.to_bytes(16), np.uint32)
+    everyone = np.atleast_2d(process_allgather(words))
+    return np.bitwise_xor.reduce(everyone, axis=0).tobytes().hex()
+
+
 def work(options: argparse.Namespace, place: int, count: int) -> None:
     def report(text):
         print(f"process {place} of {count}: {text}", flush=True)
@@ -99,7 +119,9 @@ def work(options: argparse.Namespace, place: int, count: int) -> None:
     seconds = time.perf_counter() - start
     rate = 2e-9 * options.size**2 * options.batch * options.steps / seconds
     report(f"{rate:.3g} GFLOP/s, {jax.device_count()} x {jax.devices()[0].device_kind}")
-    report(f"digest {hashlib.blake2b(y.tobytes(), digest_size=16).hexdigest()}")
+    report(f"cells {cells_digest(crossbar)}")
+    if options.out is not None and place == 0:
+        np.save(options.out, y)
 
 
 def main() -> int:
@@ -116,6 +138,7 @@ def main() -> int:
     )
     parser.add_argument("--device", choices=sj.devices.PRESETS, default="epiram")
     parser.add_argument("--timeout", type=int, default=30, help="seconds to miss a peer")
+    parser.add_argument("--out", help=".npy file for the product")
     options = parser.parse_args()
     try:
         place, count = join_processes(options.timeout)

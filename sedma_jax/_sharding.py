@@ -275,8 +275,10 @@ def _read(crossbar, x, dac, adc, key_data, *, key_impl, out):
         part = eqx.tree_at(laid, crossbar, arrays)
         part = eqx.tree_at(lambda c: c.device, part, device)
         key = jr.wrap_key_data(key_data, impl=key_impl)
-        # An output lies on one device: the others add zeros to it.
-        return lax.psum(read(part, x, dac, adc, key), "tiles")
+        y = read(part, x, dac, adc, key)
+        # An output lies on one device: the others add zeros to it. Over one device there
+        # is nothing to add, and XLA refuses that sum beside a batch that is spread.
+        return lax.psum(y, "tiles") if out.mesh.shape["tiles"] > 1 else y
 
     y = _over_tiles(local, out.mesh, (P("tiles"), *[P()] * 5), P())(
         laid(crossbar), crossbar.device, x, dac, adc, key_data

@@ -111,7 +111,8 @@ def _base_files() -> dict[str, Path | str]:
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, cwd="/"
     )
     for origin in map(Path, printed.stdout.split()):
-        if origin.is_relative_to(ROOT):
+        # The project's own files follow below; its environment may lie in its folder.
+        if origin.is_relative_to(ROOT) and not origin.is_relative_to(sys.prefix):
             continue
         if origin.is_dir():
             _add_folder(files, origin, f"{SITE}/{origin.name}")

@@ -11,6 +11,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.sparse
+from tolerances import gamma
 
 import sedma_jax as sj
 from sedma_jax import _sharding
@@ -119,14 +120,28 @@ def test_another_matrix_compiles_nothing_anew():
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_digest_as_one():
+@pytest.mark.parametrize("mesh", ["tiles", "batch"])
+def test_two_processes_program_the_cells_of_one_and_multiply_alike(mesh, tmp_path):
     port = free_port()
-    jobs = [start(), *(start(count=2, place=i, port=port) for i in range(2))]
+    files = [str(tmp_path / f"{count}.npy") for count in (1, 2)]
+    jobs = [
+        start("--out", files[0]),
+        *(
+            start("--mesh", mesh, "--out", files[1], count=2, place=i, port=port)
+            for i in range(2)
+        ),
+    ]
     outputs = [job.communicate() for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], outputs
-    digests = [out.rpartition("digest ")[2] for out, _ in outputs]
-    assert len(digests[0]) == 33
-    assert digests[1:] == digests[:1] * 2
+    cells = [out.rpartition("cells ")[2] for out, _ in outputs]
+    assert len(cells[0]) == 33
+    assert cells[1:] == cells[:1] * 2
+    one, two = map(np.load, files)
+    # Entries are at most 1, vectors those of the script. The products and their noise are
+    # sums over 40 cells in two orders.
+    x = np.random.default_rng(0).normal(size=(2, 40))
+    bound = 2 * gamma(2 * 40, np.float32) * np.abs(x).sum(1, keepdims=True)
+    assert np.all(np.abs(one - two) <= bound)
 
 
 @pytest.mark.slow
