@@ -77,6 +77,7 @@ from ._streaming import (
     stream_corrected_matvec as stream_corrected_matvec,
     stream_matvec as stream_matvec,
 )
+from ._system import Delivery as Delivery, RunResult as RunResult, run as run
 from .kernels import (
     Device as Device,
     LambdaChoice as LambdaChoice,

@@ -82,6 +82,26 @@ def show_runs(records: list[dict]) -> None:
             )
 
 
+def show_delivery(record: dict) -> None:
+    """Print who holds the product, and where the workflow goes."""
+    if record["cid"]:
+        where = " in this process" if record["peers_embedded"] else ""
+        print(
+            f"published: {record['cid']} in {record['publish_latency_ms']:.0f} ms, held by "
+            f"{len(record['peers'])} peers{where}"
+        )
+        for peer in record["peers"]:
+            print(f"  {peer['id']}  score {peer['score']:.3g}, {peer['rtt_ms']:.3g} ms")
+    if record["placement"]:
+        placed = record["placement"]["placement"].items()
+        print(
+            f"placed: {', '.join(f'{agent} on {node}' for agent, node in placed)}; cost "
+            f"{record['placement']['cost']:.4g}"
+        )
+    if record["manifests"]:
+        print("manifests: " + ", ".join(record["manifests"]))
+
+
 def plot_errors(path: str, names: list[str], records: list[dict]) -> None:
     """Write a picture of the errors before and after correction."""
     from .viz import correction_errors  # matplotlib is an extra

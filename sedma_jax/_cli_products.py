@@ -1,6 +1,7 @@
 """The products of `sedma run`: program, multiply and correct, and a record of it."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +14,10 @@ from ._corrected import corrected_matvec
 from ._crossbar import Crossbar
 from ._planning import plan_partitions
 from ._pooled import program_pool
+from ._replacing import replacing
 from ._residual import program_residual
 from ._streaming import stream_corrected_matvec
+from ._system import deliver
 from ._tile_source import TileSource, tile_source
 
 
@@ -48,6 +51,31 @@ def run_with_memory(name, matrix, x, pool, options):
         "seconds": {"open": opened} | info.seconds,
     }
     return record, np.asarray(y)
+
+
+def run_delivery(y, workflow, options):
+    """Publish and deploy a product; their record, and what failed by stage."""
+    place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    delivery = deliver(y, peers=options.peers or (), workflow=workflow, key=place_key)
+    folder = Path(options.out) / "deploy"
+    for name, text in delivery.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / name) as part:
+            part.write_text(text)
+    published = delivery.publication
+    record = {
+        "cid": published and published.cid,
+        "peers": published.peers if published else [],
+        "peers_embedded": published is not None and published.embedded,
+        "publish_latency_ms": published and 1000 * published.seconds,
+        "placement": delivery.placement,
+        "manifests": [
+            str(folder / name) for name in delivery.files if name.startswith("manifests/")
+        ],
+        "failed": delivery.failed,
+        "seconds": delivery.seconds,
+    }
+    return record, delivery.failed
 
 
 def run_device(name, matrix: np.ndarray | csr_array, x, pool, options):

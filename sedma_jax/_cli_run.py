@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import devices
-from ._cli_output import plot_errors, show_runs, write_outputs
-from ._cli_products import name_of, run_device, run_with_memory
+from ._cli_output import plot_errors, show_delivery, show_runs, write_outputs
+from ._cli_products import name_of, run_delivery, run_device, run_with_memory
 from ._compilation_cache import enable_compilation_cache
 from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
+from ._system import read_workflow
 
 
 def add_parser(commands) -> None:
@@ -95,6 +97,26 @@ def add_parser(commands) -> None:
         "came of it: sqlite:///FILE or postgresql://... (needs the memory extra)",
     )
     run.add_argument(
+        "--end-to-end",
+        action="store_true",
+        help="all of Algorithm 1: memory (the user's own unless --memory names one), y "
+        "published to peers, the workflow placed and compiled into --out (needs the "
+        "extras memory, comm and deploy; one device)",
+    )
+    run.add_argument(
+        "--peers",
+        action="append",
+        metavar="ADDRESS",
+        help="peer to hold y, with /p2p/ID; may be repeated (default: three in this "
+        "process; implies --end-to-end)",
+    )
+    run.add_argument(
+        "--workflow",
+        metavar="FILE",
+        help="workflow to deploy, YAML (default: one agent that multiplies; implies "
+        "--end-to-end)",
+    )
+    run.add_argument(
         "--compilation-cache",
         metavar="DIR",
         help="keep compiled programs there for the next run",
@@ -118,6 +140,7 @@ def _array(text: str) -> tuple[int, int]:
 
 def run_matrix(options: argparse.Namespace) -> int:
     """Do what `sedma run` was asked for; the exit status."""
+    workflow = _check_end_to_end(options)
     adaptive = _check_memory(options)
     options.lam = BASELINE_LAMBDA if options.lam is None else options.lam
     check_lambda(options.lam)
@@ -152,6 +175,12 @@ def run_matrix(options: argparse.Namespace) -> int:
         records[-1]["seconds"] = {"load": loaded} | record["seconds"]
         outputs.append(y)
     result = records[0] if len(records) == 1 else {"runs": records}
+    failed: dict[str, str] = {}
+    if options.end_to_end:
+        # What there is already is kept, whatever becomes of the later stages.
+        write_outputs(Path(options.out), result, outputs)
+        record, failed = run_delivery(outputs[0], workflow, options)
+        result |= record | {"seconds": result["seconds"] | record["seconds"]}
     if options.plot:
         plot_errors(options.plot, names, records)
     if options.out:
@@ -160,7 +189,36 @@ def run_matrix(options: argparse.Namespace) -> int:
         print(json.dumps(result, allow_nan=False))
     else:
         show_runs(records)
-    return 0
+        if options.end_to_end:
+            show_delivery(result)
+    for stage, reason in failed.items():
+        print(
+            f"sedma: the stage {stage!r} failed: {reason} What came before it is in "
+            f"{options.out}; the same command tries again.",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _check_end_to_end(options):
+    """The workflow of `--end-to-end`, read before any work; None for the default."""
+    options.end_to_end |= options.peers is not None or options.workflow is not None
+    if not options.end_to_end:
+        return None
+    if (
+        options.out is None
+        or len(set(options.device or [0])) > 1
+        or options.device == ["all"]
+    ):
+        raise ValueError(
+            "`--end-to-end` needs --out DIR and one device. Got "
+            f"--out {options.out}, --device {options.device}. Name both."
+        )
+    if options.memory is None:
+        from . import memory  # an extra
+
+        options.memory = memory.default_url()
+    return read_workflow(options.workflow)
 
 
 def _pool(options):

@@ -1,5 +1,6 @@
 """All that is taken from libp2p, so that one file says what the rest stands on."""
 
+import logging
 from importlib.metadata import version
 
 try:
@@ -87,6 +88,10 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[comm]'`. One of its parts is compiled on "
         "installation: `sudo apt-get install build-essential libgmp-dev` comes first."
     ) from error
+
+# It has no handler of its own, and Python prints the warnings of such loggers. Peers that
+# end are ordinary.
+logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 VERSION = version("libp2p")
 """The version of libp2p that is installed."""

@@ -1,0 +1,151 @@
+"""Algorithm 1: a product that memory steers, published to peers and deployed."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._partition import Matrix, Vectors
+from ._pool import Pool
+from .kernels import Device
+
+if TYPE_CHECKING:  # extras
+    from .comm import Publication
+    from .deploy import Workflow
+    from .memory import AdaptiveInfo, Memory
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a product after it was computed.
+
+    - `publication`: its CID and the peers that hold it, or None where that failed.
+    - `placement`: where each replica of the workflow goes, and the cost; see
+        `sedma_jax.deploy.describe`. None where that failed, or the workflow has no nodes.
+    - `files`: text of the deployment's files by path: manifests, Dockerfile, compose file.
+    - `failed`: what went wrong by stage, `publish` or `deploy`, and what to do.
+    - `seconds`: of wall time, by stage.
+    """
+
+    publication: "Publication | None"
+    placement: dict[str, Any] | None
+    files: dict[str, str]
+    failed: dict[str, str]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of Algorithm 1.
+
+    - `y`: the corrected product.
+    - `info`: what was recalled, chosen, measured and written back.
+    - `delivery`: peers and deployment.
+    """
+
+    y: Float[Array, "*batch m"]
+    info: "AdaptiveInfo"
+    delivery: Delivery
+
+
+def run(
+    A: Matrix,
+    x: Vectors,
+    *,
+    device: Device | Pool,
+    memory: "Memory | None" = None,
+    peers: Sequence[str] = (),
+    workflow: "Workflow | str | Path | None" = None,
+    key: PRNGKeyArray,
+) -> RunResult:
+    """Perform Algorithm 1: recall, partition, program, correct, publish and deploy.
+
+    Needs the extras `memory`, `comm` and `deploy`.
+
+    **Arguments:**
+
+    - `A`, `x`: as in `corrected_matvec`.
+    - `device`: the pool of arrays, or a device of which there are 64 arrays of 256 x 256.
+    - `memory`: from `sedma_jax.memory.open`; left out, the user's own, as `sedma memory`.
+    - `peers`: addresses of peers to hold `y`; without any, three in this process.
+    - `workflow`: what to deploy, or its YAML file; left out, one agent that multiplies.
+
+    **Returns:**
+
+    The product and what became of it. A stage after the product that fails is named in
+    `delivery.failed`; what came before it is kept.
+
+    **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does and for a file that
+    is no workflow, `ImportError` where the extra `memory` is missing.
+    """
+    from . import memory as long_term
+
+    workflow = read_workflow(workflow)
+    product_key, place_key = jr.split(key)
+
+    def multiply(memory):
+        y, info, _ = long_term.adaptive_matvec(A, x, device, memory=memory, key=product_key)
+        return y, info
+
+    if memory is None:
+        with long_term.open(long_term.default_url()) as opened:
+            y, info = multiply(opened)
+    else:
+        y, info = multiply(memory)
+    return RunResult(y, info, deliver(y, peers=peers, workflow=workflow, key=place_key))
+
+
+def read_workflow(workflow: "Workflow | str | Path | None") -> "Workflow | None":
+    """A workflow, read from its file where it is named by one."""
+    if not isinstance(workflow, str | Path):
+        return workflow
+    from . import deploy
+
+    return deploy.load_workflow(workflow)
+
+
+def deliver(
+    y: Float[Array, "*batch m"] | np.ndarray,
+    *,
+    peers: Sequence[str] = (),
+    workflow: "Workflow | None" = None,
+    key: PRNGKeyArray,
+) -> Delivery:
+    """Publish a product and compile the deployment: the stages of `run` after the product.
+
+    **Arguments:** as `run`.
+    """
+    failed: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+
+    def stage(name: str, work: Callable[[], Any]):
+        start = time.perf_counter()
+        try:
+            return work()
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            failed[name] = " ".join(str(error).split()) or type(error).__name__
+            return None
+        finally:
+            seconds[name] = time.perf_counter() - start
+
+    def publish():
+        from . import comm
+
+        return comm.publish(np.asarray(y), peers=peers)
+
+    def compile_workflow():
+        from . import deploy
+
+        chosen = workflow or deploy.default_workflow()
+        placement = deploy.plan(chosen, key=key) if chosen.nodes else None
+        described = deploy.describe(chosen, placement) if placement else None
+        return described, deploy.compile(chosen, placement)
+
+    publication = stage("publish", publish)
+    placement, files = stage("deploy", compile_workflow) or (None, {})
+    return Delivery(publication, placement, files, failed, seconds)

@@ -1,0 +1,95 @@
+"""Algorithm 1 from a matrix to a product, a CID and manifests."""
+
+import json
+from pathlib import Path
+
+import jax.random as jr
+import numpy as np
+import pytest
+
+import sedma_jax as sj
+from sedma_jax import deploy
+from sedma_jax._cli import main
+from sedma_jax._files import load_matrix
+from sedma_jax.comm._manifest import describe
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def own_memory(tmp_path, monkeypatch):
+    """The user's own memory, in a folder of this test."""
+    url = f"sqlite:///{tmp_path / 'memory.db'}"
+    monkeypatch.setenv("SEDMA_MEMORY", url)
+    return url
+
+
+def run(capsys, *arguments):
+    status = main(["run", *map(str, arguments), "--end-to-end", "--json"])
+    printed = capsys.readouterr()
+    return status, json.loads(printed.out) if printed.out else None, printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bcsstk02", "fs_183_1"])
+def test_one_command_does_it_all_and_the_second_run_recalls(
+    name, own_memory, tmp_path, capsys
+):
+    path, out = ROOT / f"data/{name}.mtx", tmp_path / "out"
+    status, first, _ = run(capsys, path, "--out", out)
+    assert status == 0
+    A = load_matrix(str(path)).astype(np.float32)
+    y, exact = np.load(out / "y.npy"), A @ np.random.default_rng(0).random(A.shape[1])
+    error = np.linalg.norm(y - exact) / np.linalg.norm(exact)
+    # The product was computed in float32, and so was what it is compared with.
+    assert error == pytest.approx(first["relative_l2_corrected"], rel=1e-2, abs=1e-6)
+    assert error < first["relative_l2_raw"]
+    # Whoever has `y` finds the same CID.
+    assert first["cid"] == describe(y).cid
+    assert len({peer["id"] for peer in first["peers"]}) >= 2
+    assert first["manifests"] and deploy.validate_files(first["manifests"])[1] == []
+    assert first["placement"]["placement"] == {"crossbar-0": "localhost"}
+    assert first["recalled"] == 0 and first["written"] > 0 and first["failed"] == {}
+    assert json.loads((out / "result.json").read_text()) == first
+    status, second, _ = run(capsys, path, "--out", out)
+    assert status == 0 and second["recalled"] > 0
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_leaves_what_came_before(own_memory, tmp_path, capsys):
+    out, nobody = tmp_path / "out", sj.comm.agent_id("nobody", "")
+    peer = f"/ip4/127.0.0.1/tcp/9/p2p/{nobody}"
+    np.save(tmp_path / "A.npy", np.eye(12))
+    status, record, err = run(capsys, tmp_path / "A.npy", "--out", out, "--peers", peer)
+    assert status == 1
+    assert "'publish' failed: needs a peer that holds" in err and str(out) in err
+    assert record["cid"] is None and list(record["failed"]) == ["publish"]
+    assert np.load(out / "y.npy").shape == (12,)
+    assert all(Path(manifest).exists() for manifest in record["manifests"])
+
+
+@pytest.mark.slow
+def test_python_does_the_same(own_memory):
+    A = np.random.default_rng(0).normal(size=(12, 12))
+    result = sj.run(A, np.ones(12), device=sj.devices.EPIRAM, key=jr.key(0))
+    assert result.delivery.failed == {}
+    assert result.delivery.publication.cid == describe(np.asarray(result.y)).cid
+    with sj.memory.open(own_memory) as memory:
+        assert memory.recall("partition", result.info.workload.name)
+
+
+def test_bad_usage_is_refused_before_any_work(own_memory, tmp_path, capsys):
+    matrix = tmp_path / "A.npy"
+    np.save(matrix, np.eye(3))
+    workflow = tmp_path / "workflow.yaml"
+    workflow.write_text("name: 7\n")
+    out = tmp_path / "out"
+    for arguments, said in (
+        ((), "--out DIR"),
+        (("--out", out, "--device", "all"), "one device"),
+        (("--out", out, "--workflow", workflow), "workflow.yaml:1"),
+        (("--out", out, "--workflow", tmp_path / "none.yaml"), "none.yaml"),
+    ):
+        status, record, err = run(capsys, matrix, *arguments)
+        assert (status, record) == (2, None) and said in err
+    assert not out.exists()
