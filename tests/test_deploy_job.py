@@ -68,7 +68,7 @@ def test_processes_started_as_the_manifest_says_agree():
             process.kill()
             process.wait()
     assert [process.returncode for process in running] == [0, 0], said
-    digests = {re.search(r"digest ([0-9a-f]{32})", text)[1] for text in said}
-    assert len(digests) == 1
+    cells = {re.search(r"cells ([0-9a-f]{32})", text)[1] for text in said}
+    assert len(cells) == 1
     for index, text in enumerate(said):
         assert f"process {index} of 2" in text
