@@ -82,7 +82,8 @@ def publish(
     if not holders:
         raise ConnectionError(
             f"needs a peer that holds {cid}. Got none of {wanted}. Check that they run "
-            f"and let {node.name} in (`sedma node start --allow {node.name}`)."
+            f"and let {node.name} in (`sedma node start --allow ID`, or `--open` where "
+            "this node has no `key` of its own)."
         )
     return Publication(cid, holders, not peers, seconds)
 
