@@ -107,6 +107,16 @@ def planned(A, memory, short_term, ablation, key):
     return made
 
 
+def rate(count, seconds):
+    """`count` a second, or None where nothing was done."""
+    return count / seconds if count else None
+
+
+def cell(value, form):
+    """A number in its column, or a dash for what was not measured."""
+    return f"{value:{form}}" if value is not None else f"{'-':>{form.split('.')[0]}}"
+
+
 def stream(given, ablation, url, repetitions, largest, seed=0):
     """A record after each repetition."""
     memory, short_term = sj.memory.open(url), ShortTerm()
@@ -132,11 +142,11 @@ def stream(given, ablation, url, repetitions, largest, seed=0):
             "repetition": repetition + 1,
             "efficiency": held / reserved,
             "mean_efficiency": float(np.mean(each)),
-            "reward": float(np.mean(rewards)),
+            "reward": float(np.mean(rewards)) if rewards else None,
             "searches": searches,
             "products": len(rewards),
-            "products_per_second": len(rewards) / seconds,
-            "plans_per_second": (len(given) - len(rewards)) / planning,
+            "products_per_second": rate(len(rewards), seconds),
+            "plans_per_second": rate(len(given) - len(rewards), planning),
         }
     memory.close()
 
@@ -147,8 +157,8 @@ def draw(results, path):
     for name, records in results.items():
         at = [r["repetition"] for r in records]
         axes[0].plot(at, [100 * r["efficiency"] for r in records], "o-", label=name)
-        axes[1].plot(at, [r["products_per_second"] for r in records], "o-", label=name)
-        axes[2].plot(at, [r["plans_per_second"] for r in records], "o-", label=name)
+        for axis, of in ((axes[1], "products_per_second"), (axes[2], "plans_per_second")):
+            axis.plot(at, np.asarray([r[of] for r in records], float), "o-", label=name)
     axes[0].set(xlabel="repetition", ylabel="memory efficiency, %")
     axes[1].set(xlabel="repetition", ylabel="corrected products a second")
     axes[2].set(xlabel="repetition", ylabel="plans of larger matrices a second")
@@ -188,9 +198,9 @@ def main():
                 results[name].append(r)
                 print(
                     f"{name:17}{r['repetition']:4}{100 * r['efficiency']:8.1f}"
-                    f"{100 * r['mean_efficiency']:8.1f}{r['reward']:8.3f}"
-                    f"{r['searches']:10}{r['products_per_second']:12.2f}"
-                    f"{r['plans_per_second']:10.2f}",
+                    f"{100 * r['mean_efficiency']:8.1f}{cell(r['reward'], '8.3f')}"
+                    f"{r['searches']:10}{cell(r['products_per_second'], '12.2f')}"
+                    f"{cell(r['plans_per_second'], '10.2f')}",
                     flush=True,
                 )
                 keep(results, len(given), options)

@@ -101,12 +101,12 @@ from .kernels import (
 )
 
 if TYPE_CHECKING:
-    from . import comm as comm, memory as memory
+    from . import comm as comm, data as data, linalg as linalg, memory as memory, nn as nn
 
 __version__ = version("sedma-jax")
 
 # Subpackages that need an extra: imported when they are first asked for.
-_EXTRAS = ("comm", "deploy", "memory")
+_EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn")
 
 
 def __getattr__(name: str):

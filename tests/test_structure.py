@@ -31,7 +31,14 @@ def imported(tree):
 
 def import_names(requirements):
     names = (re.match(r"[\w-]+", text)[0].replace("-", "_") for text in requirements)
-    modules = {"PyYAML": "yaml", "grpcio": "grpc", "protobuf": "google"}
+    modules = {
+        "PyYAML": "yaml",
+        "grpcio": "grpc",
+        "pillow": "PIL",
+        "protobuf": "google",
+        "scikit_image": "skimage",
+        "scikit_learn": "sklearn",
+    }
     return {modules.get(name, name) for name in names}
 
 

@@ -1,0 +1,1 @@
+"""Read the data sets of the paper, and what comes with packages."""

@@ -1,0 +1,1 @@
+"""Solve linear systems with analog products, to digital accuracy."""

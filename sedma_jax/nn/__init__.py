@@ -1,0 +1,1 @@
+"""Turn the layers of a network analog, and train against the noise."""
