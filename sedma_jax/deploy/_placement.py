@@ -22,6 +22,7 @@ except ImportError as error:
 
 PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
 _CHAINS = 2  # vmapped, in each of two threads
+_SMALL_CHAINS = 8  # there: short, and each may end behind a barrier of shared weights
 
 
 class Infeasible(ValueError):
@@ -48,12 +49,14 @@ def place(
 ) -> Placement:
     """Find a placement near the optimum of Eq. 11-13; for 30 agents or fewer, prove it.
 
+    Where the proof ends in time there is no annealing.
+
     **Arguments:**
 
     - `problem`: agents, edges and nodes. Where agents run now (`home`) is one of the
         starts if moving costs anything or is limited.
-    - `rounds`: length of the annealing, 1152 proposals each; by default 300 up to 30
-        agents, 3000 up to 500, and 6000 above. Static.
+    - `rounds`: length of the annealing, 1152 proposals each; by default 1000 up to
+        30 agents, 3000 up to 500, and 6000 above. Static.
     - `prove_seconds`: wall time of the proof; 0 for none.
 
     **Returns:**
@@ -69,27 +72,36 @@ def place(
     first_key, second_key = jr.split(key)
     agents = problem.memory.shape[0]
     small = agents <= PROVABLE
-    rounds = rounds or (300 if small else 3000 if agents <= 500 else 6000)
-    best, proposals = _annealed(problem, rounds, small, (first_key, second_key))
-    bound, optimal = None, False
+    proof, candidates = None, []
+    # First: most small cases need no annealing then, which takes seconds to compile.
     if small and prove_seconds > 0:
-        hint = best if placement_cost(problem, jnp.asarray(best)).feasible else None
-        proof = prove(problem, hint=hint, seconds=prove_seconds)
-        if proof.infeasible:
-            verdict = "It is proven that none is possible."
-            raise Infeasible(_excess(problem, best, verdict))
-        bound, optimal = proof.bound, proof.optimal
+        proof = prove(problem, seconds=prove_seconds)
         if proof.placement is not None:
-            candidate = placement_cost(problem, jnp.asarray(proof.placement))
-            current = placement_cost(problem, jnp.asarray(best))
-            if candidate.feasible and (
-                not current.feasible or candidate.total < current.total
-            ):
-                best = proof.placement
-    cost = placement_cost(problem, jnp.asarray(best))
+            candidates.append(proof.placement)
+    proposals = 0.0
+    if proof is None or not proof.optimal:
+        rounds = rounds or (1000 if small else 3000 if agents <= 500 else 6000)
+        keys = (first_key, second_key)
+        annealed, proposals = _annealed(problem, rounds, small, keys)
+        candidates.append(annealed)
+    costs = [_cost(problem, jnp.asarray(nodes)) for nodes in candidates]
+    best = min(range(len(costs)), key=lambda k: _rank(costs[k]))
+    nodes, cost = candidates[best], costs[best]
     if not cost.feasible:
-        raise Infeasible(_excess(problem, best, "None was found."))
-    return Placement(best, cost, bound, optimal, proposals)
+        proven = proof is not None and proof.infeasible
+        verdict = "It is proven that none is possible." if proven else "None was found."
+        raise Infeasible(_excess(cost, verdict))
+    bound = None if proof is None else proof.bound
+    return Placement(nodes, cost, bound, proof is not None and proof.optimal, proposals)
+
+
+_cost = eqx.filter_jit(placement_cost)
+
+
+def _rank(cost: PlacementCost) -> tuple[bool, float, float]:
+    """Feasible before infeasible, then little excess, then a low cost."""
+    excess = float(cost.memory_excess.sum() + cost.cpu_excess.sum())
+    return not cost.feasible, excess, float(cost.total)
 
 
 def _annealed(problem, rounds, small, keys):
@@ -99,26 +111,19 @@ def _annealed(problem, rounds, small, keys):
     # Measured: a cut is lost above 0.3; a small case has no use for one.
     hot = 3.0 if small else 0.3
     schedule = Schedule(value(hot * scale), value(0.005 * scale), value(20), value(2000))
-    starts = _starts(problem, small, 2 * _CHAINS, keys[0])
+    chains = _SMALL_CHAINS if small else _CHAINS
+    starts = _starts(problem, small, 2 * chains, keys[0])
     batches = [(jnp.asarray(starts[k::2]), key) for k, key in enumerate(jr.split(keys[1]))]
-    chains = lambda batch: _run(
-        problem, batch[0], schedule, rounds, jr.split(batch[1], _CHAINS)
+    run = lambda batch: _run(
+        problem, batch[0], schedule, rounds, jr.split(batch[1], chains)
     )
     # XLA runs such small steps on one core each.
     with ThreadPoolExecutor(2) as threads:
-        ends = list(threads.map(lambda b: jax.tree.map(np.asarray, chains(b)), batches))
+        ends = list(threads.map(lambda b: jax.tree.map(np.asarray, run(b)), batches))
     placements = np.concatenate([end.placement for end in ends])
     proposals = np.concatenate([end.proposals for end in ends])
-    exact = [placement_cost(problem, jnp.asarray(p)) for p in placements]
-    order = sorted(
-        range(len(placements)),
-        key=lambda k: (
-            not exact[k].feasible,
-            float(exact[k].memory_excess.sum() + exact[k].cpu_excess.sum()),
-            float(exact[k].total),
-        ),
-    )
-    return placements[order[0]], float(proposals.sum())
+    ranks = [_rank(_cost(problem, jnp.asarray(nodes))) for nodes in placements]
+    return placements[ranks.index(min(ranks))], float(proposals.sum())
 
 
 @eqx.filter_jit
@@ -223,8 +228,7 @@ def shortages(problem: PlacementProblem) -> list[str]:
     return problems
 
 
-def _excess(problem, placement, verdict) -> str:
-    cost = placement_cost(problem, jnp.asarray(placement))
+def _excess(cost: PlacementCost, verdict: str) -> str:
     parts = [
         f"node {q} exceeds its {name} by {float(over[q]):.4g} {unit}"
         for name, unit, over in (
