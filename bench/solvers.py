@@ -14,7 +14,6 @@ heat over word-line voltages uniform in +-`v_read`. Converters are ideal and not
 
 import argparse
 import json
-import time
 from functools import partial
 from pathlib import Path
 
@@ -133,7 +132,6 @@ def measure(seed=0, rhs="ones", names=MATRICES, report=print):
         )
         for device in PRESETS:
             for method, solver, slices in METHODS:
-                start = time.perf_counter()
                 found = sj.linalg.solve(
                     A,
                     b,
@@ -161,7 +159,6 @@ def measure(seed=0, rhs="ones", names=MATRICES, report=print):
                     "write_energy_j": float(found.stats.energy),
                     "read_energy_j": read_energy(found.crossbar)
                     * int(found.analog_products),
-                    "seconds": time.perf_counter() - start,
                 }
                 if method == "fgmres":
                     row["analog_alone"] = analog_alone(found, A, b, symmetric)

@@ -38,7 +38,7 @@ def refine(A, b, arrays, scale, steps=12):
 
     z, products = jnp.zeros_like(b), [0]
     residuals = [1.0]
-    for _ in range(steps):
+    while len(products) <= steps and residuals[-1] > 1e-12:
         z, used = correct(z)
         products.append(products[-1] + int(used))
         residuals.append(float(jnp.linalg.norm(b - A @ z) / jnp.linalg.norm(b)))

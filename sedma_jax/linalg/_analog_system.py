@@ -88,7 +88,7 @@ def check_system(
 
     - `ValueError`: if the operator is not square, or not of one real vector; if analog
         image or scaling have another size; if `rtol` is below the precision of the
-        dtype.
+        dtype; if a number of steps is below 1.
     """
     name = f"sedma_jax.linalg.{type(solver).__name__}"
     structure, out = operator.in_structure(), operator.out_structure()
@@ -119,6 +119,10 @@ def check_system(
             f"Got {sorted(options)}. Settings are fields of the solver."
         )
     check_tolerance(name, solver.rtol, structure.dtype)
+    for field in ("max_steps", "inner_steps", "restart", "patience"):
+        count = getattr(solver, field, None)
+        if count is not None and count < 1:
+            raise ValueError(f"`{name}` needs `{field}` to be at least 1. Got {count}.")
     return AnalogSystem(operator, solver.analog, scaling)
 
 

@@ -79,9 +79,14 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
             rows - 0.5 * _log_norms(scaled, row, m),
             columns - 0.5 * _log_norms(scaled, col, n),
         )
-    return Equilibration(
-        *(jnp.asarray(np.exp2(np.round(logs)), dtype) for logs in (rows, columns))
+    # Of `t r` and `c / t` those in the middle of the range of the dtype.
+    shift = (rows.mean() - columns.mean()) / 2
+    limit = jnp.finfo(dtype).maxexp - 2
+    factors = (
+        np.exp2(np.clip(np.round(logs), -limit, limit))
+        for logs in (rows - shift, columns + shift)
     )
+    return Equilibration(*(jnp.asarray(values, dtype) for values in factors))
 
 
 def _log_norms(size, index, count):

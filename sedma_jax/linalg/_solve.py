@@ -193,7 +193,7 @@ def _exact(A, dtype):
 
 def _scaled(A, scaling):
     if not isinstance(A, Sparse):
-        return scaling.rows[:, None] * A * scaling.columns
+        return scaling.rows[:, None] * A * scaling.columns[None]
     scaled = A.copy()
     scaled.data *= np.asarray(scaling.rows)[A.row] * np.asarray(scaling.columns)[A.col]
     return scaled

@@ -40,7 +40,7 @@ def test_product_is_that_of_the_stored_matrix(crossbar):
     operator = sj.linalg.CrossbarLinearOperator(crossbar)
     stored = np.asarray(sj.stored_matrix(crossbar))
     assert np.linalg.norm(stored - MATRIX) > 1e-3 * np.linalg.norm(MATRIX)
-    for mv in (operator.mv, jax.jit(operator.mv)):
+    for mv in (operator.mv, jax.jit(lambda x: operator.mv(x))):
         assert np.all(np.abs(mv(jnp.asarray(X)) - stored @ X) <= bound(stored, X))
     np.testing.assert_array_equal(operator.as_matrix(), stored)
     np.testing.assert_array_equal(lx.materialise(operator).as_matrix(), stored)
@@ -131,15 +131,6 @@ def test_gradients_pass_through_the_product(noisy):
     got = jax.grad(lambda x: jnp.vdot(jnp.asarray(y), quiet.mv(x)))(jnp.asarray(X))
     stored = np.asarray(sj.stored_matrix(noisy))
     np.testing.assert_allclose(got, stored.T @ y, rtol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore::jaxtyping.TypeCheckError")
-def test_what_is_no_crossbar_is_refused():
-    with pytest.raises(Exception, match=r"programmed crossbar|crossbar"):
-        sj.linalg.CrossbarLinearOperator(MATRIX)
-    with pytest.raises(Exception, match=r"typed key|key"):
-        exact = sj.program_exactly(MATRIX, DEVICE, array=ARRAY)
-        sj.linalg.CrossbarLinearOperator(exact, key=jr.PRNGKey(0))
 
 
 def test_sparse_operator_is_the_matrix():

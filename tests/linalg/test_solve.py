@@ -69,14 +69,10 @@ def test_sparse_input_is_the_same_system():
 @both
 def test_an_error_that_does_not_contract_is_reported(method):
     bad = ill_conditioned(1e7)
-    found = small(
-        bad,
-        B,
-        DEVICE,
-        method=functools.partial(method, inner_steps=4),
-        slices=1,
-        throw=False,
-    )
+    # As many steps as there are unknowns solve anything: what counts is a third of them.
+    few = {"restart": SIZE // 3} if method is FlexibleGMRES else {}
+    method = functools.partial(method, **few)
+    found = small(bad, B, DEVICE, method=method, slices=1, throw=False)
     assert found.result == RESULTS.not_contractive
     assert "condition number" in RESULTS[found.result]
     # The value is no worse than none, and its residual is the one stated.
@@ -111,27 +107,6 @@ def test_noisy_reads_converge():
     found = small(A, B, noisy)
     assert residual(A, found, B) <= 1e-10
     assert int(found.iterations) > int(small(A, B, DEVICE).iterations)
-
-
-def test_what_cannot_be_solved_is_refused():
-    wide = np.ones((3, 4))
-    singular = A.copy()
-    singular[:, 2] = 0
-    nan = A.copy()
-    nan[1, 1] = np.nan
-    for matrix, b, text in (
-        (wide, np.ones(3), "square"),
-        (A, B[:-1], "as many entries"),
-        (singular, B, "column 2 with none"),
-        (nan, B, "finite"),
-        (A, np.where(B > 0, B, np.inf), "finite"),
-    ):
-        with pytest.raises(ValueError, match=text):
-            small(matrix, b, DEVICE)
-    with pytest.raises(ValueError, match="slices"):
-        small(A, B, DEVICE, slices=(3, 2))
-    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
-        small(A, B, DEVICE)
 
 
 def test_a_singular_matrix_has_no_answer():
