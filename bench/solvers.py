@@ -1,12 +1,16 @@
 """Linear systems on crossbars: products, energy and residual for each matrix and device.
 
-    python bench/solvers.py [--seed 0] [--rhs ones|random] [--results DIR]
+    python bench/solvers.py [--seed 0] [--results DIR]
 
-For each matrix of `data/` and each material: refinement and flexible GMRES with one slice,
-and with as many as it takes, to a relative residual of 1e-10 of the matrix as given. `b`
-is `A 1`, or normal. Baselines: NumPy in double precision; lineax's GMRES (and, of the
-symmetric matrix, CG) on the crossbars alone, with no digital residual; GMRES without
-arrays, in digital products (`digital`).
+For each matrix of `data/` and each material, to a relative residual of 1e-10 of the matrix
+as given: refinement with one slice, both methods with as many slices as they ask for, and
+flexible GMRES with three; for `b = A 1` and for a normal `b`. The residual of the
+equilibrated system (`scaled`) has to be as small. `error` is the distance from `1`, or
+from NumPy's solution, relative to it.
+
+Baselines: NumPy in double precision; lineax's GMRES (and, of the symmetric matrix, CG) on
+the crossbars alone, with no digital residual (`alone`); GMRES without arrays, by digital
+products.
 
 Energies are those of cells: of programming, pulses and verify reads; of reading, the mean
 heat over word-line voltages uniform in +-`v_read`. Converters are ideal and not counted.
@@ -15,6 +19,7 @@ heat over word-line voltages uniform in +-`v_read`. Converters are ideal and not
 import argparse
 import json
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import jax
@@ -39,10 +44,10 @@ ROOT = Path(__file__).parents[1]
 MATRICES = ("bcsstk02", "west0067", "fs_183_1")
 RTOL = 1e-10
 METHODS = (
-    ("refinement", IterativeRefinement, 1),
-    ("fgmres", FlexibleGMRES, 1),
+    ("refinement", IterativeRefinement, (1, 1)),
     ("refinement", IterativeRefinement, (1, 4)),
     ("fgmres", FlexibleGMRES, (1, 4)),
+    ("fgmres", FlexibleGMRES, (3, 3)),
 )
 CODES = {
     text: name
@@ -98,96 +103,115 @@ def digital_alone(A, b):
     return int(found.stats["digital_products"]), residual(A, found.value, b)
 
 
-def measure(seed=0, rhs="ones", names=MATRICES, report=print):
-    """One record for each matrix, device and method, and one for each matrix."""
+def solve(A, b, z, device, solver, slices, seed):
+    """One record: the system solved, and the products and energies that it took."""
+    found = sj.linalg.solve(
+        A,
+        b,
+        device,
+        method=solver,
+        rtol=RTOL,
+        slices=slices,
+        array=A.shape,
+        throw=False,
+        key=jr.key(seed),
+    )
+    products = int(found.analog_products)
+    return found, {
+        "slices": found.slices,
+        "slices_allowed": list(slices),
+        "analog_products": products,
+        "digital_products": int(found.digital_products),
+        "iterations": int(found.iterations),
+        "contraction": float(found.contraction),
+        # Not the one that the solver states.
+        "residual": residual(A, found.value, b),
+        "scaled_residual": float(found.scaled_residual),
+        "error": distance(found.value, z),
+        "result": CODES[RESULTS[found.result]],
+        "write_energy_j": float(found.stats.energy),
+        "read_energy_j": read_energy(found.crossbar) * products,
+    }
+
+
+def distance(found, z):
+    return float(np.linalg.norm(found - z) / np.linalg.norm(z))
+
+
+def describe(A, b, z):
+    """The system itself, and what solvers without arrays make of it."""
+    scaling = equilibrate(A)
+    scaled = np.asarray(scaling.rows)[:, None] * A * np.asarray(scaling.columns)
+    products, reached = digital_alone(A, b)
+    return {
+        "size": len(A),
+        "condition": float(np.linalg.cond(A)),
+        "condition_equilibrated": float(np.linalg.cond(scaled)),
+        "numpy_residual": residual(A, np.linalg.solve(A, b), b),
+        "numpy_error": distance(np.linalg.solve(A, b), z),
+        "digital_gmres_products": products,
+        "digital_gmres_residual": reached,
+    }
+
+
+def measure(seed, report):
+    """One record for each system, and one for each system, device and method."""
     rows, systems = [], []
     report(
-        f"{'matrix':9} {'device':9} {'method':10} {'slices':>6} {'analog':>7} "
-        f"{'digital':>7} {'steps':>5} {'factor':>7} {'residual':>8} {'write J':>8} "
-        f"{'read J':>8}  result"
+        f"{'device':9} {'method':10} {'slices':>6} {'analog':>7} {'digital':>7} "
+        f"{'steps':>5} {'factor':>7} {'residual':>8} {'scaled':>7} {'error':>7} "
+        f"{'write J':>8} {'read J':>8}  result"
     )
-    for name in names:
+    for name, rhs in ((name, rhs) for name in MATRICES for rhs in ("ones", "normal")):
         A = np.asarray(load_matrix(ROOT / "data" / f"{name}.mtx").todense(), np.float64)
-        size, symmetric = len(A), bool(np.all(A == A.T))
         rng = np.random.default_rng(seed)
-        b = A @ np.ones(size) if rhs == "ones" else rng.normal(size=size)
-        scaling = equilibrate(A)
-        scaled = np.asarray(scaling.rows)[:, None] * A * np.asarray(scaling.columns)
-        products, reached = digital_alone(A, b)
-        system = {
-            "matrix": name,
-            "size": size,
-            "condition": float(np.linalg.cond(A)),
-            "condition_equilibrated": float(np.linalg.cond(scaled)),
-            "numpy_residual": residual(A, np.linalg.solve(A, b), b),
-            "digital_gmres_products": products,
-            "digital_gmres_residual": reached,
-        }
+        if rhs == "ones":
+            z = np.ones(len(A))
+            b = A @ z
+        else:
+            b = rng.normal(size=len(A))
+            z = np.linalg.solve(A, b)
+        system = {"matrix": name, "rhs": rhs} | describe(A, b, z)
         systems.append(system)
         report(
-            f"{name:9} condition {system['condition']:.2g}, equilibrated "
-            f"{system['condition_equilibrated']:.2g}; numpy "
-            f"{system['numpy_residual']:.1e}; digital GMRES {reached:.1e} in {products} "
-            "products"
+            f"{name}, b {rhs}: condition {system['condition']:.2g}, equilibrated "
+            f"{system['condition_equilibrated']:.2g}; NumPy "
+            f"{system['numpy_residual']:.1e}, error {system['numpy_error']:.1e}; "
+            "digital GMRES "
+            f"{system['digital_gmres_residual']:.1e} in "
+            f"{system['digital_gmres_products']} products"
         )
-        for device in PRESETS:
-            for method, solver, slices in METHODS:
-                found = sj.linalg.solve(
-                    A,
-                    b,
-                    PRESETS[device],
-                    method=partial(solver),
-                    rtol=RTOL,
-                    slices=slices,
-                    array=A.shape,
-                    throw=False,
-                    key=jr.key(seed),
-                )
-                row = {
-                    "matrix": name,
-                    "device": device,
-                    "method": method,
-                    "slices": found.slices,
-                    "slices_chosen": slices != 1,
-                    "analog_products": int(found.analog_products),
-                    "digital_products": int(found.digital_products),
-                    "iterations": int(found.iterations),
-                    "contraction": float(found.contraction),
-                    # Not the one that the solver states.
-                    "residual": residual(A, found.value, b),
-                    "result": CODES[RESULTS[found.result]],
-                    "write_energy_j": float(found.stats.energy),
-                    "read_energy_j": read_energy(found.crossbar)
-                    * int(found.analog_products),
-                }
-                if method == "fgmres":
-                    row["analog_alone"] = analog_alone(found, A, b, symmetric)
-                rows.append(row)
-                alone = row.get("analog_alone", {}).items()
-                report(
-                    f"{name:9} {device:9} {method:10} {row['slices']:6} "
-                    f"{row['analog_products']:7,} {row['digital_products']:7} "
-                    f"{row['iterations']:5} {row['contraction']:7.2g} "
-                    f"{row['residual']:8.1e} {row['write_energy_j']:8.2g} "
-                    f"{row['read_energy_j']:8.2g}  {row['result']}"
-                    + "".join(f"; {key} alone {value:.1e}" for key, value in alone)
-                )
+        for device, (method, solver, slices) in product(PRESETS, METHODS):
+            found, row = solve(A, b, z, PRESETS[device], solver, slices, seed)
+            if method == "fgmres":
+                row["analog_alone"] = analog_alone(found, A, b, bool(np.all(A == A.T)))
+            rows.append(
+                {"matrix": name, "rhs": rhs, "device": device, "method": method} | row
+            )
+            alone = row.get("analog_alone", {}).items()
+            report(
+                f"{device:9} {method:10} {row['slices']:6} {row['analog_products']:7,} "
+                f"{row['digital_products']:7} {row['iterations']:5} "
+                f"{row['contraction']:7.2g} {row['residual']:8.1e} "
+                f"{row['scaled_residual']:7.1e} {row['error']:7.1e} "
+                f"{row['write_energy_j']:8.2g} {row['read_energy_j']:8.2g}  {row['result']}"
+                + "".join(f"; {key} alone {value:.1e}" for key, value in alone)
+            )
     return {"systems": systems, "rows": rows}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rhs", choices=("ones", "random"), default="ones")
     parser.add_argument("--results", metavar="DIR", type=Path)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    found = measure(options.seed, options.rhs, report=partial(print, flush=True))
+    found = measure(options.seed, partial(print, flush=True))
     done = sum(row["result"] == "successful" for row in found["rows"])
     print(f"{done} of {len(found['rows'])} reached {RTOL}; the others say why not")
     if options.results:
         options.results.mkdir(parents=True, exist_ok=True)
-        found |= {"seed": options.seed, "rhs": options.rhs, "jax": jax.__version__}
+        found |= {"seed": options.seed, "jax": jax.__version__}
         text = json.dumps(found, indent=1)
         (options.results / "solvers.json").write_text(text + "\n")
 

@@ -62,8 +62,8 @@ class Progress(eqx.Module):
     """Where a solver stands.
 
     - `solution`, `residual`: the current ones, of `A`.
-    - `best`: the solution with the smallest scaled residual so far.
-    - `least`, `relative`: its scaled norm, and its norm over that of `b`.
+    - `best`, `lowest`: the solution with the smallest scaled residual so far, and its
+        residual.
     - `steps`, `analog`, `digital`: outer iterations, and products.
     - `idle`: outer iterations, or cycles of them, without gain.
     """
@@ -71,8 +71,7 @@ class Progress(eqx.Module):
     solution: Float[Array, " n"]
     residual: Float[Array, " n"]
     best: Float[Array, " n"]
-    least: Float[Array, ""]
-    relative: Float[Array, ""]
+    lowest: Float[Array, " n"]
     steps: Int[Array, ""]
     analog: Int[Array, ""]
     digital: Int[Array, ""]
@@ -153,8 +152,7 @@ def begin(
         solution,
         residual,
         solution,
-        scaled,
-        relative_norm(residual, vector),
+        residual,
         none,
         none,
         none + digital,
@@ -167,6 +165,27 @@ def relative_norm(residual: Float[Array, " n"], vector: Float[Array, " n"]):
     """`|r| / |b|`; zero for `b = 0`, whose solution is found at once."""
     size = jnp.linalg.norm(vector)
     return jnp.where(size == 0, jnp.linalg.norm(residual), jnp.linalg.norm(residual) / size)
+
+
+def relative_residuals(
+    system: AnalogSystem, residual: Float[Array, " n"], vector: Float[Array, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Relative norms of the residual of `A`, and of the scaled matrix."""
+    scaled = relative_norm(system.rows(residual), system.rows(vector))
+    return relative_norm(residual, vector), scaled
+
+
+def excess(
+    system: AnalogSystem,
+    residual: Float[Array, " n"],
+    vector: Float[Array, " n"],
+    rtol: float,
+    atol: float,
+) -> Float[Array, ""]:
+    """The larger of the relative residuals over what is allowed; up to 1 is converged."""
+    size = jnp.linalg.norm(vector)
+    allowed = rtol + atol / jnp.where(size == 0, 1, size)
+    return jnp.maximum(*relative_residuals(system, residual, vector)) / allowed
 
 
 def advance(
@@ -187,21 +206,22 @@ def advance(
     solution = before.solution + system.columns(correction)
     residual = vector - system.exact.mv(solution)
     scaled = jnp.linalg.norm(system.rows(residual))
-    better = scaled < before.least
+    least = jnp.linalg.norm(system.rows(before.lowest))
+    better = scaled < least
     return Progress(
         solution,
         residual,
         jnp.where(better, solution, before.best),
-        jnp.where(better, scaled, before.least),
-        jnp.where(better, relative_norm(residual, vector), before.relative),
+        jnp.where(better, residual, before.lowest),
         before.steps + steps,
         before.analog + analog,
         before.digital + digital + 1,
-        jnp.where(scaled < gain * before.least, 0, before.idle + 1),
+        jnp.where(scaled < gain * least, 0, before.idle + 1),
     )
 
 
 def conclude(
+    system: AnalogSystem,
     end: Progress,
     vector: Float[Array, " n"],
     scaled: Float[Array, ""],
@@ -214,18 +234,22 @@ def conclude(
     - `scaled`: norm of the scaled residual at the start.
     """
     value = jnp.where(converged, end.solution, end.best)
-    relative = jnp.where(converged, relative_norm(end.residual, vector), end.relative)
+    residual = jnp.where(converged, end.residual, end.lowest)
+    residuals = relative_residuals(system, residual, vector)
     failed = lx.RESULTS.where(stalled, lx.RESULTS.stagnation, lx.RESULTS.max_steps_reached)
     result = lx.RESULTS.where(converged, lx.RESULTS.successful, failed)
     result = lx.RESULTS.where(jnp.isfinite(scaled), result, lx.RESULTS.nonfinite_input)
-    reduction = end.least / jnp.where(scaled == 0, 1, scaled)
+    # Of the last residual, not of the best: above one where steps diverge.
+    last = jnp.linalg.norm(system.rows(end.residual))
+    reduction = last / jnp.where(scaled == 0, 1, scaled)
     contraction = reduction ** (1 / jnp.maximum(end.steps, 1).astype(reduction.dtype))
     stats = {
         "num_steps": end.steps,
         "max_steps": max_steps,
         "analog_products": end.analog,
         "digital_products": end.digital,
-        "residual": relative,
+        "residual": residuals[0],
+        "scaled_residual": residuals[1],
         "contraction": contraction,
     }
     return value, result, stats

@@ -6,7 +6,14 @@ import jax.lax as lax
 import jax.numpy as jnp
 import lineax as lx
 
-from ._analog_system import AnalogSystem, advance, begin, check_system, conclude
+from ._analog_system import (
+    AnalogSystem,
+    advance,
+    begin,
+    check_system,
+    conclude,
+    excess,
+)
 from ._equilibration import Equilibration
 from ._krylov import flexible_cycle
 
@@ -21,8 +28,7 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
     cycle of `restart` steps leaves more than the share `slowest` of the residual: then
     the arrays help too little for this condition number.
 
-    `lineax.Solution.stats` has `num_steps`, `analog_products`, `digital_products`, the
-    digital `residual` over that of `b`, and `contraction`, the mean factor of a step.
+    `lineax.Solution.stats` has what `IterativeRefinement` states.
 
     - `analog`, `rtol`, `atol`, `scaling`: as in `IterativeRefinement`.
     - `max_steps`: outer steps at most, over all cycles.
@@ -51,11 +57,13 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
         room = min(self.restart, vector.size, self.max_steps)
         start, scaled = begin(state, vector, options)
-        tolerance = self.rtol * jnp.linalg.norm(vector) + self.atol
         precondition = lambda v: state.analog_solve(v, self.inner_rtol, inner)
 
+        def surplus(now):
+            return excess(state, now.residual, vector, self.rtol, self.atol)
+
         def converged(now):
-            return jnp.linalg.norm(now.residual) <= tolerance
+            return surplus(now) <= 1
 
         def proceed(now):
             more = (now.steps < self.max_steps) & (now.idle < 1)
@@ -63,8 +71,8 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
 
         def step(now):
             residual = state.rows(now.residual)
-            # What is left to do, in the scaled norm; half of it, since norms differ.
-            share = tolerance / jnp.linalg.norm(now.residual) / 2
+            # In the scaled norm; half of what is allowed, since norms differ.
+            share = 0.5 / surplus(now)
             cycle = flexible_cycle(
                 state.product,
                 precondition,
@@ -87,7 +95,7 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
         end = lax.while_loop(proceed, step, start)
         stalled = (end.idle >= 1) & (end.steps < self.max_steps)
         stalled = stalled | ~jnp.all(jnp.isfinite(end.residual))
-        return conclude(end, vector, scaled, converged(end), stalled, self.max_steps)
+        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
 
     def transpose(self, state, options):
         return state.T, {}

@@ -17,7 +17,7 @@ _TAGS = {
     lx.is_positive_semidefinite: (lx.positive_semidefinite_tag,),
     lx.is_negative_semidefinite: (lx.negative_semidefinite_tag,),
 }
-_SWAPPED = {
+_SWAPPED: dict[object, object] = {
     lx.lower_triangular_tag: lx.upper_triangular_tag,
     lx.upper_triangular_tag: lx.lower_triangular_tag,
 }

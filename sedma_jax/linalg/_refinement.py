@@ -6,7 +6,14 @@ import jax.lax as lax
 import jax.numpy as jnp
 import lineax as lx
 
-from ._analog_system import AnalogSystem, advance, begin, check_system, conclude
+from ._analog_system import (
+    AnalogSystem,
+    advance,
+    begin,
+    check_system,
+    conclude,
+    excess,
+)
 from ._equilibration import Equilibration
 
 
@@ -21,11 +28,13 @@ class IterativeRefinement(lx.AbstractLinearSolver):
     code `stagnation` and the best solution it had.
 
     `lineax.Solution.stats` has `num_steps`, `analog_products`, `digital_products`, the
-    digital `residual` over that of `b`, and `contraction`, the mean factor of a step.
+    digital `residual` and `scaled_residual`, relative to `b`, and `contraction`, the mean
+    factor that a step put on the residual.
 
     - `analog`: the programmed matrix, of `diag(r) A diag(c)` where there is `scaling`;
         e.g. a `CrossbarLinearOperator`.
-    - `rtol`, `atol`: done at `|b - A z| <= rtol |b| + atol`.
+    - `rtol`, `atol`: done at `|b - A z| <= rtol |b| + atol`, and where there is `scaling`
+        at as small a relative residual of the scaled system.
     - `scaling`: from `equilibrate`.
     - `max_steps`: corrections at most.
     - `inner_steps`: analog products of one correction at most; by default as many as
@@ -52,10 +61,9 @@ class IterativeRefinement(lx.AbstractLinearSolver):
     def compute(self, state, vector, options):
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
         start, scaled = begin(state, vector, options)
-        tolerance = self.rtol * jnp.linalg.norm(vector) + self.atol
 
         def converged(now):
-            return jnp.linalg.norm(now.residual) <= tolerance
+            return excess(state, now.residual, vector, self.rtol, self.atol) <= 1
 
         def proceed(now):
             more = (now.steps < self.max_steps) & (now.idle < self.patience)
@@ -70,7 +78,7 @@ class IterativeRefinement(lx.AbstractLinearSolver):
 
         end = lax.while_loop(proceed, step, start)
         stalled = (end.idle >= self.patience) | ~jnp.all(jnp.isfinite(end.residual))
-        return conclude(end, vector, scaled, converged(end), stalled, self.max_steps)
+        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
 
     def transpose(self, state, options):
         return state.T, {}

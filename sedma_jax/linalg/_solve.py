@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import lineax as lx
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._crossbar import Crossbar, check_key
@@ -23,10 +24,10 @@ from ._flexible_gmres import FlexibleGMRES
 from ._sparse_operator import SparseLinearOperator
 
 
-class RESULTS(lx.RESULTS):
+class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     """How `solve` ended: the codes of `lineax`, and two that say more than `stagnation`.
 
-    - `successful`: the residual, computed digitally, is within `rtol`.
+    - `successful`: the residuals, computed digitally, are within `rtol`.
     - `not_contractive`: the error of the device is too large for the condition number.
     - `rounding_limited`: the residual is at the rounding errors of computing it.
     - `max_steps_reached`: it was still falling.
@@ -51,10 +52,11 @@ class Solution(eqx.Module):
     - `value`: `z`, in the dtype of residuals.
     - `result`: how it ended; `RESULTS[result]` is the text, empty for success.
     - `residual`: `|b - A z| / |b|`, computed digitally with the matrix as given.
+    - `scaled_residual`: the same of the equilibrated system, which says more about `z`.
     - `analog_products`, `digital_products`: with the programmed, and the given matrix.
     - `iterations`: outer ones.
-    - `contraction`: the mean factor by which one of them lowered the residual, of the
-        last number of slices. About one, or more, where the device does not contract.
+    - `contraction`: the mean factor that one of them put on the residual, at the last
+        number of slices. Above one where steps of refinement diverge.
     - `slices`: arrays that hold each tile.
     - `stats`: what programming took, each slice counted once.
     - `crossbar`, `scaling`: the programmed matrix, to solve for another `b` with.
@@ -63,6 +65,7 @@ class Solution(eqx.Module):
     value: Float[Array, " n"]
     result: RESULTS
     residual: Float[Array, ""]
+    scaled_residual: Float[Array, ""]
     analog_products: Int[Array, ""]
     digital_products: Int[Array, ""]
     iterations: Int[Array, ""]
@@ -104,7 +107,9 @@ def solve(
     - `device`: the technology.
     - `method`: `FlexibleGMRES` or `IterativeRefinement`, or a `functools.partial` of one
         with other settings; called with `analog`, `rtol` and `scaling`.
-    - `rtol`: relative residual to reach, at least 8 units of rounding.
+    - `rtol`: relative residual to reach, at least 8 units of rounding; of the system as
+        given and of the equilibrated one. The first alone says little of a badly scaled
+        matrix: its largest rows hide all others.
     - `slices`: arrays for each tile: a number, or the first and the last to try.
     - `equilibrated`: whether `diag(r) A diag(c)` is programmed, with factors from
         `equilibrate`, instead of `A`.
@@ -129,18 +134,18 @@ def solve(
     dtype = jnp.result_type(float)
     check_tolerance("sedma_jax.linalg.solve", rtol, dtype)
     b = checked_array(b, "b", ndim=1).astype(dtype)
-    A, operator = _exact(A, dtype)
+    matrix, operator = _exact(A, dtype)
     if operator.out_size() != operator.in_size() or b.size != operator.out_size():
         raise ValueError(
             "`sedma_jax.linalg.solve` needs a square `A` and as many entries of `b`. Got "
             f"{operator.out_size()} x {operator.in_size()} and {b.size}."
         )
-    scaling = equilibrate(A) if equilibrated else None
-    scaled = A if scaling is None else _scaled(A, scaling)
+    scaling = equilibrate(matrix) if equilibrated else None
+    scaled = matrix if scaling is None else _scaled(matrix, scaling)
     program_key, read_key = jr.split(key)
     analog = digital = iterations = jnp.zeros((), jnp.int32)
-    options = {}
-    for count in range(first, last + 1):
+    options, count = {}, first
+    while True:
         crossbar, stats = program_residual(
             scaled, device, slices=count, array=array, progress=progress, key=program_key
         )
@@ -152,12 +157,12 @@ def solve(
         analog += found.stats["analog_products"]
         digital += found.stats["digital_products"]
         iterations += found.stats["num_steps"]
-        if not bool(found.result == lx.RESULTS.stagnation):
+        if count == last or not bool(found.result == lx.RESULTS.stagnation):
             break
-        options = {"y0": found.value}
+        options, count = {"y0": found.value}, count + 1
     result = RESULTS.promote(found.result)
     if bool(result == RESULTS.stagnation):
-        limited = bool(_at_rounding(operator, found.value, b))
+        limited = bool(_at_rounding(operator, found.value, b, scaling, rtol))
         result = RESULTS.rounding_limited if limited else RESULTS.not_contractive
     value = found.value
     if throw:
@@ -166,6 +171,7 @@ def solve(
         value,
         result,
         found.stats["residual"],
+        found.stats["scaled_residual"],
         analog,
         digital,
         iterations,
@@ -185,14 +191,14 @@ def _linear_solve(operator, b, solver, options):
 def _exact(A, dtype):
     """The matrix in the dtype of residuals, and the operator of its digital products."""
     if isinstance(A, Sparse):
-        A = checked_sparse(A).astype(dtype)
-        return A, SparseLinearOperator.of(A)
-    A = checked_array(A, "A", ndim=2).astype(dtype)
-    return A, lx.MatrixLinearOperator(A)
+        entries = scipy.sparse.coo_array(checked_sparse(A), dtype=dtype)
+        return entries, SparseLinearOperator.of(entries)
+    dense = checked_array(A, "A", ndim=2).astype(dtype)
+    return dense, lx.MatrixLinearOperator(dense)
 
 
 def _scaled(A, scaling):
-    if not isinstance(A, Sparse):
+    if not isinstance(A, scipy.sparse.coo_array):
         return scaling.rows[:, None] * A * scaling.columns[None]
     scaled = A.copy()
     scaled.data *= np.asarray(scaling.rows)[A.row] * np.asarray(scaling.columns)[A.col]
@@ -200,12 +206,17 @@ def _scaled(A, scaling):
 
 
 @eqx.filter_jit
-def _at_rounding(operator, value, b):
-    """Whether the residual is within the rounding errors of computing it.
+def _at_rounding(operator, value, b, scaling, rtol):
+    """Whether what exceeds `rtol` is within the rounding errors of computing it.
 
     Those are at most `gamma(n + 1) (|A| |z| + |b|)`, entry by entry (Higham 2002, 3.5).
     """
+    residual = b - operator.mv(value)
     units = (b.size + 1) * jnp.finfo(b.dtype).eps / 2
     absolute = jax.tree.map(jnp.abs, operator)
     errors = units / (1 - units) * (absolute.mv(jnp.abs(value)) + jnp.abs(b))
-    return relative_norm(b - operator.mv(value), b) <= relative_norm(errors, b)
+    within = jnp.asarray(True)
+    for rows in (jnp.ones_like(b), *(() if scaling is None else (scaling.rows,))):
+        allowed = jnp.maximum(relative_norm(rows * errors, rows * b), rtol)
+        within = within & (relative_norm(rows * residual, rows * b) <= allowed)
+    return within

@@ -49,8 +49,8 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
 
     def transpose(self) -> "SparseLinearOperator":
         """The operator of the transposed matrix."""
-        tags = transposed_tags(self.tags)
-        return SparseLinearOperator(self.data, self.col, self.row, self.shape[::-1], tags)
+        (m, n), tags = self.shape, transposed_tags(self.tags)
+        return SparseLinearOperator(self.data, self.col, self.row, (n, m), tags)
 
     def in_structure(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(self.shape[1:], self.data.dtype)

@@ -62,6 +62,7 @@ def test_refinement_that_cannot_contract_says_so():
     found = lx.linear_solve(OPERATOR, jnp.asarray(B), solver, throw=False)
     assert found.result == lx.RESULTS.stagnation
     assert int(found.stats["num_steps"]) == solver.patience
+    assert float(found.stats["contraction"]) == pytest.approx(2, rel=1e-6)
     # The best it had was the start.
     np.testing.assert_array_equal(found.value, 0)
     assert float(found.stats["residual"]) == 1
@@ -135,7 +136,9 @@ def test_scaling_solves_the_system_as_given(method):
         lx.MatrixLinearOperator(jnp.asarray(bad)), jnp.asarray(b), solver
     )
     assert residual(bad, found.value, b) <= 1e-10
-    assert int(found.stats["num_steps"]) <= 20
+    scaled = residual(rows[:, None] * bad, found.value, rows * b)
+    assert float(found.stats["scaled_residual"]) == pytest.approx(scaled, rel=1e-3)
+    assert scaled <= 1e-10 and int(found.stats["num_steps"]) <= 20
 
 
 @both
