@@ -14,6 +14,7 @@ def test_examples_are_found():
     assert EXAMPLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example(script, tmp_path):
     done = subprocess.run(

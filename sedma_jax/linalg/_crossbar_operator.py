@@ -1,6 +1,7 @@
 """A programmed crossbar as a lineax operator."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,7 +30,9 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
     """
 
     crossbar: AbstractCrossbar
-    key: PRNGKeyArray | None
+    # Not the typed key, which `equinox.tree_serialise_leaves` cannot write.
+    key_data: UInt32[Array, " words"] | None
+    key_impl: Any = eqx.field(static=True)
     dac: DAC | None
     adc: ADC | None
     tags: frozenset[object] = eqx.field(static=True)
@@ -62,12 +65,20 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
                 "device, key=key)` makes one."
             )
         self.crossbar = crossbar if key is not None else _without_read_noise(crossbar)
-        self.key = None if key is None else check_key(key)
+        self.key_data = None if key is None else jr.key_data(check_key(key))
+        self.key_impl = None if key is None else jr.key_impl(key)
         self.dac, self.adc = dac, adc
         try:
             self.tags = frozenset(tags)  # pyright: ignore[reportArgumentType]
         except TypeError:  # one tag
             self.tags = frozenset([tags])
+
+    @property
+    def key(self) -> PRNGKeyArray | None:
+        """The typed key of the read noise."""
+        if self.key_data is None:
+            return None
+        return jr.wrap_key_data(self.key_data, impl=self.key_impl)
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
         """Multiply once on the analog arrays."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -131,6 +132,15 @@ def test_gradients_pass_through_the_product(noisy):
     got = jax.grad(lambda x: jnp.vdot(jnp.asarray(y), quiet.mv(x)))(jnp.asarray(X))
     stored = np.asarray(sj.stored_matrix(noisy))
     np.testing.assert_allclose(got, stored.T @ y, rtol=1e-12)
+
+
+def test_reloaded_operators_give_the_same_numbers(noisy, tmp_path):
+    operator = sj.linalg.CrossbarLinearOperator(noisy, key=jr.key(3))
+    eqx.tree_serialise_leaves(tmp_path / "operator.eqx", operator)
+    other = sj.program_exactly(0 * MATRIX + 1, DEVICE, array=ARRAY)
+    like = sj.linalg.CrossbarLinearOperator(other, key=jr.key(0))
+    again = eqx.tree_deserialise_leaves(tmp_path / "operator.eqx", like)
+    np.testing.assert_array_equal(again.mv(jnp.asarray(X)), operator.mv(jnp.asarray(X)))
 
 
 def test_sparse_operator_is_the_matrix():

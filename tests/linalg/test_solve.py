@@ -89,6 +89,11 @@ def test_slices_are_added_until_the_error_contracts():
     found = small(bad, B, DEVICE, method=IterativeRefinement)
     assert found.result == RESULTS.successful and residual(bad, found, B) <= 1e-10
     assert 1 < found.slices == len(found.stats.slices)
+    fewer = found.slices - 1
+    found_by_fewer = small(
+        bad, B, DEVICE, method=IterativeRefinement, slices=fewer, throw=False
+    )
+    assert found_by_fewer.result == RESULTS.not_contractive
     # Products of the numbers of slices before are counted too.
     assert int(found.analog_products) > int(stopped.analog_products)
     # Each slice counts once, and the first is the one there was.

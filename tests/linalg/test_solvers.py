@@ -1,5 +1,7 @@
 """The solvers against NumPy in double precision, and closed forms of their convergence."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -132,13 +134,16 @@ def test_scaling_solves_the_system_as_given(method):
     bad = A / rows[:, None] / columns
     b = bad @ np.ones(SIZE)
     solver = method(ANALOG, scaling=Equilibration(jnp.asarray(rows), jnp.asarray(columns)))
-    found = lx.linear_solve(
-        lx.MatrixLinearOperator(jnp.asarray(bad)), jnp.asarray(b), solver
-    )
+    operator = lx.MatrixLinearOperator(jnp.asarray(bad))
+    found = lx.linear_solve(operator, jnp.asarray(b), solver)
     assert residual(bad, found.value, b) <= 1e-10
     scaled = residual(rows[:, None] * bad, found.value, rows * b)
     assert float(found.stats["scaled_residual"]) == pytest.approx(scaled, rel=1e-3)
     assert scaled <= 1e-10 and int(found.stats["num_steps"]) <= 20
+    # The gradient of `c z` solves the transposed system, rows and columns swapped.
+    c = bad.T @ rows
+    total = lambda b: jnp.vdot(jnp.asarray(c), lx.linear_solve(operator, b, solver).value)
+    assert residual(bad.T, jax.grad(total)(jnp.asarray(b)), c) <= 1e-10
 
 
 @both
@@ -162,8 +167,9 @@ def test_jit_vmap_and_gradients_are_those_of_the_exact_system(method):
 
 @both
 def test_a_crossbar_serves_as_the_analog_matrix(method):
-    crossbar, _ = sj.program(A, sj.devices.EPIRAM, array=A.shape, key=jax.random.key(0))
-    analog = sj.linalg.CrossbarLinearOperator(crossbar)
+    device = dataclasses.replace(sj.devices.EPIRAM, sigma_read=1e-3)
+    crossbar, _ = sj.program(A, device, array=A.shape, key=jax.random.key(0))
+    analog = sj.linalg.CrossbarLinearOperator(crossbar, key=jax.random.key(1))
     stored = np.asarray(sj.stored_matrix(crossbar))
     assert max(abs(np.linalg.eigvals(np.linalg.solve(stored, stored - A)))) < 0.9
     found = lx.linear_solve(OPERATOR, jnp.asarray(B), method(analog))
@@ -174,6 +180,27 @@ def test_a_crossbar_serves_as_the_analog_matrix(method):
 
     want = np.linalg.solve(A.T, np.ones(SIZE))
     np.testing.assert_allclose(jax.grad(gradient)(jnp.asarray(B)), want, rtol=1e-8)
+
+
+def test_solvers_of_lineax_take_crossbars_and_pass_gradients():
+    c = np.random.default_rng(7).normal(size=SIZE)
+    key = jax.random.key(0)
+
+    def objective(matrix, b):
+        crossbar, _ = sj.program(matrix, sj.devices.EPIRAM, array=A.shape, key=key)
+        operator = sj.linalg.CrossbarLinearOperator(crossbar)
+        solver = lx.GMRES(rtol=1e-12, atol=0.0, restart=SIZE)
+        value = lx.linear_solve(operator, b, solver).value
+        return jnp.vdot(jnp.asarray(c), value), (value, operator.as_matrix())
+
+    graded = jax.value_and_grad(objective, (0, 1), has_aux=True)
+    (_, (value, stored)), slopes = graded(jnp.asarray(A), jnp.asarray(B))
+    assert np.linalg.norm(stored - A) > 1e-3 * np.linalg.norm(A)
+    z, w = np.linalg.solve(stored, B), np.linalg.solve(np.asarray(stored).T, c)
+    np.testing.assert_allclose(value, z, rtol=1e-9)
+    np.testing.assert_allclose(slopes[1], w, rtol=1e-9)
+    # Straight through the errors of programming, as `program` says.
+    np.testing.assert_allclose(slopes[0], -np.outer(w, z), rtol=1e-7, atol=1e-9)
 
 
 @both
