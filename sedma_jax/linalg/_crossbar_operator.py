@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 from .._abstract_crossbar import AbstractCrossbar
 from .._converters import ADC, DAC
 from .._crossbar import Crossbar, check_key
-from ._matrix_tags import has_tags, transposed_tags
+from ._registration import register, transposed_tags
 
 
 class CrossbarLinearOperator(lx.AbstractLinearOperator):
@@ -132,29 +132,4 @@ def _mix(word):
     return word ^ (word >> 16)
 
 
-@lx.linearise.register(CrossbarLinearOperator)
-def _(operator):
-    return operator
-
-
-@lx.materialise.register(CrossbarLinearOperator)
-def _(operator):
-    return lx.MatrixLinearOperator(operator.as_matrix(), operator.tags)
-
-
-@lx.diagonal.register(CrossbarLinearOperator)
-def _(operator):
-    return jnp.diag(operator.as_matrix())
-
-
-@lx.tridiagonal.register(CrossbarLinearOperator)
-def _(operator):
-    return lx.tridiagonal(lx.materialise(operator))
-
-
-@lx.conj.register(CrossbarLinearOperator)
-def _(operator):
-    return operator
-
-
-has_tags(CrossbarLinearOperator)
+register(CrossbarLinearOperator)

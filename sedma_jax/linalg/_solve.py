@@ -114,7 +114,7 @@ def solve(
     - `equilibrated`: whether `diag(r) A diag(c)` is programmed, with factors from
         `equilibrate`, instead of `A`.
     - `array`, `progress`: as in `program`.
-    - `throw`: raise an error unless the residual is reached; if false, see `result`.
+    - `throw`: raise an error unless the residual is reached; if false, `result` says so.
     - `key`: typed key of the randomness of programming and of reading.
 
     **Raises:**
@@ -164,11 +164,16 @@ def solve(
     if bool(result == RESULTS.stagnation):
         limited = bool(_at_rounding(operator, found.value, b, scaling, rtol))
         result = RESULTS.rounding_limited if limited else RESULTS.not_contractive
-    value = found.value
-    if throw:
-        value = result.error_if(value, result != RESULTS.successful)
+    if throw and not bool(result == RESULTS.successful):
+        raise RuntimeError(
+            f"`sedma_jax.linalg.solve` needs a residual of {rtol}. Got "
+            f"{float(found.stats['residual']):.3g}, and of the scaled system "
+            f"{float(found.stats['scaled_residual']):.3g}, by {int(iterations)} steps at "
+            f"up to {count} slices; a step put the factor "
+            f"{float(found.stats['contraction']):.3g} on it. {RESULTS[result]}"
+        )
     return Solution(
-        value,
+        found.value,
         result,
         found.stats["residual"],
         found.stats["scaled_residual"],

@@ -7,7 +7,7 @@ import lineax as lx
 from jaxtyping import Array, Float, Int
 
 from .._partition import Sparse, checked_sparse
-from ._matrix_tags import has_tags, transposed_tags
+from ._registration import register, transposed_tags
 
 
 class SparseLinearOperator(lx.AbstractLinearOperator):
@@ -59,29 +59,4 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
         return jax.ShapeDtypeStruct(self.shape[:1], self.data.dtype)
 
 
-@lx.linearise.register(SparseLinearOperator)
-def _(operator):
-    return operator
-
-
-@lx.materialise.register(SparseLinearOperator)
-def _(operator):
-    return lx.MatrixLinearOperator(operator.as_matrix(), operator.tags)
-
-
-@lx.diagonal.register(SparseLinearOperator)
-def _(operator):
-    return jnp.diag(operator.as_matrix())
-
-
-@lx.tridiagonal.register(SparseLinearOperator)
-def _(operator):
-    return lx.tridiagonal(lx.materialise(operator))
-
-
-@lx.conj.register(SparseLinearOperator)
-def _(operator):
-    return operator
-
-
-has_tags(SparseLinearOperator)
+register(SparseLinearOperator)

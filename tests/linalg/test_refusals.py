@@ -35,6 +35,8 @@ cases = [
     ("rtol < 1", lambda: solve(A, b, rtol=2.0)),
     ("slices from 1 up", lambda: solve(A, b, slices=0)),
     ("the last", lambda: solve(A, b, slices=(3, 2))),
+    ("put the factor", lambda: solve(
+        np.outer(b, b) + 1e-6 * A, b - np.eye(4)[0], slices=1)),
     ("at least 1", lambda: solve(
         A, b, method=lambda **how: sj.linalg.FlexibleGMRES(**how, restart=0))),
     ("at least 1", lambda: solve(
@@ -56,4 +58,16 @@ print(len(cases), "cases")
 def test_library_errors():
     done = subprocess.run([sys.executable, "-c", CASES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "19 cases" in done.stdout
+    assert "20 cases" in done.stdout
+
+
+def test_the_missing_extra_is_named():
+    code = """
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "lineax" else found(name)
+import sedma_jax
+sedma_jax.linalg
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'sedma-jax[linalg]'" in done.stderr

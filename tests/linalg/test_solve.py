@@ -78,7 +78,7 @@ def test_an_error_that_does_not_contract_is_reported(method):
     # The value is no worse than none in the norm of the steps; its residual is as stated.
     assert float(found.residual) == pytest.approx(residual(bad, found, B), rel=1e-9)
     assert float(found.residual) > 1e-10 and float(found.scaled_residual) <= 1
-    with pytest.raises(Exception, match="condition number"):
+    with pytest.raises(RuntimeError, match="condition number"):
         small(bad, B, DEVICE, method=method, slices=1)
 
 

@@ -1,5 +1,6 @@
-"""What `lineax` asks of operators that carry tags."""
+"""What `lineax` asks of operators of real matrices that carry tags."""
 
+import jax.numpy as jnp
 import lineax as lx
 
 _TAGS = {
@@ -23,8 +24,17 @@ _SWAPPED: dict[object, object] = {
 }
 
 
-def has_tags(operator_type: type[lx.AbstractLinearOperator]) -> None:
-    """Have `lineax` answer what an operator is by its field `tags`."""
+def register(operator_type: type[lx.AbstractLinearOperator]) -> None:
+    """Have `lineax` know an operator by its `as_matrix` and its field `tags`."""
+    lx.linearise.register(operator_type)(lambda operator: operator)
+    lx.conj.register(operator_type)(lambda operator: operator)
+    lx.materialise.register(operator_type)(
+        lambda operator: lx.MatrixLinearOperator(operator.as_matrix(), operator.tags)
+    )
+    lx.diagonal.register(operator_type)(lambda operator: jnp.diag(operator.as_matrix()))
+    lx.tridiagonal.register(operator_type)(
+        lambda operator: lx.tridiagonal(lx.materialise(operator))
+    )
     for check, sufficient in _TAGS.items():
         check.register(operator_type)(
             lambda operator, sufficient=sufficient: not operator.tags.isdisjoint(sufficient)
