@@ -1,0 +1,255 @@
+"""What both solvers know of a system: an exact matrix, and its analog image."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float, Int
+
+from ._equilibration import Equilibration
+from ._krylov import inner_solve
+
+
+class AnalogSystem(eqx.Module):
+    """A system `A z = b` whose scaled matrix `diag(r) A diag(c)` is held by arrays.
+
+    - `exact`: `A`, whose products are digital.
+    - `analog`: the programmed matrix.
+    - `scaling`: `r` and `c`; none where `A` itself is programmed.
+    """
+
+    exact: lx.AbstractLinearOperator
+    analog: lx.AbstractLinearOperator
+    scaling: Equilibration | None
+
+    @property
+    def T(self) -> "AnalogSystem":
+        """The transposed system."""
+        scaling = None if self.scaling is None else self.scaling.T
+        return AnalogSystem(self.exact.transpose(), self.analog.transpose(), scaling)
+
+    def rows(self, residual: Float[Array, " n"]) -> Float[Array, " n"]:
+        """A residual of `A` as one of the scaled matrix."""
+        if self.scaling is None:
+            return residual
+        return residual * self.scaling.rows.astype(residual.dtype)
+
+    def columns(self, solution: Float[Array, " n"]) -> Float[Array, " n"]:
+        """A solution of the scaled system as one of `A`."""
+        if self.scaling is None:
+            return solution
+        return solution * self.scaling.columns.astype(solution.dtype)
+
+    def product(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        """A digital product with the scaled matrix."""
+        return self.rows(self.exact.mv(self.columns(vector)))
+
+    def analog_product(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        """An analog product with the scaled matrix."""
+        structure = self.analog.in_structure()
+        return self.analog.mv(vector.astype(structure.dtype)).astype(vector.dtype)
+
+    def analog_solve(
+        self, residual: Float[Array, " n"], rtol: float, steps: int
+    ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
+        """Solve the scaled system by analog products alone; their number."""
+        return inner_solve(self.analog_product, residual, rtol, steps=steps)
+
+
+class Progress(eqx.Module):
+    """Where a solver stands.
+
+    - `solution`, `residual`: the current ones, of `A`.
+    - `best`, `lowest`: the solution with the smallest scaled residual so far, and its
+        residual.
+    - `steps`, `analog`, `digital`: outer iterations, and products.
+    - `idle`: outer iterations, or cycles of them, without gain.
+    """
+
+    solution: Float[Array, " n"]
+    residual: Float[Array, " n"]
+    best: Float[Array, " n"]
+    lowest: Float[Array, " n"]
+    steps: Int[Array, ""]
+    analog: Int[Array, ""]
+    digital: Int[Array, ""]
+    idle: Int[Array, ""]
+
+
+def check_system(
+    solver: Any, operator: lx.AbstractLinearOperator, options: dict[str, Any]
+) -> AnalogSystem:
+    """The system of a solver and an operator; `AbstractLinearSolver.init` for both.
+
+    **Raises:**
+
+    - `ValueError`: if the operator is not square, or not of one real vector; if analog
+        image or scaling have another size; if `rtol` is below the precision of the
+        dtype; if a number of steps is below 1.
+    """
+    name = f"sedma_jax.linalg.{type(solver).__name__}"
+    structure, out = operator.in_structure(), operator.out_structure()
+    leaf = isinstance(structure, jax.ShapeDtypeStruct) and len(structure.shape) == 1
+    if not leaf or not jnp.issubdtype(structure.dtype, jnp.floating):
+        raise ValueError(
+            f"`{name}` needs an operator from one real vector to another. Got input "
+            f"structure {structure}. Flatten it with `jax.flatten_util.ravel_pytree`."
+        )
+    shape = (operator.out_size(), operator.in_size())
+    if shape[0] != shape[1] or structure != out:
+        raise ValueError(
+            f"`{name}` needs a square operator of one dtype. Got {shape[0]} x {shape[1]}, "
+            f"from {structure.dtype} to {out.dtype}. For least squares solve the normal "
+            "equations, or take `lineax.LSMR` with a `CrossbarLinearOperator`."
+        )
+    scaling = solver.scaling
+    sizes = (solver.analog.out_size(), solver.analog.in_size())
+    lengths = shape if scaling is None else (scaling.rows.size, scaling.columns.size)
+    if sizes != shape or lengths != shape:
+        raise ValueError(
+            f"`{name}` needs `analog` and `scaling` of the shape {shape} of the operator. "
+            f"Got {sizes} and {lengths}. Program the matrix that is to be solved with."
+        )
+    if options.keys() - {"y0"}:
+        raise ValueError(
+            f"`{name}` takes one option, `y0`, the solution to start from. "
+            f"Got {sorted(options)}. Settings are fields of the solver."
+        )
+    check_tolerance(name, solver.rtol, structure.dtype)
+    for field in ("max_steps", "inner_steps", "restart", "patience"):
+        count = getattr(solver, field, None)
+        if count is not None and count < 1:
+            raise ValueError(f"`{name}` needs `{field}` to be at least 1. Got {count}.")
+    return AnalogSystem(operator, solver.analog, scaling)
+
+
+def check_tolerance(name: str, rtol: float, dtype) -> None:
+    """Refuse a tolerance that residuals computed in `dtype` cannot show."""
+    least = 8 * float(jnp.finfo(dtype).eps)
+    if not least <= rtol < 1:
+        raise ValueError(
+            f"`{name}` needs {least:.2g} <= rtol < 1 in {jnp.dtype(dtype)}. Got "
+            f"{rtol=}. For smaller ones compute residuals in double precision: "
+            "`jax.config.update('jax_enable_x64', True)`, and a matrix in float64."
+        )
+
+
+def begin(
+    system: AnalogSystem, vector: Float[Array, " n"], options: dict[str, Any]
+) -> tuple[Progress, Float[Array, ""]]:
+    """The start from `options["y0"]` or zero, and the norm of its scaled residual."""
+    given = options.get("y0")
+    if given is None:
+        solution, residual, digital = jnp.zeros_like(vector), vector, 0
+    else:
+        solution = jnp.asarray(given, vector.dtype)
+        residual, digital = vector - system.exact.mv(solution), 1
+    scaled = jnp.linalg.norm(system.rows(residual))
+    none = jnp.zeros((), jnp.int32)
+    start = Progress(
+        solution,
+        residual,
+        solution,
+        residual,
+        none,
+        none,
+        none + digital,
+        none,
+    )
+    return start, scaled
+
+
+def relative_norm(residual: Float[Array, " n"], vector: Float[Array, " n"]):
+    """`|r| / |b|`; zero for `b = 0`, whose solution is found at once."""
+    size = jnp.linalg.norm(vector)
+    return jnp.where(size == 0, jnp.linalg.norm(residual), jnp.linalg.norm(residual) / size)
+
+
+def relative_residuals(
+    system: AnalogSystem, residual: Float[Array, " n"], vector: Float[Array, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Relative norms of the residual of `A`, and of the scaled matrix."""
+    scaled = relative_norm(system.rows(residual), system.rows(vector))
+    return relative_norm(residual, vector), scaled
+
+
+def excess(
+    system: AnalogSystem,
+    residual: Float[Array, " n"],
+    vector: Float[Array, " n"],
+    rtol: float,
+    atol: float,
+) -> Float[Array, ""]:
+    """The larger of the relative residuals over what is allowed; up to 1 is converged."""
+    size = jnp.linalg.norm(vector)
+    allowed = rtol + atol / jnp.where(size == 0, 1, size)
+    return jnp.maximum(*relative_residuals(system, residual, vector)) / allowed
+
+
+def advance(
+    system: AnalogSystem,
+    vector: Float[Array, " n"],
+    before: Progress,
+    correction: Float[Array, " n"],
+    *,
+    steps: Int[Array, ""] | int,
+    analog: Int[Array, ""],
+    digital: Int[Array, ""] | int,
+    gain: float,
+) -> Progress:
+    """Correct the solution, compute its residual digitally, and count.
+
+    - `gain`: factor below which the smallest residual has to fall for progress.
+    """
+    solution = before.solution + system.columns(correction)
+    residual = vector - system.exact.mv(solution)
+    scaled = jnp.linalg.norm(system.rows(residual))
+    least = jnp.linalg.norm(system.rows(before.lowest))
+    better = scaled < least
+    return Progress(
+        solution,
+        residual,
+        jnp.where(better, solution, before.best),
+        jnp.where(better, residual, before.lowest),
+        before.steps + steps,
+        before.analog + analog,
+        before.digital + digital + 1,
+        jnp.where(scaled < gain * least, 0, before.idle + 1),
+    )
+
+
+def conclude(
+    system: AnalogSystem,
+    end: Progress,
+    vector: Float[Array, " n"],
+    scaled: Float[Array, ""],
+    converged: Bool[Array, ""],
+    stalled: Bool[Array, ""],
+    max_steps: int,
+) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
+    """What `AbstractLinearSolver.compute` returns: the last solution, or the best one.
+
+    - `scaled`: norm of the scaled residual at the start.
+    """
+    value = jnp.where(converged, end.solution, end.best)
+    residual = jnp.where(converged, end.residual, end.lowest)
+    residuals = relative_residuals(system, residual, vector)
+    failed = lx.RESULTS.where(stalled, lx.RESULTS.stagnation, lx.RESULTS.max_steps_reached)
+    result = lx.RESULTS.where(converged, lx.RESULTS.successful, failed)
+    result = lx.RESULTS.where(jnp.isfinite(scaled), result, lx.RESULTS.nonfinite_input)
+    # Of the last residual, not of the best: above one where steps diverge.
+    last = jnp.linalg.norm(system.rows(end.residual))
+    reduction = last / jnp.where(scaled == 0, 1, scaled)
+    contraction = reduction ** (1 / jnp.maximum(end.steps, 1).astype(reduction.dtype))
+    stats = {
+        "num_steps": end.steps,
+        "max_steps": max_steps,
+        "analog_products": end.analog,
+        "digital_products": end.digital,
+        "residual": residuals[0],
+        "scaled_residual": residuals[1],
+        "contraction": contraction,
+    }
+    return value, result, stats

@@ -1,0 +1,97 @@
+"""Scale the rows and columns of a matrix before it is stored."""
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._partition import Matrix, Sparse, checked_array, checked_sparse
+
+
+class Equilibration(eqx.Module):
+    """Factors that make `diag(rows) A diag(columns)` of `A`.
+
+    - `rows`, `columns`: positive, powers of two where `equilibrate` makes them.
+    """
+
+    rows: Float[Array, " m"]
+    columns: Float[Array, " n"]
+
+    @property
+    def T(self) -> "Equilibration":
+        """The factors for the transposed matrix."""
+        return Equilibration(self.columns, self.rows)
+
+
+def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
+    """Factors by which all rows and columns have about the same Euclidean norm.
+
+    Every round divides each row and column by the square root of its norm (Ruiz 2001,
+    RAL-TR-2001-034, Algorithm 1 in the 2-norm; Knight, Ruiz & Ucar 2014, SIAM J. Matrix
+    Anal. Appl. 35, 931). A symmetric matrix stays symmetric. Factors are rounded to
+    powers of two, so that scaling is exact. Devices err by a share of the largest weight
+    that shares a scale: badly scaled columns drown in the error of the others.
+
+    **Arguments:**
+
+    - `A`: matrix, dense, scipy sparse or BCOO; not traced.
+    - `rounds`: at least 1. Static.
+
+    **Raises:**
+
+    - `ValueError`: if a row or column is all zero, or `A` is traced or not what `program`
+        takes.
+    """
+    if isinstance(A, jax.core.Tracer):
+        raise ValueError(
+            "`sedma_jax.linalg.equilibrate` needs an `A` with known entries. Got a traced "
+            "one. Call it outside `jit`; its factors may be used inside."
+        )
+    if rounds < 1:
+        raise ValueError(
+            f"`sedma_jax.linalg.equilibrate` needs `rounds >= 1`. Got {rounds=}."
+        )
+    if isinstance(A, Sparse):
+        entries = checked_sparse(A)
+        row, col, data = entries.row, entries.col, entries.data
+        m, n = entries.shape
+        dtype = data.dtype
+    else:
+        dense = np.asarray(checked_array(A, "A", ndim=2))
+        (m, n), dtype = dense.shape, dense.dtype
+        row, col = np.nonzero(dense)
+        data = dense[row, col]
+    for name, index, count in (("row", row, m), ("column", col, n)):
+        empty = np.setdiff1d(np.arange(count), index)
+        if empty.size:
+            raise ValueError(
+                f"`sedma_jax.linalg.equilibrate` needs a nonzero in every {name} of `A`. "
+                f"Got {name} {int(empty[0])} with none: `A` is singular. Drop it first."
+            )
+    # Logarithms, since squares of entries may leave the range of the dtype.
+    size = np.log2(np.abs(data.astype(np.float64)))
+    rows, columns = np.zeros(m), np.zeros(n)
+    for _ in range(rounds):
+        scaled = size + rows[row] + columns[col]
+        rows, columns = (
+            rows - 0.5 * _log_norms(scaled, row, m),
+            columns - 0.5 * _log_norms(scaled, col, n),
+        )
+    # Of `t r` and `c / t` those in the middle of the range of the dtype.
+    shift = (rows.mean() - columns.mean()) / 2
+    limit = jnp.finfo(dtype).maxexp - 2
+    factors = (
+        np.exp2(np.clip(np.round(logs), -limit, limit))
+        for logs in (rows - shift, columns + shift)
+    )
+    return Equilibration(*(jnp.asarray(values, dtype) for values in factors))
+
+
+def _log_norms(size, index, count):
+    """Binary logarithm of the 2-norm of lines, from those of their entries."""
+    top = np.full(count, -np.inf)
+    np.maximum.at(top, index, size)
+    squares = np.bincount(index, np.exp2(2 * (size - top[index])), count)
+    return top + 0.5 * np.log2(squares)

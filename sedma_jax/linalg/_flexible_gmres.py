@@ -1,0 +1,107 @@
+"""Flexible GMRES with an analog preconditioner."""
+
+from typing import Any
+
+import jax.lax as lax
+import jax.numpy as jnp
+import lineax as lx
+
+from ._analog_system import (
+    AnalogSystem,
+    advance,
+    begin,
+    check_system,
+    conclude,
+    excess,
+)
+from ._equilibration import Equilibration
+from ._krylov import flexible_cycle
+
+
+class FlexibleGMRES(lx.AbstractLinearSolver):
+    """GMRES on the exact matrix, preconditioned by an inner GMRES on the arrays.
+
+    Saad (1993, SIAM J. Sci. Comput. 14, 461). An outer step takes one digital product
+    and an inner solve of analog ones, whose noise may differ from step to step. Unlike
+    `IterativeRefinement` it survives a few directions in which the device's error does
+    not contract, one outer step for each. It stops with the code `stagnation` where a
+    cycle of `restart` steps leaves more than the share `slowest` of the residual: then
+    the arrays help too little for this condition number.
+
+    `lineax.Solution.stats` has what `IterativeRefinement` states.
+
+    - `analog`, `rtol`, `atol`, `scaling`: as in `IterativeRefinement`.
+    - `max_steps`: outer steps at most, over all cycles.
+    - `restart`: outer steps of a cycle; two vectors are kept for each.
+    - `inner_steps`, `inner_rtol`: of an inner solve, as in `IterativeRefinement`.
+    - `slowest`: share of the residual that a cycle may leave. The default is the rate at
+        which the default `max_steps` gain ten decades.
+    """
+
+    analog: lx.AbstractLinearOperator
+    rtol: float = 1e-10
+    atol: float = 0.0
+    scaling: Equilibration | None = None
+    max_steps: int = 200
+    restart: int = 20
+    inner_steps: int | None = None
+    inner_rtol: float = 0.01
+    slowest: float = 0.1
+
+    def init(
+        self, operator: lx.AbstractLinearOperator, options: dict[str, Any]
+    ) -> AnalogSystem:
+        return check_system(self, operator, options)
+
+    def compute(self, state, vector, options):
+        inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
+        room = min(self.restart, vector.size, self.max_steps)
+        start, scaled = begin(state, vector, options)
+        precondition = lambda v: state.analog_solve(v, self.inner_rtol, inner)
+
+        def surplus(now):
+            return excess(state, now.residual, vector, self.rtol, self.atol)
+
+        def converged(now):
+            return surplus(now) <= 1
+
+        def proceed(now):
+            more = (now.steps < self.max_steps) & (now.idle < 1)
+            return more & ~converged(now) & jnp.all(jnp.isfinite(now.residual))
+
+        def step(now):
+            residual = state.rows(now.residual)
+            # In the scaled norm; half of what is allowed, since norms differ.
+            share = 0.5 / surplus(now)
+            cycle = flexible_cycle(
+                state.product,
+                precondition,
+                residual,
+                share * jnp.linalg.norm(residual),
+                self.max_steps - now.steps,
+                steps=room,
+            )
+            return advance(
+                state,
+                vector,
+                now,
+                cycle.correction,
+                steps=cycle.steps,
+                analog=cycle.used,
+                digital=cycle.steps,
+                gain=self.slowest,
+            )
+
+        end = lax.while_loop(proceed, step, start)
+        stalled = (end.idle >= 1) & (end.steps < self.max_steps)
+        stalled = stalled | ~jnp.all(jnp.isfinite(end.residual))
+        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
+
+    def transpose(self, state, options):
+        return state.T, {}
+
+    def conj(self, state, options):
+        return state, options
+
+    def assume_full_rank(self):
+        return True

@@ -1,0 +1,162 @@
+"""One cycle of flexible GMRES, which outer and inner solvers share."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.scipy.linalg
+from jaxtyping import Array, Bool, Float, Int
+
+Product = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+# A correction for a residual, and the analog products that it took.
+Precondition = Callable[[Float[Array, " n"]], tuple[Float[Array, " n"], Int[Array, ""]]]
+
+
+class Cycle(eqx.Module):
+    """What a cycle found.
+
+    - `correction`: to be added to the solution.
+    - `steps`: products with the matrix.
+    - `used`: analog products of the preconditioner, in all steps.
+    """
+
+    correction: Float[Array, " n"]
+    steps: Int[Array, ""]
+    used: Int[Array, ""]
+
+
+class _Arnoldi(eqx.Module):
+    basis: Float[Array, "steps1 n"]
+    searched: Float[Array, "steps n"]
+    triangle: Float[Array, "steps steps"]
+    rotations: Float[Array, "steps 2"]
+    rotated: Float[Array, " steps1"]
+    step: Int[Array, ""]
+    used: Int[Array, ""]
+    broken: Bool[Array, ""]
+
+
+def dot(matrix: Float[Array, "m n"], vector: Float[Array, " n"]) -> Float[Array, " m"]:
+    return jnp.matmul(matrix, vector, precision=lax.Precision.HIGHEST)
+
+
+def flexible_cycle(
+    product: Product,
+    precondition: Precondition,
+    residual: Float[Array, " n"],
+    target: Float[Array, ""],
+    limit: Int[Array, ""],
+    *,
+    steps: int,
+) -> Cycle:
+    """Minimise the residual over the span of preconditioned Krylov vectors.
+
+    FGMRES of Saad (1993, SIAM J. Sci. Comput. 14, 461, Algorithm 2.2): the vectors
+    `z_j = M_j^-1 v_j` are kept, so that the preconditioner may be another one in each
+    step. With classical Gram-Schmidt done twice (Giraud et al. 2005, Numer. Math. 101,
+    87) and Givens rotations.
+
+    **Arguments:**
+
+    - `product`: multiplies with the matrix, digitally.
+    - `precondition`: solves for a vector approximately.
+    - `residual`: to be reduced.
+    - `target`: the norm of the residual at which the cycle ends.
+    - `limit`: steps at most, not more than `steps` are done.
+    - `steps`: vectors to make room for, at least 1. Static.
+    """
+    n, dtype = residual.size, residual.dtype
+    length = jnp.linalg.norm(residual)
+    first = residual / jnp.where(length == 0, 1, length)
+    none = jnp.zeros((), jnp.int32)
+    start = _Arnoldi(
+        jnp.zeros((steps + 1, n), dtype).at[0].set(first),
+        jnp.zeros((steps, n), dtype),
+        jnp.eye(steps, dtype=dtype),
+        jnp.zeros((steps, 2), dtype),
+        jnp.zeros(steps + 1, dtype).at[0].set(length),
+        none,
+        none,
+        length == 0,
+    )
+
+    def proceed(state):
+        left = jnp.abs(state.rotated[state.step])
+        more = (state.step < limit) & (state.step < steps)
+        return more & ~state.broken & (left > target)
+
+    def step(state):
+        j = state.step
+        searched, used = precondition(state.basis[j])
+        image = product(searched)
+        size = jnp.linalg.norm(image)
+        column = jnp.zeros(steps + 1, dtype)
+        for _ in range(2):
+            part = dot(state.basis, image)
+            image = image - dot(state.basis.T, part)
+            column = column + part
+        length = jnp.linalg.norm(image)
+        # Negated, so that NaN ends the cycle.
+        broken = ~(length > jnp.finfo(dtype).eps * size)
+        column = column.at[j + 1].set(length)
+        column, rotation = _rotate(column, state.rotations, j)
+        pivot, g = column[j], state.rotated
+        # The product has no new direction at all, as of a singular matrix: leave it out.
+        lost = ~(jnp.abs(pivot) > 0)
+        rows = lax.iota(jnp.int32, steps)
+        unit = (rows == j).astype(dtype)
+        kept = jnp.where(lost, unit, jnp.where(rows <= j, column[:steps], 0))
+        return _Arnoldi(
+            state.basis.at[j + 1].set(image / jnp.where(broken, 1, length)),
+            state.searched.at[j].set(jnp.where(lost, 0, searched)),
+            state.triangle.at[:, j].set(kept),
+            state.rotations.at[j].set(rotation),
+            g.at[j + 1].set(-rotation[1] * g[j]).at[j].set(rotation[0] * g[j]),
+            j + 1,
+            state.used + used,
+            broken,
+        )
+
+    end = lax.while_loop(proceed, step, start)
+    rows = lax.iota(jnp.int32, steps)
+    right = jnp.where(rows < end.step, end.rotated[:steps], 0)
+    weights = jax.scipy.linalg.solve_triangular(end.triangle, right)
+    return Cycle(dot(end.searched.T, weights), end.step, end.used)
+
+
+def _rotate(column, rotations, j):
+    """Apply the rotations before `j` to a new column, and find the next one."""
+
+    def one(i, column):
+        (c, s), (a, b) = rotations[i], (column[i], column[i + 1])
+        return column.at[i].set(c * a + s * b).at[i + 1].set(c * b - s * a)
+
+    column = lax.fori_loop(0, j, one, column)
+    length = jnp.hypot(column[j], column[j + 1])
+    safe = jnp.where(length == 0, 1, length)
+    rotation = jnp.stack([column[j] / safe, column[j + 1] / safe])
+    # Where both are zero the rotation is the identity.
+    rotation = jnp.where(length == 0, jnp.array([1, 0], column.dtype), rotation)
+    return column.at[j].set(length), rotation
+
+
+def inner_solve(
+    product: Product, residual: Float[Array, " n"], rtol: float, *, steps: int
+) -> tuple[Float[Array, " n"], Int[Array, ""]]:
+    """One cycle of GMRES with nothing but analog products; their number.
+
+    **Arguments:**
+
+    - `product`: analog.
+    - `residual`: what to solve for.
+    - `rtol`: relative residual, as the analog products have it, at which to stop.
+    - `steps`: products at most. Static.
+    """
+    none = jnp.zeros((), jnp.int32)
+    target = rtol * jnp.linalg.norm(residual)
+    limit = jnp.asarray(steps, jnp.int32)
+    same = lambda vector: (vector, none)
+    cycle = flexible_cycle(product, same, residual, target, limit, steps=steps)
+    return cycle.correction, cycle.steps

@@ -1,0 +1,90 @@
+"""Iterative refinement with an analog inner solve."""
+
+from typing import Any
+
+import jax.lax as lax
+import jax.numpy as jnp
+import lineax as lx
+
+from ._analog_system import (
+    AnalogSystem,
+    advance,
+    begin,
+    check_system,
+    conclude,
+    excess,
+)
+from ._equilibration import Equilibration
+
+
+class IterativeRefinement(lx.AbstractLinearSolver):
+    """Solve on the arrays, compute the residual digitally, and repeat.
+
+    Step `k` solves `A~ d = b - A z_k` by GMRES with analog products alone, and adds `d`
+    (mixed-precision in-memory computing: Le Gallo et al. 2018, Nature Electronics 1,
+    246). Where arrays hold `A~ = A + E`, and inner solves are exact, the residual
+    contracts by `E A~^-1`: steps converge where its spectral radius is below one,
+    which takes about `cond(A) |E| / |A| < 1`. Where it is not, the solver stops with the
+    code `stagnation` and the best solution it had.
+
+    `lineax.Solution.stats` has `num_steps`, `analog_products`, `digital_products`, the
+    digital `residual` and `scaled_residual`, relative to `b`, and `contraction`, the mean
+    factor that a step put on the residual.
+
+    - `analog`: the programmed matrix, of `diag(r) A diag(c)` where there is `scaling`;
+        e.g. a `CrossbarLinearOperator`.
+    - `rtol`, `atol`: done at `|b - A z| <= rtol |b| + atol`, and where there is `scaling`
+        at as small a relative residual of the scaled system.
+    - `scaling`: from `equilibrate`.
+    - `max_steps`: corrections at most.
+    - `inner_steps`: analog products of one correction at most; by default as many as
+        there are unknowns, up to 200.
+    - `inner_rtol`: relative residual at which an inner solve ends, as the arrays see it.
+        Smaller than the contraction it brings nothing.
+    - `patience`: corrections in a row that may fail to lower the least residual by 5 %.
+    """
+
+    analog: lx.AbstractLinearOperator
+    rtol: float = 1e-10
+    atol: float = 0.0
+    scaling: Equilibration | None = None
+    max_steps: int = 100
+    inner_steps: int | None = None
+    inner_rtol: float = 0.01
+    patience: int = 4
+
+    def init(
+        self, operator: lx.AbstractLinearOperator, options: dict[str, Any]
+    ) -> AnalogSystem:
+        return check_system(self, operator, options)
+
+    def compute(self, state, vector, options):
+        inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
+        start, scaled = begin(state, vector, options)
+
+        def converged(now):
+            return excess(state, now.residual, vector, self.rtol, self.atol) <= 1
+
+        def proceed(now):
+            more = (now.steps < self.max_steps) & (now.idle < self.patience)
+            return more & ~converged(now) & jnp.all(jnp.isfinite(now.residual))
+
+        def step(now):
+            residual = state.rows(now.residual)
+            correction, used = state.analog_solve(residual, self.inner_rtol, inner)
+            return advance(
+                state, vector, now, correction, steps=1, analog=used, digital=0, gain=0.95
+            )
+
+        end = lax.while_loop(proceed, step, start)
+        stalled = (end.idle >= self.patience) | ~jnp.all(jnp.isfinite(end.residual))
+        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
+
+    def transpose(self, state, options):
+        return state.T, {}
+
+    def conj(self, state, options):
+        return state, options
+
+    def assume_full_rank(self):
+        return True

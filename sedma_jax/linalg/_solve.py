@@ -1,0 +1,227 @@
+"""Program a matrix and solve with it, in one call."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import lineax as lx
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from .._crossbar import Crossbar, check_key
+from .._partition import Matrix, Sparse, checked_array, checked_sparse
+from .._program import Progress
+from .._program_stats import ProgramStats
+from .._residual import program_residual
+from ..kernels import Device
+from ._analog_system import check_tolerance, relative_norm
+from ._crossbar_operator import CrossbarLinearOperator
+from ._equilibration import Equilibration, equilibrate
+from ._flexible_gmres import FlexibleGMRES
+from ._sparse_operator import SparseLinearOperator
+
+
+class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """How `solve` ended: the codes of `lineax`, and two that say more than `stagnation`.
+
+    - `successful`: the residuals, computed digitally, are within `rtol`.
+    - `not_contractive`: the error of the device is too large for the condition number.
+    - `rounding_limited`: the residual is at the rounding errors of computing it.
+    - `max_steps_reached`: it was still falling.
+    """
+
+    not_contractive = (
+        "The device's error is too large for the condition number of this matrix: steps "
+        "do not contract the residual. Allow more `slices`, scale the matrix "
+        "(`equilibrated=True`), take `FlexibleGMRES` with a larger `restart`, or a device "
+        "with smaller errors."
+    )
+    rounding_limited = (
+        "The residual is as small as its own rounding errors, and no device lowers it "
+        "further. Ask for a larger `rtol`; `|b|` is small beside `|A| |z|`, since the "
+        "matrix is ill-conditioned for this `b`."
+    )
+
+
+class Solution(eqx.Module):
+    """A solved system, and what it took.
+
+    - `value`: `z`, in the dtype of residuals.
+    - `result`: how it ended; `RESULTS[result]` is the text, empty for success.
+    - `residual`: `|b - A z| / |b|`, computed digitally with the matrix as given.
+    - `scaled_residual`: the same of the equilibrated system, which says more about `z`.
+    - `analog_products`, `digital_products`: with the programmed, and the given matrix.
+    - `iterations`: outer ones.
+    - `contraction`: the mean factor that one of them put on the residual, at the last
+        number of slices. Above one where steps of refinement diverge.
+    - `slices`: arrays that hold each tile.
+    - `stats`: what programming took, each slice counted once.
+    - `crossbar`, `scaling`: the programmed matrix, to solve for another `b` with.
+    """
+
+    value: Float[Array, " n"]
+    result: RESULTS
+    residual: Float[Array, ""]
+    scaled_residual: Float[Array, ""]
+    analog_products: Int[Array, ""]
+    digital_products: Int[Array, ""]
+    iterations: Int[Array, ""]
+    contraction: Float[Array, ""]
+    slices: int = eqx.field(static=True)
+    stats: ProgramStats
+    crossbar: Crossbar
+    scaling: Equilibration | None
+
+
+def solve(
+    A: Matrix,
+    b: Num[Array | np.ndarray, " n"],
+    device: Device,
+    *,
+    method: Callable[..., lx.AbstractLinearSolver] = FlexibleGMRES,
+    rtol: float = 1e-10,
+    slices: int | tuple[int, int] = (1, 4),
+    equilibrated: bool = True,
+    array: tuple[int, int] = (256, 256),
+    progress: Progress | None = None,
+    throw: bool = True,
+    key: PRNGKeyArray,
+) -> Solution:
+    """Program a matrix and solve `A z = b` on the arrays, to digital accuracy.
+
+    The matrix is equilibrated and programmed; analog products correct the solution, and
+    the residual is computed digitally, in the default floating dtype. Where the device's
+    error does not contract, another residual slice is programmed next to those there
+    (`program_residual`) and the solve goes on from the best solution so far.
+
+    Not for `jit` or `grad` as a whole, since sizes depend on values: put
+    `lineax.linear_solve(A, b, FlexibleGMRES(analog, ...))` there.
+
+    **Arguments:**
+
+    - `A`: square matrix, dense, scipy sparse or BCOO.
+    - `b`: right-hand side.
+    - `device`: the technology.
+    - `method`: `FlexibleGMRES` or `IterativeRefinement`, or a `functools.partial` of one
+        with other settings; called with `analog`, `rtol` and `scaling`.
+    - `rtol`: relative residual to reach, at least 8 units of rounding; of the system as
+        given and of the equilibrated one. The first alone says little of a badly scaled
+        matrix: its largest rows hide all others.
+    - `slices`: arrays for each tile: a number, or the first and the last to try.
+    - `equilibrated`: whether `diag(r) A diag(c)` is programmed, with factors from
+        `equilibrate`, instead of `A`.
+    - `array`, `progress`: as in `program`.
+    - `throw`: raise an error unless the residual is reached; if false, `result` says so.
+    - `key`: typed key of the randomness of programming and of reading.
+
+    **Raises:**
+
+    - `ValueError`: if `A` is not square, `b` does not fit, or one of them holds NaN or
+        infinity; if a row or column of `A` is zero; if `rtol` is too small for the
+        dtype, as 1e-10 is in single precision; if `slices` are below 1 or not in order.
+    - `RuntimeError`: if `throw`, with the text of the result.
+    """
+    check_key(key)
+    first, last = (slices, slices) if isinstance(slices, int) else slices
+    if not 1 <= first <= last:
+        raise ValueError(
+            "`sedma_jax.linalg.solve` needs slices from 1 up, the first to try before "
+            f"the last. Got {slices=}."
+        )
+    dtype = jnp.result_type(float)
+    check_tolerance("sedma_jax.linalg.solve", rtol, dtype)
+    b = checked_array(b, "b", ndim=1).astype(dtype)
+    matrix, operator = _exact(A, dtype)
+    if operator.out_size() != operator.in_size() or b.size != operator.out_size():
+        raise ValueError(
+            "`sedma_jax.linalg.solve` needs a square `A` and as many entries of `b`. Got "
+            f"{operator.out_size()} x {operator.in_size()} and {b.size}."
+        )
+    scaling = equilibrate(matrix) if equilibrated else None
+    scaled = matrix if scaling is None else _scaled(matrix, scaling)
+    program_key, read_key = jr.split(key)
+    analog = digital = iterations = jnp.zeros((), jnp.int32)
+    options, count = {}, first
+    while True:
+        crossbar, stats = program_residual(
+            scaled, device, slices=count, array=array, progress=progress, key=program_key
+        )
+        # Numbers of the device become arrays, so that devices share a compilation.
+        held = jax.tree.map(jnp.asarray, crossbar)
+        image = CrossbarLinearOperator(held, key=jr.fold_in(read_key, count))
+        solver = method(analog=image, rtol=rtol, scaling=scaling)
+        found = _linear_solve(operator, b, solver, options)
+        analog += found.stats["analog_products"]
+        digital += found.stats["digital_products"]
+        iterations += found.stats["num_steps"]
+        if count == last or not bool(found.result == lx.RESULTS.stagnation):
+            break
+        options, count = {"y0": found.value}, count + 1
+    result = RESULTS.promote(found.result)
+    if bool(result == RESULTS.stagnation):
+        limited = bool(_at_rounding(operator, found.value, b, scaling, rtol))
+        result = RESULTS.rounding_limited if limited else RESULTS.not_contractive
+    if throw and not bool(result == RESULTS.successful):
+        raise RuntimeError(
+            f"`sedma_jax.linalg.solve` needs a residual of {rtol}. Got "
+            f"{float(found.stats['residual']):.3g}, and of the scaled system "
+            f"{float(found.stats['scaled_residual']):.3g}, by {int(iterations)} steps at "
+            f"up to {count} slices; a step put the factor "
+            f"{float(found.stats['contraction']):.3g} on it. {RESULTS[result]}"
+        )
+    return Solution(
+        found.value,
+        result,
+        found.stats["residual"],
+        found.stats["scaled_residual"],
+        analog,
+        digital,
+        iterations,
+        found.stats["contraction"],
+        count,
+        stats,
+        crossbar,
+        scaling,
+    )
+
+
+@eqx.filter_jit
+def _linear_solve(operator, b, solver, options):
+    return lx.linear_solve(operator, b, solver, options=options, throw=False)
+
+
+def _exact(A, dtype):
+    """The matrix in the dtype of residuals, and the operator of its digital products."""
+    if isinstance(A, Sparse):
+        entries = scipy.sparse.coo_array(checked_sparse(A), dtype=dtype)
+        return entries, SparseLinearOperator.of(entries)
+    dense = checked_array(A, "A", ndim=2).astype(dtype)
+    return dense, lx.MatrixLinearOperator(dense)
+
+
+def _scaled(A, scaling):
+    if not isinstance(A, scipy.sparse.coo_array):
+        return scaling.rows[:, None] * A * scaling.columns[None]
+    scaled = A.copy()
+    scaled.data *= np.asarray(scaling.rows)[A.row] * np.asarray(scaling.columns)[A.col]
+    return scaled
+
+
+@eqx.filter_jit
+def _at_rounding(operator, value, b, scaling, rtol):
+    """Whether what exceeds `rtol` is within the rounding errors of computing it.
+
+    Those are at most `gamma(n + 1) (|A| |z| + |b|)`, entry by entry (Higham 2002, 3.5).
+    """
+    residual = b - operator.mv(value)
+    units = (b.size + 1) * jnp.finfo(b.dtype).eps / 2
+    absolute = jax.tree.map(jnp.abs, operator)
+    errors = units / (1 - units) * (absolute.mv(jnp.abs(value)) + jnp.abs(b))
+    within = jnp.asarray(True)
+    for rows in (jnp.ones_like(b), *(() if scaling is None else (scaling.rows,))):
+        allowed = jnp.maximum(relative_norm(rows * errors, rows * b), rtol)
+        within = within & (relative_norm(rows * residual, rows * b) <= allowed)
+    return within
