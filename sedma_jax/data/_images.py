@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .._refusal import Refusal, damaged
 from ._reading import read_bytes
 
 LARGEST_FILE = 2**26  # bytes of one encoded image
+_WRITER = "PIL.Image.save"
 LARGEST_PIXELS = 2**26  # of one decoded image: 192 MiB in colour
 
 
@@ -32,9 +33,11 @@ def decode_image(path: Path) -> Image.Image:
             "one that Pillow takes for a decompression bomb",
             "Do not use such a file, or shrink it first.",
         ) from error
+    except UnidentifiedImageError as error:  # its words quote an address in memory
+        raise damaged("JPEG or PNG", "its first bytes are of neither", _WRITER) from error
     # What Pillow raises for damaged files; which it is depends on where they break.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        raise damaged("JPEG or PNG", error, "PIL.Image.save") from error
+        raise damaged("JPEG or PNG", error, _WRITER) from error
 
 
 def check_pixels(width: int, height: int):
