@@ -53,7 +53,8 @@ class SentenceEncoder(eqx.Module):
 
     BERT (Devlin et al. 2019, NAACL) with the mean over its places at the end (Reimers &
     Gurevych 2019, EMNLP). Its linear layers are `equinox.nn.Linear`, or what replaces
-    them and is called as they are.
+    them, such as `sedma_jax.nn.AnalogLinear`, and is called with all places of a sentence:
+    `layer(x, key=key)` of `(length, inputs)`.
     """
 
     words: eqx.nn.Embedding
@@ -102,7 +103,7 @@ class SentenceEncoder(eqx.Module):
 
 
 def _at_each_place(layer, x, key):
-    """A layer of vectors, at each place of the text."""
-    if key is None:
+    """A layer at each place of the text; layers that are not Equinox's take all at once."""
+    if isinstance(layer, eqx.nn.Linear):
         return jax.vmap(layer)(x)
-    return jax.vmap(lambda x, key: layer(x, key=key))(x, jr.split(key, len(x)))
+    return layer(x, key=key)
