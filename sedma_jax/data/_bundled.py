@@ -1,0 +1,77 @@
+"""Real data that comes with installed packages, where no folder is given."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ._images import decode_image
+from ._reading import refusing
+
+# Of those in the wheel of scikit-image, which downloads the others.
+PHOTOGRAPHS = {
+    "astronaut": "astronaut.png",
+    "brick": "brick.png",
+    "camera": "camera.png",
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "hubble": "hubble_deep_field.jpg",
+    "moon": "moon.png",
+    "motorcycle": "motorcycle_left.png",
+    "retina": "retina.jpg",
+    "rocket": "rocket.jpg",
+    "tissue": "ihc.png",
+}
+"""The photographs that `photograph` knows, with their files in scikit-image."""
+
+
+class Digits(eqx.Module):
+    """Handwritten digits, from 0 (paper) to 1 (ink), and what they are."""
+
+    images: Float[np.ndarray, "digits 8 8"]
+    labels: Int[np.ndarray, " digits"]
+
+
+def digits() -> Digits:
+    """The 1797 handwritten digits of 8 x 8 pixels that scikit-learn brings, in float32.
+
+    They are the test set of Alpaydin & Kaynak (1998, UCI, optical recognition of
+    handwritten digits), by 13 writers that have no part in its training set.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return Digits((found.images / 16).astype(np.float32), found.target.astype(np.int32))
+
+
+def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
+    """A photograph that scikit-image brings, red, green and blue from 0 to 255.
+
+    **Arguments:**
+
+    - `name`: one of `PHOTOGRAPHS`.
+
+    **Raises:**
+
+    - `ValueError`: if there is none of that name.
+    """
+    if name not in PHOTOGRAPHS:
+        raise ValueError(
+            f"`sedma_jax.data.photograph` needs one of {', '.join(PHOTOGRAPHS)}. "
+            f"Got {name!r}."
+        )
+    path = package_folder("skimage") / "data" / PHOTOGRAPHS[name]
+    with refusing("photograph", path):
+        return np.array(decode_image(path))
+
+
+def package_folder(name: str) -> Path | None:
+    """Where an installed package lies, without importing it."""
+    spec = find_spec(name)
+    found = [] if spec is None else spec.submodule_search_locations or []
+    return next(map(Path, found), None)

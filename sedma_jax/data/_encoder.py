@@ -1,0 +1,109 @@
+"""The encoder of BERT, with one embedding for a sentence at its end."""
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+
+class EncoderLayer(eqx.Module):
+    """One layer of `SentenceEncoder`: attention, then two layers at each place."""
+
+    query: eqx.nn.Linear
+    key: eqx.nn.Linear
+    value: eqx.nn.Linear
+    out: eqx.nn.Linear
+    attention_norm: eqx.nn.LayerNorm
+    fc1: eqx.nn.Linear
+    fc2: eqx.nn.Linear
+    output_norm: eqx.nn.LayerNorm
+    heads: int = eqx.field(static=True)
+
+    def __call__(
+        self,
+        x: Float[Array, "length width"],
+        mask: Bool[Array, " length"],
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "length width"]:
+        """New states of the places; those that `mask` leaves out are not attended to.
+
+        `key` is for layers that are noisy when read, as analog ones are.
+        """
+        keys = [None] * 6 if key is None else list(jr.split(key, 6))
+        split = lambda y: y.reshape(len(y), self.heads, -1)
+        q, k, v = (
+            split(_at_each_place(linear, x, key))
+            for linear, key in zip((self.query, self.key, self.value), keys, strict=False)
+        )
+        exact = lax.Precision.HIGHEST
+        scores = jnp.einsum("ihd,jhd->hij", q, k, precision=exact) * q.shape[-1] ** -0.5
+        weights = jax.nn.softmax(jnp.where(mask[None, None], scores, -jnp.inf), axis=-1)
+        mixed = jnp.einsum("hij,jhd->ihd", weights, v, precision=exact)
+        mixed = _at_each_place(self.out, mixed.reshape(x.shape), keys[3])
+        x = jax.vmap(self.attention_norm)(x + mixed)
+        hidden = jax.nn.gelu(_at_each_place(self.fc1, x, keys[4]), approximate=False)
+        return jax.vmap(self.output_norm)(x + _at_each_place(self.fc2, hidden, keys[5]))
+
+
+class SentenceEncoder(eqx.Module):
+    """A transformer that makes one vector of unit length of a sentence.
+
+    BERT (Devlin et al. 2019, NAACL) with the mean over its places at the end (Reimers &
+    Gurevych 2019, EMNLP). Its linear layers are `equinox.nn.Linear`, or what replaces
+    them, such as `sedma_jax.nn.AnalogLinear`, and is called with all places of a sentence:
+    `layer(x, key=key)` of `(length, inputs)`.
+    """
+
+    words: eqx.nn.Embedding
+    positions: eqx.nn.Embedding
+    types: eqx.nn.Embedding
+    norm: eqx.nn.LayerNorm
+    layers: tuple[EncoderLayer, ...]
+
+    def __call__(
+        self,
+        tokens: Int[Array, " length"],
+        mask: Bool[Array, " length"],
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, " width"]:
+        """Embed one sentence.
+
+        **Arguments:**
+
+        - `tokens`: numbers of words; at most as many as there are positions.
+        - `mask`: which tokens count; the others make up the length. At least one.
+        - `key`: for layers that are noisy when read, as analog ones are.
+
+        **Returns:**
+
+        A vector of length 1.
+
+        **Raises:**
+
+        - `ValueError`: if there are more tokens than positions.
+        """
+        if len(tokens) > self.positions.num_embeddings:
+            raise ValueError(
+                "`sedma_jax.data.SentenceEncoder` needs at most "
+                f"{self.positions.num_embeddings} tokens. Got {len(tokens)}. Cut the text."
+            )
+        keys = [None] * len(self.layers) if key is None else jr.split(key, len(self.layers))
+        x = jax.vmap(self.words)(tokens) + self.positions.weight[: len(tokens)]
+        x = jax.vmap(self.norm)(x + self.types.weight[:1])
+        with jax.default_matmul_precision("highest"):
+            for layer, layer_key in zip(self.layers, keys, strict=True):
+                x = layer(x, mask, key=layer_key)
+        counts = mask.astype(x.dtype)
+        mean = jnp.matmul(counts, x, precision=lax.Precision.HIGHEST) / jnp.sum(counts)
+        return mean / jnp.linalg.norm(mean)
+
+
+def _at_each_place(layer, x, key):
+    """A layer at each place of the text; layers that are not Equinox's take all at once."""
+    if isinstance(layer, eqx.nn.Linear):
+        return jax.vmap(layer)(x)
+    return layer(x, key=key)

@@ -1,0 +1,229 @@
+"""ImageNet (ILSVRC2012; Russakovsky et al. 2015, IJCV 115, 211), as its archives unpack."""
+
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+from scipy.io import loadmat
+
+from .._refusal import Refusal, damaged
+from ._images import check_sides, crop_centre, decode_image
+from ._reading import SHOWN, plain_name, read_bytes, refusing, subfolder
+
+_WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
+_KIT = ("ILSVRC2012_devkit_t12/data", "data", "")  # where the development kit may lie
+_LARGEST_META = 2**20  # bytes; it has 137 kB, and expands when read
+_LARGEST_TRUTH = 2**24  # bytes; it has 191 kB
+_LARGEST_CLASSES = 2**16
+
+
+class ImageNetIndex(eqx.Module):
+    """Which images there are, without a pixel.
+
+    - `folder`: below which the files lie.
+    - `files`: name of each, with that of its class where each class has a folder, as
+        bytes; 40 to 60 MB for the 1,281,167 of `train`.
+    - `labels`: class of each, its place in `wnids`.
+    - `wnids`: WordNet numbers of the classes, in order, as classifiers are trained on.
+    """
+
+    folder: Path = eqx.field(static=True)
+    files: Shaped[np.ndarray, " images"]
+    labels: Int[np.ndarray, " images"]
+    wnids: tuple[str, ...] = eqx.field(static=True)
+
+
+class LabelledImage(eqx.Module):
+    """An image, red, green and blue from 0 to 255, and its class."""
+
+    image: UInt8[np.ndarray, "height width 3"]
+    label: int
+
+
+class ImageBatch(eqx.Module):
+    """Images of one size, and their classes."""
+
+    images: UInt8[np.ndarray, "batch height width 3"]
+    labels: Int[np.ndarray, " batch"]
+
+
+def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageNetIndex:
+    """List the images of one split, with their classes.
+
+    Either each class has a folder, `SPLIT/WNID/*.JPEG`, as the archives of `train`; or,
+    as the archive of `val`, the images lie in `val/` and the development kit says their
+    classes: `ILSVRC2012_validation_ground_truth.txt` has the number of a class for each
+    image in order, `meta.mat` the WordNet number of each class.
+
+    **Arguments:**
+
+    - `folder`: holds `train` or `val`, and, for a flat `val`, the development kit as
+        `ILSVRC2012_devkit_t12/`, as its `data/`, or just its two files.
+    - `split`: `train`, `val`, or another folder of the same form.
+
+    **Returns:**
+
+    The index, ordered by class, or by name where the folder is flat.
+
+    **Raises:**
+
+    - `ValueError`: if a folder or a file is missing or damaged, if there are no images,
+        or if labels and images differ in number.
+    """
+    folder = Path(folder)
+    with refusing("index_imagenet", folder):
+        root = subfolder(folder, plain_name(split, "`split`"))
+        with os.scandir(root) as entries:
+            wnids = sorted(
+                e.name for e in entries if _WNID.fullmatch(e.name) and e.is_dir()
+            )
+        if wnids:
+            files, labels = [], []
+            for label, wnid in enumerate(wnids):
+                names = _images(root / wnid)
+                files += [os.fsencode(f"{wnid}/{name}") for name in names]
+                labels += [label] * len(names)
+        else:
+            files = [os.fsencode(name) for name in _images(root)]
+        if not files:
+            raise Refusal(
+                f"images ending in .JPEG in `{split}`, or in a folder for each class there",
+                "none",
+                "Unpack the archive there; those of `train` contain an archive a class.",
+            )
+    if not wnids:
+        labels, wnids = _kit(folder, len(files))
+    return ImageNetIndex(root, np.array(files), np.array(labels, np.int32), tuple(wnids))
+
+
+def stream_imagenet(
+    index: ImageNetIndex,
+    *,
+    shorter_side: int | None = None,
+    crop: int | None = None,
+    order: Iterable[int] | None = None,
+) -> Iterator[LabelledImage]:
+    """Decode images one after another, each when it is asked for.
+
+    `shorter_side=256, crop=224` is what top-1 accuracies are commonly measured on.
+
+    **Arguments:**
+
+    - `index`: from `index_imagenet`.
+    - `shorter_side`: length, in pixels, that the shorter side is scaled to.
+    - `crop`: side of the square that is then cut out of the middle.
+    - `order`: places in the index: a part of it, or a permutation. All if left out.
+
+    **Raises:**
+
+    - `ValueError`: if an image is missing, damaged, larger than 67,108,864 pixels, or
+        smaller than the crop.
+    """
+    check_sides("stream_imagenet", shorter_side, crop)
+    for i in range(len(index.labels)) if order is None else order:
+        path = index.folder / os.fsdecode(bytes(index.files[i]))
+        with refusing("stream_imagenet", path):
+            image = crop_centre(decode_image(path), shorter_side, crop)
+        yield LabelledImage(image, int(index.labels[i]))
+
+
+def image_batches(records: Iterable[LabelledImage], size: int) -> Iterator[ImageBatch]:
+    """Stack images, `size` at a time; the last batch may be smaller.
+
+    **Raises:**
+
+    - `ValueError`: if `size < 1`, or if images of one batch differ in size.
+    """
+    if size < 1:
+        raise ValueError(
+            f"`sedma_jax.data.image_batches` needs `size >= 1`. Got {size}. "
+            "It is the number of images in a batch."
+        )
+    held: list[LabelledImage] = []
+    for record in records:
+        held.append(record)
+        if record.image.shape != held[0].image.shape:
+            raise ValueError(
+                "`sedma_jax.data.image_batches` needs images of one size. Got shapes "
+                f"{held[0].image.shape} and {record.image.shape}. "
+                "Give `shorter_side` and `crop` to `stream_imagenet`."
+            )
+        if len(held) == size:
+            yield _stack(held)
+            held = []
+    if held:
+        yield _stack(held)
+
+
+def _stack(held):
+    labels = np.array([record.label for record in held], np.int32)
+    return ImageBatch(np.stack([record.image for record in held]), labels)
+
+
+def _images(folder):
+    """Names of the images in a folder, in order."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.upper().endswith((".JPEG", ".JPG")))
+
+
+def _kit(folder, count):
+    """Labels of the images of a flat folder, and the classes, from the development kit."""
+    truth, meta = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+    with refusing("index_imagenet", folder):
+        places = [folder / place for place in _KIT]
+        kit = next(
+            (p for p in places if (p / truth).is_file() and (p / meta).is_file()), None
+        )
+        if kit is None:
+            raise Refusal(
+                f"`{truth}` and `{meta}` of the development kit, to know the classes",
+                "neither a folder for each class nor both files",
+                "Unpack `ILSVRC2012_devkit_t12.tar.gz` there.",
+            )
+    with refusing("index_imagenet", kit / meta):
+        wnid_of = _classes(read_bytes(kit / meta, _LARGEST_META))
+    with refusing("index_imagenet", kit / truth):
+        lines = read_bytes(kit / truth, _LARGEST_TRUTH).split()
+        if len(lines) != count:
+            raise Refusal(
+                f"a line for each of the {count} images", str(len(lines)), "Get both anew."
+            )
+        wnids = sorted(wnid_of.values())
+        place = {number: wnids.index(wnid) for number, wnid in wnid_of.items()}
+        labels = [place.get(int(line)) if line[:9].isdigit() else None for line in lines]
+        if None in labels:
+            wrong = lines[labels.index(None)]
+            raise Refusal(
+                f"numbers of classes that `{meta}` lists",
+                repr(wrong)[1:SHOWN],
+                "Get both anew.",
+            )
+    return labels, wnids
+
+
+def _classes(content):
+    """Number to WordNet number of each class without subclasses, which images have."""
+    # MATLAB's level 5 by SciPy, which makes no objects of classes that the file names.
+    try:
+        table = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=["synsets"])
+        synsets = np.atleast_1d(table["synsets"])
+        rows = [(s["ILSVRC2012_ID"], s["WNID"], s["num_children"]) for s in synsets]
+        leaves = {int(i): str(wnid) for i, wnid, children in rows if int(children) == 0}
+    except Exception as error:  # what a damaged file raises there is not documented
+        raise damaged("MATLAB", error, "scipy.io.savemat") from error
+    if (
+        not 0 < len(leaves) <= _LARGEST_CLASSES
+        or len(set(leaves.values())) != len(leaves)
+        or not all(_WNID.fullmatch(wnid) for wnid in leaves.values())
+    ):
+        raise Refusal(
+            "classes with a WordNet number of its own each",
+            repr(list(leaves.items())[:3])[:SHOWN],
+            "Get the development kit from its publisher.",
+        )
+    return leaves

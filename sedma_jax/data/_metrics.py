@@ -1,0 +1,199 @@
+"""The figures by which classifiers, detectors and readers are compared."""
+
+import contextlib
+import io
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ._coco import CocoImage
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Detections(eqx.Module):
+    """What a detector finds in one image.
+
+    - `boxes`: left, top, width and height, in pixels of the image that it was given.
+    - `scores`: the higher, the surer.
+    - `categories`: numbers, as COCO publishes them.
+    """
+
+    boxes: Float[np.ndarray | Array, "found 4"]
+    scores: Float[np.ndarray | Array, " found"]
+    categories: Int[np.ndarray | Array, " found"]
+
+
+class AveragePrecision(eqx.Module):
+    """COCO's precision, from 0 to 1; NaN where nothing of that kind is to be found.
+
+    - `ap`: mean over ten overlaps, 0.5 to 0.95, and over categories: COCO's mAP.
+    - `ap_50`, `ap_75`: at one overlap.
+    - `ap_small`, `ap_medium`, `ap_large`: `ap` of objects of less than 32 x 32 pixels,
+        up to 96 x 96, and of more.
+    - `recall`: highest recall with at most 100 detections an image, mean as in `ap`.
+    """
+
+    ap: float
+    ap_50: float
+    ap_75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    recall: float
+
+
+def in_top(
+    scores: Float[np.ndarray | Array, "batch classes"],
+    labels: Int[np.ndarray | Array, " batch"],
+    k: int,
+) -> Bool[np.ndarray, " batch"]:
+    """Whether the label is among the `k` classes of the highest scores.
+
+    Of classes with equal scores the lower number comes first, so that a constant
+    classifier gains nothing.
+
+    **Arguments:**
+
+    - `scores`: of each class. `labels`: the class that is right.
+    - `k`: from 1 up.
+
+    **Raises:**
+
+    - `ValueError`: if `k < 1`, if a score is NaN, or if a label is not a class.
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    classes = scores.shape[1]
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if k < 1 or np.isnan(scores).any() or wrong.size:
+        raise ValueError(
+            "`sedma_jax.data.in_top` needs `k >= 1`, scores without NaN, and labels from "
+            f"0 to {classes - 1}. Got {k=}, {int(np.isnan(scores).sum())} NaN, and labels "
+            f"{wrong[:5].tolist()} outside. Check what the classifier returns."
+        )
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = np.arange(classes) < labels[:, None]
+    rank = np.sum((scores > own) | ((scores == own) & before), axis=1)
+    return rank < k
+
+
+def normalise_answer(text: str) -> str:
+    """Lower case, without punctuation, articles and surplus white space.
+
+    In this order, as SQuAD's evaluation has it (Rajpurkar et al. 2016, EMNLP, section
+    6.1).
+    """
+    text = text.lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1 if the prediction is one of the answers, both normalised, else 0.
+
+    Without answers, the right prediction is empty (SQuAD v2.0).
+    """
+    said = normalise_answer(prediction)
+    return float(any(said == normalise_answer(answer) for answer in answers or ("",)))
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Overlap of words: harmonic mean of precision and recall, the best of all answers.
+
+    Words count as often as both have them. Where one is empty once normalised, it is 1
+    if both are, as v2.0 has it; v1.1 gives 0.
+    """
+    return max(_overlap(prediction, answer) for answer in answers or ("",))
+
+
+def _overlap(prediction, answer):
+    said, right = (normalise_answer(text).split() for text in (prediction, answer))
+    if not said or not right:
+        return float(said == right)
+    # 2 p r / (p + r) with p = common / said and r = common / right.
+    return 2 * (Counter(said) & Counter(right)).total() / (len(said) + len(right))
+
+
+def average_precision(
+    images: Sequence[CocoImage], found: Sequence[Detections]
+) -> AveragePrecision:
+    """Score detections with COCO's own evaluation (Lin et al. 2014, ECCV).
+
+    **Arguments:**
+
+    - `images`: with the objects that are to be found. Pixels are not looked at.
+    - `found`: what a detector found in each, in the same order.
+
+    **Raises:**
+
+    - `ValueError`: if the two differ in length, or if a box or score is not finite.
+    """
+    if len(images) != len(found):
+        raise ValueError(
+            "`sedma_jax.data.average_precision` needs detections for each image. Got "
+            f"{len(images)} images and {len(found)} detections. Those of an image without "
+            "any are empty arrays."
+        )
+    truth, said = [], []
+    for image, detections in zip(images, found, strict=True):
+        boxes, scores = np.asarray(detections.boxes), np.asarray(detections.scores)
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError(
+                "`sedma_jax.data.average_precision` needs finite boxes and scores. Got NaN "
+                f"or infinity for image {image.image_id}. Check what the detector returns."
+            )
+        # Published sizes decide what is small.
+        down, across = image.scale
+        back = 1 / np.array([across, down, across, down])
+        truth += _entries(
+            image.image_id,
+            image.boxes * back,
+            image.categories,
+            area=image.areas / (down * across),
+            iscrowd=image.crowds.astype(int),
+        )
+        boxes = boxes.astype(np.float64) * back
+        area = boxes[:, 2] * boxes[:, 3]
+        said += _entries(
+            image.image_id,
+            boxes,
+            np.asarray(detections.categories),
+            area=area,
+            score=scores,
+        )
+    ids = [image.image_id for image in images]
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+        evaluation = COCOeval(_coco(ids, truth), _coco(ids, said), "bbox")
+        evaluation.params.catIds = sorted({entry["category_id"] for entry in truth})
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = [float(s) if s >= 0 else float("nan") for s in evaluation.stats]
+    return AveragePrecision(*stats[:6], stats[8])
+
+
+def _entries(image_id, boxes, categories, **columns):
+    """The rows that COCO's evaluation reads, as far as it reads them for boxes."""
+    for i, (box, category) in enumerate(zip(boxes.tolist(), categories, strict=True)):
+        row = {name: column[i].item() for name, column in columns.items()}
+        named = {"image_id": image_id, "category_id": int(category), "bbox": box}
+        yield {"iscrowd": 0} | row | named
+
+
+def _coco(ids, entries):
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i} for i in ids],
+        "categories": [{"id": i} for i in sorted({e["category_id"] for e in entries})],
+        # From 1: it takes 0 for no match.
+        "annotations": [entry | {"id": i} for i, entry in enumerate(entries, 1)],
+    }
+    coco.createIndex()
+    return coco
