@@ -91,8 +91,8 @@ class HardwareAwareConv(eqx.Module):
     drawn: Float[Array, "..."] | None = None
 
     def __call__(
-        self, x: Float[Array, "inputs *space"], *, key: PRNGKeyArray
-    ) -> Float[Array, "outputs *reduced"]:
+        self, x: Float[Array, " inputs *space"], *, key: PRNGKeyArray
+    ) -> Float[Array, " outputs *reduced"]:
         """Convolve one image; `key` as in `HardwareAwareLinear`."""
         weight, read_key = _weight(self, key)
         layer, hardware = self.layer, self.hardware
@@ -170,7 +170,7 @@ def hardware_aware(
             f"`sedma_jax.nn.hardware_aware` needs `clip > 0`. Got {clip=}. "
             "Leave it out to clip nothing."
         )
-    if adc is not None and jnp.ndim(adc.full_scale or 0.0) > 0:
+    if adc is not None and jnp.ndim(0.0 if adc.full_scale is None else adc.full_scale):
         raise ValueError(
             "`sedma_jax.nn.hardware_aware` needs one `full_scale` for all tiles. Got shape "
             f"{jnp.shape(adc.full_scale)}. Leave it out for an automatic range."

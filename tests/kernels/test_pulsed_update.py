@@ -5,9 +5,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from tolerances import mean_atol
-
-from sedma_jax import devices
 from sedma_jax.kernels import (
     Device,
     Response,
@@ -19,6 +16,9 @@ from sedma_jax.kernels import (
     symmetry_point,
     weight_state,
 )
+from tolerances import mean_atol
+
+from sedma_jax import devices
 
 QUIET = dataclasses.replace(devices.AG_ASI, sigma_c2c=0.0)
 

@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from sedma_jax.kernels import clip_columns, digitise, digitise_straight_through
 
 

@@ -62,8 +62,6 @@ def test_gradients_pass_straight_through():
     driven = np.round(np.asarray(x) / drive * 15) / 15 * drive
     np.testing.assert_allclose(of_layer.layer.weight, np.outer(cotangent, driven))
     np.testing.assert_array_equal(of_layer.layer.bias, cotangent)
-    programming_key, _ = jr.split(jr.key(2))
-    del programming_key
     # The error of programming is 0.5 % of the window at most.
     np.testing.assert_allclose(
         of_x, cotangent @ layer.weight, atol=0.006 * 21 * np.abs(layer.weight).max()
@@ -80,7 +78,7 @@ def test_convolutions_are_those_of_equinox():
         layer = eqx.nn.Conv2d(4, 6, 3, **options, key=jr.key(0))
         for dac in (None, sj.DAC(24)):
             aware = hardware_aware(layer, EXACT, dac=dac, array=(16, 4))
-            y = aware(x, key=jr.key(2))
+            y = eqx.filter_jit(aware)(x, key=jr.key(2))
             np.testing.assert_allclose(y, layer(x), atol=2e-5 if dac else 1e-12)
 
 
@@ -117,7 +115,7 @@ def test_training_lowers_the_loss_of_the_programmed_network():
     xs = jr.normal(keys[2], (64, 8))
     ys = jnp.stack([xs[:, 0] * xs[:, 1], xs[:, 2]], axis=1)
     aware = hardware_aware(model, EPIRAM, dac=sj.DAC(6), adc=sj.ADC(6), clip=2.5)
-    optimiser = optax.adam(1e-2)
+    optimiser = optax.sgd(0.2)
 
     def loss(model, key):
         noisy = draw_programming(model, key=key)
@@ -135,7 +133,7 @@ def test_training_lowers_the_loss_of_the_programmed_network():
     for key in jr.split(keys[3], 150):
         aware, state, value = step(aware, state, key)
         losses.append(float(value))
-    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     digital = plain(aware)
     assert type(digital.layers[0]) is eqx.nn.Linear
     weight = np.asarray(aware.layers[0].layer.weight)
@@ -177,10 +175,10 @@ def test_tiki_taka_transfers_one_column_in_turn():
     optimiser = tiki_taka(
         LINEAR, w_max=1.0, transfer_every=2, transfer_rate=1.0, key=jr.key(0)
     )
-    state, moved = optimiser.init(params), []
+    update, state, moved = jax.jit(optimiser.update), optimiser.init(params), []
     for _ in range(8):
         # 20 pulses of A, exactly.
-        updates, state = optimiser.update(jnp.full((3, 4), 0.2), state, params)
+        updates, state = update(jnp.full((3, 4), 0.2), state, params)
         params = params + updates
         moved.append(np.flatnonzero(np.any(updates != 0, axis=0)).tolist())
     assert moved == [[], [0], [], [1], [], [2], [], [3]]
@@ -226,7 +224,6 @@ def test_tiki_taka_undoes_the_bias_of_asymmetric_devices():
         for name, run in (("sgd", plainly), ("tiki-taka", transferred)):
             mean, truth = run(seed, jr.key(seed))
             bias[name].append(float(jnp.linalg.norm(mean - truth) / jnp.linalg.norm(truth)))
-    print({name: np.round(values, 3).tolist() for name, values in bias.items()})
     assert max(bias["tiki-taka"]) < 0.5 * min(bias["sgd"])
 
 
