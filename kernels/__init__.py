@@ -166,6 +166,14 @@ from ._pulse import (
     response_curve as response_curve,
     response_inverse as response_inverse,
 )
+from ._pulsed_update import (
+    Pulsed as Pulsed,
+    pulsed_change as pulsed_change,
+    requested_pulses as requested_pulses,
+    state_weight as state_weight,
+    symmetry_point as symmetry_point,
+    weight_state as weight_state,
+)
 from ._random import (
     bits as bits,
     normal as normal,
@@ -216,6 +224,10 @@ from ._smoothing import (
     roughness_spectrum as roughness_spectrum,
     stein_lambda as stein_lambda,
     visible_lambda as visible_lambda,
+)
+from ._straight_through import (
+    clip_columns as clip_columns,
+    digitise_straight_through as digitise_straight_through,
 )
 from ._tiling import (
     grid_shape as grid_shape,

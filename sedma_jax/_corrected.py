@@ -242,7 +242,7 @@ def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
     p = first + difference
     choice = None
     if isinstance(lam, RememberedLambda):
-        choice = lax.stop_gradient(_choose_lambda(lam, raw, p, x, x_tilde))
+        choice = lax.stop_gradient(choose_lambda(lam, raw, p, x, x_tilde))
         lam = choice.lam
     lam = jnp.asarray(lam, p.dtype)
     y = denoise(p, lam)
@@ -251,7 +251,7 @@ def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
     return y, raw, errors, lam, choice
 
 
-def _choose_lambda(memory, raw, p, x, x_tilde):
+def choose_lambda(memory, raw, p, x, x_tilde):
     """Eq. 6; all vectors of the batch have one weight."""
     variance = jax.vmap(product_noise)(raw, p, x, x - x_tilde)
     spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))

@@ -59,7 +59,11 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
         )
     if isinstance(matrix, Sparse):
         return _partition_sparse(matrix, rows, cols)
-    matrix = checked_array(matrix, "A", ndim=2)
+    return cut(checked_array(matrix, "A", ndim=2), rows, cols)
+
+
+def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
+    """`partition`, for a dense matrix that is checked already."""
     grid = tile(matrix, rows, cols)
     inputs, outputs = (
         jnp.asarray(i.ravel(), jnp.int32) for i in np.indices(grid.shape[:2])

@@ -1,0 +1,99 @@
+"""A lookup table on crossbar arrays."""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._crossbar import Crossbar
+from ..kernels import Device
+from ._keys import ReadKey, call_key
+from ._layers import emptied, filled
+from ._matrix import AnalogMatrix, multiply, program_matrix
+
+
+class AnalogEmbedding(eqx.Module):
+    """`equinox.nn.Embedding` on crossbar arrays: an entry is read by driving its word line.
+
+    - `matrix`: embedding by entries, a word line for each entry.
+    - `read_key`, `layer`: as in `AnalogLinear`.
+    """
+
+    matrix: AnalogMatrix
+    read_key: ReadKey | None
+    layer: eqx.nn.Embedding = eqx.field(static=True)
+
+    def __init__(
+        self, layer: eqx.nn.Embedding, device: Device, *, key: PRNGKeyArray, **options
+    ):
+        """Program a layer; `options` and errors are those of `program_matrix`."""
+        self.matrix = program_matrix(layer.weight.T, device, key=key, **options)
+        self.read_key, self.layer = None, emptied(layer)
+
+    def __call__(
+        self, x: Int[Array, ""] | int, *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, " embedding"]:
+        """Read the entry of number `x`; below zero they count from the end.
+
+        **Raises:**
+
+        - `ValueError`: if `x` is not one whole number, or a key is missing.
+        """
+        x = jnp.asarray(x)
+        if x.shape or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(
+                "`sedma_jax.nn.AnalogEmbedding` needs one whole number. Got shape "
+                f"{x.shape}, dtype {x.dtype}. Use `jax.vmap` for more."
+            )
+        key = call_key(self.matrix, x, key, self.read_key)
+        entries, dtype = self.layer.num_embeddings, self.matrix.error.dtype
+        x = jnp.where(x < 0, x + entries, x)
+        matrix = _one_line(self.matrix, x)
+        if matrix is None:
+            matrix = self.matrix
+            hot = (jnp.arange(entries, dtype=x.dtype) == x).astype(dtype)
+        else:
+            hot = jnp.ones(1, dtype)
+        return multiply(matrix, hot[None], key=key)[0]
+
+    def digital(self) -> eqx.nn.Embedding:
+        """The digital layer with the weights that the arrays hold."""
+        return filled(self.layer, self.matrix.crossbar.stored_matrix().T, None)
+
+
+def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None:
+    """The matrix of one word line: others carry no voltage and, so, no current or noise.
+
+    None where the layout of the arrays needs the whole product.
+    """
+    held, adc = matrix.crossbar, matrix.adc
+    by_tile = adc is not None and jnp.ndim(adc.full_scale or 0) > 0
+    if not isinstance(held, Crossbar) or held.slices != 1 or by_tile:
+        return None
+    rows, cols = held.array
+    outputs = -(-held.shape[0] // cols)
+    if held.strips.shape[1] != outputs * cols:
+        return None
+    block, row = line // rows, line % rows
+
+    def column(strips, *places):
+        if strips is None:
+            return None
+        return jnp.stack([strips[block, :, place] for place in places], axis=-1)[None]
+
+    tile = jnp.arange(outputs, dtype=block.dtype)
+    places = block * outputs + tile
+    crossbar = Crossbar(
+        column(held.strips, row),
+        held.conductance[places, :, row][:, :, None],
+        held.scale[places],
+        jnp.zeros_like(held.inputs, shape=outputs),
+        tile.astype(held.outputs.dtype),
+        held.device,
+        (held.shape[0], 1),
+        read_variance=column(held.read_variance, row),
+        higher_order=column(held.higher_order, row, row + rows),
+    )
+    exact = None if matrix.exact is None else matrix.exact[:, line][:, None]
+    return dataclasses.replace(matrix, crossbar=crossbar, exact=exact)

@@ -1,0 +1,339 @@
+"""Train against the errors of programming, reading and converting.
+
+The layers keep digital weights, which any optimiser of optax moves; what they multiply with
+has the errors that `sedma_jax.program` would leave, drawn anew for each key (Joshi et al.
+2020, Nat. Commun. 11, 2473). Gradients pass the errors and the converters straight through.
+
+    model = hardware_aware(model, device)
+
+    def loss(model, xs, ys, key):
+        programming_key, read_key = jr.split(key)
+        noisy = draw_programming(model, key=programming_key)
+        logits = jax.vmap(noisy)(xs, key=jr.split(read_key, len(xs)))
+
+    analog = analogize(plain(model), device, key=key)
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .._converters import ADC, DAC
+from .._crossbar import check_key
+from .._program import Scheme, program_tiles
+from ..kernels import (
+    Device,
+    VerifyRule,
+    clip_columns,
+    column_scale,
+    differential,
+    digitise_straight_through,
+    gaussian,
+    rewrite_law,
+    tile,
+    untile,
+)
+
+
+class Hardware(eqx.Module):
+    """What a layer is trained for; the arguments of `hardware_aware`."""
+
+    device: Device
+    rule: VerifyRule | None
+    dac: DAC | None
+    adc: ADC | None
+    clip: float | None = eqx.field(static=True)
+    array: tuple[int, int] = eqx.field(static=True)
+    scheme: Scheme = eqx.field(static=True)
+
+
+class HardwareAwareLinear(eqx.Module):
+    """A linear layer that computes as crossbar arrays will.
+
+    - `layer`: digital weights, which are trained.
+    - `hardware`: what they are trained for; gets no gradient.
+    - `drawn`: weights with errors of programming, from `draw_programming`, or None to draw
+        them in each call.
+    """
+
+    layer: eqx.nn.Linear
+    hardware: Hardware
+    drawn: Float[Array, "outputs inputs"] | None = None
+
+    def __call__(
+        self, x: Float[Array, " inputs"], *, key: PRNGKeyArray
+    ) -> Float[Array, " outputs"]:
+        """Multiply one vector; `key` is that of programming, unless drawn, and reading."""
+        weight, read_key = _weight(self, key)
+        layer = self.layer
+        x = x[None] if layer.in_features == "scalar" else x
+        y = _product(weight[None], x[None, None], self.hardware, read_key)[0, 0]
+        y = y if layer.bias is None else y + layer.bias
+        return y[0] if layer.out_features == "scalar" else y
+
+
+class HardwareAwareConv(eqx.Module):
+    """A convolution that computes as crossbar arrays will: each patch is one product.
+
+    - `layer`, `hardware`, `drawn`: as in `HardwareAwareLinear`.
+    """
+
+    layer: eqx.nn.Conv
+    hardware: Hardware
+    drawn: Float[Array, "..."] | None = None
+
+    def __call__(
+        self, x: Float[Array, " inputs *space"], *, key: PRNGKeyArray
+    ) -> Float[Array, " outputs *reduced"]:
+        """Convolve one image; `key` as in `HardwareAwareLinear`."""
+        weight, read_key = _weight(self, key)
+        layer, hardware = self.layer, self.hardware
+        quiet = hardware.device.sigma_read
+        ideal = isinstance(quiet, float) and quiet == 0
+        if ideal and hardware.dac is None and hardware.adc is None:
+            # Patch by patch the same, and much faster at once.
+            return eqx.tree_at(lambda layer: layer.weight, layer, weight)(x)
+        padding = layer.padding
+        if layer.padding_mode != "ZEROS":
+            x, padding = layer._nonzero_pad(x), "VALID"
+        patches = lax.conv_general_dilated_patches(
+            x[None],
+            layer.kernel_size,
+            layer.stride,
+            padding,
+            rhs_dilation=layer.dilation,
+            precision=lax.Precision.HIGHEST,
+        )[0]
+        space, groups = patches.shape[1:], layer.groups
+        # Channels vary slowest, so that those of one group lie together.
+        vectors = patches.reshape(groups, len(patches) // groups, -1).swapaxes(1, 2)
+        matrices = weight.reshape(groups, layer.out_channels // groups, -1)
+        y = _product(matrices, vectors, hardware, read_key)
+        y = y.swapaxes(1, 2).reshape(layer.out_channels, *space)
+        return y if layer.bias is None else y + layer.bias
+
+
+_LAYERS = (HardwareAwareLinear, HardwareAwareConv)
+
+
+def hardware_aware(
+    model: PyTree,
+    device: Device,
+    *,
+    where: Callable[[str, Any], bool] | None = None,
+    scheme: Scheme = rewrite_law,
+    rule: VerifyRule | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    clip: float | None = None,
+    array: tuple[int, int] = (256, 256),
+) -> PyTree:
+    """Replace `Linear` and `Conv` of Equinox by layers that train against the hardware.
+
+    Weights are scaled by bit line as in `sedma_jax.program`, so that the largest of each
+    fills the window; errors have the law of `scheme`.
+
+    **Arguments:**
+
+    - `model`: any pytree with layers of `equinox.nn`, or one layer. A call of a layer
+        needs a key then, which the model has to pass on.
+    - `device`: the technology.
+    - `where`: function of path (such as `layers[0]`) and layer: whether to replace it.
+        All are if left out.
+    - `scheme`, `rule`: how the weights will be programmed. `rewrite_law`, the default,
+        stands for every scheme that stops at an acceptance band, without its loop.
+    - `dac`, `adc`: converters, quantised with a straight-through gradient. A full scale
+        of the ADC needs to be one number.
+    - `clip`: weights are clipped at this multiple of the root mean square of their bit
+        line, 2 to 3 as a rule; not at all if left out.
+    - `array`: word lines and bit lines of one array.
+
+    **Returns:**
+
+    The model with `HardwareAwareLinear` and `HardwareAwareConv`.
+
+    **Raises:**
+
+    - `ValueError`: if no layer is replaced, if `clip <= 0`, or if the ADC has a full scale
+        for each tile.
+    """
+    if clip is not None and not clip > 0:
+        raise ValueError(
+            f"`sedma_jax.nn.hardware_aware` needs `clip > 0`. Got {clip=}. "
+            "Leave it out to clip nothing."
+        )
+    if adc is not None and jnp.ndim(0.0 if adc.full_scale is None else adc.full_scale):
+        raise ValueError(
+            "`sedma_jax.nn.hardware_aware` needs one `full_scale` for all tiles. Got shape "
+            f"{jnp.shape(adc.full_scale)}. Leave it out for an automatic range."
+        )
+    hardware = Hardware(device, rule, dac, adc, clip, array, scheme)
+    count = 0
+
+    def replace(path, layer):
+        nonlocal count
+        if not isinstance(layer, eqx.nn.Linear | eqx.nn.Conv):
+            return layer
+        name = jtu.keystr(path).removeprefix(".")
+        if where is not None and not where(name, layer):
+            return layer
+        count += 1
+        linear = isinstance(layer, eqx.nn.Linear)
+        return (HardwareAwareLinear if linear else HardwareAwareConv)(layer, hardware)
+
+    known = (eqx.nn.Linear, eqx.nn.Conv, *_LAYERS)
+    model = jtu.tree_map_with_path(
+        replace, model, is_leaf=lambda node: isinstance(node, known)
+    )
+    if not count:
+        raise ValueError(
+            "`sedma_jax.nn.hardware_aware` needs a `Linear` or `Conv` of `equinox.nn` that "
+            "`where` admits. Got none. Is the model hardware-aware already?"
+        )
+    return model
+
+
+def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
+    """Draw the errors of programming once, for all examples of a batch.
+
+    A call of a layer under `vmap` would program an array for each example. Gradients of
+    the weights that are drawn reach the digital ones; take them through this function.
+
+    **Arguments:**
+
+    - `model`: from `hardware_aware`.
+    - `key`: typed key; the errors of a layer depend on it and on the path alone.
+    """
+    check_key(key)
+
+    def draw(path, layer):
+        if not isinstance(layer, _LAYERS):
+            return layer
+        own = jr.fold_in(key, zlib.crc32(jtu.keystr(path).encode()))
+        weight = _programmed(layer.layer, layer.hardware, own)
+        return type(layer)(layer.layer, layer.hardware, weight)
+
+    return jtu.tree_map_with_path(draw, model, is_leaf=_is_aware)
+
+
+def plain(model: PyTree) -> PyTree:
+    """The layers of Equinox with the digital weights, clipped where training clips them.
+
+    For the digital model, and for `analogize`, which programs it.
+    """
+
+    def one(layer):
+        if not isinstance(layer, _LAYERS):
+            return layer
+        inner, hardware = layer.layer, layer.hardware
+        if hardware.clip is None:
+            return inner
+        tiles, used = _tiles(inner, hardware)
+        weight = _matrix(clip_columns(tiles, hardware.clip, used), inner, hardware)
+        return eqx.tree_at(lambda layer: layer.weight, inner, weight)
+
+    return jax.tree.map(one, model, is_leaf=_is_aware)
+
+
+def _is_aware(node):
+    return isinstance(node, _LAYERS)
+
+
+def _weight(layer, key):
+    check_key(key)
+    programming_key, read_key = jr.split(key)
+    if layer.drawn is not None:
+        return layer.drawn, read_key
+    return _programmed(layer.layer, layer.hardware, programming_key), read_key
+
+
+def _shape(layer, hardware):
+    """Groups, outputs and inputs of one group, and the part of an array that they use."""
+    groups = getattr(layer, "groups", 1)
+    m = layer.weight.shape[0] // groups
+    n = layer.weight.size // (groups * m)
+    return groups, m, n, min(hardware.array[0], n), min(hardware.array[1], m)
+
+
+def _tiles(layer, hardware):
+    groups, m, n, rows, cols = _shape(layer, hardware)
+    grid = jax.vmap(lambda a: tile(a, rows, cols))(layer.weight.reshape(groups, m, n))
+    used = jnp.minimum(n - rows * jnp.arange(grid.shape[1], dtype=jnp.int32), rows)
+    used = jnp.broadcast_to(used[None, :, None], grid.shape[:3]).ravel()
+    return grid.reshape(-1, rows, cols), used
+
+
+def _matrix(tiles, layer, hardware):
+    groups, m, n, rows, cols = _shape(layer, hardware)
+    grid = tiles.reshape(groups, -(-n // rows), -(-m // cols), rows, cols)
+    return jax.vmap(lambda g: untile(g, (m, n)))(grid).reshape(layer.weight.shape)
+
+
+def _programmed(layer, hardware, key):
+    _, m, _, _, cols = _shape(layer, hardware)
+    tiles, used_rows = _tiles(layer, hardware)
+    if hardware.clip is not None:
+        tiles = clip_columns(tiles, hardware.clip, used_rows)
+    scale = lax.stop_gradient(column_scale(tiles))
+    place = jnp.arange(len(tiles), dtype=jnp.int32)
+    used_cols = jnp.minimum(m - place % -(-m // cols) * cols, cols)
+    device, rule = lax.stop_gradient((hardware.device, hardware.rule))
+    weights, _, _ = program_tiles(
+        tiles,
+        scale,
+        place,
+        used_rows,
+        used_cols,
+        device,
+        mapping=differential,
+        scheme=hardware.scheme,
+        rule=rule,
+        progress=None,
+        key=key,
+    )
+    tiles = jnp.swapaxes(weights, 1, 2) * scale[:, None, :]
+    return _matrix(tiles, layer, hardware)
+
+
+def _product(matrices, vectors, hardware, key):
+    """Products of vectors `(groups, batch, n)` with matrices `(groups, m, n)`."""
+    groups, m, n = matrices.shape
+    rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
+    drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
+    drive = jnp.where(drive == 0, 1, drive)
+    volts = vectors / drive
+    if hardware.dac is not None:
+        volts = digitise_straight_through(volts, 1.0, bits=hardware.dac.bits)
+    blocks = -(-n // rows)
+    volts = jnp.pad(volts, ((0, 0), (0, 0), (0, blocks * rows - n)))
+    volts = volts.reshape(*volts.shape[:2], blocks, rows)
+    grid = jax.vmap(lambda a: tile(a, rows, cols))(matrices)
+    scale = jax.vmap(column_scale)(grid.reshape(groups, -1, rows, cols))
+    scale = lax.stop_gradient(scale.reshape(groups, blocks, -1, 1, cols))
+    currents = jnp.einsum(
+        "gbir,giorc->giobc", volts, grid / scale, precision=lax.Precision.HIGHEST
+    )
+    device = lax.stop_gradient(hardware.device)
+    # Of a pair of cells; the root has no gradient at zero, nor has the noise a use for one.
+    size = lax.stop_gradient(jnp.sqrt(2 * jnp.sum(volts**2, axis=3)))
+    size = jnp.moveaxis(size, 2, 1)[:, :, None, :, None]
+    draws = gaussian(device.sigma_read, currents.shape, currents.dtype, key=key)
+    currents = currents + draws * size
+    if hardware.adc is not None:
+        full_scale: Any = hardware.adc.full_scale
+        if full_scale is None:
+            full_scale = jnp.max(jnp.abs(currents), axis=(3, 4), keepdims=True)
+        full_scale = jnp.asarray(full_scale, currents.dtype)
+        full_scale = jnp.broadcast_to(full_scale, currents.shape)
+        currents = digitise_straight_through(currents, full_scale, bits=hardware.adc.bits)
+    sums = jnp.sum(currents * scale, axis=1)
+    y = jnp.moveaxis(sums, 1, 2).reshape(groups, vectors.shape[1], -1)[:, :, :m]
+    return y * drive

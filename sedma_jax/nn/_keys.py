@@ -1,0 +1,63 @@
+"""Where the noise of a read comes from: the key of the call, or that of the layer."""
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, PRNGKeyArray, UInt32
+
+from .._crossbar import check_key
+from ._matrix import AnalogMatrix
+
+ReadKey = UInt32[Array, "2"]
+
+
+def key_words(key: PRNGKeyArray) -> ReadKey:
+    """The words of a key, which Equinox can serialise."""
+    if jr.key_impl(key) == "threefry2x32":
+        return jr.key_data(key)
+    return jr.bits(key, (2,), jnp.uint32)
+
+
+def call_key(
+    matrix: AnalogMatrix,
+    x: Array,
+    key: PRNGKeyArray | None,
+    read_key: ReadKey | None,
+) -> PRNGKeyArray:
+    """The key of one call of a layer.
+
+    **Raises:**
+
+    - `ValueError`: if there is none, and the layer draws.
+    """
+    if key is not None:
+        return check_key(key)
+    if read_key is not None:
+        own = jr.wrap_key_data(read_key, impl="threefry2x32")
+        return _example_key(own, lax.stop_gradient(x).ravel()[:1] != 0)
+    if matrix.draws:
+        raise ValueError(
+            "An analog layer whose reads are random (read noise, corrected products, or a "
+            "device unknown while tracing) needs a key. Got none. Call `layer(x, key=key)` "
+            "or give every layer its own by `sedma_jax.nn.with_read_keys(model, key=key)`."
+        )
+    return jr.key(0)
+
+
+@jax.custom_batching.custom_vmap
+def _example_key(key, mark):
+    """`key`; under `vmap` over examples, which `mark` tells of, one for each of them."""
+    del mark
+    return key
+
+
+@_example_key.def_vmap
+def _(size, batched, key, mark):
+    key_batched, mark_batched = batched
+    if key_batched or not mark_batched:
+        return key, key_batched
+    # Another `vmap` around this one splits the key again.
+    key = _example_key(key, mark[0])
+    places = jnp.arange(size, dtype=jnp.uint32)
+    return jax.vmap(jr.fold_in, (None, 0))(key, places), True

@@ -1,0 +1,145 @@
+"""Layers of Equinox whose matrices crossbar arrays hold.
+
+A layer is called as that of `equinox.nn` it stands for: `layer(x, key=None)`, one example
+at a time. Its noise comes from `key`; where a model passes none on, from the key that
+`with_read_keys` gave the layer. A key of a call means what keys mean in JAX: under
+`jax.vmap(lambda x: layer(x, key=key))` all examples have the same noise, so split it,
+`jax.vmap(lambda x, key: layer(x, key=key))(xs, jr.split(key, len(xs)))`. A key of the
+layer is split for the examples of every `vmap`.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..kernels import Device
+from ._keys import ReadKey, call_key
+from ._matrix import AnalogMatrix, analog_conv, analog_linear, program_matrix
+
+
+def emptied(layer: Any) -> Any:
+    """What a layer of Equinox is without its weights."""
+    names = [name for name in ("weight", "bias") if hasattr(layer, name)]
+    where = lambda layer: [getattr(layer, name) for name in names]
+    return eqx.tree_at(where, layer, [None] * len(names), is_leaf=lambda x: x is None)
+
+
+class AnalogLinear(eqx.Module):
+    """`equinox.nn.Linear` on crossbar arrays; the bias is digital.
+
+    - `matrix`: the weights.
+    - `bias`: of each output, or None.
+    - `read_key`: from `with_read_keys`, or None.
+    - `layer`: the digital layer without its weights.
+    """
+
+    matrix: AnalogMatrix
+    bias: Float[Array, " outputs"] | None
+    read_key: ReadKey | None
+    layer: eqx.nn.Linear = eqx.field(static=True)
+
+    def __init__(
+        self, layer: eqx.nn.Linear, device: Device, *, key: PRNGKeyArray, **options
+    ):
+        """Program a layer; `options` and errors are those of `program_matrix`."""
+        self.matrix = program_matrix(layer.weight, device, key=key, **options)
+        self.bias, self.read_key = layer.bias, None
+        self.layer = emptied(layer)
+
+    def __call__(
+        self, x: Float[Array, "*batch inputs"], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "*batch outputs"]:
+        """Multiply one vector, or a batch of them, each with noise of its own."""
+        key = call_key(self.matrix, x, key, self.read_key)
+        x = x[..., None] if self.layer.in_features == "scalar" else x
+        y = analog_linear(self.matrix, x, self.bias, key=key)
+        return y[..., 0] if self.layer.out_features == "scalar" else y
+
+    def digital(self) -> eqx.nn.Linear:
+        """The digital layer with the weights that the arrays hold."""
+        weights = self.matrix.crossbar.stored_matrix(), self.bias
+        return filled(self.layer, *weights)
+
+
+def filled(layer: Any, weight: Array, bias: Array | None) -> Any:
+    """Inverse of `emptied`."""
+    layer = eqx.tree_at(lambda l: l.weight, layer, weight, is_leaf=lambda x: x is None)
+    if bias is None:
+        return layer
+    return eqx.tree_at(lambda l: l.bias, layer, bias, is_leaf=lambda x: x is None)
+
+
+class AnalogConv(eqx.Module):
+    """`equinox.nn.Conv` (1 to 3 axes) on crossbar arrays; the bias is digital.
+
+    Each patch of the image is one product with a matrix that holds a filter in each row.
+    Groups are the blocks of a block-diagonal matrix, on tiles side by side.
+
+    - `matrix`, `bias`, `read_key`, `layer`: as in `AnalogLinear`.
+    """
+
+    matrix: AnalogMatrix
+    bias: Float[Array, "outputs ..."] | None
+    read_key: ReadKey | None
+    layer: eqx.nn.Conv = eqx.field(static=True)
+
+    def __init__(self, layer: eqx.nn.Conv, device: Device, *, key: PRNGKeyArray, **options):
+        """Program a layer; `options` and errors are those of `program_matrix`."""
+        filters = layer.weight.reshape(layer.out_channels, -1)
+        self.matrix = program_matrix(
+            filters, device, groups=layer.groups, key=key, **options
+        )
+        self.bias, self.read_key = layer.bias, None
+        self.layer = emptied(layer)
+
+    def __call__(
+        self, x: Float[Array, "channels ..."], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "outputs ..."]:
+        """Convolve one image, each patch with noise of its own."""
+        layer = self.layer
+        key = call_key(self.matrix, x, key, self.read_key)
+        padding = layer.padding
+        if layer.padding_mode != "ZEROS":
+            x, padding = _padded(layer, x), "VALID"
+        return analog_conv(
+            self.matrix,
+            x,
+            self.bias,
+            kernel_size=layer.kernel_size,
+            stride=layer.stride,
+            padding=padding,
+            dilation=layer.dilation,
+            key=key,
+        )
+
+    def digital(self) -> eqx.nn.Conv:
+        """The digital layer with the weights that the arrays hold."""
+        layer, matrix = self.layer, self.matrix.crossbar.stored_matrix()
+        groups, outputs = layer.groups, layer.out_channels // layer.groups
+        blocks = matrix.reshape(groups, outputs, groups, -1)
+        place = jnp.arange(groups)
+        shape = layer.out_channels, layer.in_channels // groups, *layer.kernel_size
+        return filled(layer, blocks[place, :, place].reshape(shape), self.bias)
+
+
+_PADDINGS = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}
+
+
+def _padded(layer, x):
+    padding = layer.padding
+    if isinstance(padding, str):
+        sizes = zip(
+            x.shape[1:], layer.kernel_size, layer.dilation, layer.stride, strict=True
+        )
+        padding = [_split(padding, *size) for size in sizes]
+    return jnp.pad(x, [(0, 0), *padding], _PADDINGS[layer.padding_mode])
+
+
+def _split(padding, size, kernel, dilation, stride):
+    """What "SAME" and the like put before and after an axis."""
+    reach = dilation * (kernel - 1) + 1
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    less, more = total // 2, total - total // 2
+    return {"VALID": (0, 0), "SAME": (less, more), "SAME_LOWER": (more, less)}[padding]

@@ -1,0 +1,360 @@
+"""The matrix of one layer on crossbar arrays, and its product.
+
+The function-level interface to analog networks: `program_matrix` once, `analog_linear` and
+`analog_conv` as often as wanted, in any framework whose arrays are JAX's.
+"""
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from .._abstract_crossbar import AbstractCrossbar
+from .._converters import ADC, DAC
+from .._corrected import (
+    BASELINE_LAMBDA,
+    check_lambda,
+    choose_lambda,
+    denoise,
+    encoding_array,
+)
+from .._crossbar import Crossbar, check_key
+from .._partition import (
+    Partition,
+    checked_array,
+    common_width,
+    cut,
+    exact_product,
+)
+from .._pool import PartitionPlan, Pool
+from .._pooled import PooledCrossbar, program_pool
+from .._program import Mapping, Progress, Scaling, Scheme, program_partition
+from .._program_stats import ProgramStats
+from ..kernels import (
+    Device,
+    RememberedLambda,
+    VerifyRule,
+    column_scale,
+    differential,
+    write_and_verify,
+)
+
+Lambda = Float[Array, ""] | float | RememberedLambda
+
+
+class AnalogMatrix(eqx.Module):
+    """The matrix of a layer as crossbar arrays hold it, and how it is read.
+
+    - `crossbar`: the arrays; effects such as `sedma_jax.age` apply to it.
+    - `stats`: what programming took.
+    - `error`: `|A~ - A| / |A|` in the Frobenius norm, when it was programmed.
+    - `device`: the technology, which encodes inputs too where products are corrected.
+    - `dac`, `adc`: converters; ideal if None.
+    - `exact`: `A`, kept in digital memory where products are corrected.
+    - `lam`: weight of the roughness of corrected products.
+    - `rule`, `array`, `mapping`, `scaling`, `encoding`: how inputs are encoded.
+    """
+
+    crossbar: AbstractCrossbar
+    stats: ProgramStats
+    error: Float[Array, ""]
+    device: Device
+    dac: DAC | None
+    adc: ADC | None
+    exact: Float[Array, "m n"] | None
+    lam: Lambda
+    rule: VerifyRule | None
+    array: tuple[int, int] = eqx.field(static=True)
+    mapping: Mapping = eqx.field(static=True)
+    scaling: Scaling = eqx.field(static=True)
+    encoding: Scheme = eqx.field(static=True)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        return self.crossbar.shape
+
+    @property
+    def crossbars(self) -> tuple[Crossbar, ...]:
+        """The arrays, those of each kind of a pool apart."""
+        held = self.crossbar
+        if isinstance(held, PooledCrossbar):
+            return tuple(bank.crossbar for bank in held.banks)
+        return (held,)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a product is random, as far as is known when tracing."""
+        return self.exact is not None or any(
+            crossbar.read_variance is not None or _may_be_positive(crossbar)
+            for crossbar in self.crossbars
+        )
+
+
+def _may_be_positive(crossbar: Crossbar) -> bool:
+    sigma = crossbar.device.sigma_read
+    return isinstance(sigma, jax.core.Tracer) or bool(np.any(np.asarray(sigma) != 0))
+
+
+def program_matrix(
+    weight: Float[Array | np.ndarray, "m n"],
+    device: Device,
+    *,
+    groups: int = 1,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    plan: PartitionPlan | Pool | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    corrected: bool = False,
+    lam: Lambda = BASELINE_LAMBDA,
+    encoding: Scheme | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> AnalogMatrix:
+    """Program the weights of a layer on crossbar arrays.
+
+    Works inside `jit`; gradients in `weight` pass straight through the error of
+    programming, as in `sedma_jax.program`.
+
+    **Arguments:**
+
+    - `weight`: `m` outputs by `n` inputs, float32 or float64.
+    - `device`, `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`, `progress`: as
+        in `sedma_jax.program`.
+    - `groups`: with more than one, `weight` holds the blocks of a block-diagonal matrix
+        one below the other, and tiles without a block are not programmed.
+    - `plan`: from `sedma_jax.plan_partitions`, or a pool of arrays to be planned for, in
+        place of `array` and `arrays`; always written by `write_and_verify`.
+    - `dac`, `adc`: converters of each product; ideal if left out.
+    - `corrected`: keep the exact weights too, and correct every product to first order,
+        `p = A x~ + A~ (x - x~)` with `x~` the input as cells of `device` hold it, and to
+        second order, `(I + lam L^T L)^-1 p` (SEDMA, Eq. 5). `A x~` is a digital product,
+        which costs as much as the exact answer.
+    - `lam`: weight of the roughness, from 0 up, or a `sedma_jax.RememberedLambda`, which
+        has it chosen for each product (SEDMA, Eq. 6).
+    - `encoding`: scheme that writes `x~`; that of the weights if left out.
+        `sedma_jax.rewrite_law` takes one draw a cell instead of a loop.
+    - `key`: typed key of all randomness of programming.
+
+    **Raises:**
+
+    - `ValueError`: as `sedma_jax.program` and `sedma_jax.program_pool` do; if `lam` is
+        negative or not finite; if `groups` does not divide the outputs; if a scheme is
+        asked for together with a plan.
+    """
+    check_key(key)
+    check_lambda(lam)
+    weight = checked_array(weight, "weight", ndim=2)
+    if groups < 1 or len(weight) % groups:
+        raise ValueError(
+            "`sedma_jax.nn.program_matrix` needs `groups` to divide the outputs. Got "
+            f"{groups=} for {len(weight)} outputs."
+        )
+    blocks = None if groups == 1 else _blocks(weight.shape, groups)
+    matrix = weight if blocks is None else _block_diagonal(weight, groups)
+    how = {"mapping": mapping, "scaling": scaling, "rule": rule, "progress": progress}
+    if plan is None:
+        parts = cut(matrix, *array) if blocks is None else _occupied(matrix, blocks, array)
+        crossbar, stats = program_partition(
+            parts, device, arrays=arrays, scheme=scheme, key=key, **how
+        )
+    elif scheme is write_and_verify:
+        crossbar, stats = program_pool(matrix, plan, device, key=key, **how)
+    else:
+        raise ValueError(
+            "`sedma_jax.nn.program_matrix` programs the arrays of a plan by "
+            f"`write_and_verify`. Got {scheme=}. Leave out one of both."
+        )
+    return AnalogMatrix(
+        crossbar,
+        stats,
+        lax.stop_gradient(relative_error(crossbar, matrix)),
+        device,
+        dac,
+        adc,
+        matrix if corrected else None,
+        lam,
+        rule,
+        array,
+        mapping,
+        scaling,
+        scheme if encoding is None else encoding,
+    )
+
+
+@jax.jit
+def relative_error(
+    crossbar: AbstractCrossbar, matrix: Float[Array, "m n"]
+) -> Float[Array, ""]:
+    """`|A~ - A| / |A|` in the Frobenius norm; the plain error where that is zero."""
+    size = jnp.linalg.norm(matrix)
+    error = jnp.linalg.norm(crossbar.stored_matrix() - matrix)
+    return error / jnp.where(size == 0, 1, size)
+
+
+def _blocks(shape, groups) -> Bool[np.ndarray, "m n"]:
+    m, n = shape
+    return np.kron(np.eye(groups, dtype=bool), np.ones((m // groups, n), bool))
+
+
+def _block_diagonal(weight, groups):
+    m, n = weight.shape
+    blocks = weight.reshape(groups, m // groups, n)
+    place = jnp.arange(groups)
+    whole = jnp.zeros((groups, m // groups, groups, n), weight.dtype)
+    return whole.at[place, :, place].set(blocks).reshape(m, groups * n)
+
+
+def _occupied(matrix, blocks, array) -> Partition:
+    """The tiles that hold a part of a block, whatever its values."""
+    whole = cut(matrix, *array)
+    (rows, cols), (m, n) = array, matrix.shape
+    inputs, outputs = (i.ravel() for i in np.indices((-(-n // rows), -(-m // cols))))
+    kept = np.array(
+        [
+            blocks[o * cols : (o + 1) * cols, i * rows : (i + 1) * rows].any()
+            for i, o in zip(inputs, outputs, strict=True)
+        ]
+    )
+    return Partition(
+        whole.tiles[kept],
+        jnp.asarray(inputs[kept], jnp.int32),
+        jnp.asarray(outputs[kept], jnp.int32),
+        (m, n),
+        common_width(inputs[kept], outputs[kept]),
+    )
+
+
+def multiply(
+    matrix: AnalogMatrix, x: Float[Array, "batch n"], *, key: PRNGKeyArray
+) -> Float[Array, "batch m"]:
+    """Multiply vectors by a programmed matrix, corrected if it keeps its exact weights.
+
+    Noise is drawn anew for each vector. In contrast to `sedma_jax.matvec` nothing is
+    checked: NaN propagates.
+
+    **Arguments:**
+
+    - `matrix`: from `program_matrix`.
+    - `x`: vectors, of any floating dtype; the result has that of the weights.
+    - `key`: typed key of the read noise, and of the encoding of corrected products.
+    """
+    held, dac, adc, exact = matrix.crossbar, matrix.dac, matrix.adc, matrix.exact
+    if exact is None:
+        return held.read(x, dac, adc, key)
+    x = x.astype(exact.dtype)
+    vector_key, read_key = jr.split(key)
+    x_tilde = _encode(matrix, x, vector_key)
+    first = exact_product(exact, x_tilde)
+    lam = matrix.lam
+    if not isinstance(lam, RememberedLambda):
+        return denoise(first + held.read(x - x_tilde, dac, adc, read_key), lam)
+    analog = held.read(jnp.concatenate([x, x - x_tilde]), dac, adc, read_key)
+    raw, difference = jnp.split(analog, 2)
+    p = first + difference
+    choice = lax.stop_gradient(choose_lambda(lam, raw, p, x, x_tilde))
+    return denoise(p, choice.lam)
+
+
+def _encode(matrix, x, key):
+    """Inputs as cells hold them, one vector to a bit line."""
+    encoded, _ = program_partition(
+        cut(x, *encoding_array(matrix.array, len(x))),
+        matrix.device,
+        arrays=None,
+        mapping=matrix.mapping,
+        scaling=matrix.scaling,
+        scheme=matrix.encoding,
+        rule=matrix.rule,
+        progress=None,
+        key=key,
+    )
+    return encoded.stored_matrix()
+
+
+def analog_linear(
+    matrix: AnalogMatrix,
+    x: Float[Array, "*batch n"],
+    bias: Float[Array, " m"] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "*batch m"]:
+    """`A~ x + b`, the bias added digitally.
+
+    **Arguments:**
+
+    - `matrix`: from `program_matrix`.
+    - `x`: one vector or any number of them; each has noise of its own.
+    - `bias`: of each output.
+    - `key`: typed key of the randomness of the product.
+
+    **Raises:**
+
+    - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
+    """
+    check_key(key)
+    m, n = matrix.shape
+    if x.ndim == 0 or x.shape[-1] != n:
+        raise ValueError(
+            f"An analog layer with {n} inputs needs `x` to end in an axis of that size. "
+            f"Got shape {x.shape}. Batches come first."
+        )
+    y = multiply(matrix, x.reshape(-1, n), key=key).reshape(*x.shape[:-1], m)
+    return y if bias is None else y + bias
+
+
+def analog_conv(
+    matrix: AnalogMatrix,
+    x: Float[Array, "channels ..."],
+    bias: Float[Array, "outputs ..."] | None = None,
+    *,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: str | tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    key: PRNGKeyArray,
+) -> Float[Array, "outputs ..."]:
+    """Convolution of one image: every patch is one product with the matrix (im2col).
+
+    **Arguments:**
+
+    - `matrix`: a filter in each row: channels, then the axes of the kernel.
+    - `x`: channels first, then as many axes as `kernel_size` has.
+    - `bias`: of each output channel, of a shape that adds to the result.
+    - `kernel_size`, `stride`, `padding`, `dilation`: of each axis, as
+        `jax.lax.conv_general_dilated_patches` takes them.
+    - `key`: typed key; each patch has noise of its own.
+
+    **Raises:**
+
+    - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
+    """
+    check_key(key)
+    m, n = matrix.shape
+    channels = n // int(np.prod(kernel_size))
+    if x.ndim != len(kernel_size) + 1 or x.shape[0] != channels:
+        raise ValueError(
+            f"An analog convolution needs `x` with {channels} channels and "
+            f"{len(kernel_size)} axes behind. Got shape {x.shape}. Use `jax.vmap` for "
+            "batches."
+        )
+    patches = lax.conv_general_dilated_patches(
+        x[None],
+        kernel_size,
+        stride,
+        padding,
+        rhs_dilation=dilation,
+        # Patches are copies: products with ones and zeros must not round.
+        precision=lax.Precision.HIGHEST,
+    )[0]
+    y = multiply(matrix, patches.reshape(n, -1).T, key=key).T
+    y = y.reshape(m, *patches.shape[1:])
+    return y if bias is None else y + bias
