@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -17,11 +18,12 @@ from ._cli_output import (
     stage_display,
     write_outputs,
 )
-from ._cli_products import name_of, run_delivery, run_device, run_with_memory
+from ._cli_products import run_delivery, run_device, run_with_memory
 from ._compilation_cache import enable_compilation_cache
 from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
+from ._records import name_of
 from ._system import read_workflow
 from ._trace import Trace, write_chrome_trace
 
@@ -159,7 +161,8 @@ def run_matrix(options: argparse.Namespace) -> int:
         enable_compilation_cache(options.compilation_cache)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
-    with stage_display() as watch:
+    # Without memory, bars of partitions are shown instead.
+    with stage_display() if adaptive else nullcontext() as watch:
         return _run(options, workflow, adaptive, Trace(watch))
 
 
@@ -200,7 +203,7 @@ def _run(options, workflow, adaptive, trace) -> int:
         write_outputs(Path(options.out), result, outputs)
         record, failed = run_delivery(outputs[0], workflow, options, trace)
         result |= record | {"seconds": result["seconds"] | record["seconds"]}
-    result["trace"] = trace.records
+        result["trace"] = trace.records
     if options.trace:
         write_chrome_trace(options.trace, trace.records)
     if options.plot:
