@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from ._replacing import replacing
@@ -34,6 +41,33 @@ def progress_bar(title: str, unit: str = "partitions"):
     timer.start()
     try:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+@contextmanager
+def stage_display():
+    """Stages under way and done, on stderr, once the work has taken a second."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = SpinnerColumn(finished_text="+"), TextColumn("{task.description}")
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    tasks = []
+
+    def watch(stage, ended):
+        if ended:
+            bar.update(tasks.pop(), total=1, completed=1)
+        else:
+            tasks.append(bar.add_task(stage, total=None))
+
+    timer = threading.Timer(1.0, bar.start)
+    timer.start()
+    try:
+        yield watch
     finally:
         timer.cancel()
         timer.join()
@@ -80,6 +114,21 @@ def show_runs(records: list[dict]) -> None:
                 f"{'drawn' if record['explored'] else 'found by weighing all'}, lambda "
                 f"{record['lambda']:.3g}, {record['written']} rewards written back"
             )
+            print(f"{record['device']}: {_compared(record)}")
+
+
+def _compared(record: dict) -> str:
+    """A reward beside those before it."""
+    said = f"reward {record['reward']:.4g}"
+    if record["best_before"] is None:
+        return f"{said}, the first of its kind"
+    if record["runs_before"]:
+        mean, runs = record["reward_before"], record["runs_before"]
+        said += f"; before {mean:.4g}, the mean of {runs} runs of {record['strategy']}"
+    else:
+        said += f"; {record['strategy']} is new"
+    best, mean = record["best_before"], record["best_reward_before"]
+    return f"{said}; best before {best} with {mean:.4g}"
 
 
 def show_delivery(record: dict) -> None:

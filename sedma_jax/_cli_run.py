@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -11,13 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import devices
-from ._cli_output import plot_errors, show_delivery, show_runs, write_outputs
-from ._cli_products import name_of, run_delivery, run_device, run_with_memory
+from ._cli_output import (
+    plot_errors,
+    show_delivery,
+    show_runs,
+    stage_display,
+    write_outputs,
+)
+from ._cli_products import run_delivery, run_device, run_with_memory
 from ._compilation_cache import enable_compilation_cache
 from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
+from ._records import name_of
 from ._system import read_workflow
+from ._trace import Trace, write_chrome_trace
 
 
 def add_parser(commands) -> None:
@@ -125,6 +133,11 @@ def add_parser(commands) -> None:
     run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     run.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write the stages as trace events there (JSON, for chrome://tracing)",
+    )
+    run.add_argument(
         "--plot",
         metavar="FILE",
         help="picture of the errors before and after correction (needs the viz extra)",
@@ -148,14 +161,20 @@ def run_matrix(options: argparse.Namespace) -> int:
         enable_compilation_cache(options.compilation_cache)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
-    start = time.perf_counter()
-    matrix = load_matrix(options.matrix)
-    n = matrix.shape[1]
-    if options.vector is None:
-        x = np.random.default_rng(options.seed).random(n)
-    else:
-        x = load_vector(options.vector)
-    loaded = time.perf_counter() - start
+    # Without memory, bars of partitions are shown instead.
+    with stage_display() if adaptive else nullcontext() as watch:
+        return _run(options, workflow, adaptive, Trace(watch))
+
+
+def _run(options, workflow, adaptive, trace) -> int:
+    with trace.stage("load"):
+        matrix = load_matrix(options.matrix)
+        n = matrix.shape[1]
+        if options.vector is None:
+            x = np.random.default_rng(options.seed).random(n)
+        else:
+            x = load_vector(options.vector)
+    loaded = trace.seconds()["load"]
     dtype = np.float64 if options.float64 else np.float32
     names = list(dict.fromkeys(options.device or ["epiram"]))
     if "all" in names:
@@ -170,17 +189,23 @@ def run_matrix(options: argparse.Namespace) -> int:
     records, outputs = [], []
     for name in names:
         run = run_with_memory if adaptive else run_device
-        record, y = run(name, matrix.astype(dtype), jnp.asarray(x, dtype), pool, options)
+        part = trace.part()
+        record, y = run(
+            name, matrix.astype(dtype), jnp.asarray(x, dtype), pool, options, part
+        )
         records.append({"matrix": options.matrix} | record)
-        records[-1]["seconds"] = {"load": loaded} | record["seconds"]
+        records[-1]["seconds"] = {"load": loaded} | part.seconds()
         outputs.append(y)
     result = records[0] if len(records) == 1 else {"runs": records}
     failed: dict[str, str] = {}
     if options.end_to_end:
         # What there is already is kept, whatever becomes of the later stages.
         write_outputs(Path(options.out), result, outputs)
-        record, failed = run_delivery(outputs[0], workflow, options)
+        record, failed = run_delivery(outputs[0], workflow, options, trace)
         result |= record | {"seconds": result["seconds"] | record["seconds"]}
+        result["trace"] = trace.records
+    if options.trace:
+        write_chrome_trace(options.trace, trace.records)
     if options.plot:
         plot_errors(options.plot, names, records)
     if options.out:

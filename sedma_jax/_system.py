@@ -1,6 +1,5 @@
 """Algorithm 1: a product that memory steers, published to peers and deployed."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._partition import Matrix, Vectors
 from ._pool import Pool
+from ._trace import Trace, one_line
 from .kernels import Device
 
 if TYPE_CHECKING:  # extras
@@ -46,11 +46,14 @@ class RunResult:
     - `y`: the corrected product.
     - `info`: what was recalled, chosen, measured and written back.
     - `delivery`: peers and deployment.
+    - `trace`: of each stage, in the order of their beginnings, its name, start and seconds
+        of wall time, and what came of it.
     """
 
     y: Float[Array, "*batch m"]
     info: "AdaptiveInfo"
     delivery: Delivery
+    trace: list[dict[str, Any]]
 
 
 def run(
@@ -87,9 +90,12 @@ def run(
 
     workflow = read_workflow(workflow)
     product_key, place_key = jr.split(key)
+    trace = Trace()
 
     def multiply(memory):
-        y, info, _ = long_term.adaptive_matvec(A, x, device, memory=memory, key=product_key)
+        y, info, _ = long_term.adaptive_matvec(
+            A, x, device, memory=memory, trace=trace, key=product_key
+        )
         return y, info
 
     if memory is None:
@@ -97,7 +103,8 @@ def run(
             y, info = multiply(opened)
     else:
         y, info = multiply(memory)
-    return RunResult(y, info, deliver(y, peers=peers, workflow=workflow, key=place_key))
+    delivery = deliver(y, peers=peers, workflow=workflow, trace=trace, key=place_key)
+    return RunResult(y, info, delivery, trace.records)
 
 
 def read_workflow(workflow: "Workflow | str | Path | None") -> "Workflow | None":
@@ -114,6 +121,7 @@ def deliver(
     *,
     peers: Sequence[str] = (),
     workflow: "Workflow | None" = None,
+    trace: Trace | None = None,
     key: PRNGKeyArray,
 ) -> Delivery:
     """Publish a product and compile the deployment: the stages of `run` after the product.
@@ -121,17 +129,15 @@ def deliver(
     **Arguments:** as `run`.
     """
     failed: dict[str, str] = {}
-    seconds: dict[str, float] = {}
+    trace = (trace or Trace()).part()
 
     def stage(name: str, work: Callable[[], Any]):
-        start = time.perf_counter()
         try:
-            return work()
+            with trace.stage(name):
+                return work()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            failed[name] = " ".join(str(error).split()) or type(error).__name__
+            failed[name] = one_line(error)
             return None
-        finally:
-            seconds[name] = time.perf_counter() - start
 
     def publish():
         from . import comm
@@ -148,4 +154,4 @@ def deliver(
 
     publication = stage("publish", publish)
     placement, files = stage("deploy", compile_workflow) or (None, {})
-    return Delivery(publication, placement, files, failed, seconds)
+    return Delivery(publication, placement, files, failed, trace.seconds())

@@ -51,8 +51,27 @@ def test_one_command_does_it_all_and_the_second_run_recalls(
     assert first["placement"]["placement"] == {"crossbar-0": "localhost"}
     assert first["recalled"] == 0 and first["written"] > 0 and first["failed"] == {}
     assert json.loads((out / "result.json").read_text()) == first
-    status, second, _ = run(capsys, path, "--out", out)
+    assert first["best_before"] is None and first["runs_before"] == 0
+    events = tmp_path / "trace.json"
+    status, second, _ = run(capsys, path, "--out", out, "--trace", events)
     assert status == 0 and second["recalled"] > 0
+    # It shows what it is to be compared with: the one run before.
+    assert second["best_before"] == first["strategy"]
+    assert second["best_reward_before"] == pytest.approx(first["reward"])
+    same = second["strategy"] == first["strategy"]
+    assert second["runs_before"] == same
+    assert second["reward_before"] == (pytest.approx(first["reward"]) if same else None)
+    stages = [record["stage"] for record in second["trace"]]
+    assert stages == [
+        *("load", "open", "classify", "recall", "plan", "program", "correct", "learn"),
+        *("publish", "deploy"),
+    ]
+    ends = [record["start"] + record["seconds"] for record in second["trace"]]
+    begins = [record["start"] for record in second["trace"]]
+    assert all(end <= begin for end, begin in zip(ends, begins[1:], strict=False))
+    shown = json.loads(events.read_text())["traceEvents"]
+    assert [event["name"] for event in shown] == stages
+    assert shown[5]["args"]["partitions"] == second["partitions"]
 
 
 @pytest.mark.slow

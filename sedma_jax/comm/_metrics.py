@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from ._node import Node
 
 try:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST as CONTENT_TYPE_LATEST,
+        CollectorRegistry,
+        generate_latest as generate_latest,
+        start_http_server,
+    )
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 except ImportError as error:
     raise ImportError(

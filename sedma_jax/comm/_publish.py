@@ -13,6 +13,7 @@ from . import _keystore
 from ._bridge import OpenNode, described_peers, open_node
 from ._libp2p import PeerID
 from ._settings import NodeSettings
+from ._upkeep import hand_over
 
 _EMBEDDED = 3  # peers where none is named
 _STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for one tensor
@@ -125,7 +126,8 @@ def _wait_for_statuses(node: OpenNode, wanted: int, patience: float) -> None:
 
 async def _put(node, array):
     cid = await node.put(array)
-    holders = node.store.peek(cid).holders - {node.name}
+    await hand_over(node, cid)
+    holders = node.store.peek(cid).holders
     described = await described_peers(node)
     held = [peer for peer in described if peer["id"] in holders]
     return cid, sorted(held, key=lambda peer: -peer["score"])

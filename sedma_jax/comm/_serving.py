@@ -52,6 +52,7 @@ def add_methods(node) -> None:
             entry = await node.fetch(cid, [call.peer], pinned=True)
         entry.pinned = True
         entry.holders = {*request.holders[:MOST_HOLDERS], node.name}
+        entry.leader = call.peer
         entry.wanted_holders = min(max(request.wanted, 1), MOST_HOLDERS)
         node.to_provide.append(cid)
         return b"1"

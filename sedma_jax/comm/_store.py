@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
+import trio
 
 from ..kernels import cache_utility, worth_keeping
 from ._manifest import CHUNK, Manifest, bytes_of
@@ -23,6 +24,8 @@ class Entry:
     pinned: bool
     holders: set[str] = field(default_factory=set)
     wanted_holders: int = 1
+    leader: str = ""  # the peer that last asked this one to hold it
+    replicating: trio.Lock = field(default_factory=trio.Lock, repr=False)
     created: float = field(default_factory=time.monotonic)
     last_access: float = field(default_factory=time.monotonic)
     accesses: float = 0.0

@@ -20,6 +20,7 @@ GOSSIP_TO = 8  # peers each time
 PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
 PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
 REPAIR_AFTER = 10.0  # seconds without a holder until another is found
+KEEP_SECONDS = 60.0  # for a peer to fetch what it is asked to hold
 REJOIN_EVERY = 5.0  # seconds
 _NETWORK = (OSError, RuntimeError, MessageError, MemoryError, trio.TooSlowError)
 
@@ -145,35 +146,70 @@ async def _provide(node):
         await trio.sleep(PROVIDE_EVERY)
 
 
-async def replicate(node, cid: str) -> None:
-    """Have other peers hold a tensor until there are as many holders as wanted."""
+async def replicate(node, cid: str, lost=frozenset()) -> None:
+    """Have other peers hold a tensor until there are as many holders as wanted.
+
+    One call at a time for each tensor. In the end every holder knows of all the others:
+    who knows of too few would look for more.
+
+    **Arguments:**
+
+    - `lost`: holders that are gone.
+    """
     entry = node.store.peek(cid)
-    tried: set[str] = set()
-    while entry is not None and len(entry.holders) < entry.wanted_holders:
-        taken = [*entry.holders, *tried]
-        names = [n for n in node.connected() if n not in taken]
-        chosen = await trio.to_thread.run_sync(
-            node.peers.choose_diverse, names, 1, list(entry.holders)
-        )
-        if not chosen:
-            return
-        tried.add(chosen[0])
-        request = wire.Keep(
-            cid=parse_cid(cid).buffer,
-            holders=[*entry.holders, chosen[0]],
-            wanted=entry.wanted_holders,
-        )
-        try:
-            await node.calls.call(
-                chosen[0], "keep", request.SerializeToString(), timeout=60
+    if entry is None:
+        return
+    async with entry.replicating:
+        entry.holders -= lost
+        told: set[str] = set()
+        tried: set[str] = set()
+        while len(entry.holders) < entry.wanted_holders:
+            names = [n for n in node.connected() if n not in entry.holders | tried]
+            chosen = await trio.to_thread.run_sync(
+                node.peers.choose_diverse, names, 1, list(entry.holders)
             )
-            entry.holders.add(chosen[0])
-        except _NETWORK as error:
-            log.info("%s does not hold %s: %s", chosen[0], cid, error)
+            if not chosen:
+                break
+            tried.add(chosen[0])
+            holders = entry.holders | {chosen[0]}
+            if await _keep(node, cid, chosen[0], holders, entry.wanted_holders):
+                entry.holders, told = holders, {chosen[0]}
+        if lost or told:
+            await _tell_holders(node, cid, entry, told)
+
+
+async def hand_over(node, cid: str) -> None:
+    """Leave a tensor to its other holders: this node goes, and is not to be replaced."""
+    entry = node.store.peek(cid)
+    entry.holders.discard(node.name)
+    entry.wanted_holders = max(1, entry.wanted_holders - 1)
+    await _tell_holders(node, cid, entry, set())
+
+
+async def _keep(node, cid: str, name: str, holders: set[str], wanted: int) -> bool:
+    request = wire.Keep(cid=parse_cid(cid).buffer, holders=holders, wanted=wanted)
+    try:
+        await node.calls.call(
+            name, "keep", request.SerializeToString(), timeout=KEEP_SECONDS
+        )
+        return True
+    except _NETWORK as error:
+        log.info("%s does not hold %s: %s", name, cid, error or type(error).__name__)
+        return False
+
+
+def _repairs(node, entry, left: set[str], connected: set[str]) -> bool:
+    """Whether it is this node that looks for holders: two at once would find too many.
+
+    Who last asked others to hold the tensor goes on doing so; once it is gone, of those
+    left the first by id.
+    """
+    leader = entry.leader or node.name
+    return node.name == (leader if leader in left & connected else min(left, default=""))
 
 
 async def _repair(node):
-    """Replace holders that are gone; of those left the first by id does it."""
+    """Replace holders that are gone, and find those that were not there before."""
     missing: dict[str, float] = {}
     while True:
         connected = {*node.connected(), node.name}
@@ -186,21 +222,13 @@ async def _repair(node):
                 del missing[name]
             lost = {n for n in entry.holders if now - missing.get(n, now) >= REPAIR_AFTER}
             left = entry.holders - lost
-            short = lost or len(entry.holders) < entry.wanted_holders
-            if short and left and min(left) == node.name:
-                entry.holders = left
+            short = lost or len(left) < entry.wanted_holders
+            if short and _repairs(node, entry, left, connected):
                 log.info("%s lost %d holders", cid, len(lost))
-                await replicate(node, cid)
-                await _tell_holders(node, cid, entry)
+                await replicate(node, cid, lost)
         await trio.sleep(REPAIR_AFTER / 5)
 
 
-async def _tell_holders(node, cid, entry):
-    request = wire.Keep(
-        cid=parse_cid(cid).buffer, holders=entry.holders, wanted=entry.wanted_holders
-    ).SerializeToString()
-    for name in entry.holders - {node.name}:
-        try:
-            await node.calls.call(name, "keep", request, timeout=60)
-        except _NETWORK as error:
-            log.info("%s was not told of holders: %s", name, error)
+async def _tell_holders(node, cid: str, entry, told: set[str]):
+    for name in entry.holders - told - {node.name}:
+        await _keep(node, cid, name, entry.holders, entry.wanted_holders)

@@ -1,6 +1,5 @@
 """The product that gets better with use: recall, choose, run, measure, write back."""
 
-import time
 from typing import cast
 
 import equinox as eqx
@@ -12,7 +11,9 @@ from .._corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
 from .._partition import Matrix, Vectors
 from .._pool import ArrayKind, PartitionPlan, Pool
 from .._pooled import program_pool
+from .._trace import Trace
 from ..kernels import Device, RememberedLambda
+from ._before import Before, before
 from ._decision import Ablation, decide, learn
 from ._reward import Measured, RewardWeights
 from ._short_term import ShortTerm
@@ -36,6 +37,7 @@ class AdaptiveInfo(eqx.Module):
     - `neighbour`: the class that the strategy was taken over from, or None.
     - `changed`: whether devices or load were found changed.
     - `reward`: of the choice, and `measured`: what it is made of; see `RewardWeights`.
+    - `before`: rewards of earlier runs.
     - `lam_mem`: price of memory, in seconds per MB.
     - `seconds`: of wall time, by stage.
     """
@@ -50,6 +52,7 @@ class AdaptiveInfo(eqx.Module):
     neighbour: str | None = eqx.field(static=True)
     changed: bool = eqx.field(static=True)
     reward: float = eqx.field(static=True)
+    before: Before = eqx.field(static=True)
     measured: Measured = eqx.field(static=True)
     lam_mem: float = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
@@ -66,6 +69,7 @@ def adaptive_matvec(
     weights: RewardWeights = _WEIGHTS,
     pressure: float | None = None,
     actual: Pool | None = None,
+    trace: Trace | None = None,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "*batch m"], AdaptiveInfo, ShortTerm]:
     """Multiply by a matrix with choices drawn from memory, and write back what they bring.
@@ -81,6 +85,8 @@ def adaptive_matvec(
     - `pressure`: share of memory in use, from 0 to 1; measured if left out.
     - `actual`: the arrays as they are, where they differ from what `arrays` says: a
         simulation of devices that changed without notice.
+    - `trace`: where the stages are recorded: classify, recall, plan, program, correct,
+        learn.
     - `key`: typed key of all randomness, that of exploration too.
 
     **Returns:**
@@ -92,48 +98,47 @@ def adaptive_matvec(
     - `ValueError`: as `plan_partitions`, `program_pool` and `corrected_matvec` do.
     - `ConnectionError`: as the memory does.
     """
-    start = time.perf_counter()
-    seconds = {}
-
-    def lap(stage):
-        nonlocal start
-        seconds[stage], start = time.perf_counter() - start, time.perf_counter()
-
+    trace = (trace or Trace()).part()
     short_term = ShortTerm() if short_term is None else short_term
     choice_key, program_key, product_key = jr.split(key, 3)
     if isinstance(arrays, Device):
         arrays = Pool((ArrayKind(256, 256, _ARRAYS, arrays),))
-    timed = _Timed(memory)
-    decision = decide(A, arrays, timed, short_term, ablation, pressure, key=choice_key)
-    plan = decision.plan
-    lap("plan")
-    hardware = plan.pool if actual is None else actual
-    programmed = program_pool(
-        A, PartitionPlan(hardware, plan.rectangles, plan.shape), key=program_key
+    decision = decide(
+        A, arrays, memory, short_term, ablation, pressure, trace=trace, key=choice_key
     )
-    jax.block_until_ready(programmed)
-    lap("program")
+    plan = decision.plan
+    hardware = plan.pool if actual is None else actual
+    with trace.stage("program") as said:
+        programmed = program_pool(
+            A, PartitionPlan(hardware, plan.rectangles, plan.shape), key=program_key
+        )
+        jax.block_until_ready(programmed)
+        said |= {"partitions": len(plan.rectangles), "passes": plan.passes}
     lam: float | RememberedLambda = BASELINE_LAMBDA
     if ablation.adaptive_lambda:
         lam = decision.remembered_lambda
     first = hardware.kinds[plan.rectangles[0].kind if plan.rectangles else 0]
-    y, correction = corrected_matvec(
-        A,
-        x,
-        cast(Device, first.device),  # the pool of a plan has them
-        array=(first.rows, first.cols),
-        lam=lam,
-        programmed=programmed,
-        key=product_key,
-    )
-    jax.block_until_ready(y)
-    lap("correct")
-    outcome, short_term = learn(
-        decision, programmed[1], correction, memory, short_term, ablation, weights
-    )
-    lap("learn")
-    seconds["recall"] = timed.seconds
-    seconds["plan"] -= timed.seconds
+    with trace.stage("correct") as said:
+        y, correction = corrected_matvec(
+            A,
+            x,
+            cast(Device, first.device),  # the pool of a plan has them
+            array=(first.rows, first.cols),
+            lam=lam,
+            programmed=programmed,
+            key=product_key,
+        )
+        jax.block_until_ready(y)
+        said["lambda"] = float(correction.lam)
+    with trace.stage("learn") as said:
+        outcome, short_term = learn(
+            decision, programmed[1], correction, memory, short_term, ablation, weights
+        )
+        said |= {
+            "reward": outcome.reward,
+            "written": outcome.written,
+            "changed": outcome.changed,
+        }
     info = AdaptiveInfo(
         correction,
         plan,
@@ -145,29 +150,9 @@ def adaptive_matvec(
         decision.neighbour,
         outcome.changed,
         outcome.reward,
+        before(decision.recalled["partition"], decision.regime, decision.strategy),
         outcome.measured,
         decision.lam_mem,
-        seconds,
+        trace.seconds(),
     )
     return y, info, short_term
-
-
-class _Timed:
-    """A memory that counts the seconds of its lookups; none where there is no memory."""
-
-    def __init__(self, memory: LongTerm | None):
-        self.memory, self.seconds = memory, 0.0
-
-    def recall(self, kind, workload):
-        return self._ask("recall", kind, workload)
-
-    def nearest(self, kind, features, k=8):
-        return self._ask("nearest", kind, features, k)
-
-    def _ask(self, how, *question):
-        if self.memory is None:
-            return []
-        start = time.perf_counter()
-        found = getattr(self.memory, how)(*question)
-        self.seconds += time.perf_counter() - start
-        return found

@@ -38,6 +38,7 @@ from .._planning import (
 )
 from .._pool import PartitionPlan, Pool, checked_question
 from .._program_stats import ProgramStats
+from .._trace import Trace
 from ..kernels import ERROR_PATTERNS, Device, RememberedLambda, memory_price
 from ._cold_start import neighbour
 from ._pressure import memory_pressure
@@ -107,51 +108,59 @@ def decide(
     ablation: Ablation,
     pressure: float | None,
     *,
+    trace: Trace | None = None,
     key: PRNGKeyArray,
 ) -> Decision:
     """Recall what is known of matrices like `A`, and choose a tiling."""
-    occupied = checked_sparse(A).coords if isinstance(A, Sparse) else None
+    trace = Trace() if trace is None else trace
     memory = memory if ablation.long_term else None
-    workload = classify(A)
-    shape, pool, occupied = checked_question(cast(Any, A).shape, pool, None, occupied)
+    with trace.stage("classify") as said:
+        occupied = checked_sparse(A).coords if isinstance(A, Sparse) else None
+        workload = classify(A)
+        shape, pool, occupied = checked_question(cast(Any, A).shape, pool, None, occupied)
+        said["workload"] = workload.name
     pressure = memory_pressure() if pressure is None else pressure
     lam_mem = float(memory_price(MEMORY_PRICE, pressure))
     # Pools differ in what is best on them.
     suffix = f"|{_signature(pool)}"
     name = workload.name + suffix
-    recalled = _recall(memory, name)
-    regime = _regime(short_term, recalled["partition"], ablation)
     names = strategy_names(pool)
-    unknown = not _covers(recalled["partition-law"], names, regime)
-    found = None
-    if memory is not None and unknown:
-        found = neighbour(memory, workload, suffix, regime)
-    like, strategy = (None, "") if found is None else found
-    known = recalled if like is None else _recall(memory, like)
-    how: dict[str, Any] = {
-        "occupied": occupied,
-        "lam_mem": lam_mem,
-        "slowdown": _slowdown(pool, known["speed"], short_term, ablation, regime),
-    }
-    reference_plan = grid_plan(shape, pool, _largest(pool), occupied)
-    law, searched = {}, False
-    expected = {
-        p.choice["strategy"]: p.mean for p in of_regime(known["partition-law"], regime)
-    }
-    if not ablation.adaptive_partition:
-        strategy, plan = f"grid-{_largest(pool)}", reference_plan
-    elif not set(names) <= expected.keys():
-        strategy, plan, law = _search(names, shape, pool, how, reference_plan)
-        searched = True
-    else:
-        if like is None:
-            measured = [of_regime(recalled["partition"], regime, strategy=n) for n in names]
-            drawn = draw_strategy(names, [expected[n] for n in names], measured, key=key)
-            strategy = names[drawn]
+    with trace.stage("recall") as said:
+        recalled = _recall(memory, name)
+        regime = _regime(short_term, recalled["partition"], ablation)
+        unknown = not _covers(recalled["partition-law"], names, regime)
+        found = None
+        if memory is not None and unknown:
+            found = neighbour(memory, workload, suffix, regime)
+        like, strategy = (None, "") if found is None else found
+        known = recalled if like is None else _recall(memory, like)
+        said |= {"patterns": sum(map(len, recalled.values())), "neighbour": like}
+    with trace.stage("plan") as said:
+        how: dict[str, Any] = {
+            "occupied": occupied,
+            "lam_mem": lam_mem,
+            "slowdown": _slowdown(pool, known["speed"], short_term, ablation, regime),
+        }
+        reference_plan = grid_plan(shape, pool, _largest(pool), occupied)
+        law, searched = {}, False
+        expected = {
+            p.choice["strategy"]: p.mean for p in of_regime(known["partition-law"], regime)
+        }
+        if not ablation.adaptive_partition:
+            strategy, plan = f"grid-{_largest(pool)}", reference_plan
+        elif not set(names) <= expected.keys():
+            strategy, plan, law = _search(names, shape, pool, how, reference_plan)
+            searched = True
         else:
-            law = expected
-        plans = strategy_plans(strategy, shape, pool, **how)
-        plan = plans[cheapest(weigh(plans, **how))]
+            if like is None:
+                laws = [expected[n] for n in names]
+                seen = [of_regime(recalled["partition"], regime, strategy=n) for n in names]
+                strategy = names[draw_strategy(names, laws, seen, key=key)]
+            else:
+                law = expected
+            plans = strategy_plans(strategy, shape, pool, **how)
+            plan = plans[cheapest(weigh(plans, **how))]
+        said |= {"strategy": strategy, "explored": not searched}
     # The reference is the data sheet's, so that a change of the arrays shows.
     sheet = weigh([reference_plan, plan], occupied=occupied, lam_mem=lam_mem)
     return Decision(

@@ -1,0 +1,89 @@
+"""The stages of a run: how long each took, and what came of it."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ._replacing import replacing
+
+Watch = Callable[[str, bool], None]
+"""Told the name of a stage, and whether it ended."""
+
+
+class Trace:
+    """Records of stages in the order in which they began.
+
+    **Arguments:**
+
+    - `watch`: told of each stage when it begins and when it ends.
+    """
+
+    def __init__(self, watch: Watch | None = None):
+        self.records: list[dict[str, Any]] = []
+        self._origin, self._watch, self._first = time.perf_counter(), watch, 0
+
+    def part(self) -> "Trace":
+        """The same trace, whose `seconds` are of stages that begin from now on."""
+        part = Trace(self._watch)
+        part.records, part._origin = self.records, self._origin
+        part._first = len(self.records)
+        return part
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a stage; the block puts what came of it into the dictionary.
+
+        A stage that fails has the reason in its field `failed`.
+        """
+        start = time.perf_counter()
+        record = {"stage": name, "start": start - self._origin, "seconds": 0.0}
+        self.records.append(record)
+        if self._watch is not None:
+            self._watch(name, False)
+        try:
+            yield record
+        except BaseException as error:
+            record["failed"] = one_line(error)
+            raise
+        finally:
+            record["seconds"] = time.perf_counter() - start
+            if self._watch is not None:
+                self._watch(name, True)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage."""
+        total: dict[str, float] = {}
+        for record in self.records[self._first :]:
+            name = record["stage"]
+            total[name] = total.get(name, 0.0) + record["seconds"]
+        return total
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, or its name."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def write_chrome_trace(path: str | Path, records: list[dict[str, Any]]) -> None:
+    """Write stages as trace events, which `chrome://tracing` and Perfetto show."""
+    events = [
+        {
+            "name": record["stage"],
+            "ph": "X",  # a complete event; times in microseconds
+            "ts": 1e6 * record["start"],
+            "dur": 1e6 * record["seconds"],
+            "pid": 1,
+            "tid": 1,
+            "args": {
+                name: value
+                for name, value in record.items()
+                if name not in ("stage", "start", "seconds")
+            },
+        }
+        for record in records
+    ]
+    with replacing(Path(path)) as part:
+        part.write_text(json.dumps({"traceEvents": events}, allow_nan=False) + "\n")

@@ -1,0 +1,316 @@
+"""Jobs of a service: the journal, what is refused, and what comes back."""
+
+import json
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import scipy.sparse
+import trio
+from comm_nodes import EVERYONE, wait_until
+from hypothesis import given, strategies as st
+
+from sedma_jax import comm
+from sedma_jax.comm import _job_messages, _job_service, _journal
+from sedma_jax.comm._job_messages import JobRequest, encode_job, read_job
+from sedma_jax.comm._manifest import describe
+from sedma_jax.comm._messages import MessageError
+
+CID = describe(np.arange(3.0)).cid
+JOB = JobRequest("one", {"values": CID}, None, CID, "epiram", 7)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    opened = _journal.Journal(tmp_path, keep=3)
+    yield opened
+    opened.close()
+
+
+def again(journal, folder, **options):
+    journal.close()
+    return _journal.Journal(folder, **options)
+
+
+def another(id):
+    return JobRequest(id, {"values": CID}, None, CID, "epiram", 7)
+
+
+def test_a_job_survives_as_bytes():
+    sparse = JobRequest(
+        "a.b-c_9",
+        {"data": CID, "rows": CID, "cols": CID},
+        (3, 2**31 - 1),
+        CID,
+        "ag-asi",
+        2**32 - 1,
+    )
+    for job in (JOB, sparse):
+        assert read_job(encode_job(job)) == job
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": True},
+        {"id": ""},
+        {"id": "../x"},
+        {"id": "x" * 65},
+        {"id": 7},
+        {"matrix": {}},
+        {"matrix": {"values": CID, "shape": [1, 1]}},
+        {"matrix": {"data": CID, "rows": CID, "cols": CID, "shape": [0, 1]}},
+        {"matrix": {"data": CID, "rows": CID, "cols": CID, "shape": [1.0, 1]}},
+        {"matrix": {"data": CID, "rows": CID, "cols": CID, "shape": [1]}},
+        {"matrix": {"values": "../../etc/passwd"}},
+        {"vector": None},
+        {"device": "abacus"},
+        {"device": []},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"seed": False},
+        {"seed": 1e3},
+        {"more": 1},
+    ],
+)
+def test_what_is_no_job_is_refused(change):
+    fields = json.loads(encode_job(JOB)) | change
+    with pytest.raises(MessageError, match="Got"):
+        read_job(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"null", b"{", b"\xff", b"[" * 4000, b" " * 5000, b'{"id":1,"id":1}'],
+)
+def test_bytes_that_are_no_json_are_refused(data):
+    with pytest.raises(MessageError):
+        read_job(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(CID),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.binary(max_size=200)
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            name: JSON | st.just(json.loads(encode_job(JOB))[name])
+            for name in ("version", "id", "matrix", "vector", "device", "seed")
+        },
+    ).map(lambda fields: json.dumps(fields).encode())
+)
+def test_whatever_comes_is_a_job_or_a_message_error(data):
+    try:
+        job = read_job(data)
+    except MessageError:
+        return
+    # What is taken is well formed: it survives, and its id is safe as a name.
+    assert read_job(encode_job(job)) == job
+    assert _job_messages.check_id(job.id) == job.id and "/" not in job.id
+
+
+def test_what_was_accepted_is_there_after_reopening(journal, tmp_path):
+    job, new = journal.accept("me", JOB, 10)
+    assert new and job.state == "queued"
+    same, new = journal.accept("me", JOB, 10)
+    assert not new and same.number == job.number
+    other, new = journal.accept("you", JOB, 10)  # ids are of each peer
+    assert new and other.number != job.number
+    claimed = journal.claim()
+    assert claimed.number == job.number and claimed.attempts == 1
+    journal = again(journal, tmp_path)
+    assert journal.counts()["queued"] == 2  # what ran is queued again
+    assert journal.claim().attempts == 2
+    assert journal.finish(claimed, cid=CID, record={"a": 1.5})
+    assert not journal.finish(claimed, error="late")  # once
+    journal = again(journal, tmp_path)
+    done = journal.find("me", "one")
+    assert (done.state, done.cid, done.record, done.error) == (
+        "done",
+        CID,
+        {"a": 1.5},
+        None,
+    )
+    journal.close()
+
+
+def test_a_job_that_kills_the_service_is_given_up(journal, tmp_path):
+    journal.accept("me", JOB, 10)
+    for attempt in (1, 2):
+        assert journal.claim().attempts == attempt
+        journal = again(journal, tmp_path, attempts=2)
+    assert journal.claim() is None
+    assert "died 2 times" in journal.find("me", "one").error
+    journal.close()
+
+
+def test_a_blameless_release_is_no_attempt(journal):
+    journal.accept("me", JOB, 10)
+    journal.release(journal.claim(), blameless=True)
+    assert journal.claim().attempts == 1
+
+
+def test_limits_and_ids_that_are_taken(journal):
+    journal.accept("me", JOB, 1)
+    assert not journal.accept("me", JOB, 1)[1]  # known: takes no room
+    with pytest.raises(_journal.JobRefused, match="at most 1 jobs"):
+        journal.accept("me", another("two"), 1)
+    with pytest.raises(_journal.JobRefused, match="names one job"):
+        journal.accept("me", JobRequest("one", {"values": CID}, None, CID, "epiram", 8), 9)
+
+
+def test_a_folder_belongs_to_one_service(journal, tmp_path):
+    with pytest.raises(OSError, match="belongs to one service"):
+        _journal.Journal(tmp_path)
+
+
+def test_tensors_go_with_their_jobs_and_are_verified(journal, tmp_path):
+    arrays = [np.arange(3.0), *(np.full(2, float(i)) for i in range(5))]
+    cids = [describe(array).cid for array in arrays]
+    for cid, array in zip(cids, arrays, strict=True):
+        journal.save(cid, array)
+    journal.hold(cids[1:])
+    for i in range(5):
+        journal.accept("me", another(str(i)), 10)
+    for i in range(5):
+        assert journal.has(CID)  # of a job that waits
+        journal.finish(journal.claim(), cid=cids[i + 1], record={})
+    assert not journal.has(CID)
+    journal.let_go(cids[1:])
+    journal.collect()
+    # The three jobs that are kept, and their products.
+    assert [job.request.id for job in journal.jobs("me")] == ["4", "3", "2"]
+    assert [journal.has(cid) for cid in cids] == [False] * 3 + [True] * 3
+    np.testing.assert_array_equal(journal.load(cids[4]), arrays[4])
+    np.save(tmp_path / "tensors" / f"{cids[4]}.npy", np.zeros(2))
+    with pytest.raises(ValueError, match="Got another content"):
+        journal.load(cids[4])
+
+
+def multiply(request, matrix, x):
+    return np.asarray(x @ matrix.T), {"device": request.device}
+
+
+@contextmanager
+def served(folder, work=multiply, **limits):
+    """A service in this process: its node, and itself."""
+    journal = _journal.Journal(folder, attempts=3)
+    with comm.open_node(allowed=EVERYONE) as node:
+        ended = threading.Event()
+
+        async def start():
+            limited = _job_service.ServiceLimits(**limits)
+            service = _job_service.JobService(node.node, journal, lambda: work, limited)
+
+            async def run():
+                await service.run()
+                ended.set()
+
+            trio.lowlevel.spawn_system_task(run)
+            return service
+
+        service = node.call(start)
+        yield node, service
+
+        async def stop():
+            service.give_up()
+
+        node.call(stop)
+        assert ended.wait(10)
+    journal.close()
+
+
+def test_products_come_back_and_strangers_see_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    A, x = rng.normal(size=(5, 4)), rng.normal(size=(2, 4))
+    S = scipy.sparse.random(6, 4, 0.4, random_state=0, format="csr")
+    with served(tmp_path / "s") as (node, service):
+        with comm.open_jobs(node.addresses[0], key=tmp_path / "k") as client:
+            assert client.submit(A, x, id="dense")["state"] in ("queued", "running", "done")
+            client.submit(S, x[0], id="sparse", device="taox-hfox")
+            y, job = client.result("dense", 20)
+            np.testing.assert_array_equal(y, x @ A.T)
+            assert job["cid"] == describe(y).cid and job["attempts"] == 1
+            y, job = client.result("sparse", 20)
+            np.testing.assert_allclose(y, S @ x[0], rtol=1e-12)
+            assert job["record"] == {"device": "taox-hfox"}
+            # Handed in again it is the same job, not another.
+            assert client.submit(A, x, id="dense")["finished"]
+            with pytest.raises(comm.RemoteError, match="names one job"):
+                client.submit(A, x, id="dense", seed=1)
+            assert [job["id"] for job in client.jobs()] == ["sparse", "dense"]
+            with pytest.raises(comm.RemoteError, match="Check that the vector"):
+                client.submit(A, x.T)
+            with pytest.raises(comm.RemoteError, match="takes tensors of"):
+                client.submit(A, x.astype(complex))
+        with comm.open_jobs(node.addresses[0]) as other:
+            assert other.jobs() == []
+            with pytest.raises(comm.RemoteError, match="needs a job of this peer"):
+                other.status("dense")
+        assert service.counts.accepted == 2 and service.counts.done == 2
+        assert service.counts.refused == 3
+
+
+def test_limits_are_kept_and_a_failure_is_of_one_job(tmp_path):
+    go, calls = threading.Event(), []
+
+    def work(request, matrix, x):
+        calls.append(request.id)
+        assert go.wait(20)
+        if request.id == "away" and calls.count("away") < 2:
+            raise ConnectionError("the database is away")
+        if request.id == "bad":
+            raise ZeroDivisionError("of no class\nthat is foreseen")
+        return x, {}
+
+    A, x = np.eye(2), np.ones(2)
+    with served(tmp_path / "s", work, queue=3, largest=100) as (node, service):
+        with comm.open_jobs(node.addresses[0]) as client:
+            for id in ("bad", "away", "good"):
+                client.submit(A, x, id=id)
+            with pytest.raises(comm.RemoteError, match="at most 3 jobs"):
+                client.submit(A, x, id="more")
+            go.set()
+            with pytest.raises(RuntimeError, match="of no class that is foreseen"):
+                client.result("bad", 20)
+            assert client.result("good", 20)[1]["state"] == "done"
+            assert client.result("away", 20)[1]["attempts"] == 2
+            with pytest.raises(comm.RemoteError, match="at most 100 bytes"):
+                client.submit(np.ones((4, 4)), np.ones(4))
+            go.clear()
+            client.submit(A, x, id="last")
+            assert wait_until(lambda: client.status("last")["state"] == "running")
+
+            async def drain():
+                service.drain()
+
+            node.call(drain)
+            with pytest.raises(comm.RemoteError, match="takes no jobs while it ends"):
+                client.submit(A, x, id="late")
+            assert client.submit(A, x, id="last")["state"] == "running"
+            go.set()
+            assert client.result("last", 20)[1]["state"] == "done"
+
+
+def test_bodies_that_are_none_end_no_service(tmp_path):
+    with served(tmp_path / "s") as (node, _):
+        with comm.open_jobs(node.addresses[0]) as client:
+            for method in ("job-submit", "job-status"):
+                for body in (b"", b"\x00" * 300, b"{" * 5000, b'{"id": "x", "wait": 1e9}'):
+
+                    async def ask(method=method, body=body):
+                        calls = client.node.node.calls
+                        return await calls.call(client.service, method, body)
+
+                    with pytest.raises(comm.RemoteError, match="Got"):
+                        client.node.call(ask)
+            client.submit(np.eye(2), np.ones(2), id="x")
+            assert client.result("x", 20)[1]["state"] == "done"
