@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 
 from . import devices
 from ._crossbar import Crossbar
@@ -15,8 +14,8 @@ if TYPE_CHECKING:  # an extra
 
 def product_record(name, matrix, seed: int, lam: float, layout: dict, info) -> dict:
     """The fields of a corrected product, but for the seconds."""
-    sparse = scipy.sparse.issparse(matrix)
-    stored = matrix.nnz if sparse else np.count_nonzero(matrix)
+    dense = isinstance(matrix, np.ndarray)
+    stored = np.count_nonzero(matrix) if dense else matrix.nnz
     m, n = matrix.shape
     stats = info.stats
     return {

@@ -48,8 +48,8 @@ def plot(records, path):
 
     figure, axes = plt.subplots(layout="constrained")
     for compensate in (False, True):
-        rows = [[r["accuracy"] for r in records
-                 if (r["time"], r["compensated"]) == (t, compensate)] for t in TIMES]  # fmt: skip
+        chosen = [r for r in records if r["compensated"] == compensate]
+        rows = [[r["accuracy"] for r in chosen if r["time"] == t] for t in TIMES]
         label = "compensated" if compensate else "as it drifts"
         mean, spread = (np.array([f(row) for row in rows]) for f in (np.mean, np.std))
         axes.semilogx(TIMES, mean, label=label)

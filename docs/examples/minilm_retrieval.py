@@ -36,14 +36,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-
-import sedma_jax as sj
 from sedma_jax.kernels import (
     Workload,
     expected_read_energy,
     mvm_cost,
     series_conductance,
 )
+
+import sedma_jax as sj
 from sedma_jax.nn import AnalogLinear
 
 ARRAY = 128, 128  # widths 384 and 1536 fill such arrays

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -45,9 +46,9 @@ class JobClient:
         **Raises:** `RemoteError` with what the service says, `ConnectionError`.
         """
         if isinstance(A, scipy.sparse.sparray | scipy.sparse.spmatrix):
-            entries = scipy.sparse.coo_array(A)
+            entries: Any = A.tocoo()
             parts = {"data": entries.data, "rows": entries.row, "cols": entries.col}
-            shape = tuple(int(side) for side in entries.shape)
+            shape = int(entries.shape[0]), int(entries.shape[1])
         else:
             parts, shape = {"values": A}, None
         request = JobRequest(

@@ -72,7 +72,8 @@ def read_job(data: bytes | memoryview) -> JobRequest:
     if shape is not None:
         if not (isinstance(shape, list) and len(shape) == 2):
             raise _needs("a shape of two numbers", shape)
-        shape = tuple(_whole(side, "sides", 1, LARGEST_SIDE) for side in shape)
+        rows, cols = (_whole(side, "sides", 1, LARGEST_SIDE) for side in shape)
+        shape = rows, cols
     device = fields["device"]
     if not isinstance(device, str) or device not in PRESETS:
         raise _needs(f"a device, one of {', '.join(PRESETS)}", device)

@@ -71,21 +71,20 @@ class Health:
         registry.register(NodeCollector(service.node))
         registry.register(JobCollector(service))
         self._beat = time.monotonic()
+        answer_to = self._answer
 
         class Answers(BaseHTTPRequestHandler):
             timeout = 10  # seconds for a request to arrive
 
-            def do_GET(answers):
-                answers.answer(*self._answer(service, registry, answers.path))
+            def do_GET(self):
+                status, content, *kind = answer_to(service, registry, self.path)
+                self.send_response(status)
+                self.send_header("Content-Type", *kind or ["text/plain; charset=utf-8"])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
-            def answer(answers, status, content, kind="text/plain; charset=utf-8"):
-                answers.send_response(status)
-                answers.send_header("Content-Type", kind)
-                answers.send_header("Content-Length", str(len(content)))
-                answers.end_headers()
-                answers.wfile.write(content)
-
-            def log_message(answers, *_):
+            def log_message(self, format, *_):
                 pass
 
         self._server = ThreadingHTTPServer((host, port), Answers)

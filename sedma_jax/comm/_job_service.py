@@ -272,7 +272,9 @@ class JobService:
             return y, describe(y).cid, json.loads(json.dumps(record, allow_nan=False))
 
         y, cid, record = await trio.to_thread.run_sync(
-            compute, abandon_on_cancel=True, limiter=self._threads
+            compute,
+            abandon_on_cancel=True,  # pyright: ignore[reportCallIssue]
+            limiter=self._threads,
         )
         self.journal.hold([cid])
         try:

@@ -238,7 +238,7 @@ class Journal:
         with self._lock:
             rows = self._data.execute(statement, values).fetchall()
         return [
-            Job(n, peer, read_job(request), *rest, record and json.loads(record), error)
+            Job(*(n, peer, read_job(request), *rest, record and json.loads(record), error))
             for n, peer, _, request, *rest, record, error in rows
         ]
 

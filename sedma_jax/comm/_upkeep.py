@@ -146,7 +146,9 @@ async def _provide(node):
         await trio.sleep(PROVIDE_EVERY)
 
 
-async def replicate(node, cid: str, lost=frozenset()) -> None:
+async def replicate(
+    node, cid: str, lost: "set[str] | frozenset[str]" = frozenset()
+) -> None:
     """Have other peers hold a tensor until there are as many holders as wanted.
 
     One call at a time for each tensor. In the end every holder knows of all the others:

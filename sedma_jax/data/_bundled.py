@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -45,7 +46,7 @@ def digits() -> Digits:
     """
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    found: Any = load_digits()
     return Digits((found.images / 16).astype(np.float32), found.target.astype(np.int32))
 
 
@@ -65,7 +66,9 @@ def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
             f"`sedma_jax.data.photograph` needs one of {', '.join(PHOTOGRAPHS)}. "
             f"Got {name!r}."
         )
-    path = package_folder("skimage") / "data" / PHOTOGRAPHS[name]
+    folder = package_folder("skimage")
+    assert folder is not None  # the extra brings it
+    path = folder / "data" / PHOTOGRAPHS[name]
     with refusing("photograph", path):
         return np.array(decode_image(path))
 

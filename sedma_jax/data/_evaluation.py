@@ -142,8 +142,8 @@ def evaluate_reader(
     _counted(len(rows), "evaluate_reader", "question")
     match, overlap, answered = np.array(rows).T
     mean = lambda values: float(values.mean()) if len(values) else float("nan")
-    parts = [mean(overlap[answered == kind]) for kind in (1, 0)]
-    result = AnswerScores(mean(match), mean(overlap), *parts, len(rows))
+    has, has_none = (mean(overlap[answered == kind]) for kind in (1, 0))
+    result = AnswerScores(mean(match), mean(overlap), has, has_none, len(rows))
     report(
         f"exact match {result.exact_match:.2%}, F1 {result.f1:.2%} "
         f"of {len(rows):,} questions"

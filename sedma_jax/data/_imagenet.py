@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -82,8 +83,8 @@ def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageN
             wnids = sorted(
                 e.name for e in entries if _WNID.fullmatch(e.name) and e.is_dir()
             )
+        files, labels = [], []
         if wnids:
-            files, labels = [], []
             for label, wnid in enumerate(wnids):
                 names = _images(root / wnid)
                 files += [os.fsencode(f"{wnid}/{name}") for name in names]
@@ -210,7 +211,8 @@ def _classes(content):
     """Number to WordNet number of each class without subclasses, which images have."""
     # MATLAB's level 5 by SciPy, which makes no objects of classes that the file names.
     try:
-        table = loadmat(io.BytesIO(content), squeeze_me=True, variable_names=["synsets"])
+        file: Any = io.BytesIO(content)
+        table = loadmat(file, squeeze_me=True, variable_names=["synsets"])
         synsets = np.atleast_1d(table["synsets"])
         rows = [(s["ILSVRC2012_ID"], s["WNID"], s["num_children"]) for s in synsets]
         leaves = {int(i): str(wnid) for i, wnid, children in rows if int(children) == 0}

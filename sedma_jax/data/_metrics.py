@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -176,7 +177,7 @@ def average_precision(
         evaluation.accumulate()
         evaluation.summarize()
     stats = [float(s) if s >= 0 else float("nan") for s in evaluation.stats]
-    return AveragePrecision(*stats[:6], stats[8])
+    return AveragePrecision(*(*stats[:6], stats[8]))
 
 
 def _entries(image_id, boxes, categories, **columns):
@@ -188,7 +189,7 @@ def _entries(image_id, boxes, categories, **columns):
 
 
 def _coco(ids, entries):
-    coco = COCO()
+    coco: Any = COCO()
     coco.dataset = {
         "images": [{"id": i} for i in ids],
         "categories": [{"id": i} for i in sorted({e["category_id"] for e in entries})],

@@ -120,9 +120,8 @@ def embed_sentences(
         check_key(key)
     tokens = [encoding.ids for encoding in tokenizer.encode_batch(list(sentences))]
     padded = np.array([next(n for n in _LENGTHS if n >= len(ids)) for ids in tokens], int)
-    found = np.zeros(
-        (len(tokens), encoder.positions.weight.shape[1]), encoder.norm.weight.dtype
-    )
+    width, dtype = encoder.positions.weight.shape[1], encoder.positions.weight.dtype
+    found = np.zeros((len(tokens), width), dtype)
     done = 0
     for length in np.unique(padded):
         places = np.flatnonzero(padded == length)

@@ -28,6 +28,6 @@ def before(patterns: Sequence[Remembered], regime: int, strategy: str) -> Before
     return Before(
         mean if count else None,
         int(count),
-        best and best.choice["strategy"],
-        best and best.mean,
+        None if best is None else best.choice["strategy"],
+        None if best is None else best.mean,
     )

@@ -105,7 +105,7 @@ def attention(
 ) -> AnalogAttention:
     """A layer with projections that are programmed already."""
     empty = eqx.tree_at(_parts, layer, [None] * (len(PROJECTIONS) + 1))
-    return AnalogAttention(*projections, layer.dropout, empty)
+    return AnalogAttention(*(*projections, layer.dropout, empty))
 
 
 def _parts(layer):

@@ -78,10 +78,9 @@ def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None
     block, row = line // rows, line % rows
 
     def column(strips, *places):
-        if strips is None:
-            return None
         return jnp.stack([strips[block, :, place] for place in places], axis=-1)[None]
 
+    optional = lambda strips, *at: None if strips is None else column(strips, *at)
     tile = jnp.arange(outputs, dtype=block.dtype)
     places = block * outputs + tile
     crossbar = Crossbar(
@@ -92,8 +91,8 @@ def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None
         tile.astype(held.outputs.dtype),
         held.device,
         (held.shape[0], 1),
-        read_variance=column(held.read_variance, row),
-        higher_order=column(held.higher_order, row, row + rows),
+        read_variance=optional(held.read_variance, row),
+        higher_order=optional(held.higher_order, row, row + rows),
     )
     exact = None if matrix.exact is None else matrix.exact[:, line][:, None]
     return dataclasses.replace(matrix, crossbar=crossbar, exact=exact)

@@ -14,6 +14,7 @@ has the errors that `sedma_jax.program` would leave, drawn anew for each key (Jo
     analog = analogize(plain(model), device, key=key)
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -170,10 +171,11 @@ def hardware_aware(
             f"`sedma_jax.nn.hardware_aware` needs `clip > 0`. Got {clip=}. "
             "Leave it out to clip nothing."
         )
-    if adc is not None and jnp.ndim(0.0 if adc.full_scale is None else adc.full_scale):
+    full_scale = None if adc is None else adc.full_scale
+    if full_scale is not None and jnp.ndim(full_scale):
         raise ValueError(
             "`sedma_jax.nn.hardware_aware` needs one `full_scale` for all tiles. Got shape "
-            f"{jnp.shape(adc.full_scale)}. Leave it out for an automatic range."
+            f"{jnp.shape(full_scale)}. Leave it out for an automatic range."
         )
     hardware = Hardware(device, rule, dac, adc, clip, array, scheme)
     count = 0
@@ -186,8 +188,9 @@ def hardware_aware(
         if where is not None and not where(name, layer):
             return layer
         count += 1
-        linear = isinstance(layer, eqx.nn.Linear)
-        return (HardwareAwareLinear if linear else HardwareAwareConv)(layer, hardware)
+        if isinstance(layer, eqx.nn.Linear):
+            return HardwareAwareLinear(layer, hardware)
+        return HardwareAwareConv(layer, hardware)
 
     known = (eqx.nn.Linear, eqx.nn.Conv, *_LAYERS)
     model = jtu.tree_map_with_path(
@@ -219,7 +222,7 @@ def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
             return layer
         own = jr.fold_in(key, zlib.crc32(jtu.keystr(path).encode()))
         weight = _programmed(layer.layer, layer.hardware, own)
-        return type(layer)(layer.layer, layer.hardware, weight)
+        return dataclasses.replace(layer, drawn=weight)
 
     return jtu.tree_map_with_path(draw, model, is_leaf=_is_aware)
 

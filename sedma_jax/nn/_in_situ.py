@@ -124,7 +124,8 @@ def pulsed_updates(
         total = jax.tree.map(jnp.add, state.pulses, pulses)
         return steps, PulsedState(next_key, state.response, total, state.energy + energy)
 
-    return optax.GradientTransformation(init, update)
+    # Their types have trees of arrays for states, and no records.
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def tiki_taka(
@@ -261,7 +262,8 @@ def tiki_taka(
             count,
         )
 
-    return optax.GradientTransformation(init, update)
+    # Their types have trees of arrays for states, and no records.
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _check(name, w_max, max_pulses, key):

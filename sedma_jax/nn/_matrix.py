@@ -4,12 +4,15 @@ The function-level interface to analog networks: `program_matrix` once, `analog_
 `analog_conv` as often as wanted, in any framework whose arrays are JAX's.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._abstract_crossbar import AbstractCrossbar
@@ -80,7 +83,7 @@ class AnalogMatrix(eqx.Module):
     @property
     def crossbars(self) -> tuple[Crossbar, ...]:
         """The arrays, those of each kind of a pool apart."""
-        held = self.crossbar
+        held: Any = self.crossbar
         if isinstance(held, PooledCrossbar):
             return tuple(bank.crossbar for bank in held.banks)
         return (held,)
@@ -96,7 +99,7 @@ class AnalogMatrix(eqx.Module):
 
 def _may_be_positive(crossbar: Crossbar) -> bool:
     sigma = crossbar.device.sigma_read
-    return isinstance(sigma, jax.core.Tracer) or bool(np.any(np.asarray(sigma) != 0))
+    return isinstance(sigma, Tracer) or bool(np.any(np.asarray(sigma) != 0))
 
 
 def program_matrix(
