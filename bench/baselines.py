@@ -96,7 +96,9 @@ def of_torch():
             dist.scatter(part)
         dist.broadcast(vector, 0)
         y = part @ vector
-        gathered = [torch.empty(rows) for _ in range(WORKERS)] if parts is not None else None
+        gathered = (
+            [torch.empty(rows) for _ in range(WORKERS)] if parts is not None else None
+        )
         dist.gather(y, gathered)
         return gathered
 

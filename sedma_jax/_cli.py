@@ -35,7 +35,14 @@ def _one_line(error: BaseException) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sedma", description="Simulate RRAM in-memory computing in JAX.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (_cli_run, _cli_devices, _cli_memory, _cli_node, _cli_deploy, _cli_bench):
+    for command in (
+        _cli_run,
+        _cli_devices,
+        _cli_memory,
+        _cli_node,
+        _cli_deploy,
+        _cli_bench,
+    ):
         command.add_parser(commands)
     return parser
 

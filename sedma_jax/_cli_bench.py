@@ -25,7 +25,9 @@ def add_parser(commands) -> None:
     listing.set_defaults(command=list_benches)
     run = actions.add_parser("run", help="run benches, one after another")
     run.set_defaults(command=run_benches)
-    run.add_argument("names", nargs="+", metavar="NAME", help="as `sedma bench list` has it")
+    run.add_argument(
+        "names", nargs="+", metavar="NAME", help="as `sedma bench list` has it"
+    )
     report = actions.add_parser("report", help="write one HTML page of all tables")
     report.set_defaults(command=report_benches)
     report.add_argument(
