@@ -61,6 +61,7 @@ def cell(figure: Figure | None, results: dict) -> dict:
     mean, half = interval(values)
     text = f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
     return {
+        "missing": False,
         "text": text,
         "mean": mean,
         "half": half,
@@ -97,9 +98,7 @@ def table_of(table, results: dict) -> dict:
         "rows": rows,
         "sentences": sentences,
         "notes": table.notes,
-        "missing": sum(
-            c["ours"].get("missing", False) for row in rows for c in row["cells"]
-        ),
+        "missing": sum(c["ours"]["missing"] for row in rows for c in row["cells"]),
     }
 
 

@@ -181,7 +181,7 @@ TABLES = (
                     resilience("default"),
                     *REST,
                 ),
-                "the default scheduler's LeastAllocated rule, on a double of the API server",
+                "LeastAllocated, the default rule, on a double of the API server",
             ),
             Row(
                 "static deployment",
@@ -311,8 +311,8 @@ TABLES = (
             )
         ),
         (
-            "Simulated, with parameters fitted to five real peers; the table of predictions "
-            "below says how far off. A choice counts within 10 % of the best in hindsight.",
+            "Simulated, with parameters fitted to five real peers; the table of "
+            "predictions below says how far off. A choice counts within 10 % of the best in hindsight.",
         ),
     ),
     Table(
@@ -358,8 +358,6 @@ TABLES = (
                 "static deployment; for the cost, the default scheduler's rule",
             ),
         ),
-        (
-            "Phase shift: the paper's -67 % has no counterpart here; see Table 3's last column.",
-        ),
+        ("Phase shift, -67 % in the paper: not measured; see Table 3's last column.",),
     ),
 )
