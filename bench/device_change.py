@@ -1,6 +1,6 @@
 """Decisions until the system recovers from a device that changed without notice.
 
-    python bench/device_change.py [--before 25] [--after 40] [--json]
+    python bench/device_change.py [--before 25] [--after 40] [--json] [--out FILE]
 
 A matrix of 64 x 64 comes again and again, on a pool whose fast arrays become slower than
 the others in mid-stream: their pulses last 100,000 times as long, which the data sheet
@@ -13,9 +13,11 @@ import argparse
 import dataclasses
 import json
 import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
+from machine import machine
 
 import sedma_jax as sj
 from sedma_jax._planning import weigh
@@ -81,6 +83,7 @@ def main():
     parser.add_argument("--after", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--out", metavar="FILE", help="write the figures there, as JSON")
     options = parser.parse_args()
     rows = []
     for name, ablation in (
@@ -100,6 +103,9 @@ def main():
                     "cost_at_end": excess[-1],
                 }
             )
+    if options.out:
+        record = {"after": options.after, "machine": machine(), "rows": rows}
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
     if options.json:
         print(json.dumps({"rows": rows}))
         return

@@ -406,6 +406,8 @@ def main() -> None:
             )
     if options.only and options.only != "steady":
         print(json.dumps(results["scenarios"]))
+        if options.out != parser.get_default("out"):  # not over the whole of a full run
+            Path(options.out).write_text(json.dumps(results, indent=1) + "\n")
         return
     results["steady"] = found = steady(workflow, nodes, best)
     print(

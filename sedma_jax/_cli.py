@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from . import (
+    _cli_bench,
     _cli_deploy,
     _cli_devices,
     _cli_job,
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         _cli_memory,
         _cli_node,
         _cli_deploy,
+        _cli_bench,
     ):
         command.add_parser(commands)
     return parser

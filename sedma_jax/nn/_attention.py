@@ -105,7 +105,8 @@ def attention(
 ) -> AnalogAttention:
     """A layer with projections that are programmed already."""
     empty = eqx.tree_at(_parts, layer, [None] * (len(PROJECTIONS) + 1))
-    return AnalogAttention(*(*projections, layer.dropout, empty))
+    query, key_, value, output = projections
+    return AnalogAttention(query, key_, value, output, layer.dropout, empty)
 
 
 def _parts(layer):

@@ -1,0 +1,172 @@
+"""Write one self-contained HTML page: the paper's tables beside what was measured.
+
+    python bench/evaluation.py [--results DIR] [--out report.html] [--quick]
+
+`sedma bench report` calls it. Reads the JSON files of other benches (`report.toml`) and
+measures nothing. A figure with no file says "not measured"; the paper's figures stand in
+columns of their own. Intervals are 95 %, of Student's t over seeds or runs.
+"""
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from evaluation_plots import plots
+from evaluation_tables import TABLES, Figure
+from machine import machine
+from scipy import stats
+
+HERE = Path(__file__).parent
+MISSING = "not measured"
+
+
+def load(folder: Path) -> dict:
+    """Every JSON file there is, by name; one that cannot be read is left out, with why."""
+    found, broken = {}, {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            broken[path.name] = str(error)
+    return {"found": found, "broken": broken}
+
+
+def interval(values: list[float]) -> tuple[float, float | None]:
+    """Mean, and half the width of its 95 % interval; none of a single value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None
+    spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
+
+
+def value_of(figure: Figure, results: dict):
+    """Values of a figure where the file has them, else None."""
+    try:
+        values = figure.read(results[figure.bench])
+    except (KeyError, IndexError, TypeError):
+        return None
+    values = [float(v) for v in (values or []) if v is not None]
+    return values or None
+
+
+def cell(figure: Figure | None, results: dict) -> dict:
+    """What a cell of the page shows."""
+    values = value_of(figure, results) if figure is not None else None
+    if figure is None or values is None:
+        return {"text": MISSING, "missing": True}
+    mean, half = interval(values)
+    text = f"{mean:.4g}" + (f" ± {half:.2g}" if half is not None else "")
+    return {
+        "missing": False,
+        "text": text,
+        "mean": mean,
+        "half": half,
+        "count": len(values),
+        "bench": figure.bench,
+        "simulated": figure.simulated,
+    }
+
+
+def table_of(table, results: dict) -> dict:
+    """A table with its cells, and a sentence where the paper's order does not hold."""
+    rows, sentences = [], []
+    for row in table.rows:
+        cells = [
+            {"paper": paper, "ours": cell(figure, results)}
+            for paper, figure in zip(row.paper, row.figures, strict=True)
+        ]
+        rows.append({"name": row.name, "stands_for": row.stands_for, "cells": cells})
+    first = next(row for row in rows if row["name"] == table.ours)
+    for k, column in enumerate(table.columns):
+        best = first["cells"][k]
+        for row in rows:
+            other = row["cells"][k]
+            told = order(best, other, column.higher_is_better)
+            if row is not first and told:
+                sentences.append(
+                    f"{column.name}: the paper has {table.ours} ahead of {row['name']} "
+                    f"({best['paper']:g} against {other['paper']:g}); measured here, {told} "
+                    f"({best['ours']['text']} against {other['ours']['text']})."
+                )
+    return {
+        "title": table.title,
+        "columns": [c.name for c in table.columns],
+        "rows": rows,
+        "sentences": sentences,
+        "notes": table.notes,
+        "missing": sum(c["ours"]["missing"] for row in rows for c in row["cells"]),
+    }
+
+
+def order(best: dict, other: dict, higher: bool) -> str:
+    """How the order differs from the paper's, or nothing where it does not."""
+    ours, theirs = best["ours"], other["ours"]
+    if "mean" not in ours or "mean" not in theirs:
+        return ""
+    if best["paper"] is None or other["paper"] is None:
+        return ""
+    sign = 1 if higher else -1
+    gap = sign * (ours["mean"] - theirs["mean"])
+    noise = ((ours["half"] or 0) ** 2 + (theirs["half"] or 0) ** 2) ** 0.5
+    if sign * (best["paper"] - other["paper"]) <= 0:
+        return ""
+    if gap <= -noise and gap < 0:
+        return "the order is the other way round"
+    return "" if gap > noise else "no difference beyond the intervals shows"
+
+
+def commands(plan: dict, quick: bool) -> dict:
+    """The command of each bench that the report takes."""
+    flag = " --quick" if quick else ""
+    return {
+        name: f"sedma bench run {name}{flag}" + (" --peers PYTHON" if "peers" in e else "")
+        for name, e in plan.items()
+    }
+
+
+def page(results: dict, plan: dict, *, quick: bool = False) -> str:
+    """The whole page, from what `load` returned."""
+    found = results["found"]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    given = {}
+    for name in plan:
+        record = found.get(name)
+        given[name] = record.get("machine") if isinstance(record, dict) else None
+    skipped = found.get("system", {}).get("skipped", {})
+    return environment.get_template("evaluation.html.jinja").render(
+        tables=[table_of(table, found) for table in TABLES],
+        plots=plots(found),
+        typical=found.get("typical"),
+        complexity=found.get("complexity"),
+        network=found.get("network", {}).get("five_peers"),
+        commands=commands(plan, quick),
+        machines=given,
+        here=machine(),
+        broken=results["broken"],
+        skipped=skipped,
+        quick=quick,
+        missing=MISSING,
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("--quick", action="store_true", help="say that seeds were few")
+    options = parser.parse_args()
+    plan = tomllib.loads((HERE / "report.toml").read_text("utf-8"))
+    options.out.write_text(page(load(options.results), plan, quick=options.quick), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Tables 1, 3 and 5: ours, its ablations, Ray and torch.distributed on the same matrices.
+
+    python bench/system.py [--seeds 10] [--repetitions 2] [--peers PYTHON] [--results DIR]
+
+The matrices of `partition_memory.py` of at most 128 x 128 entries, repeated from an empty
+memory for each seed; figures are of the last repetition. Every seed runs twice with the
+same keys, and the second run, which finds every tiling compiled, counts. Memory efficiency is cells that hold an entry over cells reserved, over all
+matrices; throughput is corrected products a second of wall time, with recall, planning,
+programming and writing back. "static RRAM" is the fixed tiling of 256 x 256 at a weight of
+1e-12. Latency is that of 1 MiB from another process over loopback, verified: by our nodes,
+and by the baselines of `--peers` (see `baselines.py`; an interpreter with ray and torch).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from baselines import TRANSFERS
+from machine import machine
+from partition_memory import matrices, stream
+
+from sedma_jax.comm import EVERYONE, open_node
+from sedma_jax.memory import Ablation
+
+LARGEST = 16384  # entries of a matrix
+VARIANTS = {
+    "full": Ablation(),
+    "no long-term": Ablation(long_term=False),
+    "no short-term": Ablation(short_term=False),
+    "fixed lambda": Ablation(adaptive_lambda=False),
+    "static partition": Ablation(adaptive_partition=False),
+    "static RRAM": Ablation(adaptive_partition=False, adaptive_lambda=False),
+}
+
+
+def ours(given, seeds, repetitions):
+    """Figures of every variant, seeds interleaved so that a busy minute spoils none."""
+    found = {name: {"efficiency": [], "throughput": []} for name in VARIANTS}
+    curves = {name: [] for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(seeds):
+            for name, ablation in VARIANTS.items():
+                for turn in ("cold", "warm"):
+                    url = f"sqlite:///{folder}/{turn}-{seed}-{name}.db".replace(" ", "-")
+                    records = list(stream(given, ablation, url, repetitions, LARGEST, seed))
+                found[name]["efficiency"].append(records[-1]["efficiency"])
+                found[name]["throughput"].append(records[-1]["products_per_second"])
+                curves[name].append([r["products_per_second"] for r in records])
+            print(f"seed {seed}: {tidy(found)}", flush=True)
+    return found, curves
+
+
+def tidy(found):
+    last = {n: (f["efficiency"][-1], f["throughput"][-1]) for n, f in found.items()}
+    return ", ".join(f"{n} {100 * e:.1f} % {t:.1f}/s" for n, (e, t) in last.items())
+
+
+def hold(count):
+    """Serve tensors until stdin closes."""
+    with open_node(allowed=frozenset({EVERYONE})) as node:
+        seeds = (np.random.default_rng(k) for k in range(count))
+        cids = [node.put(rng.integers(0, 255, 2**20, np.uint8)) for rng in seeds]
+        print(json.dumps({"address": node.addresses[0], "cids": cids}), flush=True)
+        sys.stdin.read()
+
+
+def latencies(seeds):
+    """Mean ms of 1 MiB from another process, a list over seeds, and every single one.
+
+    A node keeps what it fetched: each seed has tensors of its own.
+    """
+    process = subprocess.Popen(
+        [sys.executable, __file__, "hold", str(TRANSFERS * (seeds + 1))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        held = json.loads(process.stdout.readline() if process.stdout else "")
+        taken = []
+        with open_node(allowed=frozenset({EVERYONE})) as node:
+            node.connect(held["address"])
+            for cid in held["cids"]:
+                start = time.perf_counter()
+                node.get(cid)
+                taken.append(1e3 * (time.perf_counter() - start))
+    finally:
+        process.kill()
+        process.wait()
+    warm = np.reshape(taken, (seeds + 1, TRANSFERS))[1:]
+    return warm.mean(1).tolist(), warm.ravel().tolist()
+
+
+def baselines(python, given, seeds):
+    """Figures of those that run, and why the others do not."""
+    found, skipped = {}, {}
+    names = {"ray": "Ray", "torch": "torch.distributed"}
+    if python is None:
+        return found, dict.fromkeys(names.values(), "no --peers PYTHON was named")
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/matrices.npz"
+        np.savez(file, **{f"a{k}": A for k, A in enumerate(given)})
+        for name, title in names.items():
+            script = str(Path(__file__).with_name("baselines.py"))
+            done = subprocess.run(
+                [python, script, name, file, str(seeds)],
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            if done.returncode:
+                skipped[title] = (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
+            else:
+                answer = json.loads(done.stdout.splitlines()[-1])
+                found[title] = answer["figures"]
+                print(f"{title} {answer['version']}: {answer['figures']}", flush=True)
+    return found, skipped
+
+
+def main():
+    """Measure and write `system.json`."""
+    if sys.argv[1:2] == ["hold"]:
+        return hold(int(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--peers", metavar="PYTHON")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    about = machine()
+    chosen = [(name, A) for name, A in matrices() if np.prod(A.shape) <= LARGEST]
+    dense = [A.toarray() if scipy.sparse.issparse(A) else A for _, A in chosen]
+    figures, skipped = baselines(options.peers, dense, options.seeds)
+    mean, every = latencies(options.seeds)
+    mine, curves = ours(chosen, options.seeds, options.repetitions)
+    mine["full"]["latency"] = mean
+    record = {
+        "machine": about,
+        "seeds": options.seeds,
+        "matrices": [name for name, _ in chosen],
+        "figures": mine | figures,
+        "skipped": skipped,
+        "latencies_ms": [round(ms, 3) for ms in every],
+        "curves": curves,
+    }
+    (options.results / "system.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
