@@ -89,7 +89,7 @@ def table_of(table, results: dict) -> dict:
             if row is not first and told:
                 sentences.append(
                     f"{column.name}: the paper has {table.ours} ahead of {row['name']} "
-                    f"({best['paper']:g} against {other['paper']:g}); measured here, {told} "
+                    f"({best['paper']:g} against {other['paper']:g}); here {told} "
                     f"({best['ours']['text']} against {other['ours']['text']})."
                 )
     return {

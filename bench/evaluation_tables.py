@@ -312,7 +312,8 @@ TABLES = (
         ),
         (
             "Simulated, with parameters fitted to five real peers; the table of "
-            "predictions below says how far off. A choice counts within 10 % of the best in hindsight.",
+            "predictions below says how far off. A choice counts within 10 % of the best "
+            "in hindsight.",
         ),
     ),
     Table(
