@@ -88,7 +88,8 @@ def table_of(table, results: dict) -> dict:
             told = order(best, other, column.higher_is_better)
             if row is not first and told:
                 sentences.append(
-                    f"{column.name}: the paper has {table.ours} ahead of {row['name']} "
+                    f"{column.name}: the paper has {table.ours} ahead of "
+                    f"{row['name']} "
                     f"({best['paper']:g} against {other['paper']:g}); here {told} "
                     f"({best['ours']['text']} against {other['ours']['text']})."
                 )
