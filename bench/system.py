@@ -7,9 +7,10 @@ memory for each seed; figures are of the last repetition. Every seed runs twice 
 same keys, and the second run, which finds every tiling compiled, counts. Memory efficiency
 is cells that hold an entry over cells reserved, over all matrices; throughput is corrected
 products a second of wall time, with recall, planning, programming and writing back. The
-baselines get sparse matrices as dense ones, and multiply exactly.
-"static RRAM" is the fixed tiling of 256 x 256 at a weight of 1e-12. Latency is that of 1 MiB from another process over loopback, verified: by our nodes,
-and by the baselines of `--peers` (see `baselines.py`; an interpreter with ray and torch).
+baselines get sparse matrices as dense ones, and multiply exactly. "static RRAM" is the
+fixed tiling of 256 x 256 at a weight of 1e-12. Latency is that of 1 MiB from another
+process over loopback, verified: by our nodes, and by the baselines of `--peers` (see
+`baselines.py`; an interpreter with ray and torch).
 """
 
 import argparse

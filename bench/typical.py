@@ -3,11 +3,11 @@
     python bench/typical.py [--repeats 3] [--results DIR]
 
 n = m = 1000, 16 partitions of 256 x 256, 50 peers, 20 agents, 10 recompilations. Peers: the
-best 3 of 50 in a table of drawn figures are chosen by Eq. 7, and the product goes to
-peers in this process over loopback, since 50 real ones are not here. Agents are placed, and
-placed anew after each of ten shifts of their traffic, from where they are; optimality is not
-proven (`prove_seconds=0`) and nothing is applied to a cluster. Cold is the first pass in a fresh
-process, compilation included; warm the median of the passes after it.
+best 3 of 50 in a table of drawn figures are chosen by Eq. 7, and the product goes to peers
+in this process over loopback, since 50 real ones are not here. Agents are placed, and
+placed anew after each of ten shifts of their traffic, from where they are; optimality is
+not proven (`prove_seconds=0`) and nothing is applied to a cluster. Cold is the first pass
+in a fresh process, compilation included; warm the median of the passes after it.
 """
 
 import argparse
