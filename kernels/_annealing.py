@@ -290,7 +290,7 @@ def anneal(
     placement: Int[Array, " agents"],
     schedule: Schedule,
     *,
-    rounds: int,
+    rounds: int | Int[Array, ""],
     key: PRNGKeyArray,
 ) -> Annealed:
     """Anneal one chain from `placement`; `jax.vmap` over keys and starts makes several.
@@ -301,7 +301,7 @@ def anneal(
     - `placement`: where the chain starts; it may break capacities, but every agent must be
         where it is allowed.
     - `schedule`: temperatures and penalties; both change geometrically.
-    - `rounds`: rounds of `STEPS` steps of `WIDTH` proposals, and one block move. Static.
+    - `rounds`: rounds of `STEPS` steps of `WIDTH` proposals, and one block move.
 
     **Returns:**
 
@@ -325,9 +325,8 @@ def anneal(
         jnp.zeros((), dtype),
     )
 
-    def one_round(chain, drawn):
-        number, key = drawn
-        block_key, key = jr.split(key)
+    def one_round(number, chain):
+        block_key, steps_key = jr.split(jr.fold_in(key, number))
         # Sums of thousands of changes drift in float32: take them anew.
         load = node_loads(problem, chain.placement)
         chain = dataclasses.replace(
@@ -336,7 +335,7 @@ def anneal(
             cost=placement_cost(problem, chain.placement).total,
             excess=_excess(problem, load),
         )
-        cooling = number.astype(dtype) / rounds
+        cooling = number.astype(dtype) / jnp.asarray(rounds, dtype)
         chain = _block_step(problem, schedule, chain, block_key, cooling)
         order = jnp.argsort(chain.placement).astype(placement.dtype)
         start = jnp.cumsum(
@@ -345,11 +344,10 @@ def anneal(
         step = lambda chain, key: _step(
             problem, schedule, order, start, chain, (key, cooling)
         )
-        chain, _ = jax.lax.scan(step, chain, jr.split(key, STEPS))
-        return chain, None
+        chain, _ = jax.lax.scan(step, chain, jr.split(steps_key, STEPS))
+        return chain
 
-    numbers = jnp.arange(rounds)
-    chain, _ = jax.lax.scan(one_round, chain, (numbers, jr.split(key, rounds)))
+    chain = jax.lax.fori_loop(0, rounds, one_round, chain)
     found = chain.best_cost < infinite
     return Annealed(
         jnp.where(found, chain.best, chain.least), chain.best_cost, found, chain.proposals
