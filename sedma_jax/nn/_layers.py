@@ -49,9 +49,12 @@ class AnalogLinear(eqx.Module):
         self.layer = emptied(layer)
 
     def __call__(
-        self, x: Float[Array, "*batch inputs"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "*batch outputs"]:
-        """Multiply one vector, or a batch of them, each with noise of its own."""
+        self, x: Float[Array, "..."], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "..."]:
+        """Multiply one vector, or a batch of them, each with noise of its own.
+
+        Vectors are the last axis, which a layer of "scalar" inputs or outputs has not.
+        """
         key = call_key(self.matrix, x, key, self.read_key)
         x = x[..., None] if self.layer.in_features == "scalar" else x
         y = analog_linear(self.matrix, x, self.bias, key=key)

@@ -311,7 +311,7 @@ def analog_linear(
             f"Got shape {x.shape}. Batches come first."
         )
     y = multiply(matrix, x.reshape(-1, n), key=key).reshape(*x.shape[:-1], m)
-    return y if bias is None else y + bias
+    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
 
 
 def analog_conv(
