@@ -4,6 +4,7 @@ import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._crossbar import Crossbar
@@ -32,7 +33,7 @@ class AnalogEmbedding(eqx.Module):
         self.read_key, self.layer = None, emptied(layer)
 
     def __call__(
-        self, x: Int[Array, ""] | int, *, key: PRNGKeyArray | None = None
+        self, x: Array | np.ndarray | int, *, key: PRNGKeyArray | None = None
     ) -> Float[Array, " embedding"]:
         """Read the entry of number `x`; below zero they count from the end.
 
