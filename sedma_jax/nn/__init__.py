@@ -1,4 +1,4 @@
-"""Turn the layers of a network analog, and train against the noise."""
+"""Turn the layers of a network analog, look into them, and train against the noise."""
 
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
@@ -21,6 +21,11 @@ from ._in_situ import (
     pulsed_updates as pulsed_updates,
     tiki_taka as tiki_taka,
 )
+from ._inspect import (
+    LayerFigures as LayerFigures,
+    NetworkFigures as NetworkFigures,
+    inspect as inspect,
+)
 from ._layers import AnalogConv as AnalogConv, AnalogLinear as AnalogLinear
 from ._matrix import (
     AnalogMatrix as AnalogMatrix,
@@ -29,3 +34,4 @@ from ._matrix import (
     multiply as multiply,
     program_matrix as program_matrix,
 )
+from ._over_time import age as age

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._crossbar import Crossbar
 from ..kernels import Device
+from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
 from ._layers import emptied, filled
 from ._matrix import AnalogMatrix, multiply, program_matrix
@@ -26,7 +27,12 @@ class AnalogEmbedding(eqx.Module):
     layer: eqx.nn.Embedding = eqx.field(static=True)
 
     def __init__(
-        self, layer: eqx.nn.Embedding, device: Device, *, key: PRNGKeyArray, **options
+        self,
+        layer: eqx.nn.Embedding,
+        device: Device | MeasuredArray,
+        *,
+        key: PRNGKeyArray,
+        **options,
     ):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         self.matrix = program_matrix(layer.weight.T, device, key=key, **options)
