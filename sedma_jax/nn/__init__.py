@@ -1,5 +1,7 @@
 """Turn the layers of a network analog, look into them, and train against the noise."""
 
+from importlib import import_module
+
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
     analogize as analogize,
@@ -35,3 +37,10 @@ from ._matrix import (
     program_matrix as program_matrix,
 )
 from ._over_time import age as age
+
+
+def __getattr__(name: str):
+    # An extra of its own: who has no flax can use the rest.
+    if name == "flax":
+        return import_module(".flax", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
