@@ -9,7 +9,7 @@ from ._crossbar import (
     Crossbar,
 )
 from ._effects import masked_weights, used_cells
-from ._partition import Matrix, partition
+from ._partition import Matrix, Partition, partition
 from ._program import (
     Mapping,
     Scaling,
@@ -49,7 +49,13 @@ def program_exactly(
 
     - `ValueError`: as `program` does for `A`.
     """
-    parts = partition(A, *array)
+    return exact_partition(partition(A, *array), device, mapping=mapping, scaling=scaling)
+
+
+def exact_partition(
+    parts: Partition, device: Device, *, mapping: Mapping, scaling: Scaling
+) -> Crossbar:
+    """`program_exactly`, for a matrix that is checked and cut already."""
     tiles = parts.tiles
     scale = _scale(tiles, scaling) if len(tiles) else jnp.ones_like(tiles[:, 0])
     used = used_cells(parts, tiles.shape)

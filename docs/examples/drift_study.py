@@ -3,41 +3,22 @@
     python docs/examples/drift_study.py [--quick] [--out DIR]
 
 Phase-change cells (`sedma_jax.noise_models.PCM`) are programmed by their published
-statistics and drift by a power law; compensation scales each bit line by what currents of
-known inputs have lost.
+statistics, drift by a power law and are read with 1/f noise; compensation scales each bit
+line by what currents of known inputs have lost.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-import equinox as eqx
 import jax.random as jr
 import numpy as np
 from digits_cnn import Network, accuracy, load, train
 
 import sedma_jax as sj
 
-LAYERS = ("first", "second", "last")
 TIMES = (1.0, 60.0, 3600.0, 86400.0, 2.6e6, 3.15e7)
-PCM = sj.noise_models.PCM
-
-
-def aged(model, time, compensate, *, key):
-    """The network with the weights that its arrays hold `time` seconds later."""
-    for name in LAYERS:
-        key, array_key, drift_key, input_key, read_key = jr.split(key, 5)
-        layer = getattr(model, name)
-        matrix = layer.weight.reshape(layer.weight.shape[0], -1)
-        exact = sj.program_exactly(matrix, PCM.device)
-        fresh = sj.perturb(exact, PCM.programming, key=array_key)
-        old = sj.age(fresh, PCM.drift, time, exact, key=drift_key)
-        if compensate:
-            inputs = jr.normal(input_key, (256, matrix.shape[1]), matrix.dtype)
-            old = sj.compensate_drift(old, fresh, inputs, key=read_key)
-        weight = sj.stored_matrix(old).reshape(layer.weight.shape)
-        model = eqx.tree_at(lambda m, n=name: getattr(m, n).weight, model, weight)
-    return model
+READS = 256  # known inputs of each layer's compensation
 
 
 def plot(records, path):
@@ -70,11 +51,15 @@ def main():
     steps, seeds = (60, 1) if args.quick else (600, 5)
     records = []
     for seed in range(seeds):
-        start_key, train_key, cells_key, read_key = jr.split(jr.key(seed), 4)
+        start_key, train_key, array_key, cells_key, read_key = jr.split(jr.key(seed), 5)
         model = train(Network(key=start_key), xs, ys, steps, key=train_key)
+        analog = sj.nn.analogize(model, sj.noise_models.PCM, key=array_key)
+        if seed == 0:
+            print(sj.nn.inspect(analog))
         for time in TIMES:
             for compensate in (False, True):
-                old = aged(model, time, compensate, key=cells_key)
+                reads = READS if compensate else 0
+                old = sj.nn.age(analog, time, compensation_reads=reads, key=cells_key)
                 right = float(accuracy(old, *test, key=read_key))
                 records.append(
                     dict(seed=seed, time=time, compensated=compensate, accuracy=right)

@@ -1,4 +1,6 @@
-"""Turn the layers of a network analog, and train against the noise."""
+"""Turn the layers of a network analog, look into them, and train against the noise."""
+
+from importlib import import_module
 
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
@@ -21,6 +23,11 @@ from ._in_situ import (
     pulsed_updates as pulsed_updates,
     tiki_taka as tiki_taka,
 )
+from ._inspect import (
+    LayerFigures as LayerFigures,
+    NetworkFigures as NetworkFigures,
+    inspect as inspect,
+)
 from ._layers import AnalogConv as AnalogConv, AnalogLinear as AnalogLinear
 from ._matrix import (
     AnalogMatrix as AnalogMatrix,
@@ -29,3 +36,11 @@ from ._matrix import (
     multiply as multiply,
     program_matrix as program_matrix,
 )
+from ._over_time import age as age
+
+
+def __getattr__(name: str):
+    # An extra of its own: who has no flax can use the rest.
+    if name == "flax":
+        return import_module(".flax", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,7 +37,7 @@ class AnalogAttention(eqx.Module):
         self,
         query: Float[Array, "q_seq q_size"],
         key_: Float[Array, "kv_seq k_size"],
-        value: Float[Array, "kv_seq v_size"],
+        value: Float[Array, "v_seq v_size"],
         mask: Bool[Array, "q_seq kv_seq"] | Bool[Array, "heads q_seq kv_seq"] | None = None,
         *,
         key: PRNGKeyArray | None = None,

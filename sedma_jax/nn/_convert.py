@@ -1,7 +1,7 @@
 """Replace the layers of a model by analog ones, and back."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -9,12 +9,13 @@ import jax
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._crossbar import check_key
 from .._pool import PartitionPlan, Pool
 from .._program import Progress
 from ..kernels import Device
+from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention
 from ._embedding import AnalogEmbedding
 from ._keys import key_words
@@ -22,6 +23,7 @@ from ._layers import AnalogConv, AnalogLinear
 
 Path = str
 Where = Callable[[Path, Any], bool]
+Technology = Device | MeasuredArray
 
 _ANALOG_OF = {
     eqx.nn.Linear: AnalogLinear,
@@ -36,7 +38,7 @@ _WRAPPERS = (eqx.nn.WeightNorm, eqx.nn.SpectralNorm)
 
 def analogize(
     model: PyTree,
-    device: Device | Mapping[Path, Device] | Callable[[Path, Any], Device],
+    device: Technology | Mapping[Path, Technology] | Callable[[Path, Any], Technology],
     *,
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
@@ -59,8 +61,9 @@ def analogize(
     **Arguments:**
 
     - `model`: any pytree with layers of `equinox.nn`; also a single layer.
-    - `device`: the technology: of all layers, by path (the longest path that leads to a
-        layer counts, `""` leads to all), or a function of path and layer.
+    - `device`: the technology, or published statistics as `program_matrix` takes them: of
+        all layers, by path (the longest path that leads to a layer counts, `""` leads to
+        all), or a function of path and layer.
     - `where`: function of path and layer that says whether to convert it. By default all
         `Linear`, `Conv` and `MultiheadAttention` are, and no `Embedding`: a lookup is no
         product, and digital memory does it better. Where an attention is not converted,
@@ -102,11 +105,11 @@ def analogize(
     programmed: dict[int, tuple[Any, Any]] = {}
 
     def program(path, layer):
-        own = options | _of_path(layer_options or {}, path, layer, {})
+        own = options | of_path(layer_options or {}, path, layer, {})
         if plans and path in plans:
             own["plan"] = plans[path]
-        technology = _of_path(device, path, layer, None)
-        if not isinstance(technology, Device):
+        technology = of_path(device, path, layer, None)
+        if not isinstance(technology, Technology):
             raise ValueError(
                 f"`sedma_jax.nn.analogize` needs a `sedma_jax.Device` for each layer. Got "
                 f"{technology!r} for {path!r}. The path '' in a mapping leads to all."
@@ -130,8 +133,8 @@ def digitize(model: PyTree) -> PyTree:
     """Replace analog layers by those of Equinox, with the weights that the arrays hold.
 
     Errors of programming, drift and faults stay in the weights; noise of reads, converters
-    and corrections are gone. An ideal device gives back the weights to within the
-    rounding of their scale, a few units in the last place.
+    and corrections are gone. Of a device without noise, weights come back to within the
+    band in which programming accepts them.
     """
     return jtu.tree_map(
         lambda leaf: leaf.digital() if isinstance(leaf, _ANALOG) else leaf,
@@ -170,6 +173,18 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
 def path_key(key: PRNGKeyArray, path: Path) -> PRNGKeyArray:
     """The key of a layer, which follows from its path alone."""
     return jr.fold_in(key, zlib.crc32(path.encode()))
+
+
+def digital_weights(model: PyTree) -> dict[Path, Array]:
+    """The weight of each layer of Equinox that `analogize` could convert, by its path."""
+    found: dict[Path, Array] = {}
+
+    def note(path, layer):
+        found.update({at: part.weight for at, part in _matrices(path, layer)})
+        return layer
+
+    _map_layers(note, model)
+    return found
 
 
 def map_analog(function: Callable[[Path, Any], Any], model: PyTree) -> PyTree:
@@ -250,7 +265,7 @@ def _leads(to: Path, path: Path) -> bool:
     return not to or path == to or path.startswith((to + ".", to + "["))
 
 
-def _of_path(given, path, layer, default):
+def of_path(given, path, layer, default):
     """What a value, mapping or function says of a layer."""
     if isinstance(given, Mapping):
         fitting = [place for place in given if _leads(place, path)]
@@ -266,14 +281,19 @@ def _check(matrices, **given):
             "MultiheadAttention of `equinox.nn`, where `where` says so. Got none. Is the "
             "model analog already, or `where` too strict?"
         )
+    check_paths("analogize", matrices, **given)
+
+
+def check_paths(caller: str, paths: Iterable[Path], **given: Any) -> None:
+    """Refuse mappings with paths that lead nowhere."""
     for name, mapping in given.items():
         if isinstance(mapping, Mapping):
             leads = (lambda a, b: a == b) if name == "plans" else _leads
-            lost = [to for to in mapping if not any(leads(to, path) for path in matrices)]
+            lost = [to for to in mapping if not any(leads(to, path) for path in paths)]
             if lost:
                 raise ValueError(
-                    f"`sedma_jax.nn.analogize` needs the paths in `{name}` to lead to "
-                    f"layers that are converted. Got {lost}. There are {list(matrices)}."
+                    f"`sedma_jax.nn.{caller}` needs the paths in `{name}` to lead to "
+                    f"layers that are converted. Got {lost}. There are {list(paths)}."
                 )
 
 

@@ -4,10 +4,12 @@ import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._crossbar import Crossbar
 from ..kernels import Device
+from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
 from ._layers import emptied, filled
 from ._matrix import AnalogMatrix, multiply, program_matrix
@@ -25,14 +27,19 @@ class AnalogEmbedding(eqx.Module):
     layer: eqx.nn.Embedding = eqx.field(static=True)
 
     def __init__(
-        self, layer: eqx.nn.Embedding, device: Device, *, key: PRNGKeyArray, **options
+        self,
+        layer: eqx.nn.Embedding,
+        device: Device | MeasuredArray,
+        *,
+        key: PRNGKeyArray,
+        **options,
     ):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         self.matrix = program_matrix(layer.weight.T, device, key=key, **options)
         self.read_key, self.layer = None, emptied(layer)
 
     def __call__(
-        self, x: Int[Array, ""] | int, *, key: PRNGKeyArray | None = None
+        self, x: Array | np.ndarray | int, *, key: PRNGKeyArray | None = None
     ) -> Float[Array, " embedding"]:
         """Read the entry of number `x`; below zero they count from the end.
 
@@ -47,19 +54,24 @@ class AnalogEmbedding(eqx.Module):
                 f"{x.shape}, dtype {x.dtype}. Use `jax.vmap` for more."
             )
         key = call_key(self.matrix, x, key, self.read_key)
-        entries, dtype = self.layer.num_embeddings, self.matrix.error.dtype
-        x = jnp.where(x < 0, x + entries, x)
-        matrix = _one_line(self.matrix, x)
-        if matrix is None:
-            matrix = self.matrix
-            hot = (jnp.arange(entries, dtype=x.dtype) == x).astype(dtype)
-        else:
-            hot = jnp.ones(1, dtype)
-        return multiply(matrix, hot[None], key=key)[0]
+        return read_entry(self.matrix, x, key=key)
 
     def digital(self) -> eqx.nn.Embedding:
         """The digital layer with the weights that the arrays hold."""
         return filled(self.layer, self.matrix.crossbar.stored_matrix().T, None)
+
+
+def read_entry(
+    matrix: AnalogMatrix, entry: Int[Array, ""], *, key: PRNGKeyArray
+) -> Float[Array, " embedding"]:
+    """One column of a matrix, by a read of its word line alone where that is possible."""
+    entries, dtype = matrix.shape[1], matrix.error.dtype
+    entry = jnp.where(entry < 0, entry + entries, entry)
+    line = _one_line(matrix, entry)
+    if line is None:
+        hot = (jnp.arange(entries, dtype=entry.dtype) == entry).astype(dtype)
+        return multiply(matrix, hot[None], key=key)[0]
+    return multiply(line, jnp.ones((1, 1), dtype), key=key)[0]
 
 
 def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..kernels import Device
+from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
 from ._matrix import AnalogMatrix, analog_conv, analog_linear, program_matrix
 
@@ -41,7 +42,12 @@ class AnalogLinear(eqx.Module):
     layer: eqx.nn.Linear = eqx.field(static=True)
 
     def __init__(
-        self, layer: eqx.nn.Linear, device: Device, *, key: PRNGKeyArray, **options
+        self,
+        layer: eqx.nn.Linear,
+        device: Device | MeasuredArray,
+        *,
+        key: PRNGKeyArray,
+        **options,
     ):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         self.matrix = program_matrix(layer.weight, device, key=key, **options)
@@ -49,9 +55,12 @@ class AnalogLinear(eqx.Module):
         self.layer = emptied(layer)
 
     def __call__(
-        self, x: Float[Array, "*batch inputs"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "*batch outputs"]:
-        """Multiply one vector, or a batch of them, each with noise of its own."""
+        self, x: Float[Array, "..."], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "..."]:
+        """Multiply one vector, or a batch of them, each with noise of its own.
+
+        Vectors are the last axis, which a layer of "scalar" inputs or outputs has not.
+        """
         key = call_key(self.matrix, x, key, self.read_key)
         x = x[..., None] if self.layer.in_features == "scalar" else x
         y = analog_linear(self.matrix, x, self.bias, key=key)
@@ -85,7 +94,14 @@ class AnalogConv(eqx.Module):
     read_key: ReadKey | None
     layer: eqx.nn.Conv = eqx.field(static=True)
 
-    def __init__(self, layer: eqx.nn.Conv, device: Device, *, key: PRNGKeyArray, **options):
+    def __init__(
+        self,
+        layer: eqx.nn.Conv,
+        device: Device | MeasuredArray,
+        *,
+        key: PRNGKeyArray,
+        **options,
+    ):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         filters = layer.weight.reshape(layer.out_channels, -1)
         self.matrix = program_matrix(

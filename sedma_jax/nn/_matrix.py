@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._abstract_crossbar import AbstractCrossbar
 from .._converters import ADC, DAC
@@ -25,13 +25,7 @@ from .._corrected import (
     encoding_array,
 )
 from .._crossbar import Crossbar, check_key
-from .._partition import (
-    Partition,
-    checked_array,
-    common_width,
-    cut,
-    exact_product,
-)
+from .._partition import checked_array, cut, exact_product
 from .._pool import PartitionPlan, Pool
 from .._pooled import PooledCrossbar, program_pool
 from .._program import Mapping, Progress, Scaling, Scheme, program_partition
@@ -44,6 +38,9 @@ from ..kernels import (
     differential,
     write_and_verify,
 )
+from ..noise_models import MeasuredArray
+from ._groups import block_diagonal, group_blocks, occupied
+from ._measured import program_by_statistics
 
 Lambda = Float[Array, ""] | float | RememberedLambda
 
@@ -52,9 +49,11 @@ class AnalogMatrix(eqx.Module):
     """The matrix of a layer as crossbar arrays hold it, and how it is read.
 
     - `crossbar`: the arrays; effects such as `sedma_jax.age` apply to it.
-    - `stats`: what programming took.
+    - `stats`: what programming took; None where nobody published it.
     - `error`: `|A~ - A| / |A|` in the Frobenius norm, when it was programmed.
     - `device`: the technology, which encodes inputs too where products are corrected.
+    - `measured`: the statistics that stand for it, or None.
+    - `target`: of every cell, in siemens: what it was to hold, where `measured` is.
     - `dac`, `adc`: converters; ideal if None.
     - `exact`: `A`, kept in digital memory where products are corrected.
     - `lam`: weight of the roughness of corrected products.
@@ -62,9 +61,11 @@ class AnalogMatrix(eqx.Module):
     """
 
     crossbar: AbstractCrossbar
-    stats: ProgramStats
+    stats: ProgramStats | None
     error: Float[Array, ""]
     device: Device
+    measured: MeasuredArray | None
+    target: Float[Array, "tiles polarity rows cols"] | None
     dac: DAC | None
     adc: ADC | None
     exact: Float[Array, "m n"] | None
@@ -104,7 +105,7 @@ def _may_be_positive(crossbar: Crossbar) -> bool:
 
 def program_matrix(
     weight: Float[Array | np.ndarray, "m n"],
-    device: Device,
+    device: Device | MeasuredArray,
     *,
     groups: int = 1,
     array: tuple[int, int] = (256, 256),
@@ -130,8 +131,11 @@ def program_matrix(
     **Arguments:**
 
     - `weight`: `m` outputs by `n` inputs, float32 or float64.
-    - `device`, `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`, `progress`: as
-        in `sedma_jax.program`.
+    - `device`: the technology; or published statistics, such as
+        `sedma_jax.noise_models.PCM`, which leave each cell as that array would, with the
+        read noise measured right after. Nothing is said then of pulses and energy.
+    - `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`, `progress`: as in
+        `sedma_jax.program`. Statistics take the place of `scheme` and `rule`.
     - `groups`: with more than one, `weight` holds the blocks of a block-diagonal matrix
         one below the other, and tiles without a block are not programmed.
     - `plan`: from `sedma_jax.plan_partitions`, or a pool of arrays to be planned for, in
@@ -151,7 +155,8 @@ def program_matrix(
 
     - `ValueError`: as `sedma_jax.program` and `sedma_jax.program_pool` do; if `lam` is
         negative or not finite; if `groups` does not divide the outputs; if a scheme is
-        asked for together with a plan.
+        asked for together with a plan; if anything of programming is asked for together
+        with statistics.
     """
     check_key(key)
     check_lambda(lam)
@@ -161,16 +166,27 @@ def program_matrix(
             "`sedma_jax.nn.program_matrix` needs `groups` to divide the outputs. Got "
             f"{groups=} for {len(weight)} outputs."
         )
-    blocks = None if groups == 1 else _blocks(weight.shape, groups)
-    matrix = weight if blocks is None else _block_diagonal(weight, groups)
-    how = {"mapping": mapping, "scaling": scaling, "rule": rule, "progress": progress}
-    if plan is None:
-        parts = cut(matrix, *array) if blocks is None else _occupied(matrix, blocks, array)
-        crossbar, stats = program_partition(
-            parts, device, arrays=arrays, scheme=scheme, key=key, **how
-        )
+    matrix = weight if groups == 1 else block_diagonal(weight, groups)
+
+    def tiles():
+        if groups == 1:
+            return cut(matrix, *array)
+        return occupied(matrix, group_blocks(weight.shape, groups), array)
+
+    stats = measured = target = None
+    how: Any = {"mapping": mapping, "scaling": scaling}
+    if isinstance(device, MeasuredArray):
+        _check_statistical(scheme=scheme, rule=rule, plan=plan, arrays=arrays)
+        measured, device = device, device.device
+        crossbar, target = program_by_statistics(tiles(), measured, **how, key=key)
+        if progress is not None:
+            progress(1, 1)
+    elif plan is None:
+        how |= {"rule": rule, "progress": progress, "arrays": arrays, "scheme": scheme}
+        crossbar, stats = program_partition(tiles(), device, **how, key=key)
     elif scheme is write_and_verify:
-        crossbar, stats = program_pool(matrix, plan, device, key=key, **how)
+        how |= {"rule": rule, "progress": progress}
+        crossbar, stats = program_pool(matrix, plan, device, **how, key=key)
     else:
         raise ValueError(
             "`sedma_jax.nn.program_matrix` programs the arrays of a plan by "
@@ -181,6 +197,8 @@ def program_matrix(
         stats,
         lax.stop_gradient(relative_error(crossbar, matrix)),
         device,
+        measured,
+        target,
         dac,
         adc,
         matrix if corrected else None,
@@ -193,6 +211,19 @@ def program_matrix(
     )
 
 
+def _check_statistical(*, scheme, **others):
+    """Refuse what says how to program, where statistics say what came of it."""
+    asked = {name: value for name, value in others.items() if value is not None}
+    if scheme is not write_and_verify:
+        asked["scheme"] = scheme
+    if asked:
+        raise ValueError(
+            "`sedma_jax.nn.program_matrix` needs a `Device` for a scheme, a rule, a plan "
+            f"or a number of arrays. Got {asked} with published statistics, which include "
+            "all that programming did. Leave it out, or name a `Device`."
+        )
+
+
 @jax.jit
 def relative_error(
     crossbar: AbstractCrossbar, matrix: Float[Array, "m n"]
@@ -201,39 +232,6 @@ def relative_error(
     size = jnp.linalg.norm(matrix)
     error = jnp.linalg.norm(crossbar.stored_matrix() - matrix)
     return error / jnp.where(size == 0, 1, size)
-
-
-def _blocks(shape, groups) -> Bool[np.ndarray, "m n"]:
-    m, n = shape
-    return np.kron(np.eye(groups, dtype=bool), np.ones((m // groups, n), bool))
-
-
-def _block_diagonal(weight, groups):
-    m, n = weight.shape
-    blocks = weight.reshape(groups, m // groups, n)
-    place = jnp.arange(groups)
-    whole = jnp.zeros((groups, m // groups, groups, n), weight.dtype)
-    return whole.at[place, :, place].set(blocks).reshape(m, groups * n)
-
-
-def _occupied(matrix, blocks, array) -> Partition:
-    """The tiles that hold a part of a block, whatever its values."""
-    whole = cut(matrix, *array)
-    (rows, cols), (m, n) = array, matrix.shape
-    inputs, outputs = (i.ravel() for i in np.indices((-(-n // rows), -(-m // cols))))
-    kept = np.array(
-        [
-            blocks[o * cols : (o + 1) * cols, i * rows : (i + 1) * rows].any()
-            for i, o in zip(inputs, outputs, strict=True)
-        ]
-    )
-    return Partition(
-        whole.tiles[kept],
-        jnp.asarray(inputs[kept], jnp.int32),
-        jnp.asarray(outputs[kept], jnp.int32),
-        (m, n),
-        common_width(inputs[kept], outputs[kept]),
-    )
 
 
 def multiply(
@@ -269,8 +267,13 @@ def multiply(
 
 def _encode(matrix, x, key):
     """Inputs as cells hold them, one vector to a bit line."""
+    tiles = cut(x, *encoding_array(matrix.array, len(x)))
+    if matrix.measured is not None:
+        how: Any = {"mapping": matrix.mapping, "scaling": matrix.scaling}
+        encoded, _ = program_by_statistics(tiles, matrix.measured, **how, key=key)
+        return encoded.stored_matrix()
     encoded, _ = program_partition(
-        cut(x, *encoding_array(matrix.array, len(x))),
+        tiles,
         matrix.device,
         arrays=None,
         mapping=matrix.mapping,
@@ -311,7 +314,7 @@ def analog_linear(
             f"Got shape {x.shape}. Batches come first."
         )
     y = multiply(matrix, x.reshape(-1, n), key=key).reshape(*x.shape[:-1], m)
-    return y if bias is None else y + bias
+    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
 
 
 def analog_conv(

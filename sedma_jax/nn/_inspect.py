@@ -1,0 +1,235 @@
+"""What the analog layers of a network are like: a record of each, printed as a table."""
+
+import io
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .. import noise_models
+from .._crossbar import Crossbar
+from ..devices import PRESETS
+from ..kernels import (
+    CostModel,
+    Workload,
+    expected_read_energy,
+    mvm_cost,
+    series_conductance,
+)
+from ._convert import Path, digital_weights, map_analog
+from ._matrix import AnalogMatrix
+
+_MEASURED = {
+    name.lower().replace("_", "-"): value
+    for name, value in vars(noise_models).items()
+    if isinstance(value, noise_models.MeasuredArray)
+}
+
+
+class LayerFigures(NamedTuple):
+    """One matrix on crossbar arrays.
+
+    - `path`: of its layer in the model.
+    - `kind`: class of its layer.
+    - `device`: name of the technology, or of the statistics; "custom" if it has none here.
+    - `shape`: outputs and inputs.
+    - `tiles`: arrays that hold it.
+    - `arrays`: word lines and bit lines of each kind of array.
+    - `error`: `|A~ - A| / |A|` in the Frobenius norm.
+    - `pulses`, `write_energy`, `write_latency`: of programming, verify reads included; in
+        joules and seconds.
+    - `read_energy`: of one product, that is one patch of a convolution, in joules.
+
+    The last four are None where programming was by published statistics, which come
+    without pulses, voltages and times.
+    """
+
+    path: Path
+    kind: str
+    device: str
+    shape: tuple[int, int]
+    tiles: int
+    arrays: tuple[tuple[int, int], ...]
+    error: float
+    pulses: float | None
+    write_energy: float | None
+    write_latency: float | None
+    read_energy: float | None
+
+
+class NetworkFigures(tuple[LayerFigures, ...]):
+    """A tuple of `LayerFigures`, which prints as a table.
+
+    `pandas.DataFrame(figures)` takes it as it is.
+    """
+
+    def __repr__(self):
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("layer", "kind", "device", "shape", "tiles"):
+            table.add_column(heading, justify="right" if heading == "tiles" else "left")
+        for heading in ("error", "pulses", "write J", "read J"):
+            table.add_column(heading, justify="right")
+        for layer in self:
+            sizes = ", ".join(f"{rows} x {cols}" for rows, cols in layer.arrays)
+            table.add_row(
+                layer.path or "(model)",
+                layer.kind,
+                layer.device,
+                f"{layer.shape[0]} x {layer.shape[1]}",
+                f"{layer.tiles} of {sizes}",
+                f"{layer.error:.2%}",
+                _text(layer.pulses, ",.0f"),
+                _text(layer.write_energy, ".3g"),
+                _text(layer.read_energy, ".3g"),
+            )
+        text = io.StringIO()
+        # As wide as it has to be: lines that wrap would be no table.
+        Console(file=text, width=1000).print(table)
+        lines = (line.rstrip() for line in text.getvalue().splitlines())
+        return "\n".join(line for line in lines if line)
+
+
+def inspect(
+    model: PyTree,
+    digital: PyTree | None = None,
+    *,
+    mean_square: float = 1 / 3,
+    costs: CostModel | None = None,
+) -> NetworkFigures:
+    """What each analog layer of a network is like; the projections of attention apart.
+
+        print(sedma_jax.nn.inspect(analog, model))
+
+    **Arguments:**
+
+    - `model`: with analog layers. Not inside `jit`.
+    - `digital`: the model that was made analog, to measure errors against, those of drift
+        included. Left out, they are those when each layer was programmed.
+    - `mean_square`: mean square of inputs, where the largest that a layer is given at a
+        time is 1: a third for uniform ones.
+    - `costs`: e.g. `sedma_jax.costs.SURVEY`, which adds converters, drivers and logic to
+        the heat of the cells; the layers need both converters then.
+
+    **Returns:**
+
+    A tuple of `LayerFigures`, in the order of the model, that prints as a table. A product
+    is one read of all tiles with analog inputs; corrected products read more, write their
+    inputs and need a digital product, which are not counted.
+
+    **Raises:**
+
+    - `ValueError`: if there is no analog layer; if `digital` has not the same layers, or
+        their weights another shape; if `costs` is given and a converter is ideal.
+    """
+    weights = None if digital is None else digital_weights(digital)
+    found: list[LayerFigures] = []
+
+    def one(path, layer):
+        matrix = layer.matrix
+        error = matrix.error
+        if weights is not None:
+            error = _error_now(path, layer, weights)
+        stats, held = matrix.stats, matrix.crossbars
+        read = None
+        if matrix.measured is None:
+            read = sum(_read_energy(path, c, matrix, mean_square, costs) for c in held)
+        found.append(
+            LayerFigures(
+                path,
+                type(layer).__name__,
+                _name(matrix),
+                matrix.shape,
+                sum(len(crossbar.scale) for crossbar in held),
+                tuple(crossbar.array for crossbar in held),
+                float(error),
+                stats and float(stats.pulses),
+                stats and float(stats.energy),
+                stats and float(stats.latency),
+                None if read is None else float(read),
+            )
+        )
+        return layer
+
+    map_analog(one, model)
+    if not found:
+        raise ValueError(
+            "`sedma_jax.nn.inspect` needs a model with analog layers. Got none. Make them "
+            "by `sedma_jax.nn.analogize`."
+        )
+    return NetworkFigures(found)
+
+
+def _text(figure: float | None, form: str) -> str:
+    return "-" if figure is None else format(figure, form)
+
+
+def _error_now(path, layer, weights):
+    held = layer.digital().weight
+    exact = weights.get(path)
+    if exact is None or exact.shape != held.shape:
+        got = "no such layer" if exact is None else f"shape {exact.shape}"
+        raise ValueError(
+            "`sedma_jax.nn.inspect` needs `digital` to have a weight of shape "
+            f"{held.shape} at {path!r}. Got {got}. Pass the model that was made analog."
+        )
+    flat = lambda weight: np.asarray(weight, np.float64).reshape(len(weight), -1)
+    size = np.linalg.norm(flat(exact))
+    return np.linalg.norm(flat(held) - flat(exact)) / (size or 1)
+
+
+def _read_energy(path, crossbar: Crossbar, matrix: AnalogMatrix, mean_square, costs):
+    """Joules of one read of all tiles; cells that hold no weight conduct too."""
+    device, (rows, cols) = crossbar.device, crossbar.array
+    n = crossbar.shape[1]
+    square = jnp.asarray(mean_square * device.v_read**2, crossbar.dtype)
+    line = crossbar.inputs[:, None] * rows + jnp.arange(rows, dtype=jnp.int32)[None]
+    lines = jnp.where(line < n, square, 0)
+    g = series_conductance(crossbar.conductance, device.r_access)
+    heat = expected_read_energy(g.astype(crossbar.dtype), lines, device.t_read)
+    if costs is None:
+        return jnp.sum(heat)
+    dac, adc = matrix.dac, matrix.adc
+    if dac is None or adc is None:
+        raise ValueError(
+            "`sedma_jax.nn.inspect` needs `dac` and `adc` in every layer to cost them. Got "
+            f"{dac=}, {adc=} at {path!r}. Leave `costs` out for the heat of the cells."
+        )
+    workload = Workload(
+        crossbar.shape[0],
+        n,
+        rows,
+        cols,
+        input_bits=dac.bits,
+        dac_bits=dac.bits,
+        adc_bits=adc.bits,
+        polarities=g.shape[1],
+        tiles=len(heat),
+    )
+    return mvm_cost(
+        costs,
+        workload,
+        read_energy=jnp.mean(heat),
+        mean_square_voltage=jnp.sum(lines) / lines.size,
+        t_read=device.t_read,
+    ).energy
+
+
+def _name(matrix: AnalogMatrix) -> str:
+    if matrix.measured is not None:
+        return _known(matrix.measured, _MEASURED)
+    names = [_known(crossbar.device, PRESETS) for crossbar in matrix.crossbars]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _known(technology, known: dict[str, Any]) -> str:
+    for name, value in known.items():
+        have, want = map(jax.tree.flatten, (technology, value))
+        # What came out of `jit` has arrays where numbers were, in single precision.
+        if have[1] == want[1] and np.allclose(have[0], want[0], rtol=1e-6, atol=0):
+            return name
+    return "custom"

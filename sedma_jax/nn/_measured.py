@@ -1,0 +1,27 @@
+"""Arrays of which statistics were published, in place of a technology and its pulses."""
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._crossbar import Crossbar
+from .._effects import perturb
+from .._exact import exact_partition
+from .._partition import Partition
+from .._program import Mapping, Scaling
+from .._read_effects import with_read_noise
+from ..noise_models import MeasuredArray
+
+
+def program_by_statistics(
+    parts: Partition,
+    measured: MeasuredArray,
+    *,
+    mapping: Mapping,
+    scaling: Scaling,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, Float[Array, "tiles polarity rows cols"]]:
+    """Tiles as such an array would hold them, and the conductances aimed at, in siemens."""
+    exact = exact_partition(parts, measured.device, mapping=mapping, scaling=scaling)
+    programmed = perturb(exact, measured.programming, key=key)
+    if measured.read is not None:
+        programmed = with_read_noise(programmed, measured.read)
+    return programmed, exact.conductance

@@ -1,0 +1,362 @@
+"""Flax NNX models on crossbars; the extra `flax`.
+
+    analog = sedma_jax.nn.flax.analogize(model, device, rngs=nnx.Rngs(0))
+    y = analog(x)
+    digital = sedma_jax.nn.flax.digitize(analog)
+
+`Linear`, `LinearGeneral`, `Conv` and `Embed` become modules that are called as before, and
+so do the four projections inside `MultiHeadAttention`. Every call draws its read noise from
+a stream of its module, as `nnx.Dropout` does: the same stream, the same noise in the same
+order.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._pool import PartitionPlan, Pool
+from ..kernels import Device
+from ..noise_models import MeasuredArray
+from ._convert import Path, Technology, Where, check_paths, of_path, path_key
+from ._embedding import read_entry
+from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
+
+try:
+    from flax import nnx
+except ImportError as error:
+    raise ImportError(
+        "`sedma_jax.nn.flax` needs flax. Install with `pip install 'sedma-jax[flax]'`."
+    ) from error
+
+_PADDINGS = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
+
+
+class ProgrammedMatrix(nnx.Variable):
+    """An `AnalogMatrix`: no `nnx.Param`, so that optimisers leave the arrays alone."""
+
+
+class AnalogModule(nnx.Module):
+    """A layer of NNX whose matrix crossbar arrays hold.
+
+    - `matrix`: the weights; `matrix.get_value()` is an `AnalogMatrix`.
+    - `layer`: the digital layer, bias included, without the weights.
+    - `reads`: stream of the keys of the reads.
+    """
+
+    def __init__(self, layer: nnx.Module, matrix: AnalogMatrix, reads: nnx.RngStream):
+        self.matrix = ProgrammedMatrix(matrix)
+        self.layer: Any = layer
+        self.reads = reads
+
+    def _programmed(self) -> AnalogMatrix:
+        return self.matrix.get_value()
+
+    def _finished(self, y, inputs, bias):
+        """Add the bias, in the dtype that the digital layer would answer in."""
+        if bias is not None:
+            y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
+        return y.astype(self.layer.dtype or jnp.promote_types(inputs.dtype, y.dtype))
+
+
+class AnalogLinear(AnalogModule):
+    """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays."""
+
+    def __call__(self, inputs: Float[Array, "..."], out_sharding=None) -> Array:
+        """Multiply any number of vectors, each with noise of its own.
+
+        **Raises:**
+
+        - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
+        """
+        _no_sharding(out_sharding)
+        wanted, outputs, axes = _features(self.layer)
+        # NNX takes the axes in the order of the argument, whatever theirs.
+        axes = sorted(axis % inputs.ndim for axis in axes)
+        if tuple(inputs.shape[axis] for axis in axes) != wanted:
+            raise ValueError(
+                f"An analog layer with inputs {wanted} needs them on axes {axes} of its "
+                f"argument. Got shape {inputs.shape}."
+            )
+        x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
+        batch = x.shape[: x.ndim - len(axes)]
+        y = multiply(self._programmed(), x.reshape(-1, math.prod(wanted)), key=self.reads())
+        return self._finished(y.reshape(*batch, *outputs), inputs, self.layer.bias)
+
+
+class AnalogConv(AnalogModule):
+    """`nnx.Conv` on crossbar arrays: every patch is one product."""
+
+    def __call__(self, inputs: Float[Array, "..."], out_sharding=None) -> Array:
+        """Convolve images, channels last; every patch has noise of its own.
+
+        **Raises:**
+
+        - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
+        """
+        _no_sharding(out_sharding)
+        layer, matrix = self.layer, self._programmed()
+        axes = len(layer.kernel_size)
+        if inputs.ndim <= axes or inputs.shape[-1] != layer.in_features:
+            raise ValueError(
+                f"An analog convolution needs images of {axes} axes and then "
+                f"{layer.in_features} channels. Got shape {inputs.shape}."
+            )
+        batch = inputs.shape[: inputs.ndim - axes - 1]
+        images = inputs.reshape(-1, *inputs.shape[len(batch) :])
+        dilation = _each(layer.kernel_dilation, axes)
+        images, padding = _padded(images, layer, dilation)
+
+        def convolve(image, key):
+            y = analog_conv(
+                matrix,
+                jnp.moveaxis(image, -1, 0),
+                kernel_size=layer.kernel_size,
+                stride=_each(layer.strides, axes),
+                padding=padding,
+                dilation=dilation,
+                key=key,
+            )
+            return jnp.moveaxis(y, 0, -1)
+
+        y = jax.vmap(convolve)(images, jr.split(self.reads(), len(images)))
+        return self._finished(y.reshape(*batch, *y.shape[1:]), inputs, layer.bias)
+
+
+class AnalogEmbed(AnalogModule):
+    """`nnx.Embed` on crossbar arrays: an entry is read by driving its word line."""
+
+    def __call__(self, inputs: Array, out_sharding=None) -> Array:
+        """Read entries by number, each with noise of its own.
+
+        **Raises:**
+
+        - `ValueError`: if `inputs` are not whole numbers, or `out_sharding` is given.
+        """
+        _no_sharding(out_sharding)
+        if not jnp.issubdtype(inputs.dtype, jnp.integer):
+            raise ValueError(
+                "`sedma_jax.nn.flax.AnalogEmbed` needs whole numbers. Got dtype "
+                f"{inputs.dtype}."
+            )
+        matrix, keys = self._programmed(), jr.split(self.reads(), inputs.size)
+        read = jax.vmap(lambda entry, key: read_entry(matrix, entry, key=key))
+        y = read(inputs.ravel(), keys)
+        return y.reshape(*inputs.shape, y.shape[-1]).astype(self.layer.dtype)
+
+    def attend(self, query: Float[Array, "..."], out_sharding=None) -> Array:
+        """Products with all entries, computed digitally of what the arrays hold.
+
+        The arrays drive entries and sense features; this is the other direction.
+        """
+        _no_sharding(out_sharding)
+        held = self._programmed().crossbar.stored_matrix().astype(self.layer.dtype)
+        return jnp.matmul(query, held, precision=lax.Precision.HIGHEST)
+
+
+def analogize(
+    model: nnx.Module,
+    device: Technology | Mapping[Path, Technology] | Callable[[Path, Any], Technology],
+    *,
+    where: Where | None = None,
+    plans: Mapping[Path, PartitionPlan | Pool] | None = None,
+    layer_options: Mapping[Path, dict] | Callable[[Path, Any], dict] | None = None,
+    rngs: nnx.Rngs,
+    **options,
+) -> nnx.Module:
+    """Put the matrices of an NNX model on crossbar arrays.
+
+    As `sedma_jax.nn.analogize`, for `nnx.Linear`, `LinearGeneral`, `Conv` and `Embed`. The
+    projections of an attention are layers such as `attend.query`. Subclasses that override
+    `__call__`, and layers with a product of their own (`dot_general`,
+    `conv_general_dilated`), with batch axes or with dilated inputs, stay digital. The model
+    itself is left as it is; the new one shares its other variables.
+
+    **Arguments:**
+
+    - `model`: the module, or a single layer.
+    - `device`, `plans`, `layer_options`, `options`: as in `sedma_jax.nn.analogize`.
+    - `where`: function of path and layer that says whether to convert it; by default all
+        but `Embed` are.
+    - `rngs`: the stream `programming` gives the key of programming, of which a layer's
+        depends on its path alone, and `reads` that of the streams of the layers.
+
+    **Raises:**
+
+    - `ValueError`: if no layer is converted; if a path of a mapping leads nowhere; if a
+        layer has no device; and as `sedma_jax.nn.program_matrix` does.
+    """
+    where = _not_embed if where is None else where
+    chosen = {
+        _name(path): layer
+        for path, layer in nnx.iter_modules(model)
+        if _convertible(layer) and where(_name(path), layer)
+    }
+    if not chosen:
+        raise ValueError(
+            "`sedma_jax.nn.flax.analogize` needs a layer to convert: Linear, "
+            "LinearGeneral, Conv or Embed of `flax.nnx`, where `where` says so. Got none. "
+            "Is the model analog already, or `where` too strict?"
+        )
+    given = {"device": device, "layer_options": layer_options, "plans": plans}
+    check_paths("flax.analogize", chosen, **given)
+    programming_key, read_key = rngs["programming"](), rngs["reads"]()
+
+    def convert(parts, layer):
+        path = _name(parts)
+        if path not in chosen or not _convertible(layer):
+            return layer
+        own = options | of_path(layer_options or {}, path, layer, {})
+        if plans and path in plans:
+            own["plan"] = plans[path]
+        technology = of_path(device, path, layer, None)
+        if not isinstance(technology, Device | MeasuredArray):
+            raise ValueError(
+                "`sedma_jax.nn.flax.analogize` needs a `sedma_jax.Device` for each layer. "
+                f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."
+            )
+        key = path_key(programming_key, path)
+        groups = getattr(layer, "feature_group_count", 1)
+        weights = _matrix(layer)
+        matrix = program_matrix(weights, technology, groups=groups, key=key, **own)
+        reads = nnx.RngStream(path_key(read_key, path), tag="reads")
+        name = _weights(layer)
+        setattr(layer, name, nnx.data(None))
+        return _ANALOG_OF[_base(layer)](layer, matrix, reads)
+
+    return nnx.recursive_map(convert, model)
+
+
+def digitize(model: nnx.Module) -> nnx.Module:
+    """Replace analog layers by those of NNX, with the weights that the arrays hold."""
+
+    def convert(parts, node):
+        del parts
+        if not isinstance(node, AnalogModule):
+            return node
+        layer, matrix = node.layer, node._programmed()
+        setattr(layer, _weights(layer), nnx.Param(_kernel(layer, matrix)))
+        return layer
+
+    return nnx.recursive_map(convert, model)
+
+
+def matrices(model: nnx.Module) -> dict[Path, AnalogMatrix]:
+    """The matrix of each analog layer, by its path."""
+    return {
+        _name(path): node._programmed()
+        for path, node in nnx.iter_modules(model)
+        if isinstance(node, AnalogModule)
+    }
+
+
+_ANALOG_OF = {
+    nnx.Linear: AnalogLinear,
+    nnx.LinearGeneral: AnalogLinear,
+    nnx.Conv: AnalogConv,
+    nnx.Embed: AnalogEmbed,
+}
+
+
+def _base(layer) -> Any:
+    for base in _ANALOG_OF:
+        if isinstance(layer, base) and type(layer).__call__ is base.__call__:
+            return base
+    return None
+
+
+def _convertible(layer) -> bool:
+    base = _base(layer)
+    if base is None or getattr(layer, _weights(layer)) is None:
+        return False
+    if base is nnx.LinearGeneral:
+        own = layer.dot_general, layer.dot_general_cls
+        return not layer.batch_axis and own == (None, None)
+    if base is nnx.Linear:
+        return layer.dot_general is lax.dot_general
+    if base is nnx.Conv:
+        plain = layer.conv_general_dilated is lax.conv_general_dilated
+        return plain and set(_each(layer.input_dilation, 1)) == {1}
+    return True
+
+
+def _not_embed(path: Path, layer: Any) -> bool:
+    del path
+    return not isinstance(layer, nnx.Embed)
+
+
+def _name(parts) -> Path:
+    """A path as `sedma_jax.nn.analogize` writes it."""
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
+    return text.removeprefix(".")
+
+
+def _weights(layer) -> str:
+    return "embedding" if isinstance(layer, nnx.Embed) else "kernel"
+
+
+def _features(layer) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Shapes of inputs and outputs, and the axes of the inputs."""
+    if isinstance(layer, nnx.LinearGeneral):
+        return tuple(layer.in_features), tuple(layer.out_features), tuple(layer.axis)
+    return (layer.in_features,), (layer.out_features,), (-1,)
+
+
+def _matrix(layer) -> Array:
+    """Outputs by inputs; of a convolution channels and then the axes of the kernel."""
+    weights = getattr(layer, _weights(layer))[...]
+    if isinstance(layer, nnx.Conv):
+        weights = weights if layer.mask is None else weights * layer.mask
+        return jnp.moveaxis(weights, (-1, -2), (0, 1)).reshape(weights.shape[-1], -1)
+    if isinstance(layer, nnx.Embed):
+        return weights.T
+    return weights.reshape(math.prod(_features(layer)[0]), -1).T
+
+
+def _kernel(layer, matrix: AnalogMatrix) -> Array:
+    """Inverse of `_matrix`, of what the arrays hold."""
+    held = matrix.crossbar.stored_matrix()
+    if isinstance(layer, nnx.Conv):
+        groups, outputs = layer.feature_group_count, layer.out_features
+        place = jnp.arange(groups)
+        blocks = held.reshape(groups, outputs // groups, groups, -1)[place, :, place]
+        blocks = blocks.reshape(outputs, -1, *layer.kernel_size)
+        return jnp.moveaxis(blocks, (0, 1), (-1, -2))
+    if isinstance(layer, nnx.Embed):
+        return held.T
+    inputs, outputs, _ = _features(layer)
+    return held.T.reshape(*inputs, *outputs)
+
+
+def _each(value, axes: int) -> tuple[int, ...]:
+    value = 1 if value is None else value
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def _padded(images, layer, dilation):
+    """Images with what `analog_conv` does not pad, and the padding left to it."""
+    padding, sizes = layer.padding, zip(layer.kernel_size, dilation, strict=True)
+    reach = [(size - 1) * apart for size, apart in sizes]
+    if padding in _PADDINGS:
+        pads = [(0, 0), *((r // 2, (r + 1) // 2) for r in reach), (0, 0)]
+        return jnp.pad(images, pads, mode=_PADDINGS[padding]), "VALID"
+    if padding == "CAUSAL":
+        return jnp.pad(images, [(0, 0), (reach[0], 0), (0, 0)]), "VALID"
+    if isinstance(padding, int):
+        return images, ((padding, padding),) * len(reach)
+    if isinstance(padding, str):
+        return images, padding
+    return images, tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+
+
+def _no_sharding(out_sharding):
+    if out_sharding is not None:
+        raise ValueError(
+            "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
+            f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
+        )
