@@ -27,9 +27,8 @@ import numpy as np
 
 import sedma_jax as sj
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "docs" / "examples"))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "examples"))
 from digits_cnn import Network, accuracy, load, settings, train
 from machine import machine
 
