@@ -14,8 +14,10 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from evaluation_case_studies import CASE_STUDIES
+from evaluation_figures import Figure
 from evaluation_plots import plots
-from evaluation_tables import TABLES, Figure
+from evaluation_tables import TABLES
 from machine import machine
 from scipy import stats
 
@@ -71,9 +73,12 @@ def cell(figure: Figure | None, results: dict) -> dict:
     }
 
 
+HOLDS, OTHER, NEITHER = "holds", "the other way round", "no difference"
+
+
 def table_of(table, results: dict) -> dict:
-    """A table with its cells, and a sentence where the paper's order does not hold."""
-    rows, sentences = [], []
+    """A table with its cells, and a sentence for each order of the paper."""
+    rows, said = [], {HOLDS: [], OTHER: [], NEITHER: []}
     for row in table.rows:
         cells = [
             {"paper": paper, "ours": cell(figure, results)}
@@ -81,43 +86,59 @@ def table_of(table, results: dict) -> dict:
         ]
         rows.append({"name": row.name, "stands_for": row.stands_for, "cells": cells})
     first = next(row for row in rows if row["name"] == table.ours)
+    open_orders = 0
     for k, column in enumerate(table.columns):
         best = first["cells"][k]
         for row in rows:
             other = row["cells"][k]
-            told = order(best, other, column.higher_is_better)
-            if row is not first and told:
-                sentences.append(
-                    f"{column.name}: the paper has {table.ours} ahead of "
-                    f"{row['name']} "
-                    f"({best['paper']:g} against {other['paper']:g}); here {told} "
-                    f"({best['ours']['text']} against {other['ours']['text']})."
-                )
+            if row is first or not claimed(best, other, column.higher_is_better):
+                continue
+            told = order(best["ours"], other["ours"], column.higher_is_better)
+            if told is None:
+                open_orders += 1
+                continue
+            words = {
+                HOLDS: "so here",
+                OTHER: "here the order is the other way round",
+                NEITHER: "here no difference beyond the intervals shows",
+            }
+            said[told].append(
+                f"{column.name}: the paper has {table.ours} ahead of {row['name']} "
+                f"({best['paper']:g} against {other['paper']:g}); {words[told]} "
+                f"({best['ours']['text']} against {other['ours']['text']})."
+            )
     return {
         "title": table.title,
         "columns": [c.name for c in table.columns],
         "rows": rows,
-        "sentences": sentences,
+        "holds": said[HOLDS],
+        "differs": said[OTHER] + said[NEITHER],
+        "counts": {k: len(v) for k, v in said.items()} | {"open": open_orders},
         "notes": table.notes,
-        "missing": sum(c["ours"]["missing"] for row in rows for c in row["cells"]),
     }
 
 
-def order(best: dict, other: dict, higher: bool) -> str:
-    """How the order differs from the paper's, or nothing where it does not."""
-    ours, theirs = best["ours"], other["ours"]
-    if "mean" not in ours or "mean" not in theirs:
-        return ""
+def claimed(best: dict, other: dict, higher: bool) -> bool:
+    """Whether the paper has the first ahead of the second."""
     if best["paper"] is None or other["paper"] is None:
-        return ""
-    sign = 1 if higher else -1
-    gap = sign * (ours["mean"] - theirs["mean"])
+        return False
+    return (best["paper"] > other["paper"]) == higher and best["paper"] != other["paper"]
+
+
+def order(ours: dict, theirs: dict, higher: bool) -> str | None:
+    """How two cells compare with what the paper claims; None if one was not measured."""
+    if "mean" not in ours or "mean" not in theirs:
+        return None
+    gap = (1 if higher else -1) * (ours["mean"] - theirs["mean"])
     noise = ((ours["half"] or 0) ** 2 + (theirs["half"] or 0) ** 2) ** 0.5
-    if sign * (best["paper"] - other["paper"]) <= 0:
-        return ""
-    if gap <= -noise and gap < 0:
-        return "the order is the other way round"
-    return "" if gap > noise else "no difference beyond the intervals shows"
+    if gap > noise:
+        return HOLDS
+    return OTHER if gap < 0 and gap <= -noise else NEITHER
+
+
+def total(tables: list[dict]) -> dict:
+    """Counts of all tables together."""
+    return {k: sum(t["counts"][k] for t in tables) for k in (HOLDS, OTHER, NEITHER, "open")}
 
 
 def commands(plan: dict, quick: bool) -> dict:
@@ -141,9 +162,14 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     for name in plan:
         record = found.get(name)
         given[name] = record.get("machine") if isinstance(record, dict) else None
-    skipped = found.get("system", {}).get("skipped", {})
+    skipped = dict(found.get("system", {}).get("skipped", {}))
+    for name in plan:
+        if isinstance(found.get(name, {}).get("skipped"), str):
+            skipped[name] = found[name]["skipped"]
+    tables = [table_of(table, found) for table in (*TABLES, *CASE_STUDIES)]
     return environment.get_template("evaluation.html.jinja").render(
-        tables=[table_of(table, found) for table in TABLES],
+        tables=tables,
+        total=total(tables),
         plots=plots(found),
         typical=found.get("typical"),
         complexity=found.get("complexity"),

@@ -127,10 +127,13 @@ def cable(name, device, address, other, other_device):
 
 
 @contextmanager
-def process(name, *command):
+def process(name, *command, stdin=False):
     """A process in a namespace; ended with the block."""
     started = subprocess.Popen(
-        ["ip", "netns", "exec", name, *map(str, command)], stdout=subprocess.PIPE, text=True
+        ["ip", "netns", "exec", name, *map(str, command)],
+        stdin=subprocess.PIPE if stdin else None,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         yield started

@@ -28,6 +28,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from machine import machine
 from sedma_jax.kernels import peer_terms
 
 from sedma_jax.comm import WeightLearner
@@ -110,15 +111,27 @@ def summary(found, count):
         "after": found[:, count + count // 2 :],
     }
     each = {name: part.mean(1) for name, part in parts.items()}
-    return {
-        name: {"mean": round(float(x.mean()), 3), "std": round(float(x.std()), 3)}
+    rounded = {
+        name: {
+            "mean": round(float(x.mean()), 3),
+            "std": round(float(x.std()), 3),
+            "each": x.round(4).tolist(),
+        }
         for name, x in each.items()
     }
+    return rounded | {"relearnt": [relearnt(run[count:]) for run in found]}
+
+
+def relearnt(after):
+    """Requests after the shift until nine in ten of the next 25 are right; all if never."""
+    window = np.ones(SMOOTHED) / SMOOTHED
+    good = np.convolve(after, window, "valid") >= 0.9
+    return int(good.argmax()) if good.any() else len(after)
 
 
 def main():
     """All policies on the same requests."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=300, help="in each phase")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -147,7 +160,13 @@ def main():
         for phase, at in (("before", count - 1), ("after", 2 * count - 1)):
             results[name][phase]["weights"] = trail[at].round(3).tolist()
     options.out.mkdir(parents=True, exist_ok=True)
-    record = {"requests": count, "seeds": len(seeds), "during": DURING, "accuracy": results}
+    record = {
+        "machine": machine(),
+        "requests": count,
+        "seeds": len(seeds),
+        "during": DURING,
+        "accuracy": results,
+    }
     (options.out / "peer_weights.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
     plot(curves, trails, count, options.out / "peer_weights.png")

@@ -187,14 +187,14 @@ class Site:
         return [({}, self.throughput() * self.draw.gauss(1, self.noise))]
 
 
-def optimum(workflow):
-    placement = deploy.plan(workflow, key=jr.key(0), prove_seconds=20)
+def optimum(workflow, seconds=20):
+    placement = deploy.plan(workflow, key=jr.key(0), prove_seconds=seconds)
     nodes = [workflow.nodes[q].name for q in placement.nodes.tolist()]
     return dict(zip(deploy.replica_names(workflow), nodes, strict=True)), placement
 
 
 @contextlib.contextmanager
-def watching(site, folder, **options):
+def watching(site, folder, *, remembers=True, **options):
     """Run `sedma deploy watch`; afterwards `usage` has its CPU seconds and memory."""
     config = {
         "apiVersion": "v1",
@@ -215,7 +215,8 @@ def watching(site, folder, **options):
         "--json",
     ]
     command += ["--prometheus", site.url, "--query", "throughput", "--traffic", "traffic"]
-    command += ["--memory", f"sqlite:///{folder}/memory.db", "--lost-after", "2"]
+    command += ["--memory", f"sqlite:///{folder}/memory.db"] if remembers else []
+    command += ["--lost-after", "2"]
     options = {"interval": 1, "cool_down": 8, "moves": AGENTS} | options
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]

@@ -2,14 +2,17 @@
 
 import argparse
 import ast
+import os
 import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # What the report is made from, and with which arguments; beside the benches.
 PLAN = "report.toml"
+PEERS = "build/peers/bin/python"  # where bench/peers-requirements.txt says to install
 
 
 def add_parser(commands) -> None:
@@ -43,8 +46,8 @@ def add_parser(commands) -> None:
         action.add_argument(
             "--peers",
             metavar="PYTHON",
-            help="interpreter of an environment that has ray and torch; without it these "
-            "baselines are skipped",
+            help="interpreter of an environment that has ray and torch (default: "
+            f"{PEERS} of the checkout, if there); without it these baselines are skipped",
         )
     for action in (listing, run, report):
         action.add_argument(
@@ -139,29 +142,46 @@ def _results(folder: Path, quick: bool) -> Path:
 
 
 def _run(folder: Path, found, names, options) -> int:
-    """Run benches in processes of their own, each line of progress on stderr."""
-    results, failed = _results(folder, options.quick), []
-    for number, name in enumerate(names, 1):
-        path, entry = found[name]
-        if path.stem.startswith("bench_"):
-            command = [sys.executable, "-m", "pytest", "-o"]
-            command += ["addopts=--import-mode=importlib", str(path)]
-        else:
-            arguments = entry.get("quick" if options.quick else "full", [])
-            command = [sys.executable, str(path)]
-            command += [text.replace("{results}", str(results)) for text in arguments]
-            if entry.get("peers") and options.peers:
-                command += ["--peers", options.peers]
-        print(f"[{number}/{len(names)}] {name}", file=sys.stderr, flush=True)
+    """Run benches in processes of their own, each line of progress on stderr.
+
+    One after another those that need the machine for themselves, the others two at a time.
+    """
+    together = [
+        name
+        for name in names
+        if "full" in found[name][1] and not found[name][1].get("alone")
+    ]
+    together = together if len(together) > 1 else []
+    ordered = [name for name in names if name not in together] + together
+
+    def one(name):
+        print(
+            f"[{ordered.index(name) + 1}/{len(names)}] {name}", file=sys.stderr, flush=True
+        )
+        entry = found[name][1]
         if options.quick and "quick" not in entry:
             print(f"  {name} has no short form: it runs in full.", file=sys.stderr)
         start = time.perf_counter()
-        status = subprocess.run(command, cwd=folder.parent, check=False).returncode
+        done = subprocess.run(
+            _command(folder, *found[name], options),
+            cwd=folder.parent,
+            env=_environment(folder, entry),
+            check=False,
+            # What two say at once would be mixed.
+            stdout=subprocess.PIPE if name in together else None,
+            stderr=subprocess.STDOUT if name in together else None,
+            text=True,
+        )
         seconds = time.perf_counter() - start
-        if status:
-            failed.append(name)
-        outcome = f"failed with status {status}" if status else "done"
-        print(f"  {name}: {outcome} in {seconds:.0f} s", file=sys.stderr, flush=True)
+        outcome = f"failed with status {done.returncode}" if done.returncode else "done"
+        said = f"  {name}: {outcome} in {seconds:.0f} s"
+        print((done.stdout or "") + said, file=sys.stderr, flush=True)
+        return done.returncode
+
+    statuses = {name: one(name) for name in ordered if name not in together}
+    with ThreadPoolExecutor(2) as pool:
+        statuses |= zip(together, pool.map(one, together), strict=True)
+    failed = [name for name in names if statuses[name]]
     if failed:
         print(
             f"sedma: the benches {', '.join(failed)} failed, see above. Run them alone by "
@@ -169,3 +189,33 @@ def _run(folder: Path, found, names, options) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _command(folder: Path, path: Path, entry: dict, options) -> list[str]:
+    """The command line of a bench."""
+    if path.stem.startswith("bench_"):
+        command = [sys.executable, "-m", "pytest", "-o"]
+        return [*command, "addopts=--import-mode=importlib", str(path)]
+    results = str(_results(folder, options.quick))
+    arguments = entry.get("quick" if options.quick else "full", [])
+    command = [sys.executable, str(path)]
+    command += [text.replace("{results}", results) for text in arguments]
+    peers = Path(options.peers) if options.peers else folder.parent / PEERS
+    if entry.get("peers") and (options.peers or peers.exists()):
+        command += ["--peers", str(peers)]
+    return command
+
+
+def _environment(folder: Path, entry: dict) -> dict[str, str]:
+    """Variables of a bench, whose compiled programs are kept for the next run.
+
+    No figure includes their compilation, but those of a bench that `compiles`, which keeps
+    and finds none.
+    """
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "build/compilations"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    if entry.get("compiles"):
+        return {k: v for k, v in os.environ.items() if k not in cache}
+    return cache | os.environ
