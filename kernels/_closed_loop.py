@@ -14,6 +14,7 @@ Nature 608, 504, Extended Data Fig. 3).
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
@@ -101,8 +102,7 @@ def acceptance_band(
     """
     _check_rule(iterations, max_pulses)
     if half_width is None:
-        step = 1 / jnp.minimum(device.pulses_ltp, device.pulses_ltd)
-        half_width = jnp.maximum(0.5 * step, 0.25 * device.sigma_c2c)
+        half_width = _half_width(device)
     elif isinstance(half_width, int | float) and not half_width > 0:
         raise ValueError(
             "`sedma_jax.acceptance_band` needs `half_width > 0`. "
@@ -114,6 +114,12 @@ def acceptance_band(
             f"Got {caution=}. Leave it out for a value that suits all devices."
         )
     return VerifyRule(half_width, max_pulses, caution, -1.0, iterations)
+
+
+@jax.jit  # one program instead of four
+def _half_width(device):
+    step = 1 / jnp.minimum(device.pulses_ltp, device.pulses_ltd)
+    return jnp.maximum(0.5 * step, 0.25 * device.sigma_c2c)
 
 
 def stagnation(

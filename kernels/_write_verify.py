@@ -144,8 +144,11 @@ def write_and_verify_arrays(
 
     advance = partial(_advance, device=device, rule=rule)
     last = max(width // _LAST, 1)
-    lanes, progress = _one_by_one(advance, lanes, progress, key, last)
-    lanes, progress = _packed(advance, lanes, progress, key, last, 0)
+    if last < width:
+        lanes, progress = _one_by_one(advance, lanes, progress, key, last)
+        lanes, progress = _packed(advance, lanes, progress, key, last, 0)
+    else:  # nothing to pack, and a third of the program
+        lanes, progress = advance(lanes, progress, key, 0)
     state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
     cells = jnp.maximum(jnp.sum(used, axis=(1, 2), dtype=target.dtype), 1)
     residual = progress.norm / jnp.sqrt(cells)

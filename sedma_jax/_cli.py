@@ -13,9 +13,30 @@ from . import (
     _cli_run,
     _cli_serve,
 )
+from ._compilation_cache import cache_of_commands
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser whose commands all take the options of the compilation cache."""
+
+    def __init__(self, *arguments, **how):
+        super().__init__(*arguments, **how)
+        # Suppressed, so that a command does not overrule the one it belongs to.
+        cache = self.add_argument_group("compiled programs").add_mutually_exclusive_group()
+        cache.add_argument(
+            "--compilation-cache",
+            metavar="DIR",
+            default=argparse.SUPPRESS,
+            help="keep them there for the next command (default: $SEDMA_COMPILATION_CACHE, "
+            "or the user's cache folder)",
+        )
+        cache.add_argument(
+            "--no-compilation-cache",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="keep none; SEDMA_COMPILATION_CACHE=off does the same",
+        )
+
     def error(self, message):
         print(f"sedma: {message}. See `{self.prog} --help`.", file=sys.stderr)
         raise SystemExit(2)
@@ -25,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0 is done, 1 the work failed, 2 bad usage or input."""
     options = _parser().parse_args(arguments)
     try:
+        cache_of_commands(
+            getattr(options, "compilation_cache", None),
+            not getattr(options, "no_compilation_cache", False),
+        )
         return options.command(options)
     except KeyboardInterrupt:
         print("sedma: interrupted; nothing was written.", file=sys.stderr)

@@ -19,7 +19,6 @@ from ._cli_output import (
     write_outputs,
 )
 from ._cli_products import run_delivery, run_device, run_with_memory
-from ._compilation_cache import enable_compilation_cache
 from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
@@ -124,11 +123,6 @@ def add_parser(commands) -> None:
         help="workflow to deploy, YAML (default: one agent that multiplies; implies "
         "--end-to-end)",
     )
-    run.add_argument(
-        "--compilation-cache",
-        metavar="DIR",
-        help="keep compiled programs there for the next run",
-    )
     run.add_argument("--float64", action="store_true", help="compute in double precision")
     run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -157,8 +151,6 @@ def run_matrix(options: argparse.Namespace) -> int:
     adaptive = _check_memory(options)
     options.lam = BASELINE_LAMBDA if options.lam is None else options.lam
     check_lambda(options.lam)
-    if options.compilation_cache:
-        enable_compilation_cache(options.compilation_cache)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
     # Without memory, bars of partitions are shown instead.

@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from ._compilation_cache import enable_compilation_cache
 from ._job_work import job_worker
 
 
@@ -85,11 +84,6 @@ def add_parser(commands) -> None:
         metavar="N",
         help="finished jobs to remember, with their products (1000)",
     )
-    add(
-        "--compilation-cache",
-        metavar="DIR",
-        help="keep compiled programs there for the next start",
-    )
     add("--verbose", action="store_true", help="log what others do")
     add(
         "--json",
@@ -135,8 +129,6 @@ def serve_jobs(options: argparse.Namespace) -> int:
         bootstrap=tuple(options.join),
         replicas=options.replicas,
     )
-    if options.compilation_cache:
-        enable_compilation_cache(options.compilation_cache)
     _daemon.log_to_stderr(options.verbose)
     with memory.open(options.memory or memory.default_url()) as long_term:
         _job_daemon.run_service(

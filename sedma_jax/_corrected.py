@@ -16,6 +16,7 @@ from ._crossbar import (
     check_vector,
     stored_matrix,
 )
+from ._keys import split_key
 from ._partition import (
     Matrix,
     Partition,
@@ -191,7 +192,7 @@ def corrected_matvec(
     x = check_vector(x, operand)
     x = x.astype(operand.tiles.dtype if isinstance(operand, Partition) else operand.dtype)
     vectors = jnp.atleast_2d(x)
-    matrix_key, vector_key, read_key = jr.split(key, 3)
+    matrix_key, vector_key, read_key = split_key(key, 3)
     write = partial(
         program_partition,
         device=device,

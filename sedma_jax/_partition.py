@@ -1,5 +1,6 @@
 """Check a matrix and cut it into the tiles that crossbar arrays store."""
 
+from functools import partial
 from typing import Any, cast
 
 import equinox as eqx
@@ -64,12 +65,15 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
 
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     """`partition`, for a dense matrix that is checked already."""
-    grid = tile(matrix, rows, cols)
-    inputs, outputs = (
-        jnp.asarray(i.ravel(), jnp.int32) for i in np.indices(grid.shape[:2])
-    )
+    grid = grid_shape(matrix.shape, rows, cols)
+    inputs, outputs = (jnp.asarray(i.ravel().astype(np.int32)) for i in np.indices(grid))
     m, n = matrix.shape
-    return Partition(grid.reshape(-1, rows, cols), inputs, outputs, (m, n), grid.shape[1])
+    return Partition(_tiles(matrix, rows, cols), inputs, outputs, (m, n), grid[1])
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _tiles(matrix, rows, cols):
+    return tile(matrix, rows, cols).reshape(-1, rows, cols)
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:

@@ -148,7 +148,7 @@ def program_pool(
         bank, written = _program_bank(
             matrix,
             np.array([plan.rectangles[i][:4] for i in index]),
-            jnp.asarray(index, jnp.int32),
+            jnp.asarray(np.asarray(index, np.int32)),
             kind,
             scaling,
             mapping=mapping,
@@ -162,11 +162,10 @@ def program_pool(
         order += index
     if not banks:
         stats = [_nothing(matrix.dtype)]
-    per_array = jax.tree.map(lambda *parts: jnp.concatenate(parts), *stats)
-    per_array = jax.tree.map(lambda v: v[np.argsort(order).astype(int)], per_array)
-    pass_of = jnp.asarray([r.pass_number for r in plan.rectangles], jnp.int32)
+    whole = lambda values: jnp.asarray(np.asarray(values, np.int32))
+    pass_of = whole([r.pass_number for r in plan.rectangles])
     crossbar = PooledCrossbar(tuple(banks), plan.shape)
-    return crossbar, _total(per_array, pass_of, plan.passes)
+    return crossbar, _total(stats, whole(np.argsort(order)), pass_of, plan.passes)
 
 
 def _check_cover(A, plan):
@@ -197,18 +196,18 @@ def _program_bank(A, places, index, kind, scaling, **how):
         tiles = jnp.asarray(tiles)
     else:
         tiles = _dense_tiles(A, inputs, outputs)
-    scale = jax.lax.stop_gradient(scaling(tiles))
+    scale = _scales(tiles, scaling)
     weights, conductance, stats = program_tiles(
         tiles,
         scale,
         index,
-        jnp.asarray(right - left, jnp.int32),
-        jnp.asarray(bottom - top, jnp.int32),
+        jnp.asarray((right - left).astype(np.int32)),
+        jnp.asarray((bottom - top).astype(np.int32)),
         kind.device,
         **how,
     )
     count, rows, cols = tiles.shape
-    block = jnp.arange(count, dtype=jnp.int32)
+    block = jnp.asarray(np.arange(count, dtype=np.int32))
     crossbar = Crossbar(
         weights,
         conductance,
@@ -224,7 +223,12 @@ def _program_bank(A, places, index, kind, scaling, **how):
 def _lines(first, last, size, end) -> Int[Array, "tiles {size}"]:
     """Lines of the matrix from `first` to `last`, filled up with `end`."""
     lines = first[:, None] + np.arange(size)
-    return jnp.asarray(np.where(lines < last[:, None], lines, end), jnp.int32)
+    return jnp.asarray(np.where(lines < last[:, None], lines, end).astype(np.int32))
+
+
+@eqx.filter_jit
+def _scales(tiles, scaling):
+    return jax.lax.stop_gradient(scaling(tiles))
 
 
 @jax.jit
@@ -240,7 +244,15 @@ def _nothing(dtype) -> WriteStats:
 
 
 @partial(jax.jit, static_argnames=("passes",))
-def _total(stats: WriteStats, pass_of: Int[Array, " tiles"], passes: int) -> ProgramStats:
+def _total(
+    parts: list[WriteStats],
+    order: Int[Array, " tiles"],
+    pass_of: Int[Array, " tiles"],
+    passes: int,
+) -> ProgramStats:
+    """Figures of the whole, from those of its parts; `order` leads back to the plan's."""
+    stats = jax.tree.map(lambda *own: jnp.concatenate(own)[order], *parts)
+
     def last(latency):
         slowest = jnp.zeros(passes, latency.dtype).at[pass_of].max(latency)
         return jnp.sum(slowest)

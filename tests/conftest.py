@@ -1,6 +1,11 @@
+import os
+
 import jax
 import pytest
 from hypothesis import settings
+
+# Commands under test leave the cache of whoever runs the tests alone.
+os.environ["SEDMA_COMPILATION_CACHE"] = "off"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -112,6 +113,14 @@ def read_status(data: bytes) -> wire.Status:
     return status
 
 
+_terms = jax.jit(peer_terms)
+
+
+def _table_size(count: int) -> int:
+    """Rounded up to a power of two, so that few sizes are compiled."""
+    return max(8, 1 << max(count - 1, 0).bit_length())
+
+
 @eqx.filter_jit
 def _choice(weights, terms, usable, k):
     scores = peer_scores(weights, terms)
@@ -177,30 +186,29 @@ class PeerTable:
         """
         peers = [self.get(name) for name in names]
         relay = np.array([RELAYED if p.relayed else 1.0 for p in peers], np.float32)
-        seen = np.array([(p.idle * p.success, p.latency_ms) for p in peers], np.float32)
-        memory = np.array([p.memory_free / 1e9 for p in peers], np.float32)
-        return np.asarray(
-            peer_terms(
-                jnp.asarray(seen[:, 0]),
-                jnp.asarray(seen[:, 1]),
-                jnp.asarray(memory),
+        seen = np.zeros((3, _table_size(len(peers))), np.float32)
+        for at, peer in enumerate(peers):
+            seen[:, at] = (
+                peer.idle * peer.success,
+                peer.latency_ms,
+                peer.memory_free / 1e9,
             )
-            * relay[:, None]
-        )
+        return np.asarray(_terms(*seen))[: len(peers)] * relay[:, None]
 
     def choose(self, names: list[str], k: int) -> list[str]:
         """The best `k` of some peers, best first; liars are left out."""
         if not names:
             return []
-        # Rounded up to a power of two, so that few sizes are compiled.
-        size = max(8, 1 << (len(names) - 1).bit_length())
+        size = _table_size(len(names))
         terms = np.zeros((size, 3), np.float32)
         terms[: len(names)] = self.terms(names)
         usable = np.zeros(size, bool)
         usable[: len(names)] = [self.usable(name) for name in names]
-        indices, found, _ = _choice(
+        chosen = _choice(
             self.learner.model.weights, jnp.asarray(terms), jnp.asarray(usable), size
         )
+        # As NumPy's: to walk through an array of JAX compiles for each length.
+        indices, found = (np.asarray(part) for part in chosen[:2])
         best = [names[i] for i, one in zip(indices, found, strict=True) if one]
         return best[:k]
 

@@ -20,6 +20,7 @@ LARGEST_WEIGHT = 100.0  # at which one unit of a term settles every choice
 FIRST_WEIGHTS = (1.0, 1.0, 1.0)
 STEPS = 25  # of the optimiser for each batch of outcomes
 PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
+_OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
 
 
 class WeightLearner:
@@ -40,17 +41,14 @@ class WeightLearner:
     """
 
     def __init__(self, optimiser=None, window: int = 100):
-        self._optimiser = optimiser or optax.chain(
-            optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE)
-        )
+        self._optimiser = optimiser or _OPTIMISER
         self.model = TransferModel(
-            jnp.asarray(FIRST_WEIGHTS, jnp.float32), jnp.zeros((), jnp.float32)
+            jnp.asarray(np.asarray(FIRST_WEIGHTS, np.float32)), jnp.asarray(np.float32(0))
         )
         self._state = self._optimiser.init(eqx.filter(self.model, eqx.is_array))
         self._terms = np.zeros((window, 3), np.float32)
         self._outcomes = np.zeros((2, window), np.float32)
         self._count = 0
-        self._learn = eqx.filter_jit(self._steps)
 
     def record(self, terms: np.ndarray, completed: float, attempted: float) -> None:
         """Remember how a transfer went: `completed` of `attempted` parts arrived."""
@@ -68,21 +66,23 @@ class WeightLearner:
         """Follow the transfers recorded so far."""
         # optax multiplies its step count by Python floats.
         with jax.numpy_dtype_promotion("standard"):
-            self.model, self._state = self._learn(
-                self.model, self._state, self._terms, *self._outcomes
+            self.model, self._state = _steps(
+                self.model, self._state, self._terms, *self._outcomes, self._optimiser
             )
 
-    def _steps(self, model, state, terms, completed, attempted):
-        def step(_, carry):
-            model, state = carry
-            gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
-            # Optimisers descend.
-            ascent = jax.tree.map(jnp.negative, gradient)
-            updates, new_state = self._optimiser.update(ascent, state, model)
-            new = eqx.apply_updates(model, updates)
-            new = TransferModel(jnp.clip(new.weights, 0, LARGEST_WEIGHT), new.bias)
-            finite = jnp.isfinite(new.weights).all() & jnp.isfinite(new.bias)
-            keep = lambda a, b: jnp.where(finite, a, b)
-            return jax.tree.map(keep, (new, new_state), (model, state))
 
-        return jax.lax.fori_loop(0, STEPS, step, (model, state))
+@eqx.filter_jit  # peers of one process share it
+def _steps(model, state, terms, completed, attempted, optimiser):
+    def step(_, carry):
+        model, state = carry
+        gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
+        # Optimisers descend.
+        ascent = jax.tree.map(jnp.negative, gradient)
+        updates, new_state = optimiser.update(ascent, state, model)
+        new = eqx.apply_updates(model, updates)
+        new = TransferModel(jnp.clip(new.weights, 0, LARGEST_WEIGHT), new.bias)
+        finite = jnp.isfinite(new.weights).all() & jnp.isfinite(new.bias)
+        keep = lambda a, b: jnp.where(finite, a, b)
+        return jax.tree.map(keep, (new, new_state), (model, state))
+
+    return jax.lax.fori_loop(0, STEPS, step, (model, state))

@@ -4,10 +4,10 @@ from typing import cast
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
+from .._keys import split_key
 from .._partition import Matrix, Vectors
 from .._pool import ArrayKind, PartitionPlan, Pool
 from .._pooled import program_pool
@@ -100,7 +100,7 @@ def adaptive_matvec(
     """
     trace = (trace or Trace()).part()
     short_term = ShortTerm() if short_term is None else short_term
-    choice_key, program_key, product_key = jr.split(key, 3)
+    choice_key, program_key, product_key = split_key(key, 3)
     if isinstance(arrays, Device):
         arrays = Pool((ArrayKind(256, 256, _ARRAYS, arrays),))
     decision = decide(

@@ -120,7 +120,7 @@ def decide(
         shape, pool, occupied = checked_question(cast(Any, A).shape, pool, None, occupied)
         said["workload"] = workload.name
     pressure = memory_pressure() if pressure is None else pressure
-    lam_mem = float(memory_price(MEMORY_PRICE, pressure))
+    lam_mem = float(_price(MEMORY_PRICE, pressure))
     # Pools differ in what is best on them.
     suffix = f"|{_signature(pool)}"
     name = workload.name + suffix
@@ -247,6 +247,9 @@ def learn(
     return Outcome(value, measured, changed, len(records)), short_term
 
 
+_price = jax.jit(memory_price)
+
+
 def _recall(memory: Recalls | None, name: str) -> dict[str, Any]:
     kinds = ("partition", "partition-law", "speed", "lambda")
     return {kind: [] if memory is None else memory.recall(kind, name) for kind in kinds}
@@ -261,11 +264,12 @@ def _remembered_lambda(known, regime, short_term, name, ablation, borrowed):
     """What both memories say of the weight of the roughness."""
     patterns = known["lambda"]
     figures = [moments(of_regime(patterns, regime, errors=e)) for e in ERROR_PATTERNS]
-    count, mean, spread = jnp.asarray(figures, jnp.result_type(float)).T
+    count, mean, spread = np.asarray(figures, jnp.result_type(float)).T
     if borrowed:  # of another class: worth one sample
-        count = jnp.minimum(count, 1)
+        count = np.minimum(count, 1)
     recent = short_term if ablation.short_term else ShortTerm()
-    return RememberedLambda(count, mean, spread, recent.recent_products(name))
+    remembered = (jnp.asarray(v) for v in (count, mean, spread))
+    return RememberedLambda(*remembered, recent.recent_products(name))
 
 
 def _search(names, shape, pool, how, reference):
@@ -320,7 +324,8 @@ def _measured(decision, stats, correction) -> Measured:
 def _speeds(decision, stats) -> dict[str, float]:
     """Logarithm of measured over expected seconds of each material, by the data sheet."""
     plan = decision.plan
-    latency = np.asarray(stats.per_array.write_latency + stats.per_array.verify_latency)
+    write, verify = stats.per_array.write_latency, stats.per_array.verify_latency
+    latency = np.asarray(write) + np.asarray(verify)
     kinds = np.array([r.kind for r in plan.rectangles])
     found = {}
     for number in np.unique(kinds):

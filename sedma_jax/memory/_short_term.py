@@ -50,12 +50,12 @@ class ShortTerm(eqx.Module):
         """
         buffers = dict(self.buffers)
         for name, sample in samples.items():
-            buffers[name] = _push(buffers.get(name, ring_buffer(CAPACITY)), sample)
+            buffers[name] = _push(buffers.get(name, _ring_buffer(CAPACITY)), sample)
         return dataclasses.replace(self, buffers=buffers)
 
     def recent_products(self, name: str) -> RecentProducts:
         """The last products of a class; none if it is new."""
-        return self.products.get(name, recent_products(CAPACITY))
+        return self.products.get(name, _recent_products(CAPACITY))
 
     def add_product(self, name: str, product: ProductStatistics) -> "ShortTerm":
         """A memory with one more product of a class; one not finite is left out."""
@@ -66,11 +66,11 @@ class ShortTerm(eqx.Module):
 
     def summary(self, name: str, last: int | None = None) -> Summary:
         """Count, mean, variance and trend of the last samples; zeros if there is none."""
-        return _summarise(self.buffers.get(name, ring_buffer(CAPACITY)), last)
+        return _summarise(self.buffers.get(name, _ring_buffer(CAPACITY)), last)
 
     def quantiles(self, name: str, q: Float[Array, " q"]) -> Float[Array, " q"]:
         """Quantiles of the samples; NaN if there is none."""
-        return quantiles(self.buffers.get(name, ring_buffer(CAPACITY)), q)
+        return quantiles(self.buffers.get(name, _ring_buffer(CAPACITY)), q)
 
     def watched(self, surprise: float) -> tuple["ShortTerm", bool]:
         """Take in how far a reward is from what is remembered, in standard deviations.
@@ -86,6 +86,8 @@ class ShortTerm(eqx.Module):
         return dataclasses.replace(self, drift=drift), False
 
 
+_ring_buffer = jax.jit(ring_buffer, static_argnums=0)
+_recent_products = jax.jit(recent_products, static_argnums=0)
 _push = jax.jit(push)
 _push_product = jax.jit(push_product)
 _watch = jax.jit(watch)
