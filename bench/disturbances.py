@@ -124,6 +124,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--only", choices=SCENARIOS)
     parser.add_argument("--horizon", type=float, default=HORIZON, help="seconds")
+    parser.add_argument("--prove", type=float, default=5, help="seconds a placement")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
@@ -132,7 +133,7 @@ def main():
     drawn = []
     for seed in range(options.seeds):
         workflow = made(seed)
-        nodes, placement = optimum(workflow, seconds=5)
+        nodes, placement = optimum(workflow, seconds=options.prove)
         drawn.append((workflow, nodes, float(placement.cost.communication)))
     cases = [(n, a, s) for n in names for a in options.arms for s in range(options.seeds)]
     found = {}

@@ -37,6 +37,7 @@ VARIANTS = {
     "no short-term": Ablation(short_term=False),
     "neither": Ablation(long_term=False, short_term=False),
 }
+HOW = ("restart", "one process")
 DECIDING = ("classify", "recall", "plan", "learn")
 
 
@@ -93,6 +94,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cycles", type=int, default=2)
+    parser.add_argument("--how", nargs="+", choices=HOW, default=HOW)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     about = machine()
@@ -100,7 +102,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
             for name, ablation in VARIANTS.items():
-                for how in ("restart", "one process"):
+                for how in options.how:
                     phases = []
                     for turn in ("cold", "warm"):
                         url = f"sqlite:///{folder}/{turn}-{seed}-{name}-{how}.db"

@@ -144,7 +144,7 @@ def _results(folder: Path, quick: bool) -> Path:
 def _run(folder: Path, found, names, options) -> int:
     """Run benches in processes of their own, each line of progress on stderr.
 
-    One after another those that need the machine for themselves, the others two at a time.
+    One after another those that need the machine for themselves, then the others together.
     """
     together = [
         name
@@ -167,7 +167,7 @@ def _run(folder: Path, found, names, options) -> int:
             cwd=folder.parent,
             env=_environment(folder, entry),
             check=False,
-            # What two say at once would be mixed.
+            # What several say at once would be mixed.
             stdout=subprocess.PIPE if name in together else None,
             stderr=subprocess.STDOUT if name in together else None,
             text=True,
@@ -179,7 +179,7 @@ def _run(folder: Path, found, names, options) -> int:
         return done.returncode
 
     statuses = {name: one(name) for name in ordered if name not in together}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         statuses |= zip(together, pool.map(one, together), strict=True)
     failed = [name for name in names if statuses[name]]
     if failed:

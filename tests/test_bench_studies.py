@@ -1,0 +1,41 @@
+"""What the benches of the case studies make of what they see, on cases worked by hand."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+pytest.importorskip("optax")
+pytest.importorskip("libp2p")
+
+
+@pytest.fixture(scope="module")
+def phase_shift():
+    return pytest.importorskip("phase_shift")
+
+
+@pytest.mark.parametrize(
+    ("ratios", "decisions", "seconds", "lost"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 1, 1.0, 0.0),
+        ([5.0, 1.05, 1.0, 1.0], 2, 2.0, 4.0),
+        ([1.0, 5.0, 5.0, 1.0, 1.0, 1.0], 4, 4.0, 8.0),  # 3 of 6, then good ones only
+        ([5.0, 5.0, 5.0], 3, 3.0, 8.0),  # never
+    ],
+)
+def test_a_phase_is_adapted_to_when_decisions_stay_good(
+    phase_shift, ratios, decisions, seconds, lost
+):
+    found = phase_shift.latency([(ratio, ratio - 1, 1.0) for ratio in ratios])
+    assert (found["decisions"], found["seconds"]) == (decisions, seconds)
+    assert found["lost"] == pytest.approx(lost)
+
+
+def test_weights_are_relearnt_when_nine_in_ten_choices_are_right():
+    relearnt = pytest.importorskip("peer_weights").relearnt
+    # From the fifth on, 2 of 25 are wrong; before that 3, since 22 of 25 is less.
+    after = [0] * 7 + [1] * 60
+    assert relearnt(after) == 5
+    assert relearnt([0, 1] * 30) == 60
