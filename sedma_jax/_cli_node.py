@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,12 @@ def add_parser(commands) -> None:
         "--replicas", type=int, default=1, metavar="K", help="holders of each tensor (1)"
     )
     start.add_argument("--zone", default="", help="what fails together with this node")
+    start.add_argument(
+        "--memory",
+        metavar="URL",
+        help="remember there what each peer was like: sqlite:///FILE or postgresql://... "
+        "(needs the memory extra)",
+    )
     start.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus there")
     start.add_argument("--verbose", action="store_true", help="log what others do")
 
@@ -117,7 +124,19 @@ def _start(options: argparse.Namespace) -> int:
             for address in status["addresses"]:
                 print(f"  {address}", flush=True)
 
-    _daemon.run_daemon(settings, options.dir, metrics_port=options.metrics, started=started)
+    with ExitStack() as stack:
+        memory = None
+        if options.memory is not None:
+            from . import memory as long_term  # an extra
+
+            memory = stack.enter_context(long_term.open(options.memory))
+        _daemon.run_daemon(
+            settings,
+            options.dir,
+            metrics_port=options.metrics,
+            memory=memory,
+            started=started,
+        )
     return 0
 
 

@@ -136,6 +136,7 @@ def serve_jobs(options: argparse.Namespace) -> int:
             options.dir,
             lambda: job_worker(long_term),
             limits,
+            memory=long_term,
             http=options.metrics,
             started=lambda status: _started(status, options),
             ended=lambda left, given_up: _ended(left, given_up, options),

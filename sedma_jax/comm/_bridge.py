@@ -9,6 +9,7 @@ import numpy as np
 import trio
 
 from ._node import Node, running_node
+from ._profiles import LongTermMemory, ShortTermMemory
 from ._settings import NodeSettings
 
 
@@ -87,6 +88,11 @@ class OpenNode:
         version 1 and SHA2-256, `TimeoutError`.
         """
         return self.call(self.node.get_block, cid, peer, timeout=timeout)
+
+    @property
+    def short_term(self) -> ShortTermMemory | None:
+        """The short-term memory that `open_node` was given, with what came since."""
+        return self.node.short_term
 
     def peers(self) -> list[dict]:
         """The peers that this node knows: what they say, what was seen, their score."""
@@ -171,10 +177,23 @@ async def node_status(node: Node) -> dict:
 
 
 @contextmanager
-def open_node(settings: NodeSettings | None = None, **named) -> Iterator[OpenNode]:
+def open_node(
+    settings: NodeSettings | None = None,
+    *,
+    memory: LongTermMemory | None = None,
+    short_term: ShortTermMemory | None = None,
+    **named,
+) -> Iterator[OpenNode]:
     """Run a node in a thread of its own while the block runs.
 
-    **Arguments:** a `NodeSettings`, or its fields by name.
+    **Arguments:** a `NodeSettings`, or its fields by name, and
+
+    - `memory`: of `sedma_jax.memory.open`. The profiles of peers, the weights and the use
+        of tensors are recalled from it, and written back every `remember_every` seconds
+        and at the end. A node without a `key` shares them with all that have none.
+    - `short_term`: a `sedma_jax.memory.ShortTerm`, for the current `load` and
+        `memory_free` of this node, and the `load ID` of its peers. The node's own
+        `short_term` is the one with the samples.
 
     ```python
     with sj.comm.open_node(allowed=frozenset({other})) as node:
@@ -187,7 +206,8 @@ def open_node(settings: NodeSettings | None = None, **named) -> Iterator[OpenNod
     failed: list[BaseException] = []
 
     async def run():
-        async with running_node(settings) as node:
+        running = running_node(settings, memory=memory, short_term=short_term)
+        async with running as node:
             opened.append(OpenNode(node, trio.lowlevel.current_trio_token()))
             started.set()
             await stop.wait()

@@ -12,6 +12,7 @@ from ._bridge import first_of, node_status
 from ._control import serve_control, socket_path
 from ._metrics import serve_metrics
 from ._node import running_node
+from ._profiles import LongTermMemory
 from ._settings import NodeSettings
 
 
@@ -48,12 +49,16 @@ def run_daemon(
     folder: Path,
     *,
     metrics_port: int | None,
+    memory: LongTermMemory | None = None,
     started: Callable[[dict], None],
 ) -> None:
     """Run a node until SIGINT or SIGTERM; `started` is called with its status."""
 
     async def run():
-        async with running_node(settings) as node, trio.open_nursery() as nursery:
+        async with (
+            running_node(settings, memory=memory) as node,
+            trio.open_nursery() as nursery,
+        ):
             await nursery.start(serve_control_of(node))
             stop_metrics = None
             if metrics_port is not None:

@@ -14,6 +14,7 @@ from ._job_metrics import Health
 from ._job_service import JobService, ServiceLimits, Work
 from ._journal import Journal
 from ._node import running_node
+from ._profiles import LongTermMemory
 from ._settings import NodeSettings
 
 
@@ -23,6 +24,7 @@ def run_service(
     worker: Callable[[], Work],
     limits: ServiceLimits,
     *,
+    memory: LongTermMemory | None = None,
     http: tuple[str, int] | None,
     started: Callable[[dict], None],
     ended: Callable[[int, int], None],
@@ -34,6 +36,7 @@ def run_service(
     - `settings`: of the node.
     - `folder`: of the journal and the control socket.
     - `worker`: makes what does the jobs, once for each worker.
+    - `memory`: for what the node learns of its peers.
     - `http`: where health and metrics are answered.
     - `started`: called with the status of the node, and `ended` with how many jobs are left
         in the journal, and how many of them were under way.
@@ -45,7 +48,10 @@ def run_service(
 
     async def run():
         nonlocal abandoned
-        async with running_node(settings) as node, trio.open_nursery() as nursery:
+        async with (
+            running_node(settings, memory=memory) as node,
+            trio.open_nursery() as nursery,
+        ):
             serve = lambda task_status: serve_control(node, folder, task_status=task_status)
             await nursery.start(serve)
             service = JobService(node, journal, worker, limits)

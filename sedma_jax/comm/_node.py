@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,7 @@ from ._libp2p import (
 from ._manifest import check_cid, describe
 from ._messages import MessageError
 from ._peers import PeerTable
+from ._profiles import LongTermMemory, Profiles, ShortTermMemory
 from ._reach import add_reach
 from ._relay import Relaying
 from ._rpc import Methods
@@ -51,8 +52,15 @@ FIND_SECONDS = 3.0  # for the routing table; connected peers are asked meanwhile
 class Node:
     """A running node; `running_node` makes one. All methods are for its trio thread."""
 
-    def __init__(self, settings: NodeSettings, keys: KeyPair, host):
+    def __init__(
+        self,
+        settings: NodeSettings,
+        keys: KeyPair,
+        host,
+        short_term: ShortTermMemory | None = None,
+    ):
         self.settings, self.keys, self.host = settings, keys, host
+        self.short_term = short_term
         self.allowed = _allow(settings)
         self.name = str(host.get_id())
         self.peers = PeerTable()
@@ -259,8 +267,13 @@ def _allow(settings: NodeSettings):
 
 
 @asynccontextmanager
-async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
-    """Run a node while the block runs."""
+async def running_node(
+    settings: NodeSettings,
+    *,
+    memory: LongTermMemory | None = None,
+    short_term: ShortTermMemory | None = None,
+) -> AsyncIterator[Node]:
+    """Run a node while the block runs; `memory` and `short_term` as in `open_node`."""
     _corrections.require_version()
     _corrections.use_own_routing_protocol()
     if settings.own_muxer:
@@ -302,9 +315,14 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
         announce_addrs=[Multiaddr(a) for a in settings.announce] or None,
     )
     _corrections.tolerate_removed_handlers(host)
-    node = Node(settings, keys, host)
+    node = Node(settings, keys, host, short_term)
+    profiles = None if memory is None else Profiles(node, memory)
     host.set_stream_handler(PROTOCOL, partial(node._serve, node.methods.serve))
-    async with host.run(listen_addrs=listen), trio.open_nursery() as nursery:
+    async with (
+        nullcontext() if profiles is None else profiles.kept(),
+        host.run(listen_addrs=listen),
+        trio.open_nursery() as nursery,
+    ):
         node.bitswap = _bitswap.Bitswap(host, nursery, node.store.block, node.count_served)
         for protocol in _bitswap.PROTOCOLS:
             host.set_stream_handler(protocol, partial(node._serve, node.bitswap.serve))
@@ -313,5 +331,7 @@ async def running_node(settings: NodeSettings) -> AsyncIterator[Node]:
         node.dht = KadDHT(host, DHTMode.CLIENT if behind else DHTMode.SERVER)
         async with background_trio_service(node.dht), node.relaying.running():
             _upkeep.start(node, nursery)
+            if profiles is not None:
+                nursery.start_soon(profiles.write_often)
             yield node
             nursery.cancel_scope.cancel()

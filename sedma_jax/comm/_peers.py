@@ -38,6 +38,11 @@ class Peer:
     rtt_ms: float = 50.0  # until it was measured
     success: float = 0.8  # moving average of transfers, 0 to 1; strangers get some trust
     measured: bool = False
+    usual_idle: float = 0.5  # moving average of it
+    asked: float = 0.0  # requests of this node, since its profile was last written
+    answered: float = 0.0
+    known: bool = False  # whether this node itself dealt with it
+    recalled: bool = False  # from an earlier run
     range_ms: float = 0.0  # moving average of a whole range, request to last byte
     ranged: float = -math.inf  # when the last one came
     relayed: bool = False
@@ -66,8 +71,15 @@ class Peer:
             return self.rtt_ms
         return max(self.rtt_ms, self.range_ms)
 
+    def count_request(self, answered: bool) -> None:
+        """Take in whether it answered what this node asked for."""
+        self.asked, self.answered = self.asked + 1, self.answered + answered
+        self.known = True
+
     def measure_success(self, completed: float, attempted: float) -> None:
         """Take in a transfer."""
+        self.asked, self.answered = self.asked + attempted, self.answered + completed
+        self.known = True
         self.success += SMOOTHING * (completed / attempted - self.success)
 
 
@@ -141,7 +153,10 @@ class PeerTable:
         """The record of a peer, made if there is none."""
         if name not in self._peers:
             if len(self._peers) >= MOST_PEERS:
-                oldest = min(self._peers.values(), key=lambda peer: peer.heard)
+                # Strangers cost nothing to make up: they replace each other.
+                oldest = min(
+                    self._peers.values(), key=lambda p: (p.known or p.recalled, p.heard)
+                )
                 del self._peers[oldest.name]
             self._peers[name] = Peer(name)
         return self._peers[name]
@@ -157,7 +172,10 @@ class PeerTable:
         now = time.monotonic()
         if status.sequence <= peer.sequence and now - peer.heard < FRESH:
             return None
+        first = not (peer.signed or peer.recalled)
         peer.sequence, peer.heard, peer.signed = status.sequence, now, data
+        share = 1.0 if first else SMOOTHING
+        peer.usual_idle += share * (status.idle - peer.usual_idle)
         peer.idle, peer.load = status.idle, status.load
         peer.memory_free, peer.zone = status.memory_free, status.zone
         peer.addresses = [a for a in status.addresses if len(a) <= 256]

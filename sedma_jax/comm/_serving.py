@@ -39,7 +39,7 @@ def add_methods(node) -> None:
                 f"a range ends within the {entry.manifest.nbytes} bytes of its tensor. Got "
                 f"{end}. Read the manifest."
             )
-        entry.accesses += 1 / max(1, entry.manifest.nbytes // request.length)
+        entry.count_access(1 / max(1, entry.manifest.nbytes // request.length))
         node.count_served(call.peer, request.length)
         return entry.bytes[request.offset : end]
 

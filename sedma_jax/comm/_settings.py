@@ -31,6 +31,7 @@ class NodeSettings:
     - `via_relay`: addresses, with `/p2p/ID`, of relays. Where a relay cannot dial this node
         back, it holds a place there to be dialled through it. They are allowed.
     - `namespace`: a name that peers share to find each other at a relay.
+    - `remember_every`: seconds between two writes to long-term memory, where there is one.
     - `own_muxer`: False for libp2p's own, to compare.
     """
 
@@ -46,14 +47,16 @@ class NodeSettings:
     relay: bool = False
     via_relay: tuple[str, ...] = ()
     namespace: str = "sedma"
+    remember_every: float = 60.0
     own_muxer: bool = True
 
     def __post_init__(self):
-        if self.replicas < 1 or self.status_every <= 0 or len(self.zone) > 64:
+        periods = self.status_every, self.remember_every
+        if self.replicas < 1 or min(periods) <= 0 or len(self.zone) > 64:
             raise ValueError(
-                "`NodeSettings` needs replicas >= 1, status_every > 0 and a zone of at "
-                f"most 64 characters. Got {self.replicas}, {self.status_every}, "
-                f"{self.zone!r}. Leave them out for the defaults."
+                "`NodeSettings` needs replicas >= 1, periods > 0 and a zone of at most 64 "
+                f"characters. Got {self.replicas}, {periods}, {self.zone!r}. Leave them "
+                "out for the defaults."
             )
         if not 0 < len(self.namespace) <= 64:
             raise ValueError(

@@ -1,6 +1,7 @@
 """What a node does without being asked: statuses, records, replicas."""
 
 import logging
+import math
 import os
 import random
 import time
@@ -20,6 +21,7 @@ GOSSIP_TO = 8  # peers each time
 PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
 PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
 REPAIR_AFTER = 10.0  # seconds without a holder until another is found
+MOST_LOADS = 256  # peers whose loads are in short-term memory
 KEEP_SECONDS = 60.0  # for a peer to fetch what it is asked to hold
 REJOIN_EVERY = 5.0  # seconds
 _NETWORK = (OSError, RuntimeError, MessageError, MemoryError, trio.TooSlowError)
@@ -51,19 +53,22 @@ async def _join(node):
 
 def own_status(node) -> bytes:
     """What this node says of itself, signed."""
-    cores = os.cpu_count() or 1
-    load = os.getloadavg()[0] / cores
+    load = _load()
     # Rises over restarts as far as the clock does; see `PeerTable.take_status`.
     node.sequence = max(node.sequence + 1, time.time_ns() // 1_000_000)
     status = wire.Status(
         sequence=node.sequence,
         idle=min(max(1 - load, 0), 1),
         load=load,
-        memory_free=node.store.capacity - node.store.pinned_bytes,
+        memory_free=node.store.free,
         zone=node.settings.zone,
         addresses=node.addresses[:8],
     )
     return sign_status(node.keys, node.host.get_id(), status)
+
+
+def _load() -> float:
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def statuses(node) -> bytes:
@@ -88,11 +93,24 @@ def take_statuses(node, data: bytes) -> None:
             node.peers.take_status(signed)
 
 
+async def _note_loads(node, names: set[str]):
+    """Add the current loads of this node and its peers to short-term memory."""
+    samples = {"load": _load(), "memory_free": float(node.store.free)}
+    for name in node.connected():
+        peer = node.peers.get(name)
+        if peer.heard > -math.inf and (name in names or len(names) < MOST_LOADS):
+            names.add(name)
+            samples[f"load {name}"] = peer.load
+    node.short_term = await trio.to_thread.run_sync(lambda: node.short_term.add(**samples))
+
+
 async def _gossip(node):
+    noted: set[str] = set()
     while True:
         names = node.connected()
         for name in random.sample(names, min(len(names), GOSSIP_TO)):
             started = trio.current_time()
+            answered = False
             try:
                 message = await trio.to_thread.run_sync(statuses, node)
                 started = trio.current_time()
@@ -101,8 +119,12 @@ async def _gossip(node):
                 peer.measure_rtt(trio.current_time() - started)
                 peer.relayed = _relayed(node, name)
                 await trio.to_thread.run_sync(take_statuses, node, bytes(answer))
+                answered = True
             except _NETWORK as error:
                 log.info("no status of %s: %s", name, error or type(error).__name__)
+            node.peers.get(name).count_request(answered)
+        if node.short_term is not None:
+            await _note_loads(node, noted)
         await _meet(node)
         await trio.sleep(node.settings.status_every)
 
@@ -194,9 +216,11 @@ async def _keep(node, cid: str, name: str, holders: set[str], wanted: int) -> bo
         await node.calls.call(
             name, "keep", request.SerializeToString(), timeout=KEEP_SECONDS
         )
+        node.peers.get(name).count_request(True)
         return True
     except _NETWORK as error:
         log.info("%s does not hold %s: %s", name, cid, error or type(error).__name__)
+        node.peers.get(name).count_request(False)
         return False
 
 

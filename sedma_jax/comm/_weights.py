@@ -1,5 +1,7 @@
 """Learn how much availability, latency and free memory matter (SEDMA, Eq. 8 and 9)."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,8 @@ FIRST_WEIGHTS = (1.0, 1.0, 1.0)
 STEPS = 25  # of the optimiser for each batch of outcomes
 PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
 _OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
+
+_fit = eqx.filter_jit(transfer_log_likelihood)
 
 
 class WeightLearner:
@@ -49,6 +53,7 @@ class WeightLearner:
         self._terms = np.zeros((window, 3), np.float32)
         self._outcomes = np.zeros((2, window), np.float32)
         self._count = 0
+        self.lessons = 0  # times that the weights followed
 
     def record(self, terms: np.ndarray, completed: float, attempted: float) -> None:
         """Remember how a transfer went: `completed` of `attempted` parts arrived."""
@@ -69,6 +74,23 @@ class WeightLearner:
             self.model, self._state = _steps(
                 self.model, self._state, self._terms, *self._outcomes, self._optimiser
             )
+        self.lessons += 1
+
+    def fit(self) -> float:
+        """Mean log-likelihood of the transfers that are remembered, in nats per attempt."""
+        completed, attempted = jnp.asarray(self._outcomes)
+        return float(_fit(self.model, jnp.asarray(self._terms), completed, attempted))
+
+    def resume(self, weights: Sequence[float], bias: float) -> None:
+        """Begin with weights that were learnt before; what cannot be one is refused."""
+        given = np.asarray([*weights, bias], np.float32)
+        inside = (given[:-1] >= 0) & (given[:-1] <= LARGEST_WEIGHT)
+        if given.shape != (4,) or not (inside.all() and np.isfinite(given).all()):
+            raise ValueError(
+                f"`resume` needs three weights from 0 to {LARGEST_WEIGHT:g} and a finite "
+                f"bias. Got {given}. Begin without them."
+            )
+        self.model = TransferModel(jnp.asarray(given[:3]), jnp.asarray(given[3]))
 
 
 @eqx.filter_jit  # peers of one process share it

@@ -69,7 +69,7 @@ class Memory:
         """
         self.record_all([Record(kind, workload, choice, reward, features)])
 
-    def record_all(self, records: Iterable[Record]) -> None:
+    def record_all(self, records: Iterable[Record | tuple]) -> None:
         """Add the rewards of several choices in one transaction: all of them or none.
 
         **Arguments:**

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from comm_nodes import wait_until
 
+from sedma_jax import memory
+
 COMMAND = [sys.executable, "-m", "sedma_jax._cli", "node"]
 
 
@@ -44,7 +46,9 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
     one, two, array = tmp_path / "1", tmp_path / "2", np.arange(500_000.0)
     np.save(tmp_path / "x.npy", array)
     process, first = start("--dir", one, "--open", "--metrics", 0)
-    _, second = start("--dir", two, "--join", first["addresses"][0])
+    url = f"sqlite:///{tmp_path}/memory.db"
+    joining = ("--dir", two, "--join", first["addresses"][0], "--memory", url)
+    joined_process, second = start(*joining)
     put = json.loads(sedma("put", "--dir", one, tmp_path / "x.npy", "--json").stdout)
     assert put["bytes"] == array.nbytes
 
@@ -66,6 +70,11 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
     assert again.returncode == 1 and "one node runs in a folder" in again.stderr
     bad = sedma("get", "--dir", two, "no-cid", "--out", tmp_path / "z.npy", check=False)
     assert bad.returncode == 2 and "Copy all of it" in bad.stderr
+    joined_process.send_signal(signal.SIGTERM)
+    assert joined_process.wait(20) == 0
+    with memory.open(url) as remembered:
+        (profile,) = remembered.recall("peer-profile", f"node {second['id']}")
+        assert profile.choice == {"peer": first["id"]}
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert not (one / "control.sock").exists()
