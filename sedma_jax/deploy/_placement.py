@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from .._keys import split_key
 from ..kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
 from ._exact import prove
 
@@ -45,6 +46,7 @@ def place(
     *,
     rounds: int | None = None,
     prove_seconds: float = 10.0,
+    start: np.ndarray | None = None,
     key: jax.Array,
 ) -> Placement:
     """Find a placement near the optimum of Eq. 11-13; for 30 agents or fewer, prove it.
@@ -58,6 +60,8 @@ def place(
     - `rounds`: length of the annealing, 1152 proposals each; by default 1000 up to
         30 agents, 3000 up to 500, and 6000 above. Static.
     - `prove_seconds`: wall time of the proof; 0 for none.
+    - `start`: node of every agent in a placement that is known to be good, if there is
+        one; what is found costs no more.
 
     **Returns:**
 
@@ -69,20 +73,20 @@ def place(
     impossible = shortages(problem)
     if impossible:
         raise Infeasible("No placement is possible: " + "; ".join(impossible) + ".")
-    first_key, second_key = jr.split(key)
+    first_key, second_key = split_key(key)
     agents = problem.memory.shape[0]
     small = agents <= PROVABLE
-    proof, candidates = None, []
+    proof, candidates = None, [] if start is None else [np.asarray(start)]
     # First: most small cases need no annealing then, which takes seconds to compile.
     if small and prove_seconds > 0:
-        proof = prove(problem, seconds=prove_seconds)
+        proof = prove(problem, hint=start, seconds=prove_seconds)
         if proof.placement is not None:
             candidates.append(proof.placement)
     proposals = 0.0
     if proof is None or not proof.optimal:
         rounds = rounds or (1000 if small else 3000 if agents <= 500 else 6000)
         keys = (first_key, second_key)
-        annealed, proposals = _annealed(problem, rounds, small, keys)
+        annealed, proposals = _annealed(problem, rounds, small, start, keys)
         candidates.append(annealed)
     costs = [_cost(problem, jnp.asarray(nodes)) for nodes in candidates]
     best = min(range(len(costs)), key=lambda k: _rank(costs[k]))
@@ -100,11 +104,11 @@ _cost = eqx.filter_jit(placement_cost)
 
 def _rank(cost: PlacementCost) -> tuple[bool, float, float]:
     """Feasible before infeasible, then little excess, then a low cost."""
-    excess = float(cost.memory_excess.sum() + cost.cpu_excess.sum())
-    return not cost.feasible, excess, float(cost.total)
+    excess = np.sum(cost.memory_excess) + np.sum(cost.cpu_excess)
+    return not cost.feasible, float(excess), float(cost.total)
 
 
-def _annealed(problem, rounds, small, keys):
+def _annealed(problem, rounds, small, start, keys):
     scale = _scale(problem)
     dtype = problem.memory.dtype
     value = lambda x: jnp.asarray(x, dtype)
@@ -112,7 +116,7 @@ def _annealed(problem, rounds, small, keys):
     hot = 3.0 if small else 0.3
     schedule = Schedule(value(hot * scale), value(0.005 * scale), value(20), value(2000))
     chains = _SMALL_CHAINS if small else _CHAINS
-    starts = _starts(problem, small, 2 * chains, keys[0])
+    starts = _starts(problem, small, 2 * chains, start, keys[0])
     batches = [(jnp.asarray(starts[k::2]), key) for k, key in enumerate(jr.split(keys[1]))]
     run = lambda batch: _run(
         problem, batch[0], schedule, rounds, jr.split(batch[1], chains)
@@ -142,7 +146,7 @@ def _scale(problem) -> float:
     return float(problem.lambda_mem * np.max(problem.base)) or 1.0
 
 
-def _starts(problem, small, count, key) -> np.ndarray:
+def _starts(problem, small, count, known, key) -> np.ndarray:
     agents, nodes = problem.allowed.shape
     allowed, home = np.asarray(problem.allowed), np.asarray(problem.home)
     random = np.random.default_rng(np.asarray(jr.key_data(key)))
@@ -155,6 +159,8 @@ def _starts(problem, small, count, key) -> np.ndarray:
         starts.append(start)
     if np.any(np.asarray(problem.move_cost) > 0) or np.isfinite(problem.move_budget):
         starts[0] = starts[1] = home
+    if known is not None:
+        starts[2] = starts[3] = known
     starts = np.array(starts)
     outside = ~allowed[np.arange(agents), starts]
     starts[outside] = np.broadcast_to(allowed.argmax(axis=1), starts.shape)[outside]
