@@ -88,7 +88,9 @@ def once(seed):
     lap("place 20 agents")
     for shift in range(SHIFTS):
         moved = deploy.placement_problem(shifted(workflow, shift), home=np.asarray(nodes))
-        placement = deploy.place(moved, prove_seconds=0, key=jr.fold_in(key, shift))
+        placement = deploy.place(
+            moved, prove_seconds=0, start=nodes, key=jr.fold_in(key, shift)
+        )
         nodes = placement.nodes
         if not bool(placement.cost.feasible):
             raise AssertionError("no placement that fits")

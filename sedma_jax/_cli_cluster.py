@@ -1,15 +1,11 @@
 """`sedma deploy diff|apply|watch|rollback`: a workflow on a Kubernetes cluster."""
 
 import argparse
-import contextlib
 import functools
 import json
-import os
 import signal
-import socket
 import sys
 import time
-import uuid
 
 import jax.random as jr
 from rich.console import Console
@@ -27,33 +23,41 @@ def add_actions(actions) -> None:
         parser = actions.add_parser(name, help=about)
         parser.set_defaults(command=action)
         parser.add_argument("spec", metavar="SPEC", help="workflow, a YAML file")
-        parser.add_argument("--kubeconfig", metavar="FILE")
-        parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
+        _add_cluster(parser)
         if name in ("diff", "apply"):
             parser.add_argument("--seed", type=int, default=0, help="of the placement")
-            parser.add_argument(
-                "--force", action="store_true", help="take fields that others manage"
-            )
+            _add_force(parser)
         if name == "apply":
             parser.add_argument("--dry-run", action="store_true", help="the same as diff")
         if name != "diff":
-            parser.add_argument(
-                "--timeout",
-                type=float,
-                default=300.0,
-                metavar="SECONDS",
-                help="to be ready",
-            )
-            parser.add_argument(
-                "--lost-after",
-                type=float,
-                default=30.0,
-                metavar="SECONDS",
-                help="that a node may be silent",
-            )
+            _add_patience(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
         if name == "watch":
             _add_limits(parser)
+
+
+def add_target(parser) -> None:
+    """Options of a cluster, and of how to roll out there."""
+    _add_cluster(parser)
+    _add_force(parser)
+    _add_patience(parser)
+
+
+def _add_cluster(parser) -> None:
+    parser.add_argument("--kubeconfig", metavar="FILE")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
+
+
+def _add_force(parser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="take fields that others manage"
+    )
+
+
+def _add_patience(parser) -> None:
+    number = functools.partial(parser.add_argument, type=float, metavar="SECONDS")
+    number("--timeout", default=300.0, help="to be ready")
+    number("--lost-after", default=30.0, help="that a node may be silent")
 
 
 def _add_limits(parser) -> None:
@@ -75,10 +79,11 @@ def _add_limits(parser) -> None:
 def diff(options: argparse.Namespace) -> int:
     """Show what applying would change; the exit status."""
     from .deploy._apply import changes
+    from .deploy._rollout import placed_on
 
-    workflow, controller = _opened(options)
+    _, controller = _opened(options)
     record = controller.keeper.load()
-    deployed = _placed(options, workflow, controller, record)
+    deployed = placed_on(controller, jr.key(options.seed))
     found = changes(controller.cluster, deployed, controller.keeper, force=options.force)
     old = record.wanted.nodes if record.wanted else {}
     moves = {
@@ -114,10 +119,11 @@ def apply(options: argparse.Namespace) -> int:
     """Deploy, and wait until all is ready; the exit status."""
     if options.dry_run:
         return diff(options)
+    from .deploy._rollout import interruptible, lease_of, placed_on
+
     workflow, controller = _opened(options)
-    with _interruptible(), _lease(controller):
-        record = controller.keeper.load()
-        deployed = _placed(options, workflow, controller, record)
+    with interruptible(), lease_of(controller):
+        deployed = placed_on(controller, jr.key(options.seed))
         start = time.monotonic()
         status = controller.roll_out(deployed, force=options.force)
     _said(
@@ -131,8 +137,10 @@ def apply(options: argparse.Namespace) -> int:
 
 def rollback(options: argparse.Namespace) -> int:
     """Return to the last good deployment; the exit status."""
+    from .deploy._rollout import interruptible, lease_of
+
     workflow, controller = _opened(options)
-    with _interruptible(), _lease(controller):
+    with interruptible(), lease_of(controller):
         back = controller.roll_back()
     _said(
         options,
@@ -149,6 +157,7 @@ def watch(options: argparse.Namespace) -> int:
     from .deploy._lease import LeaseLost
     from .deploy._measure import Prometheus, measure
     from .deploy._recompile import Recompiler
+    from .deploy._rollout import lease_of
     from .deploy._trigger import Limits
 
     if bool(options.prometheus) != bool(options.query):
@@ -179,7 +188,7 @@ def watch(options: argparse.Namespace) -> int:
     due = 0.0
     while True:
         try:
-            lease = _lease(controller)
+            lease = lease_of(controller)
             lease.acquire(float("inf"))  # another one leads: stand by
             try:
                 controller.resume()
@@ -203,58 +212,23 @@ def watch(options: argparse.Namespace) -> int:
 
 def _opened(options):
     from . import deploy
-    from .deploy._cluster import Cluster
-    from .deploy._controller import Controller
-    from .deploy._reconcile import Settings
+    from .deploy import _rollout
 
     workflow = deploy.load_workflow(options.spec)
-    cluster = Cluster.connect(options.kubeconfig, options.context)
-    settings = Settings()
-    if "timeout" in options:
-        settings = Settings(deadline=options.timeout, lost_after=options.lost_after)
-    controller = Controller(cluster, workflow, settings)
+    controller = _rollout.connect(workflow, target_of(options))
     if sys.stderr.isatty():
         show = lambda s: print(f"{s.ready}/{s.wanted} ready", end="\r", file=sys.stderr)
         controller.report = show
     return workflow, controller
 
 
-def _placed(options, workflow, controller, record):
-    """The workflow on nodes: near the optimum, with moves counted if it runs already."""
+def target_of(options: argparse.Namespace):
+    """The cluster that the options name; those not given have their defaults."""
     from . import deploy
-    from .deploy._observe import observe
-    from .deploy._record import Deployed
-    from .deploy._replacement import replaced
 
-    if not workflow.nodes:
-        return Deployed(workflow, {})
-    old = record.wanted.nodes if record.wanted else {}
-    names = set(deploy.replica_names(workflow))
-    kept = {name: node for name, node in old.items() if name in names}
-    seen = observe(controller.cluster, workflow)
-    rooms = controller.reconciler.rooms_of(workflow, seen, ())
-    key = jr.key(options.seed)
-    return Deployed(workflow, replaced(Deployed(workflow, kept), rooms, key=key))
-
-
-@contextlib.contextmanager
-def _interruptible():
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise RuntimeError(
-            "interrupted; the record of the cluster has what is wanted. `sedma deploy "
-            "watch` or `apply` goes on with it, `rollback` takes it back."
-        ) from error
-
-
-def _lease(controller):
-    from .deploy._lease import Lease
-
-    workflow = controller.workflow
-    identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    name = f"sedma-{workflow.name}"
-    return Lease(controller.cluster, name, workflow.namespace, identity)
+    names = {"kubeconfig", "context", "timeout", "lost_after", "force"}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    return deploy.Target(**given)
 
 
 def _said(options, text, value) -> None:

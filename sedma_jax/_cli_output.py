@@ -145,10 +145,14 @@ def show_delivery(record: dict) -> None:
         placed = record["placement"]["placement"].items()
         print(
             f"placed: {', '.join(f'{agent} on {node}' for agent, node in placed)}; cost "
-            f"{record['placement']['cost']:.4g}"
+            f"{record['placement']['cost']:.4g}, {record['placement_choice']}"
         )
     if record["manifests"]:
         print("manifests: " + ", ".join(record["manifests"]))
+    if record["applied"]:
+        objects = record["applied"]["objects"].items()
+        told = ", ".join(f"{count} {action}" for action, count in objects)
+        print(f"applied: {record['applied']['ready']} replicas ready; objects: {told}")
 
 
 def plot_errors(path: str, names: list[str], records: list[dict]) -> None:

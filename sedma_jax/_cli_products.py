@@ -1,6 +1,7 @@
 """The products of `sedma run`: program, multiply and correct, and a record of it."""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from . import devices
+from ._cli_cluster import target_of
 from ._cli_output import progress_bar
 from ._corrected import corrected_matvec
 from ._planning import plan_partitions
@@ -38,30 +40,44 @@ def run_with_memory(name, matrix, x, pool, options, trace):
     return adaptive_record(name, matrix, options.seed, info), np.asarray(y)
 
 
-def run_delivery(y, workflow, options, trace):
-    """Publish and deploy a product; their record, and what failed by stage."""
+def run_delivery(y, workflow, options, stages, trace):
+    """Do stages after a product; the record of those, and what failed by stage."""
+    from . import memory as long_term  # an extra
+
     place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
-    delivery = deliver(
-        y, peers=options.peers or (), workflow=workflow, trace=trace, key=place_key
-    )
+    with long_term.open(options.memory) as memory:
+        delivery = deliver(
+            y,
+            peers=options.peers or (),
+            workflow=workflow,
+            cluster=target_of(options) if options.apply else None,
+            memory=memory,
+            stages=stages,
+            trace=trace,
+            key=place_key,
+        )
     folder = Path(options.out) / "deploy"
     for name, text in delivery.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder / name) as part:
             part.write_text(text)
-    published = delivery.publication
-    record = {
-        "cid": published and published.cid,
-        "peers": published.peers if published else [],
-        "peers_embedded": published is not None and published.embedded,
-        "publish_latency_ms": published and 1000 * published.seconds,
-        "placement": delivery.placement,
-        "manifests": [
-            str(folder / name) for name in delivery.files if name.startswith("manifests/")
-        ],
-        "failed": delivery.failed,
-        "seconds": delivery.seconds,
-    }
+    record = {"failed": delivery.failed, "seconds": delivery.seconds}
+    if published := delivery.publication:
+        record |= {
+            "cid": published.cid,
+            "peers": published.peers,
+            "peers_embedded": published.embedded,
+            "publish_latency_ms": 1000 * published.seconds,
+        }
+    if delivery.files:
+        manifests = [name for name in delivery.files if name.startswith("manifests/")]
+        record |= {
+            "placement": delivery.placement,
+            "placement_choice": delivery.choice,
+            "manifests": [str(folder / name) for name in manifests],
+        }
+    if delivery.applied:
+        record["applied"] = asdict(delivery.applied)
     return record, delivery.failed
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import devices
+from ._cli_cluster import add_target
 from ._cli_output import (
     plot_errors,
     show_delivery,
@@ -19,11 +20,20 @@ from ._cli_output import (
     write_outputs,
 )
 from ._cli_products import run_delivery, run_device, run_with_memory
+from ._cli_resume import (
+    PENDING,
+    delivery_of,
+    digest_of,
+    fill_in,
+    inputs_of,
+    load_run,
+    stages_of,
+)
 from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
 from ._records import name_of
-from ._system import read_workflow
+from ._system import STAGES, read_workflow
 from ._trace import Trace, write_chrome_trace
 
 
@@ -123,6 +133,19 @@ def add_parser(commands) -> None:
         help="workflow to deploy, YAML (default: one agent that multiplies; implies "
         "--end-to-end)",
     )
+    run.add_argument(
+        "--apply",
+        action="store_true",
+        help="apply the workflow to a cluster, after a dry run there, and wait until it is "
+        "ready; as `sedma deploy apply` (implies --end-to-end)",
+    )
+    add_target(run)
+    run.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="go on with the run in DIR whose later stages failed, from its product; the "
+        "inputs must be the same, peers and workflow may be others (implies --end-to-end)",
+    )
     run.add_argument("--float64", action="store_true", help="compute in double precision")
     run.add_argument("--out", metavar="DIR", help="write y.npy and result.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -178,6 +201,14 @@ def _run(options, workflow, adaptive, trace) -> int:
     _check_streaming(options, names)
     options.array = options.array or (256, 256)
     options.slices = 1 if options.slices is None else options.slices
+    if options.end_to_end:
+        inputs = inputs_of(names[0], matrix.astype(dtype), x.astype(dtype), pool, options)
+    if options.resume is not None:
+        with trace.stage("resume") as said:
+            result, y = load_run(Path(options.resume), inputs)
+            said["stages"] = stages_of(result, delivery_of(options), options.apply)
+        trace.follow(result["trace"])
+        return _finish(options, workflow, trace, [result], [y], said["stages"])
     records, outputs = [], []
     for name in names:
         run = run_with_memory if adaptive else run_device
@@ -188,14 +219,28 @@ def _run(options, workflow, adaptive, trace) -> int:
         records.append({"matrix": options.matrix} | record)
         records[-1]["seconds"] = {"load": loaded} | part.seconds()
         outputs.append(y)
+    if options.end_to_end:
+        records[0]["inputs"] = inputs | {"y": digest_of(outputs[0])}
+    return _finish(options, workflow, trace, records, outputs, STAGES)
+
+
+def _finish(options, workflow, trace, records, outputs, stages) -> int:
+    """Do the stages after the product, if they were asked for, and show it all."""
+    names = [record["device"] for record in records]
     result = records[0] if len(records) == 1 else {"runs": records}
     failed: dict[str, str] = {}
     if options.end_to_end:
         # What there is already is kept, whatever becomes of the later stages.
+        result["delivery"], result["trace"] = delivery_of(options), trace.records
+        for stage in stages:
+            result |= PENDING[stage]
         write_outputs(Path(options.out), result, outputs)
-        record, failed = run_delivery(outputs[0], workflow, options, trace)
+        try:
+            record, failed = run_delivery(outputs[0], workflow, options, stages, trace)
+        except KeyboardInterrupt:
+            print(f"sedma: interrupted. {_resuming(options)}", file=sys.stderr)
+            return 130
         result |= record | {"seconds": result["seconds"] | record["seconds"]}
-        result["trace"] = trace.records
     if options.trace:
         write_chrome_trace(options.trace, trace.records)
     if options.plot:
@@ -209,19 +254,37 @@ def _run(options, workflow, adaptive, trace) -> int:
         if options.end_to_end:
             show_delivery(result)
     for stage, reason in failed.items():
-        print(
-            f"sedma: the stage {stage!r} failed: {reason} What came before it is in "
-            f"{options.out}; the same command tries again.",
-            file=sys.stderr,
-        )
+        said = f"sedma: the stage {stage!r} failed: {reason} {_resuming(options)}"
+        print(said, file=sys.stderr)
     return 1 if failed else 0
+
+
+def _resuming(options) -> str:
+    return (
+        f"What came before it is in {options.out}; the same command with --resume "
+        f"{options.out} goes on from there."
+    )
 
 
 def _check_end_to_end(options):
     """The workflow of `--end-to-end`, read before any work; None for the default."""
     options.end_to_end |= options.peers is not None or options.workflow is not None
+    options.end_to_end |= options.apply or options.resume is not None
+    if (options.kubeconfig or options.context) and not options.apply:
+        raise ValueError(
+            "`--kubeconfig` and `--context` need --apply. Got none. Nothing else asks a "
+            "cluster."
+        )
     if not options.end_to_end:
         return None
+    if options.resume is not None:
+        if options.out not in (None, options.resume):
+            raise ValueError(
+                f"`--resume` goes on in its own folder. Got --out {options.out} and "
+                f"--resume {options.resume}. Leave --out out."
+            )
+        options.out = options.resume
+        fill_in(options)
     if (
         options.out is None
         or len(set(options.device or [0])) > 1

@@ -1,14 +1,15 @@
 """Algorithm 1: a product that memory steers, published to peers and deployed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._keys import split_key
 from ._partition import Matrix, Vectors
 from ._pool import Pool
 from ._trace import Trace, one_line
@@ -16,8 +17,12 @@ from .kernels import Device
 
 if TYPE_CHECKING:  # extras
     from .comm import Publication
-    from .deploy import Workflow
+    from .deploy import Applied, Target, Workflow
     from .memory import AdaptiveInfo, Memory
+
+
+STAGES = ("publish", "deploy", "apply")
+"""What comes after the product, in this order."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +30,21 @@ class Delivery:
     """What became of a product after it was computed.
 
     - `publication`: its CID and the peers that hold it, or None where that failed.
+    - `choice`: `recalled` or `explored`: whether memory had that placement.
     - `placement`: where each replica of the workflow goes, and the cost; see
         `sedma_jax.deploy.describe`. None where that failed, or the workflow has no nodes.
     - `files`: text of the deployment's files by path: manifests, Dockerfile, compose file.
-    - `failed`: what went wrong by stage, `publish` or `deploy`, and what to do.
+    - `applied`: what came of the roll-out; None where that failed or was not asked for.
+    - `failed`: what went wrong by stage, `publish`, `deploy`, `dry-run` or `apply`, and
+        what to do.
     - `seconds`: of wall time, by stage.
     """
 
     publication: "Publication | None"
     placement: dict[str, Any] | None
+    choice: str | None
     files: dict[str, str]
+    applied: "Applied | None"
     failed: dict[str, str]
     seconds: dict[str, float]
 
@@ -64,6 +74,7 @@ def run(
     memory: "Memory | None" = None,
     peers: Sequence[str] = (),
     workflow: "Workflow | str | Path | None" = None,
+    cluster: "Target | None" = None,
     key: PRNGKeyArray,
 ) -> RunResult:
     """Perform Algorithm 1: recall, partition, program, correct, publish and deploy.
@@ -77,6 +88,8 @@ def run(
     - `memory`: from `sedma_jax.memory.open`; left out, the user's own, as `sedma memory`.
     - `peers`: addresses of peers to hold `y`; without any, three in this process.
     - `workflow`: what to deploy, or its YAML file; left out, one agent that multiplies.
+    - `cluster`: where to deploy it, `sedma_jax.deploy.Target()` for the current context;
+        left out, files are made and nothing is applied.
 
     **Returns:**
 
@@ -89,21 +102,22 @@ def run(
     from . import memory as long_term
 
     workflow = read_workflow(workflow)
-    product_key, place_key = jr.split(key)
+    product_key, place_key = split_key(key)
     trace = Trace()
-
-    def multiply(memory):
+    own = long_term.open(long_term.default_url()) if memory is None else nullcontext(memory)
+    with own as memory:
         y, info, _ = long_term.adaptive_matvec(
             A, x, device, memory=memory, trace=trace, key=product_key
         )
-        return y, info
-
-    if memory is None:
-        with long_term.open(long_term.default_url()) as opened:
-            y, info = multiply(opened)
-    else:
-        y, info = multiply(memory)
-    delivery = deliver(y, peers=peers, workflow=workflow, trace=trace, key=place_key)
+        delivery = deliver(
+            y,
+            peers=peers,
+            workflow=workflow,
+            cluster=cluster,
+            memory=memory,
+            trace=trace,
+            key=place_key,
+        )
     return RunResult(y, info, delivery, trace.records)
 
 
@@ -121,37 +135,58 @@ def deliver(
     *,
     peers: Sequence[str] = (),
     workflow: "Workflow | None" = None,
+    cluster: "Target | None" = None,
+    memory: "Memory | None" = None,
+    stages: Collection[str] = STAGES,
     trace: Trace | None = None,
     key: PRNGKeyArray,
 ) -> Delivery:
-    """Publish a product and compile the deployment: the stages of `run` after the product.
+    """Publish a product and deploy: the stages of `run` after the product.
 
-    **Arguments:** as `run`.
+    **Arguments:** as `run`, but without `memory` none is used; `stages` are those of
+    `STAGES` to do. `apply` is done where there is a `cluster`, unless `deploy` failed.
     """
     failed: dict[str, str] = {}
     trace = (trace or Trace()).part()
 
-    def stage(name: str, work: Callable[[], Any]):
+    def attempt(name: str, work: Callable[[], Any]):
+        if name not in stages:
+            return None
+        begun = len(trace.records)
         try:
-            with trace.stage(name):
-                return work()
+            return work()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            failed[name] = one_line(error)
+            broken = [r["stage"] for r in trace.records[begun:] if "failed" in r]
+            failed[broken[0] if broken else name] = one_line(error)
             return None
 
     def publish():
-        from . import comm
+        with trace.stage("publish"):
+            from . import comm
 
-        return comm.publish(np.asarray(y), peers=peers)
+            return comm.publish(np.asarray(y), peers=peers)
 
     def compile_workflow():
+        with trace.stage("deploy") as said:
+            from . import deploy
+
+            chosen = workflow or deploy.default_workflow()
+            placement, remembered = None, {"choice": None}
+            if chosen.nodes:
+                placement, remembered = deploy.remembered_plan(chosen, memory, key=key)
+                said |= remembered
+            described = deploy.describe(chosen, placement) if placement else None
+            return described, remembered["choice"], deploy.compile(chosen, placement)
+
+    def apply():
         from . import deploy
 
         chosen = workflow or deploy.default_workflow()
-        placement = deploy.plan(chosen, key=key) if chosen.nodes else None
-        described = deploy.describe(chosen, placement) if placement else None
-        return described, deploy.compile(chosen, placement)
+        return deploy.apply(chosen, cluster, trace=trace, key=key)
 
-    publication = stage("publish", publish)
-    placement, files = stage("deploy", compile_workflow) or (None, {})
-    return Delivery(publication, placement, files, failed, trace.seconds())
+    publication = attempt("publish", publish)
+    compiled = attempt("deploy", compile_workflow) or (None, None, {})
+    applied = None
+    if cluster is not None and "deploy" not in failed:
+        applied = attempt("apply", apply)
+    return Delivery(publication, *compiled, applied, failed, trace.seconds())

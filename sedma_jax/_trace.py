@@ -32,6 +32,15 @@ class Trace:
         part._first = len(self.records)
         return part
 
+    def follow(self, earlier: list[dict[str, Any]]) -> None:
+        """Go on where the records of an earlier process ended."""
+        end = max((r["start"] + r["seconds"] for r in earlier), default=0.0)
+        for record in self.records:
+            record["start"] += end
+        self._origin -= end
+        self._first += len(earlier)
+        self.records[:0] = earlier
+
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Time a stage; the block puts what came of it into the dictionary.

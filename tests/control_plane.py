@@ -303,3 +303,15 @@ def _admits(node, spec):
         and not node["spec"].get("taints")
         and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     )
+
+
+def kubeconfig(url):
+    """What names the double to a command."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }

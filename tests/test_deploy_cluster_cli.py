@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from control_plane import DoublePlane
+from control_plane import DoublePlane, kubeconfig
 
 from sedma_jax._cli import main
 
@@ -45,17 +45,6 @@ def run(plane, save, capsys):
         return status, json.loads(shown.out) if shown.out else shown.err
 
     return run
-
-
-def kubeconfig(url):
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    }
 
 
 def test_diff_apply_and_rollback(run, plane):

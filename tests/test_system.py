@@ -94,7 +94,8 @@ def test_python_does_the_same(own_memory):
     assert result.delivery.failed == {}
     assert result.delivery.publication.cid == describe(np.asarray(result.y)).cid
     with sj.memory.open(own_memory) as memory:
-        assert 0 < len(memory) <= result.info.written
+        assert len(memory.patterns("placement")) == 1
+        assert 1 < len(memory) <= result.info.written + 1
 
 
 def test_bad_usage_is_refused_before_any_work(own_memory, tmp_path, capsys):

@@ -21,6 +21,7 @@ from ._problem import (
     replica_names as replica_names,
 )
 from ._quantity import parse_quantity as parse_quantity
+from ._remember import remembered_plan as remembered_plan
 from ._specification import (
     Agent as Agent,
     Edge as Edge,
@@ -31,6 +32,7 @@ from ._specification import (
     SharedModel as SharedModel,
     Workflow as Workflow,
 )
+from ._target import Applied as Applied, Target as Target, apply as apply
 from ._validate import (
     Refusal as Refusal,
     validate as validate,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from .._keys import split_key
 from ..kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
 from ._exact import prove
 
@@ -46,6 +47,7 @@ def place(
     *,
     rounds: int | None = None,
     prove_seconds: float = 10.0,
+    start: np.ndarray | None = None,
     key: jax.Array,
 ) -> Placement:
     """Find a placement near the optimum of Eq. 11-13; for 30 agents or fewer, prove it.
@@ -60,6 +62,8 @@ def place(
         30 agents, 3000 up to 500, and 6000 above. Half as many more follow at penalties
         that leave no capacity exceeded.
     - `prove_seconds`: wall time of the proof; 0 for none.
+    - `start`: node of every agent in a placement that is known to be good, if there is
+        one; what is found costs no more.
 
     **Returns:**
 
@@ -72,20 +76,20 @@ def place(
     impossible = shortages(problem)
     if impossible:
         raise Infeasible("No placement is possible: " + "; ".join(impossible) + ".")
-    first_key, second_key = jr.split(key)
+    first_key, second_key = split_key(key)
     agents = problem.memory.shape[0]
     small = agents <= PROVABLE
-    proof, candidates = None, []
+    proof, candidates = None, [] if start is None else [np.asarray(start)]
     # First: most small cases need no annealing then, which takes seconds to compile.
     if small and prove_seconds > 0:
-        proof = prove(problem, seconds=prove_seconds)
+        proof = prove(problem, hint=start, seconds=prove_seconds)
         if proof.placement is not None:
             candidates.append(proof.placement)
     proposals = 0.0
     if proof is None or not proof.optimal:
         rounds = rounds or (1000 if small else 3000 if agents <= _LARGE else 6000)
         keys = (first_key, second_key)
-        annealed, proposals = _annealed(problem, rounds, small, keys)
+        annealed, proposals = _annealed(problem, rounds, small, start, keys)
         candidates.append(annealed)
     costs = [_cost(problem, jnp.asarray(nodes)) for nodes in candidates]
     best = min(range(len(costs)), key=lambda k: _rank(costs[k]))
@@ -103,11 +107,11 @@ _cost = eqx.filter_jit(placement_cost)
 
 def _rank(cost: PlacementCost) -> tuple[bool, float, float]:
     """Feasible before infeasible, then little excess, then a low cost."""
-    excess = float(cost.memory_excess.sum() + cost.cpu_excess.sum())
-    return not cost.feasible, excess, float(cost.total)
+    excess = np.sum(cost.memory_excess) + np.sum(cost.cpu_excess)
+    return not cost.feasible, float(excess), float(cost.total)
 
 
-def _annealed(problem, rounds, small, keys):
+def _annealed(problem, rounds, small, start, keys):
     scale = _scale(problem)
     dtype = problem.memory.dtype
     value = lambda x: jnp.asarray(x, dtype)
@@ -118,7 +122,7 @@ def _annealed(problem, rounds, small, keys):
     # after this none does, and the cost is 2 % lower.
     strict = Schedule(value(0.05 * scale), value(0.005 * scale), value(2e3), value(2e4))
     chains = _SMALL_CHAINS if small else _CHAINS
-    placements = _starts(problem, small, 2 * chains, keys[0])
+    placements = _starts(problem, small, 2 * chains, start, keys[0])
     first = _side_by_side(problem, placements, wide, rounds, jr.split(keys[1], 2 * chains))
     again = jr.split(jr.fold_in(keys[1], 1), 2 * chains)
     last = _side_by_side(problem, first.placement, strict, max(rounds // 2, 1), again)
@@ -153,7 +157,7 @@ def _scale(problem) -> float:
     return float(problem.lambda_mem * np.max(problem.base)) or 1.0
 
 
-def _starts(problem, small, count, key) -> np.ndarray:
+def _starts(problem, small, count, known, key) -> np.ndarray:
     agents, nodes = problem.allowed.shape
     allowed, home = np.asarray(problem.allowed), np.asarray(problem.home)
     random = np.random.default_rng(np.asarray(jr.key_data(key)))
@@ -166,6 +170,8 @@ def _starts(problem, small, count, key) -> np.ndarray:
         starts.append(start)
     if np.any(np.asarray(problem.move_cost) > 0) or np.isfinite(problem.move_budget):
         starts[0] = starts[1] = home
+    if known is not None:
+        starts[2] = starts[3] = known
     starts = np.array(starts)
     outside = ~allowed[np.arange(agents), starts]
     starts[outside] = np.broadcast_to(allowed.argmax(axis=1), starts.shape)[outside]

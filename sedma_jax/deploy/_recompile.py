@@ -7,18 +7,17 @@ is worse than what was left, the old one returns.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
 
 from ._controller import Controller
 from ._measure import Measured
 from ._migration import Room
 from ._observe import Observed, observe
+from ._patterns import KIND, Remembers, features, structure
 from ._placement import Infeasible
 from ._quantity import parse_quantity
 from ._record import Deployed, Record
@@ -26,27 +25,8 @@ from ._replacement import cost_of, replaced
 from ._specification import Workflow, gigabytes
 from ._trigger import Limits, Trigger
 
-KIND = "deployment"  # of patterns in long-term memory
-_EDGES = 64  # that are features; memory takes up to 256
 _ALIKE = 1.0  # distance of features, in standard deviations
 _GROWTH = 1.2  # memory that a pod is given, over what it uses
-
-
-@runtime_checkable
-class Remembers(Protocol):
-    """What is asked of `sedma_jax.memory.Memory`."""
-
-    def record(self, kind, workload, choice, reward, *, features=None) -> None:
-        """Add a reward."""
-        ...
-
-    def recall(self, kind, workload) -> list[Any]:
-        """Patterns of a workload, the best first."""
-        ...
-
-    def nearest(self, kind, features, k=8) -> list[Any]:
-        """Patterns with features near these."""
-        ...
 
 
 class Recompiler:
@@ -220,20 +200,6 @@ class Recompiler:
         cost = lambda nodes: cost_of(workflow, nodes, rooms)
         feasible = [(c, k) for k, n in enumerate(candidates) if (c := cost(n)) is not None]
         return candidates[min(feasible)[1]] if feasible else dict(old)
-
-
-def structure(workflow: Workflow) -> str:
-    """The class of a workflow: its agents and edges, whatever their traffic."""
-    agents = sorted((a.name, a.replicas) for a in workflow.agents)
-    edges = sorted((e.source, e.target, e.protocol) for e in workflow.edges)
-    text = json.dumps([workflow.name, agents, edges])
-    return f"v1:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def features(workflow: Workflow) -> list[float]:
-    """log2 of the traffic of every edge in kB/s, at most the first 64 by name."""
-    edges = sorted((e.source, e.target, e.volume * e.rate) for e in workflow.edges)
-    return [math.log2(1 + 1e3 * volume) for _, _, volume in edges[:_EDGES]]
 
 
 def utilisation(measured: Measured, seen: Observed, used: set[str]) -> float | None:
