@@ -130,6 +130,7 @@ from ._partition_cost import (
     partition_seconds as partition_seconds,
     plan_costs as plan_costs,
 )
+from ._patches import patches as patches
 from ._peer_choice import (
     TransferModel as TransferModel,
     peer_scores as peer_scores,

@@ -1,5 +1,7 @@
 """A matrix on crossbar arrays, and its analog product."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.core
@@ -151,11 +153,40 @@ def read(
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
     voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
-    m, rows, cols = crossbar.shape[0], *crossbar.array
+    (m, n), (rows, cols) = crossbar.shape, crossbar.array
+    rows, cols = min(rows, n), min(cols, m)
+    strips = _cropped(laid_strips(crossbar, adc), rows, cols)
     lines = -(-m // cols) * cols
     parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
-    y = read_strips(laid_strips(crossbar, adc), parts, sigma, lines, key=key)
+    y = read_strips(strips, parts, sigma, lines, key=key)
     return y[:, :m] * drive
+
+
+def _cropped(strips: Strips, rows: int, cols: int) -> Strips:
+    """Strips without the lines that a matrix smaller than an array leaves unused.
+
+    No unused bit line is converted, and no unused word line is driven.
+    """
+    count, lines, held = strips.weights.shape
+    if (rows, cols) == (held, strips.cols):
+        return strips
+    # A matrix narrower than an array has one tile to a strip.
+    lines = cols if cols < strips.cols else lines
+    cut = lambda array: None if array is None else array[:, :lines, :rows]
+    higher_order = strips.higher_order
+    if higher_order is not None:
+        powers = higher_order[:, :lines].reshape(count, lines, -1, held)
+        higher_order = powers[..., :rows].reshape(count, lines, -1)
+    full_scale = strips.full_scale
+    return dataclasses.replace(
+        strips,
+        weights=cut(strips.weights),
+        variance=cut(strips.variance),
+        higher_order=higher_order,
+        scale=strips.scale[:, :lines],
+        full_scale=None if full_scale is None else full_scale[:, :lines],
+        cols=cols,
+    )
 
 
 def tile_currents(

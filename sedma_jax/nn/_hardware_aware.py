@@ -38,6 +38,7 @@ from ..kernels import (
     differential,
     digitise_straight_through,
     gaussian,
+    patches,
     rewrite_law,
     tile,
     untile,
@@ -105,17 +106,10 @@ class HardwareAwareConv(eqx.Module):
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = layer._nonzero_pad(x), "VALID"
-        patches = lax.conv_general_dilated_patches(
-            x[None],
-            layer.kernel_size,
-            layer.stride,
-            padding,
-            rhs_dilation=layer.dilation,
-            precision=lax.Precision.HIGHEST,
-        )[0]
-        space, groups = patches.shape[1:], layer.groups
+        cut_out = patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
+        space, groups = cut_out.shape[1:], layer.groups
         # Channels vary slowest, so that those of one group lie together.
-        vectors = patches.reshape(groups, len(patches) // groups, -1).swapaxes(1, 2)
+        vectors = cut_out.reshape(groups, len(cut_out) // groups, -1).swapaxes(1, 2)
         matrices = weight.reshape(groups, layer.out_channels // groups, -1)
         y = _product(matrices, vectors, hardware, read_key)
         y = y.swapaxes(1, 2).reshape(layer.out_channels, *space)

@@ -36,6 +36,7 @@ from ..kernels import (
     VerifyRule,
     column_scale,
     differential,
+    patches,
     write_and_verify,
 )
 from ..noise_models import MeasuredArray
@@ -336,7 +337,7 @@ def analog_conv(
     - `x`: channels first, then as many axes as `kernel_size` has.
     - `bias`: of each output channel, of a shape that adds to the result.
     - `kernel_size`, `stride`, `padding`, `dilation`: of each axis, as
-        `jax.lax.conv_general_dilated_patches` takes them.
+        `sedma_jax.kernels.patches` takes them.
     - `key`: typed key; each patch has noise of its own.
 
     **Raises:**
@@ -352,15 +353,7 @@ def analog_conv(
             f"{len(kernel_size)} axes behind. Got shape {x.shape}. Use `jax.vmap` for "
             "batches."
         )
-    patches = lax.conv_general_dilated_patches(
-        x[None],
-        kernel_size,
-        stride,
-        padding,
-        rhs_dilation=dilation,
-        # Patches are copies: products with ones and zeros must not round.
-        precision=lax.Precision.HIGHEST,
-    )[0]
-    y = multiply(matrix, patches.reshape(n, -1).T, key=key).T
-    y = y.reshape(m, *patches.shape[1:])
+    cut_out = patches(x, kernel_size, stride, padding, dilation)
+    y = multiply(matrix, cut_out.reshape(n, -1).T, key=key).T
+    y = y.reshape(m, *cut_out.shape[1:])
     return y if bias is None else y + bias
