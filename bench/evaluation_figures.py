@@ -86,9 +86,9 @@ def disturbed(arm: str, name: str, scale: float = 1, only: str | None = None) ->
     return Figure("disturbances", read)
 
 
-def adaptation(arm: str) -> Figure:
+def adaptation(arm: str, only: str | None = None) -> Figure:
     """Minutes until adapted; the horizon where never."""
-    return disturbed(arm, "adaptation_s", 1 / 60)
+    return disturbed(arm, "adaptation_s", 1 / 60, only)
 
 
 def resilience(arm: str) -> Figure:

@@ -167,7 +167,7 @@ TABLES = (
                 (*paper, None, None),
                 (
                     efficiency(key),
-                    adaptation(arm) if arm else None,
+                    adaptation(arm, "node loss") if arm else None,
                     throughput(key),
                     phase(key, "decisions"),
                     recovery(key),
@@ -185,11 +185,11 @@ TABLES = (
             )
         ),
         (
-            "Adaptation is that of the controller of Table 2, which measures over a short "
-            "window and cannot do without. The last two columns are of this project: "
-            "decisions until a recurring phase of the workload is served well, and until a "
-            "device that became slow is avoided. What never was counts as the horizon, "
-            "which flatters it.",
+            "Adaptation is that of the controller of Table 2 to the loss of a node; it "
+            "measures over a short window and cannot do without. The last two columns are "
+            "of this project: decisions until a recurring phase of the workload is served "
+            "well, and until a device that became slow is avoided. What never was counts "
+            "as the horizon, which flatters it.",
         ),
     ),
     Table(
