@@ -24,6 +24,8 @@ STEPS = 25  # of the optimiser for each batch of outcomes
 PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
 
 _fit = eqx.filter_jit(transfer_log_likelihood)
+# One object, so that all learners with it share what is compiled.
+_OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
 
 
 class WeightLearner:
@@ -44,9 +46,7 @@ class WeightLearner:
     """
 
     def __init__(self, optimiser=None, window: int = 100):
-        self._optimiser = optimiser or optax.chain(
-            optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE)
-        )
+        self._optimiser = optimiser or _OPTIMISER
         self.model = TransferModel(
             jnp.asarray(FIRST_WEIGHTS, jnp.float32), jnp.zeros((), jnp.float32)
         )
@@ -55,7 +55,6 @@ class WeightLearner:
         self._outcomes = np.zeros((2, window), np.float32)
         self._count = 0
         self.lessons = 0  # times that the weights followed
-        self._learn = eqx.filter_jit(self._steps)
 
     def record(self, terms: np.ndarray, completed: float, attempted: float) -> None:
         """Remember how a transfer went: `completed` of `attempted` parts arrived."""
@@ -71,11 +70,7 @@ class WeightLearner:
 
     def learn(self) -> None:
         """Follow the transfers recorded so far."""
-        # optax multiplies its step count by Python floats.
-        with jax.numpy_dtype_promotion("standard"):
-            self.model, self._state = self._learn(
-                self.model, self._state, self._terms, *self._outcomes
-            )
+        self.model, self._state = self._followed()
         self.lessons += 1
 
     def fit(self) -> float:
@@ -94,17 +89,30 @@ class WeightLearner:
             )
         self.model = TransferModel(jnp.asarray(given[:3]), jnp.asarray(given[3]))
 
-    def _steps(self, model, state, terms, completed, attempted):
-        def step(_, carry):
-            model, state = carry
-            gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
-            # Optimisers descend.
-            ascent = jax.tree.map(jnp.negative, gradient)
-            updates, new_state = self._optimiser.update(ascent, state, model)
-            new = eqx.apply_updates(model, updates)
-            new = TransferModel(jnp.clip(new.weights, 0, LARGEST_WEIGHT), new.bias)
-            finite = jnp.isfinite(new.weights).all() & jnp.isfinite(new.bias)
-            keep = lambda a, b: jnp.where(finite, a, b)
-            return jax.tree.map(keep, (new, new_state), (model, state))
+    def compile(self) -> None:
+        """Compile what `learn` needs, before the first transfer waits for it."""
+        self._followed()
 
-        return jax.lax.fori_loop(0, STEPS, step, (model, state))
+    def _followed(self):
+        # optax multiplies its step count by Python floats.
+        with jax.numpy_dtype_promotion("standard"):
+            return _steps(
+                self._optimiser, self.model, self._state, self._terms, *self._outcomes
+            )
+
+
+@eqx.filter_jit
+def _steps(optimiser, model, state, terms, completed, attempted):
+    def step(_, carry):
+        model, state = carry
+        gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
+        # Optimisers descend.
+        ascent = jax.tree.map(jnp.negative, gradient)
+        updates, new_state = optimiser.update(ascent, state, model)
+        new = eqx.apply_updates(model, updates)
+        new = TransferModel(jnp.clip(new.weights, 0, LARGEST_WEIGHT), new.bias)
+        finite = jnp.isfinite(new.weights).all() & jnp.isfinite(new.bias)
+        keep = lambda a, b: jnp.where(finite, a, b)
+        return jax.tree.map(keep, (new, new_state), (model, state))
+
+    return jax.lax.fori_loop(0, STEPS, step, (model, state))
