@@ -41,9 +41,18 @@ def run_with_memory(name, matrix, x, pool, options, trace):
 def run_delivery(y, workflow, options, trace):
     """Publish and deploy a product; their record, and what failed by stage."""
     place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
-    delivery = deliver(
-        y, peers=options.peers or (), workflow=workflow, trace=trace, key=place_key
-    )
+    from . import memory as long_term  # an extra
+
+    with long_term.open(options.memory) as memory:
+        delivery = deliver(
+            y,
+            peers=options.peers or (),
+            node_key=options.node_key,
+            memory=memory,
+            workflow=workflow,
+            trace=trace,
+            key=place_key,
+        )
     folder = Path(options.out) / "deploy"
     for name, text in delivery.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Algorithm 1: a product that memory steers, published to peers and deployed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ def run(
     device: Device | Pool,
     memory: "Memory | None" = None,
     peers: Sequence[str] = (),
+    node_key: str | Path | None = None,
     workflow: "Workflow | str | Path | None" = None,
     key: PRNGKeyArray,
 ) -> RunResult:
@@ -75,7 +77,10 @@ def run(
     - `A`, `x`: as in `corrected_matvec`.
     - `device`: the pool of arrays, or a device of which there are 64 arrays of 256 x 256.
     - `memory`: from `sedma_jax.memory.open`; left out, the user's own, as `sedma memory`.
-    - `peers`: addresses of peers to hold `y`; without any, three in this process.
+    - `peers`: addresses of peers to hold `y`; without any, three in this process. What
+        each was like is recalled from `memory`, and written back.
+    - `node_key`: file of the libp2p key by which peers know this node, made on first use;
+        left out, each run has a new one, which peers let in that are open to all.
     - `workflow`: what to deploy, or its YAML file; left out, one agent that multiplies.
 
     **Returns:**
@@ -84,27 +89,44 @@ def run(
     `delivery.failed`; what came before it is kept.
 
     **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does and for a file that
-    is no workflow, `ImportError` where the extra `memory` is missing.
+    is no workflow or key, `PermissionError` for a key that others may read, `ImportError`
+    where the extra `memory` is missing.
     """
     from . import memory as long_term
 
     workflow = read_workflow(workflow)
+    check_node_key(node_key)
     product_key, place_key = jr.split(key)
     trace = Trace()
 
-    def multiply(memory):
+    with ExitStack() as stack:
+        if memory is None:
+            memory = stack.enter_context(long_term.open(long_term.default_url()))
         y, info, _ = long_term.adaptive_matvec(
             A, x, device, memory=memory, trace=trace, key=product_key
         )
-        return y, info
-
-    if memory is None:
-        with long_term.open(long_term.default_url()) as opened:
-            y, info = multiply(opened)
-    else:
-        y, info = multiply(memory)
-    delivery = deliver(y, peers=peers, workflow=workflow, trace=trace, key=place_key)
+        delivery = deliver(
+            y,
+            peers=peers,
+            node_key=node_key,
+            memory=memory,
+            workflow=workflow,
+            trace=trace,
+            key=place_key,
+        )
     return RunResult(y, info, delivery, trace.records)
+
+
+def check_node_key(path: str | Path | None) -> None:
+    """Make or read the key of a node before any work.
+
+    **Raises:** `PermissionError` for one that others may read, `ValueError` for what is no
+    key, `ImportError` where the extra `comm` is missing.
+    """
+    if path is not None:
+        from . import comm
+
+        comm.key_id(Path(path))
 
 
 def read_workflow(workflow: "Workflow | str | Path | None") -> "Workflow | None":
@@ -120,6 +142,8 @@ def deliver(
     y: Float[Array, "*batch m"] | np.ndarray,
     *,
     peers: Sequence[str] = (),
+    node_key: str | Path | None = None,
+    memory: "Memory | None" = None,
     workflow: "Workflow | None" = None,
     trace: Trace | None = None,
     key: PRNGKeyArray,
@@ -142,7 +166,13 @@ def deliver(
     def publish():
         from . import comm
 
-        return comm.publish(np.asarray(y), peers=peers)
+        # Peers in this process have new keys each time: nothing of them is worth keeping.
+        return comm.publish(
+            np.asarray(y),
+            peers=peers,
+            key=None if node_key is None else Path(node_key),
+            memory=memory if peers else None,
+        )
 
     def compile_workflow():
         from . import deploy

@@ -11,6 +11,7 @@ from ._agents import AgentPeer as AgentPeer, agent_id as agent_id
 from ._bridge import OpenNode as OpenNode, alias as alias, open_node as open_node
 from ._fetch import FetchError as FetchError, Transfer as Transfer
 from ._job_client import JobClient as JobClient, open_jobs as open_jobs
+from ._keystore import key_id as key_id
 from ._manifest import (
     Manifest as Manifest,
     ManifestError as ManifestError,
