@@ -19,6 +19,10 @@ from ._manifest import (
 )
 from ._messages import MessageError as MessageError
 from ._node import Node as Node, running_node as running_node
+from ._process import (
+    ProcessNode as ProcessNode,
+    open_node_process as open_node_process,
+)
 from ._publish import Publication as Publication, publish as publish
 from ._rpc import Call as Call, RemoteError as RemoteError
 from ._settings import EVERYONE as EVERYONE, NodeSettings as NodeSettings
