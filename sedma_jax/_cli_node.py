@@ -73,6 +73,12 @@ def add_parser(commands) -> None:
     start.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus there")
     start.add_argument("--verbose", action="store_true", help="log what others do")
 
+    identify = actions.add_parser("id", help="print the id of a key, for --allow")
+    identify.set_defaults(command=_id)
+    identify.add_argument(
+        "file", type=Path, metavar="FILE", help="made if there is none, as --node-key does"
+    )
+
     _action(actions, "peers", _peers, "list the peers that the node knows")
     _action(actions, "status", _status, "show the node itself")
     put = _action(actions, "put", _put, "offer an array; prints its CID")
@@ -137,6 +143,13 @@ def _start(options: argparse.Namespace) -> int:
             memory=memory,
             started=started,
         )
+    return 0
+
+
+def _id(options: argparse.Namespace) -> int:
+    from .comm import key_id
+
+    print(key_id(options.file))
     return 0
 
 

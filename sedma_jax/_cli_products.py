@@ -49,6 +49,7 @@ def run_delivery(y, workflow, options, stages, trace):
         delivery = deliver(
             y,
             peers=options.peers or (),
+            node_key=options.node_key,
             workflow=workflow,
             cluster=target_of(options) if options.apply else None,
             memory=memory,

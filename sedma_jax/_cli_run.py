@@ -33,7 +33,7 @@ from ._corrected import BASELINE_LAMBDA, check_lambda
 from ._files import load_matrix, load_vector
 from ._pool_file import load_pool
 from ._records import name_of
-from ._system import STAGES, read_workflow
+from ._system import STAGES, check_node_key, read_workflow
 from ._trace import Trace, write_chrome_trace
 
 
@@ -126,6 +126,12 @@ def add_parser(commands) -> None:
         metavar="ADDRESS",
         help="peer to hold y, with /p2p/ID; may be repeated (default: three in this "
         "process; implies --end-to-end)",
+    )
+    run.add_argument(
+        "--node-key",
+        metavar="FILE",
+        help="libp2p key by which the peers let this run in (`sedma node start --allow "
+        "ID`), made on first use (default: a new one each time; implies --end-to-end)",
     )
     run.add_argument(
         "--workflow",
@@ -268,7 +274,7 @@ def _resuming(options) -> str:
 
 def _check_end_to_end(options):
     """The workflow of `--end-to-end`, read before any work; None for the default."""
-    options.end_to_end |= options.peers is not None or options.workflow is not None
+    options.end_to_end |= any((options.peers, options.workflow, options.node_key))
     options.end_to_end |= options.apply or options.resume is not None
     if (options.kubeconfig or options.context) and not options.apply:
         raise ValueError(
@@ -298,6 +304,7 @@ def _check_end_to_end(options):
         from . import memory  # an extra
 
         options.memory = memory.default_url()
+    check_node_key(options.node_key)
     return read_workflow(options.workflow)
 
 

@@ -73,6 +73,7 @@ def run(
     device: Device | Pool,
     memory: "Memory | None" = None,
     peers: Sequence[str] = (),
+    node_key: str | Path | None = None,
     workflow: "Workflow | str | Path | None" = None,
     cluster: "Target | None" = None,
     key: PRNGKeyArray,
@@ -86,7 +87,10 @@ def run(
     - `A`, `x`: as in `corrected_matvec`.
     - `device`: the pool of arrays, or a device of which there are 64 arrays of 256 x 256.
     - `memory`: from `sedma_jax.memory.open`; left out, the user's own, as `sedma memory`.
-    - `peers`: addresses of peers to hold `y`; without any, three in this process.
+    - `peers`: addresses of peers to hold `y`; without any, three in this process. What
+        each was like is recalled from `memory`, and written back.
+    - `node_key`: file of the libp2p key by which peers know this node, made on first use;
+        left out, each run has a new one, which peers let in that are open to all.
     - `workflow`: what to deploy, or its YAML file; left out, one agent that multiplies.
     - `cluster`: where to deploy it, `sedma_jax.deploy.Target()` for the current context;
         left out, files are made and nothing is applied.
@@ -97,11 +101,13 @@ def run(
     `delivery.failed`; what came before it is kept.
 
     **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does and for a file that
-    is no workflow, `ImportError` where the extra `memory` is missing.
+    is no workflow or key, `PermissionError` for a key that others may read, `ImportError`
+    where the extra `memory` is missing.
     """
     from . import memory as long_term
 
     workflow = read_workflow(workflow)
+    check_node_key(node_key)
     product_key, place_key = split_key(key)
     trace = Trace()
     own = long_term.open(long_term.default_url()) if memory is None else nullcontext(memory)
@@ -112,6 +118,7 @@ def run(
         delivery = deliver(
             y,
             peers=peers,
+            node_key=node_key,
             workflow=workflow,
             cluster=cluster,
             memory=memory,
@@ -119,6 +126,18 @@ def run(
             key=place_key,
         )
     return RunResult(y, info, delivery, trace.records)
+
+
+def check_node_key(path: str | Path | None) -> None:
+    """Make or read the key of a node before any work.
+
+    **Raises:** `PermissionError` for one that others may read, `ValueError` for what is no
+    key, `ImportError` where the extra `comm` is missing.
+    """
+    if path is not None:
+        from . import comm
+
+        comm.key_id(Path(path))
 
 
 def read_workflow(workflow: "Workflow | str | Path | None") -> "Workflow | None":
@@ -134,6 +153,7 @@ def deliver(
     y: Float[Array, "*batch m"] | np.ndarray,
     *,
     peers: Sequence[str] = (),
+    node_key: str | Path | None = None,
     workflow: "Workflow | None" = None,
     cluster: "Target | None" = None,
     memory: "Memory | None" = None,
@@ -164,7 +184,13 @@ def deliver(
         with trace.stage("publish"):
             from . import comm
 
-            return comm.publish(np.asarray(y), peers=peers)
+            # Peers in this process have new keys each time: none is worth remembering.
+            return comm.publish(
+                np.asarray(y),
+                peers=peers,
+                key=None if node_key is None else Path(node_key),
+                memory=memory if peers else None,
+            )
 
     def compile_workflow():
         with trace.stage("deploy") as said:

@@ -11,6 +11,7 @@ import sedma_jax as sj
 from sedma_jax import deploy
 from sedma_jax._cli import main
 from sedma_jax._files import load_matrix
+from sedma_jax._system import deliver
 from sedma_jax.comm._manifest import describe
 
 ROOT = Path(__file__).parents[1]
@@ -113,3 +114,34 @@ def test_bad_usage_is_refused_before_any_work(own_memory, tmp_path, capsys):
         status, record, err = run(capsys, matrix, *arguments)
         assert (status, record) == (2, None) and said in err
     assert not out.exists()
+
+
+def test_a_peer_lets_in_the_key_it_was_told_of_and_is_remembered(tmp_path, capsys):
+    path = tmp_path / "key"
+    assert main(["node", "id", str(path)]) == 0
+    name = capsys.readouterr().out.strip()
+    with (
+        sj.memory.open("sqlite://") as memory,
+        sj.comm.open_node(allowed=frozenset({name})) as peer,
+    ):
+        delivery = deliver(
+            np.ones(3), peers=peer.addresses, node_key=path, memory=memory, key=jr.key(0)
+        )
+        assert delivery.failed == {}
+        assert [p["id"] for p in delivery.publication.peers] == [peer.name]
+        (profile,) = memory.recall("peer-profile", f"node {name}")
+        assert profile.choice == {"peer": peer.name} and profile.mean == 1
+
+
+def test_keys_that_others_read_are_refused_before_any_work(own_memory, tmp_path, capsys):
+    matrix, key = tmp_path / "A.npy", tmp_path / "key"
+    np.save(matrix, np.eye(3))
+    key.write_bytes(b"no key")
+    for mode, code, said in ((0o644, 1, "chmod 600"), (0o600, 2, "private key")):
+        key.chmod(mode)
+        arguments = matrix, "--out", tmp_path / "out", "--node-key", key
+        status, record, err = run(capsys, *arguments)
+        assert (status, record) == (code, None) and said in err
+    with pytest.raises(ValueError, match="private key"):
+        sj.run(np.eye(3), np.ones(3), device=sj.devices.EPIRAM, node_key=key, key=jr.key(0))
+    assert not (tmp_path / "out").exists()

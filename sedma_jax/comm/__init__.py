@@ -11,6 +11,7 @@ from ._agents import AgentPeer as AgentPeer, agent_id as agent_id
 from ._bridge import OpenNode as OpenNode, alias as alias, open_node as open_node
 from ._fetch import FetchError as FetchError, Transfer as Transfer
 from ._job_client import JobClient as JobClient, open_jobs as open_jobs
+from ._keystore import key_id as key_id
 from ._manifest import (
     Manifest as Manifest,
     ManifestError as ManifestError,
@@ -18,6 +19,10 @@ from ._manifest import (
 )
 from ._messages import MessageError as MessageError
 from ._node import Node as Node, running_node as running_node
+from ._process import (
+    ProcessNode as ProcessNode,
+    open_node_process as open_node_process,
+)
 from ._publish import Publication as Publication, publish as publish
 from ._rpc import Call as Call, RemoteError as RemoteError
 from ._settings import EVERYONE as EVERYONE, NodeSettings as NodeSettings

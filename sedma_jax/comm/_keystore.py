@@ -5,7 +5,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from ._libp2p import KeyPair, deserialize_private_key, new_ed25519_keys
+from ._libp2p import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
 
 LARGEST_KEY = 4096  # bytes
 
@@ -35,6 +35,14 @@ def load_or_create(path: Path) -> KeyPair:
             f"{path} needs a libp2p private key. Got {len(data)} bytes that are none. "
             "Restore it from a backup, or delete it to become another peer."
         ) from error
+
+
+def key_id(path: Path) -> str:
+    """The id of the peer whose key is in `path`, made and written on first use.
+
+    **Raises:** `PermissionError` where others may read it, `ValueError` for what is no key.
+    """
+    return str(PeerID.from_pubkey(load_or_create(path).public_key))
 
 
 def _create(path: Path):

@@ -62,8 +62,8 @@ def _digests(data: memoryview) -> list[bytes]:
     ]
 
 
-def describe(array: np.ndarray) -> Manifest:
-    """The manifest of a C-contiguous array."""
+def check_tensor(array: np.ndarray) -> None:
+    """Refuse, as a `ValueError`, an array that no manifest describes."""
     dtype = array.dtype.name
     if dtype not in DTYPES:
         raise ValueError(
@@ -75,8 +75,13 @@ def describe(array: np.ndarray) -> Manifest:
             f"tensors have 1 to {LARGEST_TENSOR:,} bytes. Got shape {array.shape}, "
             f"{array.nbytes:,} bytes. Cut the array into blocks."
         )
+
+
+def describe(array: np.ndarray) -> Manifest:
+    """The manifest of a C-contiguous array."""
+    check_tensor(array)
     message = wire.Manifest(
-        dtype=dtype,
+        dtype=array.dtype.name,
         shape=array.shape,
         nbytes=array.nbytes,
         chunk=CHUNK,

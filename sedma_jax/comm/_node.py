@@ -70,6 +70,7 @@ class Node:
         self.relaying = Relaying(self)
         self.dht: KadDHT | None = None
         self.bitswap: _bitswap.Bitswap | None = None
+        self.outcomes = trio.Event()  # of transfers, to learn from
         self.sequence = 0
         self.serving: dict[str, int] = {}  # bytes sent to each peer
         self.last_transfer = Transfer()
@@ -181,7 +182,7 @@ class Node:
         array, self.last_transfer = await fetch_tensor(
             self.calls, self.peers, manifest, providers
         )
-        await trio.to_thread.run_sync(self.peers.learner.learn)
+        self.outcomes.set()
         return self.store.add(manifest, array, pinned=pinned)
 
     async def providers(self, cid: str, hints: list[str]) -> list[str]:

@@ -1,13 +1,13 @@
 """What is known about other peers, and the choice among them."""
 
 import math
+import threading
 import time
 from dataclasses import dataclass, field
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..kernels import peer_scores, peer_terms, select_peers
 from . import _wire_pb2 as wire
@@ -22,6 +22,7 @@ EXILE = 300.0  # seconds without a peer that lied twice
 STRIKES = 2
 MOST_PEERS = 4096
 LARGEST_STATUS = 4096
+_compiling = threading.Lock()  # nodes of one process share what is compiled
 _DOMAIN = b"sedma-status:"  # a signature must not serve elsewhere
 
 
@@ -125,18 +126,16 @@ def read_status(data: bytes) -> wire.Status:
     return status
 
 
-_terms = jax.jit(peer_terms)
-
-
-def _table_size(count: int) -> int:
-    """Rounded up to a power of two, so that few sizes are compiled."""
-    return max(8, 1 << max(count - 1, 0).bit_length())
+@eqx.filter_jit
+def _terms(seen):
+    """The terms of Eq. 7; rows of availability, latency, memory, and what they count."""
+    available, latency, memory, counts = seen.T
+    return peer_terms(available, latency, memory) * counts[:, None]
 
 
 @eqx.filter_jit
-def _choice(weights, terms, usable, k):
-    scores = peer_scores(weights, terms)
-    return (*select_peers(scores, usable, k), scores)
+def _choice(weights, seen, usable, k):
+    return select_peers(peer_scores(weights, _terms(seen)), usable, k)
 
 
 class PeerTable:
@@ -202,31 +201,35 @@ class PeerTable:
         peer's bytes pay for it. A peer that answers to statuses at once and to requests
         late is as slow as it is to requests.
         """
-        peers = [self.get(name) for name in names]
-        relay = np.array([RELAYED if p.relayed else 1.0 for p in peers], np.float32)
-        seen = np.zeros((3, _table_size(len(peers))), np.float32)
-        for at, peer in enumerate(peers):
-            seen[:, at] = (
-                peer.idle * peer.success,
-                peer.latency_ms,
-                peer.memory_free / 1e9,
-            )
-        return np.asarray(_terms(*seen))[: len(peers)] * relay[:, None]
+        return np.asarray(_terms(self._seen(names)))[: len(names)]
+
+    def _seen(self, names: list[str]) -> Float[np.ndarray, "peers 4"]:
+        # Rounded up to a power of two, so that few sizes are compiled.
+        size = max(8, 1 << (len(names) - 1).bit_length())
+        seen = np.ones((size, 4), np.float32)
+        for row, name in zip(seen, names, strict=False):
+            p = self.get(name)
+            relay = RELAYED if p.relayed else 1.0
+            row[:] = p.idle * p.success, p.latency_ms, p.memory_free / 1e9, relay
+        return seen
+
+    def compile(self) -> None:
+        """Compile what a choice among few and a lesson need; both are unchanged by it."""
+        seen = self._seen([])
+        with _compiling:
+            _choice(self.learner.model.weights, seen, np.zeros(len(seen), bool), len(seen))
+        with _compiling:
+            _terms(seen)
+            self.learner.compile()
 
     def choose(self, names: list[str], k: int) -> list[str]:
         """The best `k` of some peers, best first; liars are left out."""
         if not names:
             return []
-        size = _table_size(len(names))
-        terms = np.zeros((size, 3), np.float32)
-        terms[: len(names)] = self.terms(names)
-        usable = np.zeros(size, bool)
+        seen = self._seen(names)
+        usable = np.zeros(len(seen), bool)
         usable[: len(names)] = [self.usable(name) for name in names]
-        chosen = _choice(
-            self.learner.model.weights, jnp.asarray(terms), jnp.asarray(usable), size
-        )
-        # As NumPy's: to walk through an array of JAX compiles for each length.
-        indices, found = (np.asarray(part) for part in chosen[:2])
+        indices, found = _choice(self.learner.model.weights, seen, usable, len(seen))
         best = [names[i] for i, one in zip(indices, found, strict=True) if one]
         return best[:k]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _keystore
 from ._bridge import OpenNode, described_peers, open_node
-from ._libp2p import PeerID
+from ._keystore import key_id
+from ._profiles import LongTermMemory
 from ._settings import NodeSettings
 from ._upkeep import hand_over
 
@@ -42,6 +42,7 @@ def publish(
     peers: Sequence[str] = (),
     copies: int = 2,
     key: Path | None = None,
+    memory: LongTermMemory | None = None,
     patience: float = 10.0,
 ) -> Publication:
     """Have the peers of the highest score of Eq. 7 fetch and hold a tensor.
@@ -53,6 +54,7 @@ def publish(
         on loopback in this process, which know each other's keys and nobody else's.
     - `copies`: how many peers are to hold it, at least 1; fewer where fewer are there.
     - `key`: file of this node's key, by which the peers know it; a new one if left out.
+    - `memory`: for what the peers were like; as in `open_node`.
     - `patience`: seconds to wait for the peers' statuses, by which they are chosen.
 
     **Returns:** what became of it.
@@ -72,9 +74,9 @@ def publish(
                 replicas=copies + 1,
                 status_every=_STATUS_EVERY,
             )
-            node = stack.enter_context(open_node(settings))
+            node = stack.enter_context(open_node(settings, memory=memory))
         else:
-            node = _embedded(stack, copies, key)
+            node = _embedded(stack, copies, key, memory)
         wanted = len(peers) or _EMBEDDED
         _wait_for_statuses(node, wanted, patience)
         start = time.perf_counter()
@@ -89,13 +91,13 @@ def publish(
     return Publication(cid, holders, not peers, seconds)
 
 
-def _embedded(stack: ExitStack, copies: int, key: Path | None) -> OpenNode:
+def _embedded(
+    stack: ExitStack, copies: int, key: Path | None, memory: LongTermMemory | None
+) -> OpenNode:
     """This node, among others in this process that let in each other alone."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     keys = [key or folder / "0", *(folder / str(i + 1) for i in range(_EMBEDDED))]
-    names = frozenset(
-        str(PeerID.from_pubkey(_keystore.load_or_create(path).public_key)) for path in keys
-    )
+    names = frozenset(map(key_id, keys))
     node, *others = [
         stack.enter_context(
             open_node(
@@ -104,6 +106,7 @@ def _embedded(stack: ExitStack, copies: int, key: Path | None) -> OpenNode:
                 replicas=copies + 1,
                 status_every=_STATUS_EVERY,
                 zone=str(i),
+                memory=memory if i == 0 else None,
             )
         )
         for i, path in enumerate(keys)

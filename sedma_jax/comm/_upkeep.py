@@ -33,6 +33,7 @@ def start(node, nursery) -> None:
     nursery.start_soon(_gossip, node)
     nursery.start_soon(_provide, node)
     nursery.start_soon(_repair, node)
+    nursery.start_soon(_learn, node)
 
 
 async def _join(node):
@@ -146,6 +147,16 @@ async def _meet(node):
             await node.connect(*peer.addresses)
         except (ConnectionError, ValueError) as error:
             log.info("not met: %s", error)
+
+
+async def _learn(node):
+    """Follow the outcomes of transfers; none waits for that, nor for the compiler."""
+    # Not abandoned: a thread that compiles while the interpreter ends may crash it.
+    await trio.to_thread.run_sync(node.peers.compile)
+    while True:
+        await node.outcomes.wait()
+        node.outcomes = trio.Event()
+        await trio.to_thread.run_sync(node.peers.learner.learn)
 
 
 async def _provide(node):

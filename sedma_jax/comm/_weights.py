@@ -22,9 +22,10 @@ LARGEST_WEIGHT = 100.0  # at which one unit of a term settles every choice
 FIRST_WEIGHTS = (1.0, 1.0, 1.0)
 STEPS = 25  # of the optimiser for each batch of outcomes
 PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
-_OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
 
 _fit = eqx.filter_jit(transfer_log_likelihood)
+# One object, so that all learners with it share what is compiled.
+_OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
 
 
 class WeightLearner:
@@ -69,11 +70,7 @@ class WeightLearner:
 
     def learn(self) -> None:
         """Follow the transfers recorded so far."""
-        # optax multiplies its step count by Python floats.
-        with jax.numpy_dtype_promotion("standard"):
-            self.model, self._state = _steps(
-                self.model, self._state, self._terms, *self._outcomes, self._optimiser
-            )
+        self.model, self._state = self._followed()
         self.lessons += 1
 
     def fit(self) -> float:
@@ -92,9 +89,20 @@ class WeightLearner:
             )
         self.model = TransferModel(jnp.asarray(given[:3]), jnp.asarray(given[3]))
 
+    def compile(self) -> None:
+        """Compile what `learn` needs, before the first transfer waits for it."""
+        self._followed()
 
-@eqx.filter_jit  # peers of one process share it
-def _steps(model, state, terms, completed, attempted, optimiser):
+    def _followed(self):
+        # optax multiplies its step count by Python floats.
+        with jax.numpy_dtype_promotion("standard"):
+            return _steps(
+                self._optimiser, self.model, self._state, self._terms, *self._outcomes
+            )
+
+
+@eqx.filter_jit
+def _steps(optimiser, model, state, terms, completed, attempted):
     def step(_, carry):
         model, state = carry
         gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)

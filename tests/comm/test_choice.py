@@ -76,6 +76,28 @@ def test_what_tells_all_failures_apart_has_the_weight_of_the_prior():
     np.testing.assert_allclose(learner.model.bias, bias, atol=0.02)
 
 
+def test_learners_share_what_is_compiled_and_compiling_is_no_lesson():
+    traced, base = [], optax.sgd(0.01)
+
+    def update(*arguments):
+        traced.append(1)
+        return base.update(*arguments)
+
+    optimiser = optax.GradientTransformation(base.init, update)
+    table = _peers.PeerTable(WeightLearner(optimiser))
+    transfers(table.learner, np.random.default_rng(0), 1, 5)
+    table.compile()
+    assert np.array_equal(table.learner.model.weights, [1, 1, 1])
+    assert table.learner.lessons == 0
+    count = len(traced)
+    for learner in (table.learner, WeightLearner(optimiser)):
+        transfers(learner, np.random.default_rng(0), 1, 5)
+        learner.learn()
+        assert learner.lessons == 1
+        assert not np.array_equal(learner.model.weights, [1, 1, 1])
+    assert len(traced) == count > 0
+
+
 @pytest.mark.parametrize("outcome", [(3, 2), (-1, 2), (np.nan, 2), (1, np.inf)])
 def test_outcomes_that_cannot_be_are_refused(outcome):
     with pytest.raises(ValueError, match="0 <= completed <= attempted"):

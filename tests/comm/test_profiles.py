@@ -32,6 +32,8 @@ def test_a_second_run_knows_what_its_peers_are_like(tmp_path, memory):
             node.connect(*other.addresses)
             node.get(cid, timeout=30)
             node.get(cid)
+            # Lessons are learnt aside; nobody waits for them.
+            assert wait_until(lambda: node.node.peers.learner.lessons, 30)
             name, observer = other.name, f"node {node.name}"
             assert wait_until(lambda: record_of(node, name)["memory_free"])
         learnt, seen = node.node.peers.learner.model, node.node.peers.get(name)
