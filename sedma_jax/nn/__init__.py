@@ -42,5 +42,5 @@ from ._over_time import age as age
 def __getattr__(name: str):
     # An extra of its own: who has no flax can use the rest.
     if name == "flax":
-        return import_module(".flax", __name__)
+        return import_module("._flax", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

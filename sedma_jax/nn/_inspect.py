@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -130,32 +130,19 @@ def inspect(
     found: list[LayerFigures] = []
 
     def one(path, layer):
-        matrix = layer.matrix
-        error = matrix.error
+        matrix, error = layer.matrix, None
         if weights is not None:
-            error = _error_now(path, layer, weights)
-        stats, held = matrix.stats, matrix.crossbars
-        read = None
-        if matrix.measured is None:
-            read = sum(_read_energy(path, c, matrix, mean_square, costs) for c in held)
-        found.append(
-            LayerFigures(
-                path,
-                type(layer).__name__,
-                _name(matrix),
-                matrix.shape,
-                sum(len(crossbar.scale) for crossbar in held),
-                tuple(crossbar.array for crossbar in held),
-                float(error),
-                stats and float(stats.pulses),
-                stats and float(stats.energy),
-                stats and float(stats.latency),
-                None if read is None else float(read),
-            )
-        )
+            error = error_now(path, layer.digital().weight, weights)
+        kind = type(layer).__name__
+        found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
         return layer
 
     map_analog(one, model)
+    return checked_figures(found)
+
+
+def checked_figures(found: list[LayerFigures]) -> NetworkFigures:
+    """The figures of a network, which has to have some."""
     if not found:
         raise ValueError(
             "`sedma_jax.nn.inspect` needs a model with analog layers. Got none. Make them "
@@ -164,12 +151,40 @@ def inspect(
     return NetworkFigures(found)
 
 
+def matrix_figures(
+    path: Path,
+    kind: str,
+    matrix: AnalogMatrix,
+    error: float | None,
+    mean_square: float,
+    costs: CostModel | None,
+) -> LayerFigures:
+    """The figures of one matrix; without an `error`, that of programming."""
+    stats, held, read = matrix.stats, matrix.crossbars, None
+    if matrix.measured is None:
+        parts = (_read_energy(path, c, matrix, mean_square, costs) for c in held)
+        read = float(sum(parts))
+    return LayerFigures(
+        path,
+        kind,
+        _name(matrix),
+        matrix.shape,
+        sum(len(crossbar.scale) for crossbar in held),
+        tuple(crossbar.array for crossbar in held),
+        float(matrix.error) if error is None else error,
+        stats and float(stats.pulses),
+        stats and float(stats.energy),
+        stats and float(stats.latency),
+        read,
+    )
+
+
 def _text(figure: float | None, form: str) -> str:
     return "-" if figure is None else format(figure, form)
 
 
-def _error_now(path, layer, weights):
-    held = layer.digital().weight
+def error_now(path: Path, held: Array, weights: dict[Path, Array]) -> float:
+    """`|A~ - A| / |A|` of the weights that arrays hold and of those by its path."""
     exact = weights.get(path)
     if exact is None or exact.shape != held.shape:
         got = "no such layer" if exact is None else f"shape {exact.shape}"
@@ -179,7 +194,7 @@ def _error_now(path, layer, weights):
         )
     flat = lambda weight: np.asarray(weight, np.float64).reshape(len(weight), -1)
     size = np.linalg.norm(flat(exact))
-    return np.linalg.norm(flat(held) - flat(exact)) / (size or 1)
+    return float(np.linalg.norm(flat(held) - flat(exact)) / (size or 1))
 
 
 def _read_energy(path, crossbar: Crossbar, matrix: AnalogMatrix, mean_square, costs):

@@ -172,7 +172,8 @@ def program_matrix(
     def tiles():
         if groups == 1:
             return cut(matrix, *array)
-        return occupied(matrix, group_blocks(weight.shape, groups), array)
+        m, n = weight.shape
+        return occupied(matrix, group_blocks((m, n), groups), array)
 
     stats = measured = target = None
     how: Any = {"mapping": mapping, "scaling": scaling}

@@ -39,8 +39,8 @@ def age(
     - `model`: with analog layers, as programmed.
     - `seconds`: since programming, from 0 up.
     - `drift`: the law, e.g. `sedma_jax.noise_models.PCM.drift`: of all layers, by path, or
-        a function of path and layer, as devices in `analogize`. Left out, each layer has
-        that of the statistics it was programmed by, and their read noise at that time.
+        a function of path and `AnalogMatrix`. A layer that it leaves out has that of the
+        statistics it was programmed by. Read noise is theirs at that time.
     - `compensation_reads`: known inputs that each layer is read with, after programming
         and again, to scale its bit lines by what their currents have lost, as
         `sedma_jax.compensate_drift` does; 256 is many, 0 compensates nothing.
@@ -56,21 +56,45 @@ def age(
     - `ValueError`: if there is no analog layer; if a layer has no law of drift; if a path
         in `drift` leads nowhere; if `seconds` or `compensation_reads` is below zero.
     """
+    matrices: dict[Path, AnalogMatrix] = {}
+
+    def note(path, layer):
+        matrices[path] = layer.matrix
+        return layer
+
+    map_analog(note, model)
+    laws = drift_laws(matrices, seconds, drift, compensation_reads)
     check_key(key)
+    aged: dict[int, Any] = {}
+
+    def one(path, layer):
+        # One object at two places is one array.
+        if id(layer) not in aged:
+            reads = seconds, laws[path], compensation_reads
+            old = aged_matrix(layer.matrix, *reads, path_key(key, path))
+            aged[id(layer)] = eqx.tree_at(lambda layer: layer.matrix, layer, old)
+        return aged[id(layer)]
+
+    return map_analog(one, model)
+
+
+def drift_laws(
+    matrices: Mapping[Path, AnalogMatrix],
+    seconds,
+    drift: Drift | None,
+    compensation_reads: int,
+) -> dict[Path, AbstractDrift]:
+    """The law of each layer; refuses what `age` cannot do."""
     for name, value in (("seconds", seconds), ("compensation_reads", compensation_reads)):
         if isinstance(value, int | float) and not value >= 0:
             raise ValueError(
                 f"`sedma_jax.nn.age` needs `{name}` from 0 up. Got {value}. Time counts "
                 "from the end of programming."
             )
-    laws: dict[Path, AbstractDrift | None] = {}
-
-    def choose(path, layer):
-        measured = layer.matrix.measured
-        laws[path] = of_path(drift, path, layer, None) or (measured and measured.drift)
-        return layer
-
-    map_analog(choose, model)
+    laws: dict[Path, Any] = {}
+    for path, matrix in matrices.items():
+        own = None if matrix.measured is None else matrix.measured.drift
+        laws[path] = own if drift is None else of_path(drift, path, matrix, own)
     check_paths("age", laws, drift=drift)
     lawless = [path for path, law in laws.items() if not isinstance(law, AbstractDrift)]
     if lawless or not laws:
@@ -79,20 +103,13 @@ def age(
             f"for {lawless or 'want of analog layers'}. Pass `drift`, such as `sedma_jax."
             "noise_models.PCM.drift`, or program by statistics that have one."
         )
-    aged: dict[int, Any] = {}
-
-    def one(path, layer):
-        # One object at two places is one array.
-        if id(layer) not in aged:
-            reads = seconds, laws[path], compensation_reads
-            old = _aged_matrix(layer.matrix, *reads, path_key(key, path))
-            aged[id(layer)] = eqx.tree_at(lambda layer: layer.matrix, layer, old)
-        return aged[id(layer)]
-
-    return map_analog(one, model)
+    return laws
 
 
-def _aged_matrix(matrix: AnalogMatrix, seconds, law, reads, key) -> AnalogMatrix:
+def aged_matrix(
+    matrix: AnalogMatrix, seconds, law: AbstractDrift, reads: int, key: PRNGKeyArray
+) -> AnalogMatrix:
+    """One matrix, some time after it was programmed."""
     held: Any = matrix.crossbar
     if not isinstance(held, PooledCrossbar):
         old = _aged(held, matrix, seconds, law, reads, key)

@@ -161,6 +161,35 @@ def test_training_moves_digital_parameters_alone():
     assert np.any(analog.conv.layer.bias[...] != 0)
 
 
+def test_figures_and_drift():
+    model, pcm = Model(nnx.Rngs(0)), sj.noise_models.PCM
+    rngs = nnx.Rngs(1)
+    analog = analogize(model, pcm, where=everything, array=(32, 16), rngs=rngs)
+    figures = sj.nn.flax.inspect(analog)
+    assert {f.path: (f.kind, f.shape) for f in figures} == {
+        "conv": ("AnalogConv", (3, 6)),
+        "blocks[0]": ("AnalogLinear", (3, 3)),
+        "blocks[2]": ("AnalogLinear", (4, 3)),
+        "table": ("AnalogEmbed", (4, 6)),
+    }
+    assert {f.device for f in figures} == {"pcm"}
+    # Without drift, what arrays hold now has the error of programming.
+    errors = [f.error for f in figures]
+    now = [f.error for f in sj.nn.flax.inspect(analog, model)]
+    np.testing.assert_allclose(now, errors, rtol=1e-4)
+    old = sj.nn.flax.age(analog, 3.15e7, key=jr.key(2))
+    late = [f.error for f in sj.nn.flax.inspect(old, model)]
+    assert np.all(np.array(late) > np.array(errors) + 0.2)
+    assert sj.nn.flax.inspect(analog, model)[0].error == now[0]
+    repaired = sj.nn.flax.age(analog, 3.15e7, compensation_reads=64, key=jr.key(2))
+    for figure, error in zip(sj.nn.flax.inspect(repaired, model), late, strict=True):
+        assert figure.error < 0.7 * error
+    with pytest.raises(ValueError, match="Got none"):
+        sj.nn.flax.inspect(model)
+    with pytest.raises(ValueError, match="want of analog layers"):
+        sj.nn.flax.age(model, 1.0, key=jr.key(0))
+
+
 def test_what_computes_otherwise_stays_digital():
     class Own(nnx.Linear):
         def __call__(self, inputs, out_sharding=None):

@@ -18,14 +18,18 @@ import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._crossbar import check_key
 from .._pool import PartitionPlan, Pool
-from ..kernels import Device
+from ..kernels import CostModel, Device
 from ..noise_models import MeasuredArray
+from ._channels_last import each_axis, padded
 from ._convert import Path, Technology, Where, check_paths, of_path, path_key
 from ._embedding import read_entry
+from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
 from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
+from ._over_time import Drift, aged_matrix, drift_laws
 
 try:
     from flax import nnx
@@ -33,8 +37,6 @@ except ImportError as error:
     raise ImportError(
         "`sedma_jax.nn.flax` needs flax. Install with `pip install 'sedma-jax[flax]'`."
     ) from error
-
-_PADDINGS = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 
 class ProgrammedMatrix(nnx.Variable):
@@ -109,15 +111,15 @@ class AnalogConv(AnalogModule):
             )
         batch = inputs.shape[: inputs.ndim - axes - 1]
         images = inputs.reshape(-1, *inputs.shape[len(batch) :])
-        dilation = _each(layer.kernel_dilation, axes)
-        images, padding = _padded(images, layer, dilation)
+        dilation = each_axis(layer.kernel_dilation, axes)
+        images, padding = padded(images, layer.padding, layer.kernel_size, dilation)
 
         def convolve(image, key):
             y = analog_conv(
                 matrix,
                 jnp.moveaxis(image, -1, 0),
                 kernel_size=layer.kernel_size,
-                stride=_each(layer.strides, axes),
+                stride=each_axis(layer.strides, axes),
                 padding=padding,
                 dilation=dilation,
                 key=key,
@@ -246,13 +248,61 @@ def digitize(model: nnx.Module) -> nnx.Module:
     return nnx.recursive_map(convert, model)
 
 
+def inspect(
+    model: nnx.Module,
+    digital: nnx.Module | None = None,
+    *,
+    mean_square: float = 1 / 3,
+    costs: CostModel | None = None,
+) -> NetworkFigures:
+    """What each analog layer is like, as `sedma_jax.nn.inspect` says it."""
+    weights = None
+    if digital is not None:
+        layers = {_name(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
+        weights = {p: getattr(n, _weights(n))[...] for p, n in layers.items()}
+    found = []
+    for path, node in _analog(model).items():
+        matrix, kind = node._programmed(), type(node).__name__
+        error = None
+        if weights is not None:
+            error = error_now(path, _kernel(node.layer, matrix), weights)
+        found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
+    return checked_figures(found)
+
+
+def age(
+    model: nnx.Module,
+    seconds: Float[Array, ""] | float | int,
+    *,
+    drift: Drift | None = None,
+    compensation_reads: int = 0,
+    key: PRNGKeyArray,
+) -> nnx.Module:
+    """Let the arrays drift; arguments and errors are those of `sedma_jax.nn.age`.
+
+    The new model reads from the streams of the old one.
+    """
+    check_key(key)
+    laws = drift_laws(matrices(model), seconds, drift, compensation_reads)
+
+    def convert(parts, node):
+        if isinstance(node, AnalogModule):
+            path = _name(parts)
+            how = laws[path], compensation_reads, path_key(key, path)
+            node.matrix = ProgrammedMatrix(aged_matrix(node._programmed(), seconds, *how))
+        return node
+
+    return nnx.recursive_map(convert, model)
+
+
 def matrices(model: nnx.Module) -> dict[Path, AnalogMatrix]:
     """The matrix of each analog layer, by its path."""
-    return {
-        _name(path): node._programmed()
-        for path, node in nnx.iter_modules(model)
-        if isinstance(node, AnalogModule)
-    }
+    return {path: node._programmed() for path, node in _analog(model).items()}
+
+
+def _analog(model) -> dict[Path, Any]:
+    found = nnx.iter_modules(model)
+    return {_name(path): n for path, n in found if isinstance(n, AnalogModule)}
 
 
 _ANALOG_OF = {
@@ -281,7 +331,7 @@ def _convertible(layer) -> bool:
         return layer.dot_general is lax.dot_general
     if base is nnx.Conv:
         plain = layer.conv_general_dilated is lax.conv_general_dilated
-        return plain and set(_each(layer.input_dilation, 1)) == {1}
+        return plain and set(each_axis(layer.input_dilation, 1)) == {1}
     return True
 
 
@@ -331,27 +381,6 @@ def _kernel(layer, matrix: AnalogMatrix) -> Array:
         return held.T
     inputs, outputs, _ = _features(layer)
     return held.T.reshape(*inputs, *outputs)
-
-
-def _each(value, axes: int) -> tuple[int, ...]:
-    value = 1 if value is None else value
-    return (value,) * axes if isinstance(value, int) else tuple(value)
-
-
-def _padded(images, layer, dilation):
-    """Images with what `analog_conv` does not pad, and the padding left to it."""
-    padding, sizes = layer.padding, zip(layer.kernel_size, dilation, strict=True)
-    reach = [(size - 1) * apart for size, apart in sizes]
-    if padding in _PADDINGS:
-        pads = [(0, 0), *((r // 2, (r + 1) // 2) for r in reach), (0, 0)]
-        return jnp.pad(images, pads, mode=_PADDINGS[padding]), "VALID"
-    if padding == "CAUSAL":
-        return jnp.pad(images, [(0, 0), (reach[0], 0), (0, 0)]), "VALID"
-    if isinstance(padding, int):
-        return images, ((padding, padding),) * len(reach)
-    if isinstance(padding, str):
-        return images, padding
-    return images, tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
 
 
 def _no_sharding(out_sharding):
