@@ -141,6 +141,16 @@ def total(tables: list[dict]) -> dict:
     return {k: sum(t["counts"][k] for t in tables) for k in (HOLDS, OTHER, NEITHER, "open")}
 
 
+def extent(record) -> str:
+    """Over how many seeds, and which parts, a record goes, where it says so."""
+    if not isinstance(record, dict):
+        return ""
+    parts = [f"{record['seeds']} seeds"] if isinstance(record.get("seeds"), int) else []
+    if isinstance(record.get("scenarios"), dict):
+        parts.append(f"with {', '.join(record['scenarios'])}")
+    return " ".join(parts)
+
+
 def commands(plan: dict, quick: bool) -> dict:
     """The command of each bench that the report takes."""
     flag = " --quick" if quick else ""
@@ -166,6 +176,7 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     for name in plan:
         if isinstance(found.get(name, {}).get("skipped"), str):
             skipped[name] = found[name]["skipped"]
+    extents = {name: extent(found.get(name)) for name in plan}
     tables = [table_of(table, found) for table in (*TABLES, *CASE_STUDIES)]
     return environment.get_template("evaluation.html.jinja").render(
         tables=tables,
@@ -176,6 +187,7 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
         network=found.get("network", {}).get("five_peers"),
         commands=commands(plan, quick),
         machines=given,
+        extents=extents,
         here=machine(),
         broken=results["broken"],
         skipped=skipped,
