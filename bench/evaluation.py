@@ -42,6 +42,7 @@ def interval(values: list[float]) -> tuple[float, float | None]:
     if len(values) < 2:
         return mean, None
     spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    spread = spread if spread > 1e-12 * abs(mean) else 0.0  # rounding of equal values
     return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
 
 
