@@ -42,6 +42,7 @@ def interval(values: list[float]) -> tuple[float, float | None]:
     if len(values) < 2:
         return mean, None
     spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    spread = spread if spread > 1e-12 * abs(mean) else 0.0  # rounding of equal values
     return mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread
 
 
@@ -141,6 +142,16 @@ def total(tables: list[dict]) -> dict:
     return {k: sum(t["counts"][k] for t in tables) for k in (HOLDS, OTHER, NEITHER, "open")}
 
 
+def extent(record) -> str:
+    """Over how many seeds, and which parts, a record goes, where it says so."""
+    if not isinstance(record, dict):
+        return ""
+    parts = [f"{record['seeds']} seeds"] if isinstance(record.get("seeds"), int) else []
+    if isinstance(record.get("scenarios"), dict):
+        parts.append(f"with {', '.join(record['scenarios'])}")
+    return " ".join(parts)
+
+
 def commands(plan: dict, quick: bool) -> dict:
     """The command of each bench that the report takes."""
     flag = " --quick" if quick else ""
@@ -166,6 +177,7 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     for name in plan:
         if isinstance(found.get(name, {}).get("skipped"), str):
             skipped[name] = found[name]["skipped"]
+    extents = {name: extent(found.get(name)) for name in plan}
     tables = [table_of(table, found) for table in (*TABLES, *CASE_STUDIES)]
     return environment.get_template("evaluation.html.jinja").render(
         tables=tables,
@@ -176,6 +188,7 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
         network=found.get("network", {}).get("five_peers"),
         commands=commands(plan, quick),
         machines=given,
+        extents=extents,
         here=machine(),
         broken=results["broken"],
         skipped=skipped,

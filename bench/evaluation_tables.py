@@ -143,9 +143,10 @@ TABLES = (
             ),
         ),
         (
-            "Adaptation, utilisation and resilience are of each seed the mean over node "
-            "loss, memory pressure and a shift of the load. What did not adapt within 60 s "
-            "counts as 60 s, which flatters it.",
+            "Adaptation, utilisation and resilience are of each seed the mean over the "
+            "disturbances that the last table names: node loss, memory pressure and a "
+            "shift of the load in a full run. What did not adapt within the horizon of 60 "
+            "s counts as 60 s, which flatters it.",
             "Throughput of the deployment is modelled by Eq. 12. Pods start in 1 s on the "
             "double: minutes of a real cluster differ.",
             "Kubernetes and a static deployment have no cache of tensors.",

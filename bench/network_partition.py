@@ -18,6 +18,7 @@ back; healed is when all nodes are connected to all again. The nodes do this by 
 import argparse
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -90,8 +91,9 @@ def fetched(node, cid):
 @contextmanager
 def network(tag):
     """Namespaces of the nodes on a bridge, with another bridge beside it; their names."""
-    names = [f"sedma-{tag}-{k}" for k in range(NODES)]
-    net = f"sedma-{tag}-net"
+    tag = f"sedma-{os.getpid()}-{tag}"
+    names = [f"{tag}-{k}" for k in range(NODES)]
+    net = f"{tag}-net"
     try:
         for name in [net, *names]:
             run("ip", "netns", "add", name)
@@ -205,9 +207,11 @@ def main():
         record["skipped"] = f"network namespaces cannot be made here: {error}"
         print(record["skipped"])
     else:
+        record["figures"] = {}
         with ThreadPoolExecutor(2) as pool:  # they mostly wait
-            rows = list(pool.map(lambda name: arm(name, options.seeds), options.arms))
-        record["figures"] = dict(zip(options.arms, rows, strict=True))
+            tasks = {name: pool.submit(arm, name, options.seeds) for name in options.arms}
+            for name, task in tasks.items():
+                record["figures"][name] = task.result()
     text = json.dumps(record, indent=1) + "\n"
     (options.results / "network_partition.json").write_text(text)
 
