@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ class OpenNode:
     def __init__(self, node: Node, token: trio.lowlevel.TrioToken):
         self.node, self._token = node, token
 
-    def call(self, function, *arguments, timeout: float | None = None):
+    def call(self, function, *arguments, timeout: float | None = None) -> Any:
         """Run an async function in the node's thread and wait for its result.
 
         **Raises:** what it raises; `TimeoutError` after `timeout` seconds.
