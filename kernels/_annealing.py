@@ -20,13 +20,11 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ._placement import NodeLoads, PlacementProblem, node_loads, placement_cost
-from ._random import uniform
 
 WIDTH = 48  # proposals a step; a cold chain accepts one in thirty
 STEPS = 24  # steps between two block moves
 NEIGHBOUR = 0.85  # of proposals, that go to the node of a neighbour
 SWAP = 0.5  # of proposals, that swap two agents
-TABLE = 4096  # agents times agents or nodes, up to which a table of costs is kept
 
 
 class Schedule(eqx.Module):
@@ -78,15 +76,13 @@ def _excess(problem, load):
     )
 
 
-def _below(u, count, dtype):
-    """A whole number below `count`, drawn by `u` from [0, 1)."""
-    return jnp.minimum((u * count).astype(dtype), count - 1)
-
-
-def _proposals(problem, chain, order, start, u):
-    """Choose agents, their new nodes, and whom each would swap with."""
+def _proposals(problem, chain, order, start, key):
+    """Draw agents, their new nodes, and whom each would swap with."""
     agents, nodes = problem.allowed.shape
-    agent, anywhere = _below(u[5], agents, order.dtype), _below(u[6], nodes, order.dtype)
+    keys = jr.split(key, 2)
+    u = jr.uniform(keys[0], (5, WIDTH), problem.memory.dtype)
+    pick = jr.randint(keys[1], (2, WIDTH), 0, jnp.array([[agents], [nodes]]), order.dtype)
+    agent, anywhere = pick[0], pick[1].astype(order.dtype)
     degree = jnp.sum(problem.neighbour_volume[agent] > 0, axis=1, dtype=agent.dtype)
     slot = jnp.minimum((u[0] * degree.astype(u.dtype)).astype(agent.dtype), degree - 1)
     neighbour = problem.neighbours[agent, jnp.maximum(slot, 0)]
@@ -101,64 +97,27 @@ def _proposals(problem, chain, order, start, u):
     return agent, node, partner, swap, u[4]
 
 
-class _Table(eqx.Module):
-    """What every agent's edges cost on every node, the others where they are.
-
-    Few cells to keep up at a step, where they take the place of sums over the neighbours of
-    every proposal.
-    """
-
-    volume: Float[Array, "agents agents"]
-    cost: Float[Array, "agents nodes"]
-
-
-def _table(problem, placement) -> _Table | None:
-    """The table of a placement; None where it would be too large."""
-    agents, nodes = problem.allowed.shape
-    if agents * max(agents, nodes) > TABLE:
-        return None
-    volume = jnp.zeros((agents, agents), problem.memory.dtype)
-    rows = jnp.arange(agents, dtype=problem.neighbours.dtype)[:, None]
-    volume = volume.at[rows, problem.neighbours].add(problem.neighbour_volume)
-    there = problem.distance[placement]
-    return _Table(volume, jnp.matmul(volume, there, precision=jax.lax.Precision.HIGHEST))
-
-
-def _after(problem, table, agent, partner, old, node, on, back) -> _Table | None:
-    """The table after a move (`on`), and a swap (`back`), of 0 or 1."""
-    if table is None:
-        return None
-    change = problem.distance[node] - problem.distance[old]
-    volume = on * table.volume[agent] - back * table.volume[partner]
-    return _Table(table.volume, table.cost + volume[:, None] * change[None, :])
-
-
-def _changes(problem, chain, table, agent, node, partner, swap):
+def _changes(problem, chain, agent, node, partner, swap):
     """Change of cost and of excess for every proposal, each by itself."""
     placement, load = chain.placement, chain.load
     old = placement[agent]
     width = jnp.arange(agent.shape[0])
 
     def moved(who, source, target):
-        if table is not None:
-            return table.cost[who, target] - table.cost[who, source]
         others = placement[problem.neighbours[who]]
         volume = problem.neighbour_volume[who]
         here = problem.distance[source[:, None], others]
         there = problem.distance[target[:, None], others]
         return jnp.sum(volume * (there - here), axis=1)
 
-    if table is not None:
-        between = table.volume[agent, partner]
-    else:
-        between = jnp.sum(
-            jnp.where(
-                problem.neighbours[agent] == partner[:, None],
-                problem.neighbour_volume[agent],
-                0,
-            ),
-            axis=1,
-        )
+    between = jnp.sum(
+        jnp.where(
+            problem.neighbours[agent] == partner[:, None],
+            problem.neighbour_volume[agent],
+            0,
+        ),
+        axis=1,
+    )
     back = moved(partner, node, old) + 2 * between * problem.distance[old, node]
     cost = moved(agent, old, node) + jnp.where(swap, back, 0)
 
@@ -215,14 +174,12 @@ def _changes(problem, chain, table, agent, node, partner, swap):
     return cost, excess, possible, (more, here, there, gone + returned, width)
 
 
-def _step(problem, schedule, order, start, state, drawn):
-    (chain, table), (u, cooling) = state, drawn
+def _step(problem, schedule, order, start, chain, drawn):
+    key, cooling = drawn
     temperature = schedule.hot * (schedule.cold / schedule.hot) ** cooling
     weight = schedule.soft * (schedule.hard / schedule.soft) ** cooling
-    agent, node, partner, swap, u = _proposals(problem, chain, order, start, u)
-    cost, excess, possible, parts = _changes(
-        problem, chain, table, agent, node, partner, swap
-    )
+    agent, node, partner, swap, u = _proposals(problem, chain, order, start, key)
+    cost, excess, possible, parts = _changes(problem, chain, agent, node, partner, swap)
     rise = cost + weight * excess
     accepted = possible & (rise <= -temperature * jnp.log(u))
     some, first = jnp.any(accepted), jnp.argmax(accepted)
@@ -258,15 +215,14 @@ def _step(problem, schedule, order, start, state, drawn):
     placement = jnp.where((ids == agent) & some, node, chain.placement)
     placement = jnp.where((ids == partner) & swapped, old, placement)
     made = jnp.where(some, width[first] + 1, WIDTH).astype(on.dtype)
-    chain = _keep(
+    return _keep(
         chain,
         placement,
         load,
         chain.cost + on * cost[first],
         chain.excess + on * excess[first],
         made,
-    )
-    return (chain, _after(problem, table, agent, partner, old, node, on, back)), None
+    ), None
 
 
 def _keep(chain, placement, load, cost, excess, made):
@@ -293,13 +249,15 @@ def _block_step(problem, schedule, chain, key, cooling):
     temperature = schedule.hot * (schedule.cold / schedule.hot) ** cooling
     weight = schedule.soft * (schedule.hard / schedule.soft) ** cooling
     agents, nodes = problem.allowed.shape
+    which, who, where, near, accept = jr.split(key, 5)
+    kind = jr.randint(which, (), 0, 3)
+    agent = jr.randint(who, (), 0, agents, chain.placement.dtype)
     placement = chain.placement
-    u = uniform(key, (5,), problem.memory.dtype)
-    kind, agent = _below(u[0], 3, jnp.int32), _below(u[1], agents, placement.dtype)
     source = placement[agent]
-    degree = max(problem.neighbours.shape[1], 1)
-    neighbour = problem.neighbours[agent, _below(u[2], degree, placement.dtype)]
-    anywhere = _below(u[3], nodes, placement.dtype)
+    neighbour = problem.neighbours[
+        agent, jr.randint(near, (), 0, problem.neighbours.shape[1], chain.placement.dtype)
+    ]
+    anywhere = jr.randint(where, (), 0, nodes).astype(placement.dtype)
     target = jnp.where(placement[neighbour] != source, placement[neighbour], anywhere)
     beside = jnp.zeros(agents, bool).at[problem.neighbours[agent]].set(True)
     beside = beside.at[agent].set(True)
@@ -314,7 +272,8 @@ def _block_step(problem, schedule, chain, key, cooling):
     excess = _excess(problem, load)
     allowed = jnp.all(jnp.take_along_axis(problem.allowed, new[:, None], axis=1))
     rise = parts.total - chain.cost + weight * (excess - chain.excess)
-    take = allowed & (rise <= -temperature * jnp.log(u[4]))
+    u = jr.uniform(accept, (), rise.dtype)
+    take = allowed & (rise <= -temperature * jnp.log(u))
     choose = lambda yes, no: jnp.where(take, yes, no)
     return _keep(
         chain,
@@ -382,11 +341,10 @@ def anneal(
         start = jnp.cumsum(
             jnp.zeros(nodes + 1, placement.dtype).at[chain.placement + 1].add(1)
         )
-        step = lambda state, u: _step(problem, schedule, order, start, state, (u, cooling))
-        # All at once: a cipher at every step would take most of its time.
-        u = uniform(steps_key, (STEPS, 7, WIDTH), dtype)
-        state = chain, _table(problem, chain.placement)
-        (chain, _), _ = jax.lax.scan(step, state, u)
+        step = lambda chain, key: _step(
+            problem, schedule, order, start, chain, (key, cooling)
+        )
+        chain, _ = jax.lax.scan(step, chain, jr.split(steps_key, STEPS))
         return chain
 
     chain = jax.lax.fori_loop(0, rounds, one_round, chain)

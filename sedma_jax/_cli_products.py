@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,7 +63,7 @@ def run_delivery(y, workflow, options, stages, trace):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder / name) as part:
             part.write_text(text)
-    record = {"failed": delivery.failed, "seconds": delivery.seconds}
+    record: dict[str, Any] = {"failed": delivery.failed, "seconds": delivery.seconds}
     if published := delivery.publication:
         record |= {
             "cid": published.cid,

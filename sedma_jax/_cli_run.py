@@ -207,6 +207,7 @@ def _run(options, workflow, adaptive, trace) -> int:
     _check_streaming(options, names)
     options.array = options.array or (256, 256)
     options.slices = 1 if options.slices is None else options.slices
+    inputs = {}
     if options.end_to_end:
         inputs = inputs_of(names[0], matrix.astype(dtype), x.astype(dtype), pool, options)
     if options.resume is not None:

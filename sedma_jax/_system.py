@@ -197,7 +197,7 @@ def deliver(
             from . import deploy
 
             chosen = workflow or deploy.default_workflow()
-            placement, remembered = None, {"choice": None}
+            placement, remembered = None, dict[str, Any](choice=None)
             if chosen.nodes:
                 placement, remembered = deploy.remembered_plan(chosen, memory, key=key)
                 said |= remembered
