@@ -1,5 +1,6 @@
 """Check a matrix and cut it into the tiles that crossbar arrays store."""
 
+from functools import partial
 from typing import Any, cast
 
 import equinox as eqx
@@ -62,6 +63,7 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
     return cut(checked_array(matrix, "A", ndim=2), rows, cols)
 
 
+@partial(jax.jit, static_argnames=("rows", "cols"))
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     """`partition`, for a dense matrix that is checked already."""
     grid = tile(matrix, rows, cols)
