@@ -37,6 +37,7 @@ from sedma_jax.kernels import (
     rewrite_law_arrays,
     tile,
     visible_state,
+    wide_jit,
 )
 from sedma_jax.kernels._closed_loop import pulses_for
 
@@ -109,7 +110,7 @@ def cases(n, seed=0):
         cells = (target, jnp.zeros_like(target), jnp.ones(target[:, 0].shape, bool))
         keys = jr.split(jr.key(0), len(target))
         write = lambda cells: rewrite_law_arrays(*cells, DEVICE, None, RULE, key=keys)
-        states = jax.jit(write)
+        states = wide_jit(write)
         return {
             "ours": law,
             "ours, states and figures alone": lambda: states(cells),

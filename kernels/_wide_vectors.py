@@ -1,7 +1,7 @@
 """Compile for CPUs with vectors as wide as they have."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import update_wrapper
 from typing import Any
 
 import jax
@@ -23,16 +23,19 @@ def wide_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
     - `function`, `options`: as in `jax.jit`.
     """
-    plain = jax.jit(function, **options)
-    wide = jax.jit(function, compiler_options=_OPTIONS, **options)
+    return _WideJit(function, options)
 
-    @wraps(function)
-    def call(*args, **kwargs):
+
+class _WideJit:
+    """Two compilations of a function, of which a call takes one."""
+
+    def __init__(self, function, options):
+        self.plain = jax.jit(function, **options)
+        self.wide = jax.jit(function, compiler_options=_OPTIONS, **options)
+        update_wrapper(self, function)
+
+    def __call__(self, *args, **kwargs):
         # What is made anew is traced where everything is.
-        inside = isinstance(jnp.zeros(()), jax.core.Tracer)
-        leaves = jax.tree.leaves((args, kwargs))
-        inside = inside or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        return (plain if inside else wide)(*args, **kwargs)
-
-    call.wide = wide
-    return call
+        leaves = [jnp.zeros(()), *jax.tree.leaves((args, kwargs))]
+        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        return (self.plain if inside else self.wide)(*args, **kwargs)
