@@ -20,7 +20,7 @@ def count_before(
         return count + lax.dynamic_slice_in_dim(padded, width - (1 << bit), width, 2)
 
     count = lax.fori_loop(0, _bits(width), double, chosen.astype(jnp.int32))
-    return count - chosen
+    return count - chosen.astype(jnp.int32)
 
 
 def compacted(

@@ -272,7 +272,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
         both = lax.cond(
             jnp.any(carry[1].alive),
             lambda: lax.complex(*_pair(cycle_key, turn, lanes.cell, dtype)),
-            lambda: jnp.zeros(turn.shape, jnp.result_type(dtype, jnp.complex64)),
+            lambda: lax.complex(zero, zero),
         )
         cycles = lax.real(both), lax.imag(both)
         reads = 0, 0

@@ -300,19 +300,15 @@ def _write_tiles(
         return written, used & (written[0] > 0)
 
     def present(state, tile, scale, used_rows, used_cols):
-        """Weights and conductances of the states that were reached."""
+        """Weights of the states that were reached, a row for each bit line."""
         ideal = tile / scale[None]
         if fold:
             sign = jnp.sign(lax.stop_gradient(ideal))
             weights = sign * visible_state(state[0], device)
-            state = jnp.where(sign * _PAIR[:, None, None].astype(sign.dtype) > 0, state, 0)
         else:
             weights = signed_weights(visible_state(state, device))
         used = (row < used_rows)[:, None] & (col < used_cols)[None]
-        weights = _straight_through(jnp.where(used, weights, 0), ideal)
-        # As with the weights: effects that start from the conductances keep the gradient.
-        wish = cell_conductance(hidden_state(mapping(ideal), device), device)
-        return weights.T, _straight_through(cell_conductance(state, device), wish)
+        return _straight_through(jnp.where(used, weights, 0), ideal).T
 
     def write(arguments):
         tile, own, key = arguments
@@ -326,19 +322,28 @@ def _write_tiles(
             rule,
             key=key,
         )
-        return *present(state, *tile), stats
+        return present(state, *tile), state, stats
 
     # One by one: a tile stays in the cache, and in a loop over all tiles the compiler
     # would round by their number.
     each = tiles, scale, used_rows, used_cols
-    if scheme is not write_and_verify:
-        return lax.map(write, (each, own, keys[:, 1]))
-    target, used = lax.map(lambda tile: aim(*tile), each)
-    start = jnp.zeros_like(target)
-    state, stats = write_and_verify_arrays(
-        target, start, used, device, response, rule, key=keys[:, 1]
-    )
-    return *lax.map(lambda tile: present(*tile), (state, *each)), stats
+    if scheme is write_and_verify:
+        target, used = jax.vmap(aim)(*each)
+        start = jnp.zeros_like(target)
+        state, stats = write_and_verify_arrays(
+            target, start, used, device, response, rule, key=keys[:, 1]
+        )
+        weights = lax.map(lambda tile: present(*tile), (state, *each))
+    else:
+        weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
+    ideal = tiles / scale[:, None]
+    if fold:
+        signs = _PAIR[None, :, None, None].astype(ideal.dtype)
+        holds = lax.stop_gradient(ideal)[:, None] * signs
+        state = jnp.where(holds > 0, state, 0)
+    # As with the weights: effects that start from the conductances keep the gradient.
+    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
+    return weights, _straight_through(cell_conductance(state, device), wish), stats
 
 
 @jax.custom_jvp

@@ -6,7 +6,7 @@ from sedma_jax.kernels import normal_pair, wide_jit
 
 
 def draw(x):
-    return x * jnp.stack(normal_pair(jr.key(3), x.shape, x.dtype))
+    return x[None] * jnp.stack(normal_pair(jr.key(3), x.shape, x.dtype))
 
 
 def test_results_are_the_same_bit_for_bit():
