@@ -241,6 +241,7 @@ from ._weights import (
     visible_weights as visible_weights,
     weight_per_siemens as weight_per_siemens,
 )
+from ._wide_vectors import wide_jit as wide_jit
 from ._write_law import expected_line_latency as expected_line_latency
 from ._write_verify import (
     write_and_verify as write_and_verify,

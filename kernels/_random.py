@@ -29,6 +29,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
+from ._wide_vectors import wide_jit
+
 _PARITY = 0x1BD11BDA  # C240 of Salmon et al., section 3.2, truncated to 32 bits
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al., Table 2: R_32x2
 _WORD = {4: jnp.uint32, 8: jnp.uint64}
@@ -249,7 +251,7 @@ def _join(high, low):
     return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
+@partial(wide_jit, static_argnums=(1, 2))
 def _bits(key, shape, dtype):
     if not _counts(key, shape):
         return jr.bits(key, shape, dtype)
@@ -298,7 +300,7 @@ def _truncated_normal(key, bound, mass, shape, dtype):
     return jnp.clip(z, -bound, bound)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
+@partial(wide_jit, static_argnums=(1, 2))
 def _normal_pair(key, shape, dtype):
     if not _counts(key, shape):
         first, second = jr.split(key)

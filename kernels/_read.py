@@ -35,6 +35,8 @@ from ._random import normal_pair_at
 _FEW = 4
 # Weights of a strip from which on it is worth one: a MB in single precision.
 _WIDE = 2**18
+# Currents kept at a time, for a product of all strips at once.
+_HELD = 2**21
 
 
 class Strips(eqx.Module):
@@ -131,51 +133,66 @@ def read_strips(
     if voltages.shape[1] <= _FEW and strips.weights[:1].size < _WIDE:
         currents = strip_currents(strips, voltages, sigma, key=key)
         return _add(strips, jax.vmap(_digital)(strips, factors, currents), outputs)
+    return _strip_by_strip(strips, factors, voltages, sigma, outputs, key).T
+
+
+def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
+    """Sums of all strips, one after another: an output a row, a vector a column.
+
+    That way round the weights are the left factor of each product, which on CPUs takes
+    less time than the other way.
+    """
+    batch = voltages.shape[1]
+    # One product of all strips starts fewer threads, as long as what it leaves is small.
+    currents = None
+    if strips.weights[..., 0].size * batch <= _HELD:
+        currents = jax.vmap(_line_currents)(strips, voltages[strips.inputs])
+    whole = strips, factors, currents
+    leaves, tree = jax.tree.flatten(whole)
     keys = _pair_keys(strips, key)
-    leaves, tree = jax.tree.flatten((strips, factors))
+
+    def digital(strip, factors, currents, noise):
+        v = voltages[strip.inputs]
+        if currents is None:
+            currents = _line_currents(strip, v)
+        if noise is not None:
+            currents = currents + _spread(strip, v, sigma).T * noise
+        return _line_digital(strip, factors, currents)
 
     def one(sums, step, *, quiet=False):
-        strip, factors, key = step
-        v = voltages[strip.inputs]
-        currents = _currents(strip, v)
+        (strip, *given), key = step
+        noise = None
         if not quiet:
-            noise = _noise(strip, key, currents.shape, currents.dtype)
-            currents = currents + _spread(strip, v, sigma) * noise
-        return _accumulate(sums, strip, _digital(strip, factors, currents)), None
+            shape = (strip.weights.shape[0], batch)
+            noise = _line_noise_pair(strip, key, shape, sums.dtype)
+            noise = jnp.where(strip.number % 2 == 0, *noise)
+        return _accumulate(sums, strip, digital(strip, *given, noise)), None
 
     def two(sums, step):
         """Strips whose noise comes from the same blocks of the cipher."""
         pair, key = step
-        (first, own), (second, other) = (
-            tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1)
-        )
-        v, u = voltages[first.inputs], voltages[second.inputs]
-        noise = _noise_pair(first, key, sums.shape, sums.dtype)
-        spreads = _spread(first, v, sigma), _spread(second, u, sigma)
-        return sums + (
-            _digital(first, own, _currents(first, v) + spreads[0] * noise[0])
-            + _digital(second, other, _currents(second, u) + spreads[1] * noise[1])
-        ), None
+        first, second = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
+        noise = _line_noise_pair(first[0], key, sums.shape, sums.dtype)
+        return sums + (digital(*first, noise[0]) + digital(*second, noise[1])), None
 
     def noisy(sums):
         if not strips.paired:
-            return lax.scan(one, sums, (strips, factors, keys))[0]
+            return lax.scan(one, sums, (whole, keys))[0]
         # Small arrays apart: where one expression takes two slices of the same array, XLA
         # on CPUs computes the noise for each, without vectors.
         pairs = [
             leaf.reshape(-1, 2, *leaf.shape[1:])
-            if leaf.ndim > 2
+            if leaf.ndim > 2 and leaf is not currents
             else (leaf[0::2], leaf[1::2])
             for leaf in leaves
         ]
         return lax.scan(two, sums, (pairs, keys[::2]))[0]
 
     def silent(sums):
-        return lax.scan(lambda *a: one(*a, quiet=True), sums, (strips, factors, keys))[0]
+        return lax.scan(lambda *a: one(*a, quiet=True), sums, (whole, keys))[0]
 
-    sums = jnp.zeros(
-        (voltages.shape[1], outputs), jnp.result_type(voltages, strips.weights)
-    )
+    dtype = jnp.result_type(voltages, strips.weights)
+    sums = jnp.zeros((outputs, batch), dtype)
     return _if_noisy(strips, sigma, noisy, silent, sums)
 
 
@@ -213,6 +230,19 @@ def _currents(strip, v):
     return currents + jnp.matmul(powers, strip.higher_order.T, precision=highest)
 
 
+def _line_currents(strip, v):
+    """The same, a bit line a row."""
+    highest = lax.Precision.HIGHEST
+    if len(v) == 1:
+        currents = jnp.matmul(strip.weights, v[0], precision=highest)[:, None]
+    else:
+        currents = jnp.matmul(strip.weights, v.T, precision=highest)
+    if strip.higher_order is None:
+        return currents
+    powers = jnp.concatenate([v**2, v**3], axis=1)
+    return currents + jnp.matmul(strip.higher_order, powers.T, precision=highest)
+
+
 def _spread(strip, v, sigma):
     """Standard deviation of the noise of each current of one strip."""
     squares = v**2
@@ -241,6 +271,12 @@ def _noise(strip, key, shape, dtype):
     return jnp.where(strip.number % 2 == 0, first, second)
 
 
+def _line_noise_pair(strip, key, shape, dtype):
+    """`_noise_pair`, a bit line a row: the same draws."""
+    column, row = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
+    return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
+
+
 def _factors(strips):
     """Of each bit line, what its currents and its codes are multiplied with.
 
@@ -254,24 +290,29 @@ def _factors(strips):
 
 def _digital(strip, factors, currents):
     """Converted and scaled currents of one strip."""
+    return _line_digital(strip, factors, currents.T).T
+
+
+def _line_digital(strip, factors, currents):
+    """The same, a bit line a row."""
     per_step, scale = factors
     if strip.bits is None:
-        return currents * scale[None]
+        return currents * scale[:, None]
     if per_step is None:
-        magnitude = jnp.abs(currents).reshape(len(currents), -1, strip.cols)
-        full_scale = jnp.repeat(jnp.max(magnitude, axis=(0, 2)), strip.cols)
+        magnitude = jnp.abs(currents).reshape(-1, strip.cols, currents.shape[1])
+        full_scale = jnp.repeat(jnp.max(magnitude, axis=(1, 2)), strip.cols)
         per_step, lsb = steps(full_scale, bits=strip.bits)
         scale = lsb * scale
-    return codes(currents, per_step[None], bits=strip.bits) * scale[None]
+    return codes(currents, per_step[:, None], bits=strip.bits) * scale[:, None]
 
 
 def _accumulate(sums, strip, products):
     """Add the products of one strip to the outputs it belongs to."""
     if products.shape == sums.shape:
         return sums + products
-    lines = products.shape[1]
-    held = lax.dynamic_slice_in_dim(sums, strip.start, lines, axis=1)
-    return lax.dynamic_update_slice_in_dim(sums, held + products, strip.start, axis=1)
+    lines = products.shape[0]
+    held = lax.dynamic_slice_in_dim(sums, strip.start, lines)
+    return lax.dynamic_update_slice_in_dim(sums, held + products, strip.start, axis=0)
 
 
 def _add(strips, products, outputs):

@@ -175,7 +175,9 @@ def rewrite_law_arrays(
         # One after another: what the figures are summed from stays in cache.
         return lax.map(lambda args: one(*args), (target, initial, used, key))
 
-    return lax.cond(jnp.asarray(device.sigma_read) > 0, loop, law)
+    if isinstance(device.sigma_read, int | float):
+        return loop() if device.sigma_read > 0 else law()
+    return lax.cond(device.sigma_read > 0, loop, law)
 
 
 def _law(target, initial, used, key, *, device, rule):

@@ -14,6 +14,7 @@ the array and the round.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,12 +30,15 @@ from ._closed_loop import (
     pulses_for,
     visible_state,
 )
+from ._compaction import compacted, count_before
 from ._device import Device
 from ._pulse import Response, move_state
 from ._random import normal_pair_at
 
 # Share of a row that the last unfinished cells of all arrays are packed to.
 _LAST = 16
+# Those that the cells of one array are packed to before.
+_SHARES = (2, 4)
 
 
 class _Lanes(eqx.Module):
@@ -50,6 +54,9 @@ class _Lanes(eqx.Module):
 class _Tally(eqx.Module):
     """What the rounds of one loop took of each cell, and its last distance.
 
+    The distance is kept where it is not that of the state: where reads have noise, or
+    where the norm of all distances may end the loop.
+
     Kept by cell because on CPUs XLA stores every operand of a sum or a maximum: sums of
     each round would take several times the memory traffic.
     """
@@ -57,7 +64,7 @@ class _Tally(eqx.Module):
     pulses: Float[Array, "arrays rows lanes"]
     write: Float[Array, "arrays rows lanes"]
     read: Float[Array, "arrays rows lanes"]
-    error: Float[Array, "arrays rows lanes"]
+    error: Float[Array, "arrays rows lanes"] | None
 
 
 class _Progress(eqx.Module):
@@ -140,27 +147,40 @@ def write_and_verify_arrays(
         jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
     )
     used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
-    lanes, progress = _first_read(lanes, used, device, rule, key)
-
     advance = partial(_advance, device=device, rule=rule)
     last = max(width // _LAST, 1)
-    if last < width:
-        lanes, progress = _one_by_one(advance, lanes, progress, key, last)
-        lanes, progress = _packed(advance, lanes, progress, key, last, 0)
-    else:  # nothing to pack, and a third of the program
-        lanes, progress = advance(lanes, progress, key, 0)
+    start = partial(_first_read, device=device, rule=rule)
+    lanes, progress = _one_by_one(start, advance, lanes, used, key, last)
+    lanes, progress = _packed(advance, lanes, progress, key, (last,), 0)
     state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
-    cells = jnp.maximum(jnp.sum(used, axis=(1, 2), dtype=target.dtype), 1)
-    residual = progress.norm / jnp.sqrt(cells)
+
+    def distance(arguments):
+        used, norm, target, state = arguments
+        if _exact(device, rule):
+            error = jnp.where(used, target - visible_state(state, device), 0)
+            norm = jnp.sqrt(jnp.sum(error**2))
+        return norm / jnp.sqrt(jnp.maximum(jnp.sum(used, dtype=target.dtype), 1))
+
+    residual = lax.map(distance, (used, progress.norm, lanes.target, lanes.state))
+    residual = residual.astype(target.dtype)
     return state, eqx.tree_at(lambda s: s.residual, progress.stats, residual)
 
 
-def _first_read(lanes, used, device, rule, key):
+def _exact(device, rule):
+    """Whether reads are known to be exact, and no norm to end the loop, when traced."""
+    numbers = device.sigma_read, rule.tolerance
+    known = all(isinstance(v, int | float) for v in numbers)
+    return known and device.sigma_read == 0 and rule.tolerance < 0
+
+
+def _first_read(lanes, used, key, *, device, rule):
     """Read all cells, and choose the first pulses."""
     dtype, total = lanes.target.dtype, partial(jnp.sum, axis=(1, 2))
     # The reading after round `i` has the number `i`.
     last = jnp.full(lanes.cell.shape, 0xFFFFFFFF, jnp.uint32)
-    _, read = _read_noise(device, key, last, lanes.cell, dtype)
+    read: Any = 0
+    if not _exact(device, rule):
+        _, read = _read_noise(device, _subkeys(key)[0], last, lanes.cell, dtype)
     visible = visible_state(lanes.state, device)
     error = jnp.where(used, lanes.target - visible - read, 0)
     error = error.astype(dtype)
@@ -183,54 +203,62 @@ def _first_read(lanes, used, device, rule, key):
     return eqx.tree_at(lambda lane: lane.pulses, lanes, pulses), progress
 
 
-def _one_by_one(advance, lanes, progress, key, until):
-    """`_advance` of one array after another."""
+def _one_by_one(start, advance, lanes, used, key, until):
+    """Read and `advance` one array after another."""
     common = jax.tree.map(lambda u: u.ndim == 0, lanes.response)
     shared, own = eqx.partition(lanes.response, common)
 
     def one(arguments):
-        lanes, progress, key = jax.tree.map(lambda leaf: leaf[None], arguments)
+        lanes, used, key = jax.tree.map(lambda leaf: leaf[None], arguments)
         lanes = eqx.tree_at(
             lambda lane: lane.response,
             lanes,
             eqx.combine(shared, lanes.response),
             is_leaf=lambda leaf: leaf is None,
         )
-        half = max(lanes.cell.shape[2] // 2, 1)
-        lanes, progress = advance(lanes, progress, key, max(half, until))
-        lanes, progress = _packed(advance, lanes, progress, key, half, until)
+        lanes, progress = start(lanes, used, key)
+        width = lanes.cell.shape[2]
+        sizes = tuple(width // share for share in _SHARES if width // share > until)
+        lanes, progress = advance(lanes, progress, key, max((*sizes, until)[0], until))
+        lanes, progress = _packed(advance, lanes, progress, key, sizes, until)
         out = (lanes.state, lanes.pulses, progress)
         return jax.tree.map(lambda leaf: leaf[0], out)
 
     bare = eqx.tree_at(lambda lane: lane.response, lanes, own)
-    state, pulses, progress = lax.map(one, (bare, progress, key))
+    state, pulses, progress = lax.map(one, (bare, used, key))
     parts = lambda lane: (lane.state, lane.pulses)
     return eqx.tree_at(parts, lanes, (state, pulses)), progress
 
 
-def _packed(advance, lanes, progress, key, size, until):
-    """`advance` with the unfinished cells of each row side by side."""
-    pending = (lanes.pulses != 0) & progress.alive[:, None, None]
-    count = jnp.cumsum(pending, axis=2, dtype=jnp.int32)
-    # By binary search: a scatter XLA does one by one on CPUs.
-    find = partial(jnp.searchsorted, method="scan_unrolled")
-    place = jnp.arange(size, dtype=jnp.int32)
-    source = jax.vmap(jax.vmap(lambda count: find(count, place + 1)))(count)
-    take = partial(jnp.take_along_axis, axis=2, mode="clip")
-    packed = jax.tree.map(lambda v: take(v, source) if v.ndim else v, lanes)
-    held = place[None, None] < count[:, :, -1:]
-    pulses = jnp.where(held, packed.pulses, 0)
-    packed = eqx.tree_at(lambda lane: lane.pulses, packed, pulses)
-    packed, progress = advance(packed, progress, key, until)
+def _packed(advance, lanes, progress, key, sizes, until):
+    """`advance` with the unfinished cells of each row side by side, in fewer and fewer."""
+    if not sizes:
+        return lanes, progress
+    size, *smaller = sizes
     parts = lambda lane: (lane.state, lane.pulses)
-    unpack = lambda new, old: jnp.where(pending, take(new, count - 1), old)
-    unpacked = jax.tree.map(unpack, parts(packed), parts(lanes))
-    return eqx.tree_at(parts, lanes, unpacked), progress
+
+    def pack(carry):
+        lanes, progress = carry
+        pending = (lanes.pulses != 0) & progress.alive[:, None, None]
+        before = count_before(pending)
+        source, held = compacted(pending, before, size)
+        take = partial(jnp.take_along_axis, axis=2, mode="clip")
+        packed = jax.tree.map(lambda v: take(v, source) if v.ndim else v, lanes)
+        pulses = jnp.where(held, packed.pulses, 0)
+        packed = eqx.tree_at(lambda lane: lane.pulses, packed, pulses)
+        packed, progress = advance(packed, progress, key, max((*smaller, until)[0], until))
+        packed, progress = _packed(advance, packed, progress, key, smaller, until)
+        unpack = lambda new, old: jnp.where(pending, take(new, before), old)
+        unpacked = jax.tree.map(unpack, parts(packed), parts(lanes))
+        return eqx.tree_at(parts, lanes, unpacked), progress
+
+    return lax.cond(jnp.any(progress.alive), pack, lambda carry: carry, (lanes, progress))
 
 
 def _advance(lanes, progress, key, until, *, device, rule):
     """Rounds until no array has more unfinished cells in a row than `until`."""
-    dtype = lanes.target.dtype
+    dtype, light = lanes.target.dtype, _exact(device, rule)
+    read_key, cycle_key = _subkeys(key)
 
     def proceed(carry):
         _, progress = carry
@@ -240,8 +268,16 @@ def _advance(lanes, progress, key, until, *, device, rule):
         # One cipher block of a cell serves two rounds.
         turn = carry[1].stats.iterations.astype(jnp.uint32) // 2
         turn = jnp.broadcast_to(turn[:, None, None], lanes.cell.shape)
-        cycles = _pair(_subkeys(key)[1], turn, lanes.cell, dtype)
-        reads = _read_noise(device, key, turn, lanes.cell, dtype)
+        # Both in one array that is stored, or XLA would run the cipher three times.
+        both = lax.cond(
+            jnp.any(carry[1].alive),
+            lambda: lax.complex(*_pair(cycle_key, turn, lanes.cell, dtype)),
+            lambda: lax.complex(zero, zero),
+        )
+        cycles = lax.real(both), lax.imag(both)
+        reads = 0, 0
+        if not light:
+            reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
         for cycle, read in zip(cycles, reads, strict=True):
             cells, progress = carry
             after = _round(cells, progress, lanes, cycle, read, device, rule)
@@ -251,12 +287,15 @@ def _advance(lanes, progress, key, until, *, device, rule):
         widest = jnp.max(_left(cells[1]), axis=1)
         return cells, dataclasses.replace(progress, widest=widest)
 
-    tally = _Tally(*(jnp.zeros(lanes.cell.shape, dtype),) * 4)
+    zero = jnp.zeros(lanes.cell.shape, dtype)
+    tally = _Tally(zero, zero, zero, None if light else zero)
     alive = progress.alive
     start = (lanes.state, lanes.pulses, tally), progress
     (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
     total = partial(jnp.sum, axis=(1, 2))
-    square = total(jnp.where(pulses == 0, tally.error, 0) ** 2)
+    settled = progress.settled
+    if not light:
+        settled = settled + total(jnp.where(pulses == 0, tally.error, 0) ** 2)
     stats = progress.stats
     stats = dataclasses.replace(
         stats,
@@ -265,7 +304,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
         verify_energy=stats.verify_energy + total(tally.read),
         unfinished=jnp.where(alive, _whole(_left(pulses)), stats.unfinished),
     )
-    progress = dataclasses.replace(progress, settled=progress.settled + square, stats=stats)
+    progress = dataclasses.replace(progress, settled=settled, stats=stats)
     parts = lambda lane: (lane.state, lane.pulses)
     return eqx.tree_at(parts, lanes, (state, pulses)), progress
 
@@ -283,7 +322,7 @@ def _read_noise(device, key, turn, cell, dtype):
     """Of two rounds; draws nothing where reads have no noise."""
 
     def draw():
-        first, second = _pair(_subkeys(key)[0], turn, cell, dtype)
+        first, second = _pair(key, turn, cell, dtype)
         return first * device.sigma_read, second * device.sigma_read
 
     none = jnp.zeros(cell.shape, dtype)
@@ -309,11 +348,14 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
         tally.pulses + jnp.abs(applied),
         tally.write + _pulse_energy(applied, state, moved, device),
         tally.read + jnp.where(applied != 0, _read_energy(visible, device), 0),
-        jnp.where(applied != 0, error, tally.error),
+        None if tally.error is None else jnp.where(applied != 0, error, tally.error),
     )
-    norm = jnp.sqrt(progress.settled + jnp.sum(tally.error**2, axis=(1, 2)))
-    norm = jnp.where(alive, norm, progress.norm)
-    stagnant = (stats.iterations > 0) & (jnp.abs(norm - progress.norm) < rule.tolerance)
+    norm, stagnant = progress.norm, False
+    if tally.error is not None:
+        norm = jnp.sqrt(progress.settled + jnp.sum(tally.error**2, axis=(1, 2)))
+        norm = jnp.where(alive, norm, progress.norm)
+        change = jnp.abs(norm - progress.norm)
+        stagnant = (stats.iterations > 0) & (change < rule.tolerance)
     up, down = (jnp.where(alive[:, None], v, 0) for v in (progress.up, progress.down))
     written = jnp.where((up > 0) | (down > 0), 1, 0).astype(norm.dtype)
     stats = dataclasses.replace(
@@ -325,7 +367,8 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
     )
     up, down = _longest(wanted)
     more = jnp.max(jnp.maximum(up, down), axis=1) > 0
-    alive = alive & more & ~stagnant & (stats.iterations < rule.iterations)
+    alive = alive & more & (stats.iterations < rule.iterations)
+    alive = alive & jnp.logical_not(stagnant)
     progress = _Progress(alive, progress.settled, norm, progress.widest, up, down, stats)
     return (moved, wanted, tally), progress
 

@@ -23,6 +23,7 @@ from .kernels import (
     read_strips,
     split_inputs,
     strip_currents,
+    wide_jit,
 )
 
 
@@ -73,7 +74,8 @@ class Crossbar(eqx.Module):
         return self.strips.dtype
 
     def read(self, x, dac, adc, key):
-        return read(self, x, dac, adc, key)
+        # Of a few vectors few draws are made, and what a call takes counts.
+        return (read if len(x) > 4 else read.plain)(self, x, dac, adc, key)
 
     def stored_matrix(self):
         return assemble(self.weights * self.scale[:, None, :], self)
@@ -125,8 +127,10 @@ def matvec(
     """
     check_key(key)
     x = check_vector(x, crossbar)
-    y = crossbar.read(jnp.atleast_2d(x), dac, adc, key)
-    return y if x.ndim == 2 else y[0]
+    # Through the class: of a bound method equinox would make a pytree at every call. And
+    # a reshape starts faster than an index.
+    y = type(crossbar).read(crossbar, x.reshape(-1, x.shape[-1]), dac, adc, key)
+    return y if x.ndim == 2 else y.reshape(-1)
 
 
 def check_vector(
@@ -143,7 +147,7 @@ def check_vector(
     return x
 
 
-@jax.jit
+@wide_jit
 def read(
     crossbar: Crossbar,
     x: Float[Array, "batch n"],

@@ -63,6 +63,7 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
     return cut(checked_array(matrix, "A", ndim=2), rows, cols)
 
 
+@partial(jax.jit, static_argnames=("rows", "cols"))
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     """`partition`, for a dense matrix that is checked already."""
     grid = grid_shape(matrix.shape, rows, cols)

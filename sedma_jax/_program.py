@@ -1,5 +1,6 @@
 """Program a matrix on crossbar arrays."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import jax.dtypes
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._crossbar import Crossbar, check_key
@@ -28,9 +30,9 @@ from .kernels import (
     hidden_state,
     nominal_response,
     rewrite_law,
-    rewrite_law_arrays,
     signed_weights,
     visible_state,
+    wide_jit,
     write_and_verify,
     write_and_verify_arrays,
 )
@@ -41,8 +43,11 @@ Progress = Callable[[int, int], None]
 # What `kernels.write_and_verify` takes and returns.
 Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
 
-# Schemes that program several arrays faster than one after another.
-_ARRAYS = {write_and_verify: write_and_verify_arrays, rewrite_law: rewrite_law_arrays}
+# Signs of the weights that the two cells of a pair hold.
+_PAIR = np.array([1.0, -1.0])
+
+# Schemes that leave a cell alone that is not to be written.
+_FOLDED = (write_and_verify, rewrite_law)
 
 # Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
 # size share their compilations and a progress bar has something to show.
@@ -125,9 +130,9 @@ def program_partition(
             f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}. "
             "Leave it out for as many arrays as there are tiles."
         )
-    tiles, scale, index, used_rows, used_cols = _prepare(parts, scaling)
+    scale, index, used_rows, used_cols = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
-        tiles,
+        parts.tiles,
         scale,
         index,
         used_rows,
@@ -180,6 +185,8 @@ def program_tiles(
         scheme=scheme,
         # Known when tracing or not, cells without spread share one response.
         spread=not (isinstance(device.sigma_d2d, float) and device.sigma_d2d == 0),
+        exact_reads=isinstance(device.sigma_read, float) and device.sigma_read == 0,
+        normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
         key=key,
     )
     return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
@@ -187,13 +194,13 @@ def program_tiles(
 
 @eqx.filter_jit
 def _prepare(parts, scaling):
-    """What `_write_tiles` needs of each tile."""
+    """What `_write_tiles` needs of each tile but its entries."""
     count, rows, cols = parts.tiles.shape
     m, n = parts.shape
     scale = scaling(parts.tiles) if count else jnp.ones((0, cols), parts.tiles.dtype)
     used_rows = jnp.minimum(n - parts.inputs * rows, rows)
     used_cols = jnp.minimum(m - parts.outputs * cols, cols)
-    return parts.tiles, lax.stop_gradient(scale), parts.index, used_rows, used_cols
+    return lax.stop_gradient(scale), parts.index, used_rows, used_cols
 
 
 def _write_in_chunks(write, arguments, progress):
@@ -217,7 +224,7 @@ def _write_in_chunks(write, arguments, progress):
     else:
         done: Any = None
         for start in range(0, count, chunk):
-            part = write(*(a[start : start + chunk] for a in arguments))
+            part = write(*_take(arguments, start, chunk))
             held = min(chunk, count - start)
             if held < chunk:
                 part = jax.tree.map(lambda a, held=held: a[:held], part)
@@ -233,6 +240,12 @@ def _write_in_chunks(write, arguments, progress):
     return jax.tree.map(lambda a: a[:count], done) if pad else done
 
 
+@partial(jax.jit, static_argnames="size")
+def _take(whole, start, size):
+    """Some tiles, by one call."""
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), whole)
+
+
 @partial(jax.jit, donate_argnums=0)
 def _place(whole, part, start):
     """Write some tiles into their places, without a second copy of the others."""
@@ -240,7 +253,10 @@ def _place(whole, part, start):
     return jax.tree.map(put, whole, part)
 
 
-@partial(jax.jit, static_argnames=("mapping", "scheme", "spread"))
+@partial(
+    wide_jit,
+    static_argnames=("mapping", "scheme", "spread", "exact_reads", "normless"),
+)
 def _write_tiles(
     tiles,
     scale,
@@ -253,50 +269,81 @@ def _write_tiles(
     mapping,
     scheme,
     spread,
+    exact_reads,
+    normless,
     key,
 ):
-    shape = tiles.shape[1:]
-    row, col = (lax.broadcasted_iota(jnp.int32, (1, *shape), axis) for axis in (1, 2))
-    used = (row < used_rows[:, None, None]) & (col < used_cols[:, None, None])
-    ideal = tiles / scale[:, None, :]
+    # Known when tracing, what is not there takes no time.
+    if exact_reads:
+        device = dataclasses.replace(device, sigma_read=0.0)
+    if normless:
+        rule = dataclasses.replace(rule, tolerance=-1.0)
+    rows, cols = tiles.shape[1:]
+    row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
     keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
-    mapped = jax.vmap(mapping)(ideal)
-    target = lax.stop_gradient(mapped)
     # Of a pair at most one cell is written, and the other stays as it is. Where no read
     # joins the two, it takes no part.
-    fold = scheme in _ARRAYS and mapping is differential
-    written = jnp.sum(target, axis=1, keepdims=True) if fold else target
-    touched = used & (written[:, 0] > 0) if fold else used
-    response = nominal_response(device, tiles.dtype)
+    fold = scheme in _FOLDED and mapping is differential
+    response, own = nominal_response(device, tiles.dtype), None
     if spread:
-        draw = lambda key: draw_response(device, written.shape[1:], tiles.dtype, key=key)
-        response = jax.vmap(draw)(keys[:, 0])
-    start = jnp.zeros_like(written)
-    arguments = (written, start, touched)
-    if scheme in _ARRAYS:
-        together = _ARRAYS[scheme]
-        state, stats = together(
-            written, start, touched, device, response, rule, key=keys[:, 1]
+        shape = (1 if fold else jax.eval_shape(mapping, tiles[0]).shape[0], rows, cols)
+        draw = lambda key: draw_response(device, shape, tiles.dtype, key=key)
+        response = own = jax.vmap(draw)(keys[:, 0])
+
+    def aim(tile, scale, used_rows, used_cols):
+        """States to reach, and where."""
+        used = (row < used_rows)[:, None] & (col < used_cols)[None]
+        ideal = lax.stop_gradient(tile / scale[None])
+        if not fold:
+            return mapping(ideal), used
+        written = jnp.abs(ideal)[None]
+        return written, used & (written[0] > 0)
+
+    def present(state, tile, scale, used_rows, used_cols):
+        """Weights of the states that were reached, a row for each bit line."""
+        ideal = tile / scale[None]
+        if fold:
+            sign = jnp.sign(lax.stop_gradient(ideal))
+            weights = sign * visible_state(state[0], device)
+        else:
+            weights = signed_weights(visible_state(state, device))
+        used = (row < used_rows)[:, None] & (col < used_cols)[None]
+        return _straight_through(jnp.where(used, weights, 0), ideal).T
+
+    def write(arguments):
+        tile, own, key = arguments
+        target, used = aim(*tile)
+        state, stats = scheme(
+            target,
+            jnp.zeros_like(target),
+            used,
+            device,
+            own if spread else response,
+            rule,
+            key=key,
         )
+        return present(state, *tile), state, stats
+
+    # One by one: a tile stays in the cache, and in a loop over all tiles the compiler
+    # would round by their number.
+    each = tiles, scale, used_rows, used_cols
+    if scheme is write_and_verify:
+        target, used = jax.vmap(aim)(*each)
+        start = jnp.zeros_like(target)
+        state, stats = write_and_verify_arrays(
+            target, start, used, device, response, rule, key=keys[:, 1]
+        )
+        weights = lax.map(lambda tile: present(*tile), (state, *each))
     else:
-
-        def write(arguments):
-            (target, initial, used), own, key = arguments
-            return scheme(
-                target, initial, used, device, own if spread else response, rule, key=key
-            )
-
-        own = response if spread else None
-        state, stats = lax.map(write, (arguments, own, keys[:, 1]))
+        weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
+    ideal = tiles / scale[:, None]
     if fold:
-        state = jnp.where(target > 0, state, 0)
-    # One by one: in a loop over all tiles the compiler would round by their number.
-    weights = lax.map(lambda s: signed_weights(visible_state(s, device)), state)
-    weights = _straight_through(jnp.where(used, weights, 0), ideal)
+        signs = _PAIR[None, :, None, None].astype(ideal.dtype)
+        holds = lax.stop_gradient(ideal)[:, None] * signs
+        state = jnp.where(holds > 0, state, 0)
     # As with the weights: effects that start from the conductances keep the gradient.
-    wish = cell_conductance(hidden_state(mapped, device), device)
-    conductance = _straight_through(cell_conductance(state, device), wish)
-    return jnp.swapaxes(weights, 1, 2), conductance, stats
+    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
+    return weights, _straight_through(cell_conductance(state, device), wish), stats
 
 
 @jax.custom_jvp

@@ -21,12 +21,12 @@ sj.program(A, sj.devices.EPIRAM, array=(4, 4), key=jr.key(0))
 
 
 def test_matrices_of_many_sizes_share_a_few_compilations():
-    before = _program._write_tiles._cache_size()
+    before = _program._write_tiles.wide._cache_size()
     for m in range(1, 40, 4):  # 1 to 13 tiles
         A = np.ones((m, 3), np.float32)
         sj.program(A, sj.devices.EPIRAM, array=(3, 3), key=jr.key(0))
     # Chunks of 1, 2, 4, 8 and 16 tiles.
-    assert _program._write_tiles._cache_size() - before <= 5
+    assert _program._write_tiles.wide._cache_size() - before <= 5
 
 
 def test_compiled_programs_are_kept_in_the_folder(tmp_path, monkeypatch):

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import Strips, apart, read_strips, side_by_side, strip_currents
+from sedma_jax.kernels import (
+    Strips,
+    _read,
+    apart,
+    read_strips,
+    side_by_side,
+    strip_currents,
+)
 from tolerances import gamma, mean_atol, var_atol
 
 INPUTS, OUTPUTS, ROWS, COLS = 4, 3, 6, 5
@@ -108,6 +115,17 @@ def test_noise_does_not_depend_on_the_layout_or_the_batch(tiles):
     currents = strip_currents(wide, v, 0.1, key=KEY)
     np.testing.assert_allclose(np.sum(currents, axis=0), y, rtol=0, atol=bound)
     assert np.std(y - read_strips(wide, v, 0.0, LINES, key=KEY)) > 0.1
+
+
+def test_strips_are_read_alike_one_by_one_and_all_at_once(tiles, monkeypatch):
+    v, bound = jnp.asarray(voltages(7)), 4 * gamma(60, np.float64) * LINES
+    cases = [(strips_of(tiles, w), sigma) for w in (OUTPUTS, 1) for sigma in (0.0, 0.1)]
+    read = lambda: [read_strips(s, v, sigma, LINES, key=KEY) for s, sigma in cases]
+    together = read()
+    monkeypatch.setattr(_read, "_HELD", 0)
+    for y, expected in zip(read(), together, strict=True):
+        np.testing.assert_allclose(y, expected, rtol=0, atol=bound)
+    assert np.std(together[1] - together[0]) > 0.1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -65,6 +65,25 @@ def test_loop_against_the_cell_by_cell_model(name, rule, sigma_read):
     np.testing.assert_allclose(stats.verify_energy, total["verify"], rtol=1e-4)
 
 
+def test_what_is_known_when_tracing_changes_no_number():
+    device = sj.devices.TAOX_HFOX
+    rule = sj.acceptance_band(device, iterations=6)  # some cells stay unfinished
+    target = jnp.asarray(np.random.default_rng(4).random(SHAPE))
+    used = jnp.arange(5 * 16).reshape(5, 16) % 7 != 0
+    response = nominal_response(device, target.dtype)
+    known = jax.jit(
+        lambda target, used: write_and_verify(
+            target, jnp.zeros_like(target), used, device, response, rule, key=jr.key(7)
+        )
+    )
+    state, stats = known(target, used)
+    expected, traced = run(device, rule, target, used)
+    np.testing.assert_allclose(state, expected, rtol=0, atol=1e-13)
+    assert 0 < int(stats.unfinished)
+    for name, figure in vars(stats).items():
+        np.testing.assert_allclose(figure, getattr(traced, name), rtol=1e-12, err_msg=name)
+
+
 def test_stagnation_stops_when_the_norm_stands_still():
     device = dataclasses.replace(sj.devices.EPIRAM, sigma_c2c=0.0, r_access=0.0)
     target = jnp.asarray(np.random.default_rng(6).random(SHAPE))
