@@ -12,6 +12,7 @@ Nature 608, 504, Extended Data Fig. 3).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -101,8 +102,9 @@ def acceptance_band(
         `half_width <= 0`.
     """
     _check_rule(iterations, max_pulses)
+    width: Any = half_width
     if half_width is None:
-        half_width = _half_width(device)
+        width = _half_width(device)
     elif isinstance(half_width, int | float) and not half_width > 0:
         raise ValueError(
             "`sedma_jax.acceptance_band` needs `half_width > 0`. "
@@ -113,7 +115,7 @@ def acceptance_band(
             "`sedma_jax.acceptance_band` needs `caution >= 0`. "
             f"Got {caution=}. Leave it out for a value that suits all devices."
         )
-    return VerifyRule(half_width, max_pulses, caution, -1.0, iterations)
+    return VerifyRule(width, max_pulses, caution, -1.0, iterations)
 
 
 @jax.jit  # one program instead of four

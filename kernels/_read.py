@@ -160,20 +160,21 @@ def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
         return _line_digital(strip, factors, currents)
 
     def one(sums, step, *, quiet=False):
-        (strip, *given), key = step
+        (strip, factors, currents), key = step
         noise = None
         if not quiet:
             shape = (strip.weights.shape[0], batch)
             noise = _line_noise_pair(strip, key, shape, sums.dtype)
             noise = jnp.where(strip.number % 2 == 0, *noise)
-        return _accumulate(sums, strip, digital(strip, *given, noise)), None
+        return _accumulate(sums, strip, digital(strip, factors, currents, noise)), None
 
     def two(sums, step):
         """Strips whose noise comes from the same blocks of the cipher."""
         pair, key = step
-        first, second = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
-        noise = _line_noise_pair(first[0], key, sums.shape, sums.dtype)
-        return sums + (digital(*first, noise[0]) + digital(*second, noise[1])), None
+        this, other = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
+        noise = _line_noise_pair(this[0], key, sums.shape, sums.dtype)
+        first = digital(this[0], this[1], this[2], noise[0])
+        return sums + (first + digital(other[0], other[1], other[2], noise[1])), None
 
     def noisy(sums):
         if not strips.paired:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 
 
-def wide_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def wide_jit(function: Callable[..., Any], **options: Any) -> "WideJit":
     """`jax.jit`, with vectors of 512 bits where the CPU has them.
 
     XLA takes 256 bits, for the sake of CPUs that slow down under AVX-512; on later ones
@@ -23,10 +23,10 @@ def wide_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
     - `function`, `options`: as in `jax.jit`.
     """
-    return _WideJit(function, options)
+    return WideJit(function, options)
 
 
-class _WideJit:
+class WideJit:
     """Two compilations of a function, of which a call takes one."""
 
     def __init__(self, function, options):

@@ -294,7 +294,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
     (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
     total = partial(jnp.sum, axis=(1, 2))
     settled = progress.settled
-    if not light:
+    if tally.error is not None:
         settled = settled + total(jnp.where(pulses == 0, tally.error, 0) ** 2)
     stats = progress.stats
     stats = dataclasses.replace(

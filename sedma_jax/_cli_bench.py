@@ -158,12 +158,12 @@ def _run(folder: Path, found, names, options) -> int:
         print(
             f"[{ordered.index(name) + 1}/{len(names)}] {name}", file=sys.stderr, flush=True
         )
-        entry = found[name][1]
+        path, entry = found[name]
         if options.quick and "quick" not in entry:
             print(f"  {name} has no short form: it runs in full.", file=sys.stderr)
         start = time.perf_counter()
         done = subprocess.run(
-            _command(folder, *found[name], options),
+            _command(folder, path, entry, options),
             cwd=folder.parent,
             env=_environment(folder, entry),
             check=False,

@@ -62,8 +62,8 @@ def cache_of_commands(folder: str | None, wanted: bool = True) -> Path | None:
         return None
     if named:
         return enable_compilation_cache(named)
-    if jax.config.jax_compilation_cache_dir is not None:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if (own := jax.config.values["jax_compilation_cache_dir"]) is not None:
+        return Path(own)
     try:
         path = _default()
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -66,9 +66,9 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
 @partial(jax.jit, static_argnames=("rows", "cols"))
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     """`partition`, for a dense matrix that is checked already."""
-    grid = grid_shape(matrix.shape, rows, cols)
-    inputs, outputs = (jnp.asarray(i.ravel().astype(np.int32)) for i in np.indices(grid))
     m, n = matrix.shape
+    grid = grid_shape((m, n), rows, cols)
+    inputs, outputs = (jnp.asarray(i.ravel().astype(np.int32)) for i in np.indices(grid))
     return Partition(_tiles(matrix, rows, cols), inputs, outputs, (m, n), grid[1])
 
 

@@ -211,8 +211,8 @@ def deliver(
         return deploy.apply(chosen, cluster, trace=trace, key=key)
 
     publication = attempt("publish", publish)
-    compiled = attempt("deploy", compile_workflow) or (None, None, {})
+    described, choice, files = attempt("deploy", compile_workflow) or (None, None, {})
     applied = None
     if cluster is not None and "deploy" not in failed:
         applied = attempt("apply", apply)
-    return Delivery(publication, *compiled, applied, failed, trace.seconds())
+    return Delivery(publication, described, choice, files, applied, failed, trace.seconds())

@@ -8,6 +8,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import PlacementProblem, placement_cost
@@ -21,7 +22,7 @@ KIND = "placement"  # of patterns in long-term memory; the reward is minus the c
 _LARGEST = 2**14 - 512  # bytes of a choice that memory takes
 _FEATURES = 192  # of nodes; with those of edges, memory takes 256
 
-_cost = eqx.filter_jit(placement_cost)
+_compiled_cost = eqx.filter_jit(placement_cost)
 
 
 def remembered_plan(
@@ -125,6 +126,10 @@ def _measured(workflow, memory, names, nodes):
 
 def _among(placement, others) -> bool:
     return any(np.array_equal(placement, other) for other in others)
+
+
+def _cost(problem, nodes):
+    return _compiled_cost(problem, jnp.asarray(nodes))
 
 
 def _fits(problem, placement) -> bool:

@@ -268,8 +268,8 @@ def _remembered_lambda(known, regime, short_term, name, ablation, borrowed):
     if borrowed:  # of another class: worth one sample
         count = np.minimum(count, 1)
     recent = short_term if ablation.short_term else ShortTerm()
-    remembered = (jnp.asarray(v) for v in (count, mean, spread))
-    return RememberedLambda(*remembered, recent.recent_products(name))
+    count, mean, spread = (jnp.asarray(v) for v in (count, mean, spread))
+    return RememberedLambda(count, mean, spread, recent.recent_products(name))
 
 
 def _search(names, shape, pool, how, reference):

@@ -55,7 +55,9 @@ class ShortTerm(eqx.Module):
 
     def recent_products(self, name: str) -> RecentProducts:
         """The last products of a class; none if it is new."""
-        return self.products.get(name, _recent_products(CAPACITY))
+        if name in self.products:
+            return self.products[name]
+        return _recent_products(CAPACITY)
 
     def add_product(self, name: str, product: ProductStatistics) -> "ShortTerm":
         """A memory with one more product of a class; one not finite is left out."""
@@ -70,7 +72,8 @@ class ShortTerm(eqx.Module):
 
     def quantiles(self, name: str, q: Float[Array, " q"]) -> Float[Array, " q"]:
         """Quantiles of the samples; NaN if there is none."""
-        return quantiles(self.buffers.get(name, _ring_buffer(CAPACITY)), q)
+        buffer = self.buffers[name] if name in self.buffers else _ring_buffer(CAPACITY)
+        return quantiles(buffer, q)
 
     def watched(self, surprise: float) -> tuple["ShortTerm", bool]:
         """Take in how far a reward is from what is remembered, in standard deviations.
