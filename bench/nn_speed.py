@@ -70,29 +70,36 @@ def verified_loss(params, rest, xs, ys, key):
 
 
 class Trainer:
-    """A network in training; each call is one step."""
+    """A network in training; each call is one step, or as many as `scan` says.
+
+    Digits are arguments: of constants XLA would work out a part when it compiles. In a
+    scan they are drawn for each step, or a part would be worked out before the loop.
+    """
 
     def __init__(self, model, xs, ys, loss=loss, scan=0):
         params, rest = eqx.partition(model, eqx.is_inexact_array)
 
-        def step(carry, key):
+        def step(carry, xs, ys, key):
             params, state, _ = carry
             value, gradient = jax.value_and_grad(loss)(params, rest, xs, ys, key)
             updates, state = OPTIMISER.update(gradient, state)
-            return (optax.apply_updates(params, updates), state, value), None
+            return optax.apply_updates(params, updates), state, value
+
+        def several(carry, xs, ys, key):
+            def one(carry, key):
+                batch_key, key = jr.split(key)
+                batch = jr.randint(batch_key, (len(xs),), 0, len(xs))
+                return step(carry, xs[batch], ys[batch], key), None
+
+            return jax.lax.scan(one, carry, jr.split(key, scan))[0]
 
         self.carry = params, OPTIMISER.init(params), jnp.zeros(())
-        self.key, self.rest = jr.key(1), rest
-        if scan:
-            self.step = jax.jit(
-                lambda c, key: jax.lax.scan(step, c, jr.split(key, scan))[0]
-            )
-        else:
-            self.step = jax.jit(lambda carry, key: step(carry, key)[0])
+        self.key, self.rest, self.digits = jr.key(1), rest, (xs, ys)
+        self.step = jax.jit(several if scan else step)
 
     def __call__(self):
         self.key, key = jr.split(self.key)
-        self.carry = self.step(self.carry, key)
+        self.carry = self.step(self.carry, *self.digits, key)
         return self.carry
 
     def model(self):
