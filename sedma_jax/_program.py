@@ -1,6 +1,5 @@
 """Program a matrix on crossbar arrays."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -275,9 +274,9 @@ def _write_tiles(
 ):
     # Known when tracing, what is not there takes no time.
     if exact_reads:
-        device = dataclasses.replace(device, sigma_read=0.0)
+        device = eqx.tree_at(lambda d: d.sigma_read, device, 0.0)
     if normless:
-        rule = dataclasses.replace(rule, tolerance=-1.0)
+        rule = eqx.tree_at(lambda r: r.tolerance, rule, -1.0)
     rows, cols = tiles.shape[1:]
     row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
     keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
