@@ -235,7 +235,13 @@ def watching(site, folder, *, remembers=True, **options):
         yield usage
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            # The interrupt that SIGTERM becomes is lost where it meets JAX's callback of
+            # the garbage collector, from which Python lets no exception out.
+            process.kill()
+            process.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         usage["cpu_s"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         usage["memory_mb"] = after.ru_maxrss / 1024
