@@ -41,7 +41,7 @@ VARIANTS = {
 }
 
 
-def ours(given, seeds, repetitions):
+def ours(given, seeds, repetitions, largest):
     """Figures of every variant, seeds interleaved so that a busy minute spoils none."""
     found = {name: {"efficiency": [], "throughput": []} for name in VARIANTS}
     curves = {name: [] for name in VARIANTS}
@@ -50,7 +50,7 @@ def ours(given, seeds, repetitions):
             for name, ablation in VARIANTS.items():
                 for turn in ("cold", "warm"):
                     url = f"sqlite:///{folder}/{turn}-{seed}-{name}.db".replace(" ", "-")
-                    records = list(stream(given, ablation, url, repetitions, LARGEST, seed))
+                    records = list(stream(given, ablation, url, repetitions, largest, seed))
                 found[name]["efficiency"].append(records[-1]["efficiency"])
                 found[name]["throughput"].append(records[-1]["products_per_second"])
                 curves[name].append([r["products_per_second"] for r in records])
@@ -133,15 +133,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=2)
+    parser.add_argument("--largest", type=int, default=LARGEST, help="entries of a matrix")
     parser.add_argument("--peers", metavar="PYTHON")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     about = machine()
-    chosen = [(name, A) for name, A in matrices() if np.prod(A.shape) <= LARGEST]
+    chosen = [(name, A) for name, A in matrices() if np.prod(A.shape) <= options.largest]
     dense = [A.toarray() if scipy.sparse.issparse(A) else A for _, A in chosen]
     figures, skipped = baselines(options.peers, dense, options.seeds)
     mean, every = latencies(options.seeds)
-    mine, curves = ours(chosen, options.seeds, options.repetitions)
+    mine, curves = ours(chosen, options.seeds, options.repetitions, options.largest)
     mine["full"]["latency"] = mean
     record = {
         "machine": about,
