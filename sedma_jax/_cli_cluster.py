@@ -5,6 +5,7 @@ import functools
 import json
 import signal
 import sys
+import threading
 import time
 
 import jax.random as jr
@@ -184,15 +185,22 @@ def watch(options: argparse.Namespace) -> int:
     source = lambda: measure(controller.cluster, workflow.namespace, prometheus)
     recompiler = Recompiler(controller, source, memory=memory, limits=limits)
     said = lambda what: _said(options, f"{workflow.name}: {what}", {"event": what})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ended = threading.Event()
+
+    def end(*_):
+        # A callback of a library may swallow what is raised into it; the event stays.
+        ended.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     due = 0.0
-    while True:
+    while not ended.is_set():
         try:
             lease = lease_of(controller)
             lease.acquire(float("inf"))  # another one leads: stand by
             try:
                 controller.resume()
-                while True:
+                while not ended.is_set():
                     status = controller.settle()
                     if not status.settled:
                         said("not ready: " + "; ".join(status.problems))
@@ -207,7 +215,8 @@ def watch(options: argparse.Namespace) -> int:
             said(str(error))
             time.sleep(1.0)
         except KeyboardInterrupt:
-            return 0
+            break
+    return 0
 
 
 def _opened(options):
