@@ -73,6 +73,7 @@ class ProcessNode:
         with _shared(array.nbytes) as file:
             shared = _view(file, array.nbytes).view(array.dtype).reshape(array.shape)
             shared[...] = array
+            del shared  # or an error's traceback would keep the memory
             given = array.dtype.name, array.shape, array.nbytes
             return self._ask("put", given, file)
 
