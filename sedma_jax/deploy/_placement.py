@@ -59,8 +59,8 @@ def place(
     - `problem`: agents, edges and nodes. Where agents run now (`home`) is one of the
         starts if moving costs anything or is limited.
     - `rounds`: length of the annealing, 1152 proposals each; by default 1000 up to
-        30 agents, 3000 up to 500, and 6000 above. Half as many more follow at penalties
-        that leave no capacity exceeded.
+        30 agents, 200 for those from a `start`, 3000 up to 500, and 6000 above. Above 30,
+        half as many more follow at penalties that leave no capacity exceeded.
     - `prove_seconds`: wall time of the proof; 0 for none.
     - `start`: node of every agent in a placement that is known to be good, if there is
         one; what is found costs no more.
@@ -87,7 +87,9 @@ def place(
             candidates.append(proof.placement)
     proposals = 0.0
     if proof is None or not proof.optimal:
-        rounds = rounds or (1000 if small else 3000 if agents <= _LARGE else 6000)
+        if rounds is None and small:
+            rounds = 1000 if start is None else 200
+        rounds = rounds or (3000 if agents <= _LARGE else 6000)
         keys = (first_key, second_key)
         annealed, proposals = _annealed(problem, rounds, small, start, keys)
         candidates.append(annealed)
@@ -124,9 +126,11 @@ def _annealed(problem, rounds, small, start, keys):
     chains = _SMALL_CHAINS if small else _CHAINS
     placements = _starts(problem, small, 2 * chains, start, keys[0])
     first = _side_by_side(problem, placements, wide, rounds, jr.split(keys[1], 2 * chains))
-    again = jr.split(jr.fold_in(keys[1], 1), 2 * chains)
-    last = _side_by_side(problem, first.placement, strict, max(rounds // 2, 1), again)
-    placements, made = last.placement, (first.proposals + last.proposals).sum()
+    placements, made = first.placement, first.proposals.sum()
+    if not (small and first.feasible.any()):
+        again = jr.split(jr.fold_in(keys[1], 1), 2 * chains)
+        last = _side_by_side(problem, placements, strict, max(rounds // 2, 1), again)
+        placements, made = last.placement, made + last.proposals.sum()
     ranks = [_rank(_cost(problem, jnp.asarray(nodes))) for nodes in placements]
     return placements[ranks.index(min(ranks))], float(made)
 
