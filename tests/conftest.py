@@ -23,3 +23,15 @@ def save(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def plane():
+    """A cluster of two nodes, as `control_plane.TOUR` wants it."""
+    from control_plane import DoublePlane  # needs an extra
+
+    plane = DoublePlane()
+    for name in ("n0", "n1"):
+        plane.add_node(name, 3, "3G")
+    yield plane
+    plane.close()

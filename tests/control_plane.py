@@ -18,6 +18,19 @@ from sedma_jax.deploy._cluster import Cluster
 
 MANAGERS = "double"
 
+# Two agents on two nodes, as `plane` of conftest.py has them.
+TOUR = """\
+name: tour
+agents:
+  - {name: front, entry: "tour:front", image: "local/front:1", memory: 1G, cpu: 1}
+  - {name: back, entry: "tour:back", image: "local/back:1", memory: 1G, cpu: 1}
+edges:
+  - {source: front, target: back, volume: 2}
+nodes:
+  - {name: n0, memory: 3G, cpu: 3, base: 64M}
+  - {name: n1, memory: 3G, cpu: 3, base: 64M}
+"""
+
 
 class DoublePlane:
     """The double with a scheduler, Deployments, StatefulSets and nodes in one thread.

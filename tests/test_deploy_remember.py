@@ -3,23 +3,12 @@
 import jax.random as jr
 import numpy as np
 import pytest
+from control_plane import TOUR as WORKFLOW
 
 import sedma_jax as sj
 from sedma_jax import deploy
 from sedma_jax.deploy import _placement, _remember
 from sedma_jax.deploy._patterns import KIND, features, structure
-
-WORKFLOW = """\
-name: tour
-agents:
-  - {name: front, entry: "tour:front", memory: 1G, cpu: 1}
-  - {name: back, entry: "tour:back", memory: 1G, cpu: 1}
-edges:
-  - {source: front, target: back, volume: 2}
-nodes:
-  - {name: n0, memory: 3G, cpu: 3, base: 64M}
-  - {name: n1, memory: 3G, cpu: 3, base: 64M}
-"""
 
 
 @pytest.fixture

@@ -6,33 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from comm_nodes import nodes
-from control_plane import DoublePlane, kubeconfig
+from control_plane import TOUR as WORKFLOW, kubeconfig
 
 import sedma_jax as sj
 from sedma_jax._cli import main
 from sedma_jax._cli_resume import stages_of
 
-WORKFLOW = """\
-name: tour
-agents:
-  - {name: front, entry: "tour:front", image: "local/front:1", memory: 1G, cpu: 1}
-  - {name: back, entry: "tour:back", image: "local/back:1", memory: 1G, cpu: 1}
-edges:
-  - {source: front, target: back, volume: 2}
-nodes:
-  - {name: n0, memory: 3G, cpu: 3, base: 64M}
-  - {name: n1, memory: 3G, cpu: 3, base: 64M}
-"""
 STAGES = ["load", "open", "classify", "recall", "plan", "program", "correct", "learn"]
-
-
-@pytest.fixture
-def plane():
-    plane = DoublePlane()
-    for name in ("n0", "n1"):
-        plane.add_node(name, 3, "3G")
-    yield plane
-    plane.close()
 
 
 @pytest.fixture
