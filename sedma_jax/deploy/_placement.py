@@ -93,7 +93,7 @@ def place(
         keys = (first_key, second_key)
         annealed, proposals = _annealed(problem, rounds, small, start, keys)
         candidates.append(annealed)
-    costs = [_cost(problem, jnp.asarray(nodes)) for nodes in candidates]
+    costs = [placed_cost(problem, nodes) for nodes in candidates]
     best = min(range(len(costs)), key=lambda k: _rank(costs[k]))
     nodes, cost = candidates[best], costs[best]
     if not cost.feasible:
@@ -104,7 +104,13 @@ def place(
     return Placement(nodes, cost, bound, proof is not None and proof.optimal, proposals)
 
 
-_cost = eqx.filter_jit(placement_cost)
+# One program for all who ask.
+_compiled_cost = eqx.filter_jit(placement_cost)
+
+
+def placed_cost(problem: PlacementProblem, nodes) -> PlacementCost:
+    """Cost and constraints of a placement."""
+    return _compiled_cost(problem, jnp.asarray(nodes))
 
 
 def _rank(cost: PlacementCost) -> tuple[bool, float, float]:
@@ -131,7 +137,7 @@ def _annealed(problem, rounds, small, start, keys):
         again = jr.split(jr.fold_in(keys[1], 1), 2 * chains)
         last = _side_by_side(problem, placements, strict, max(rounds // 2, 1), again)
         placements, made = last.placement, made + last.proposals.sum()
-    ranks = [_rank(_cost(problem, jnp.asarray(nodes))) for nodes in placements]
+    ranks = [_rank(placed_cost(problem, nodes)) for nodes in placements]
     return placements[ranks.index(min(ranks))], float(made)
 
 

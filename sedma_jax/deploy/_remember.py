@@ -6,14 +6,12 @@ import json
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..kernels import PlacementProblem, placement_cost
+from ..kernels import PlacementProblem
 from ._patterns import KIND as MEASURED, Remembers, features, structure
-from ._placement import Placement, place
+from ._placement import Placement, place, placed_cost
 from ._problem import placement_problem, replica_names
 from ._specification import Workflow, gigabytes
 from ._trigger import Limits
@@ -21,8 +19,6 @@ from ._trigger import Limits
 KIND = "placement"  # of patterns in long-term memory; the reward is minus the cost
 _LARGEST = 2**14 - 512  # bytes of a choice that memory takes
 _FEATURES = 192  # of nodes; with those of edges, memory takes 256
-
-_compiled_cost = eqx.filter_jit(placement_cost)
 
 
 def remembered_plan(
@@ -57,7 +53,7 @@ def remembered_plan(
     known = [(p, n) for p in patterns if (n := _nodes(p, names, nodes)) is not None]
     good, bad = _measured(workflow, memory, names, nodes)
     starts = [n for _, n in known] + good
-    costs = [_cost(problem, n) for n in starts]
+    costs = [placed_cost(problem, n) for n in starts]
     ranked = sorted((float(c.total), k) for k, c in enumerate(costs) if bool(c.feasible))
     start = starts[ranked[0][1]] if ranked else None
     proven = [
@@ -66,13 +62,13 @@ def remembered_plan(
         if p.choice.get("problem") == digest and p.choice.get("optimal") is True
     ]
     if proven:
-        cost = _cost(problem, proven[0])
+        cost = placed_cost(problem, proven[0])
         found = Placement(proven[0], cost, float(cost.total), True, 0.0)
     else:
         found = place(problem, prove_seconds=prove_seconds, start=start, key=key)
     if _among(found.nodes, bad) and (better := [n for n in good if _fits(problem, n)]):
         found = dataclasses.replace(
-            found, nodes=better[0], cost=_cost(problem, better[0]), optimal=False
+            found, nodes=better[0], cost=placed_cost(problem, better[0]), optimal=False
         )
     choice = {
         "nodes": dict(zip(names, (nodes[q] for q in found.nodes.tolist()), strict=True)),
@@ -128,12 +124,8 @@ def _among(placement, others) -> bool:
     return any(np.array_equal(placement, other) for other in others)
 
 
-def _cost(problem, nodes):
-    return _compiled_cost(problem, jnp.asarray(nodes))
-
-
 def _fits(problem, placement) -> bool:
-    return bool(_cost(problem, placement).feasible)
+    return bool(placed_cost(problem, placement).feasible)
 
 
 def _node_features(workflow: Workflow) -> list[float]:
