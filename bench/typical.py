@@ -1,6 +1,6 @@
 """The paper's typical problem, stage by stage, cold and warm.
 
-    python bench/typical.py [--repeats 3] [--results DIR]
+    python bench/typical.py [--repeats 3] [--shifts 10] [--results DIR]
 
 n = m = 1000, 16 partitions of 256 x 256, 50 peers, 20 agents, 10 recompilations. Peers: the
 best 3 of 50 in a table of drawn figures are chosen by Eq. 7, and the product goes to peers
@@ -27,7 +27,7 @@ from sedma_jax.kernels import peer_scores, peer_terms, select_peers
 import sedma_jax as sj
 from sedma_jax import deploy
 
-SIZE, PEERS, SHIFTS = 1000, 50, 10
+SIZE, PEERS = 1000, 50
 
 
 @jax.jit
@@ -47,7 +47,7 @@ def shifted(workflow, seed):
     return workflow.model_copy(update={"edges": tuple(edges)})
 
 
-def once(seed):
+def once(seed, shifts):
     """Seconds of each stage, and the error of the product."""
     seconds, start = {}, time.perf_counter()
 
@@ -86,7 +86,7 @@ def once(seed):
     problem = deploy.placement_problem(workflow)
     nodes = deploy.place(problem, prove_seconds=0, key=key).nodes
     lap("place 20 agents")
-    for shift in range(SHIFTS):
+    for shift in range(shifts):
         moved = deploy.placement_problem(shifted(workflow, shift), home=np.asarray(nodes))
         placement = deploy.place(
             moved, prove_seconds=0, start=nodes, key=jr.fold_in(key, shift)
@@ -94,7 +94,7 @@ def once(seed):
         nodes = placement.nodes
         if not bool(placement.cost.feasible):
             raise AssertionError("no placement that fits")
-    lap("recompile 10 times")
+    lap(f"recompile {shifts} times")
     exact = A.astype(np.float64) @ x
     error = np.linalg.norm(y - exact) / np.linalg.norm(exact)
     return seconds | {"all": sum(seconds.values())}, float(error), len(programmed[0].scale)
@@ -104,12 +104,13 @@ def main():
     """Time and write `typical.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shifts", type=int, default=10, help="recompilations")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     about = machine()
-    cold, error, partitions = once(0)
+    cold, error, partitions = once(0, options.shifts)
     print("cold", cold, flush=True)
-    passes = [once(1 + k)[0] for k in range(options.repeats)]
+    passes = [once(1 + k, options.shifts)[0] for k in range(options.repeats)]
     warm = {stage: float(np.median([p[stage] for p in passes])) for stage in cold}
     print("warm", warm, f"error {error:.2g}, {partitions} partitions")
     record = {

@@ -39,6 +39,8 @@ from ._random import normal_pair_at
 _LAST = 16
 # Those that the cells of one array are packed to before.
 _SHARES = (2, 4)
+# Cells that are not worth packing: compiling that takes longer than it saves.
+_FEW = 2**14
 
 
 class _Lanes(eqx.Module):
@@ -136,9 +138,8 @@ def write_and_verify_arrays(
     arrays, polarity, rows, cols = target.shape
     width = polarity * cols
     to_lanes = lambda v: jnp.moveaxis(v, 1, 2).reshape(arrays, rows, width)
-    cell = lax.broadcasted_iota(jnp.uint32, (polarity, rows, cols), 0) * (rows * cols)
-    cell = cell + lax.broadcasted_iota(jnp.uint32, cell.shape, 1) * cols
-    cell = cell + lax.broadcasted_iota(jnp.uint32, cell.shape, 2)
+    cell = jnp.arange(polarity * rows * cols, dtype=jnp.uint32)
+    cell = cell.reshape(polarity, rows, cols)
     lanes = _Lanes(
         to_lanes(target),
         to_lanes(initial),
@@ -148,10 +149,10 @@ def write_and_verify_arrays(
     )
     used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
     advance = partial(_advance, device=device, rule=rule)
-    last = max(width // _LAST, 1)
+    last = max(width // _LAST, 1) if lanes.cell.size > _FEW else 0
     start = partial(_first_read, device=device, rule=rule)
     lanes, progress = _one_by_one(start, advance, lanes, used, key, last)
-    lanes, progress = _packed(advance, lanes, progress, key, (last,), 0)
+    lanes, progress = _packed(advance, lanes, progress, key, (last,) if last else (), 0)
     state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
 
     def distance(arguments):
@@ -218,7 +219,7 @@ def _one_by_one(start, advance, lanes, used, key, until):
         )
         lanes, progress = start(lanes, used, key)
         width = lanes.cell.shape[2]
-        sizes = tuple(width // share for share in _SHARES if width // share > until)
+        sizes = tuple(width // s for s in _SHARES if until and width // s > until)
         lanes, progress = advance(lanes, progress, key, max((*sizes, until)[0], until))
         lanes, progress = _packed(advance, lanes, progress, key, sizes, until)
         out = (lanes.state, lanes.pulses, progress)

@@ -144,13 +144,12 @@ def _results(folder: Path, quick: bool) -> Path:
 def _run(folder: Path, found, names, options) -> int:
     """Run benches in processes of their own, each line of progress on stderr.
 
-    One after another those that need the machine for themselves, then the others together.
+    One after another those that need the machine for themselves, then the others together;
+    with `--quick` all together.
     """
-    together = [
-        name
-        for name in names
-        if "full" in found[name][1] and not found[name][1].get("alone")
-    ]
+    shares = lambda entry: "full" in entry and (options.quick or not entry.get("alone"))
+    together = [name for name in names if shares(found[name][1])]
+    together.sort(key=lambda name: "alone" in found[name][1])  # those that wait, first
     together = together if len(together) > 1 else []
     ordered = [name for name in names if name not in together] + together
 

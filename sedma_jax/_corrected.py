@@ -212,9 +212,11 @@ def corrected_matvec(
         )
     parts = partition(vectors, *encoding_array(array, len(vectors)))
     encoded, vector_stats = write(parts, arrays=None, progress=None, key=vector_key)
-    y, raw, errors, weight, choice = _correct(
-        operand, crossbar, encoded, vectors, lam, dac, adc, read_key, analog_matrix
+    products = _products(
+        operand, crossbar, encoded, vectors, dac, adc, read_key, analog_matrix
     )
+    raw = products[0]
+    y, errors, weight, choice = _correct(*products, vectors, lam)
     one = lambda v: v if x.ndim == 2 else v[0]
     l2_raw, l2, linf_raw, linf = map(one, errors)
     info = CorrectionInfo(
@@ -229,7 +231,8 @@ def encoding_array(array: tuple[int, int], batch: int) -> tuple[int, int]:
 
 
 @partial(jax.jit, static_argnames=("analog_matrix",))
-def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
+def _products(A, crossbar, encoded, x, dac, adc, key, analog_matrix):
+    """The analog product, the one corrected to first order, the exact one, and `x~`."""
     read_key, encoded_key = jr.split(key)
     x_tilde = stored_matrix(encoded)
     # One pass over the arrays, and one over the matrix.
@@ -240,7 +243,12 @@ def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
         first, exact = encoded.read(matrix, dac, adc, encoded_key).T, exact_product(A, x)
     else:
         first, exact = jnp.split(exact_product(A, jnp.concatenate([x_tilde, x])), 2)
-    p = first + difference
+    return raw, first + difference, exact, x_tilde
+
+
+# Apart from the products, since this is the same program however the matrix is cut.
+@jax.jit
+def _correct(raw, p, exact, x_tilde, x, lam):
     choice = None
     if isinstance(lam, RememberedLambda):
         choice = lax.stop_gradient(choose_lambda(lam, raw, p, x, x_tilde))
@@ -249,7 +257,7 @@ def _correct(A, crossbar, encoded, x, lam, dac, adc, key, analog_matrix):
     y = denoise(p, lam)
     norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
     errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
-    return y, raw, errors, lam, choice
+    return y, errors, lam, choice
 
 
 def choose_lambda(memory, raw, p, x, x_tilde):
