@@ -76,13 +76,16 @@ def _excess(problem, load):
     )
 
 
+def _one_of(u, count, dtype):
+    """A whole number below `count`; `jr.randint` takes two ciphers, and long to compile."""
+    return jnp.minimum(jnp.asarray(u * count).astype(dtype), count - 1)
+
+
 def _proposals(problem, chain, order, start, key):
     """Draw agents, their new nodes, and whom each would swap with."""
     agents, nodes = problem.allowed.shape
-    keys = jr.split(key, 2)
-    u = jr.uniform(keys[0], (5, WIDTH), problem.memory.dtype)
-    pick = jr.randint(keys[1], (2, WIDTH), 0, jnp.array([[agents], [nodes]]), order.dtype)
-    agent, anywhere = pick[0], pick[1].astype(order.dtype)
+    u = jr.uniform(key, (7, WIDTH), problem.memory.dtype)
+    agent, anywhere = _one_of(u[5], agents, order.dtype), _one_of(u[6], nodes, order.dtype)
     degree = jnp.sum(problem.neighbour_volume[agent] > 0, axis=1, dtype=agent.dtype)
     slot = jnp.minimum((u[0] * degree.astype(u.dtype)).astype(agent.dtype), degree - 1)
     neighbour = problem.neighbours[agent, jnp.maximum(slot, 0)]
@@ -249,15 +252,14 @@ def _block_step(problem, schedule, chain, key, cooling):
     temperature = schedule.hot * (schedule.cold / schedule.hot) ** cooling
     weight = schedule.soft * (schedule.hard / schedule.soft) ** cooling
     agents, nodes = problem.allowed.shape
-    which, who, where, near, accept = jr.split(key, 5)
-    kind = jr.randint(which, (), 0, 3)
-    agent = jr.randint(who, (), 0, agents, chain.placement.dtype)
     placement = chain.placement
+    u = jr.uniform(key, (5,), problem.memory.dtype)
+    choices = (3, agents, nodes, problem.neighbours.shape[1])
+    kind, agent, anywhere, near = (
+        _one_of(u[k], count, placement.dtype) for k, count in enumerate(choices)
+    )
     source = placement[agent]
-    neighbour = problem.neighbours[
-        agent, jr.randint(near, (), 0, problem.neighbours.shape[1], chain.placement.dtype)
-    ]
-    anywhere = jr.randint(where, (), 0, nodes).astype(placement.dtype)
+    neighbour = problem.neighbours[agent, near]
     target = jnp.where(placement[neighbour] != source, placement[neighbour], anywhere)
     beside = jnp.zeros(agents, bool).at[problem.neighbours[agent]].set(True)
     beside = beside.at[agent].set(True)
@@ -272,8 +274,7 @@ def _block_step(problem, schedule, chain, key, cooling):
     excess = _excess(problem, load)
     allowed = jnp.all(jnp.take_along_axis(problem.allowed, new[:, None], axis=1))
     rise = parts.total - chain.cost + weight * (excess - chain.excess)
-    u = jr.uniform(accept, (), rise.dtype)
-    take = allowed & (rise <= -temperature * jnp.log(u))
+    take = allowed & (rise <= -temperature * jnp.log(u[4]))
     choose = lambda yes, no: jnp.where(take, yes, no)
     return _keep(
         chain,
