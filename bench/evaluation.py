@@ -154,11 +154,11 @@ def extent(record) -> str:
 
 def commands(plan: dict, quick: bool) -> dict:
     """The command of each bench that the report takes."""
-    flag = " --quick" if quick else ""
-    return {
-        name: f"sedma bench run {name}{flag}" + (" --peers PYTHON" if "peers" in e else "")
-        for name, e in plan.items()
-    }
+    flags = lambda e: (
+        (" --quick" if quick and "quick" in e else "")
+        + (" --peers PYTHON" if "peers" in e else "")
+    )
+    return {name: f"sedma bench run {name}{flags(e)}" for name, e in plan.items()}
 
 
 def page(results: dict, plan: dict, *, quick: bool = False) -> str:
@@ -177,6 +177,8 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     for name in plan:
         if isinstance(found.get(name, {}).get("skipped"), str):
             skipped[name] = found[name]["skipped"]
+    if quick:
+        skipped |= {n: "left out of the quick form" for n in plan if "quick" not in plan[n]}
     extents = {name: extent(found.get(name)) for name in plan}
     tables = [table_of(table, found) for table in (*TABLES, *CASE_STUDIES)]
     return environment.get_template("evaluation.html.jinja").render(

@@ -95,18 +95,19 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--cycles", type=int, default=2)
     parser.add_argument("--how", nargs="+", choices=HOW, default=HOW)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     about = machine()
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
-            for name, ablation in VARIANTS.items():
+            for name in options.variants:
                 for how in options.how:
                     phases = []
                     for turn in ("cold", "warm"):
                         url = f"sqlite:///{folder}/{turn}-{seed}-{name}-{how}.db"
-                        given = (ablation, how == "restart", options.cycles, seed)
+                        given = (VARIANTS[name], how == "restart", options.cycles, seed)
                         phases = [latency(r) for r in stream(*given, url.replace(" ", "-"))]
                     count = len(SHAPES)
                     parts = {"first": phases[:count], "later": phases[count:]}

@@ -86,7 +86,7 @@ def report_benches(options: argparse.Namespace) -> int:
     wanted = [
         name
         for name, entry in plan.items()
-        if entry.get("report", True)
+        if ("quick" in entry or not options.quick)
         and (options.rerun or not (results / entry["result"]).exists())
     ]
     failed = _run(folder, found, wanted, options)
@@ -149,7 +149,6 @@ def _run(folder: Path, found, names, options) -> int:
     """
     shares = lambda entry: "full" in entry and (options.quick or not entry.get("alone"))
     together = [name for name in names if shares(found[name][1])]
-    together.sort(key=lambda name: "alone" in found[name][1])  # those that wait, first
     together = together if len(together) > 1 else []
     ordered = [name for name in names if name not in together] + together
 
