@@ -39,8 +39,7 @@ from ._random import normal_pair_at
 _LAST = 16
 # Those that the cells of one array are packed to before.
 _SHARES = (2, 4)
-# Cells that are not worth packing: compiling that takes longer than it saves.
-_FEW = 2**14
+_FEW = 2**14  # cells that are not worth packing, which takes long to compile
 
 
 class _Lanes(eqx.Module):
@@ -138,8 +137,8 @@ def write_and_verify_arrays(
     arrays, polarity, rows, cols = target.shape
     width = polarity * cols
     to_lanes = lambda v: jnp.moveaxis(v, 1, 2).reshape(arrays, rows, width)
-    cell = jnp.arange(polarity * rows * cols, dtype=jnp.uint32)
-    cell = cell.reshape(polarity, rows, cols)
+    iota = partial(lax.broadcasted_iota, jnp.uint32, (polarity, rows, cols))
+    cell = iota(0) * (rows * cols) + iota(1) * cols + iota(2)
     lanes = _Lanes(
         to_lanes(target),
         to_lanes(initial),
