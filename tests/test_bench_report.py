@@ -205,6 +205,25 @@ def test_benches_that_measure_time_run_alone(tmp_path, monkeypatch):
     assert told["two"][2] is None
 
 
+def test_the_quick_report_runs_short_forms_together(tmp_path, monkeypatch):
+    folder, plan = tmp_path / "bench", ""
+    folder.mkdir()
+    (folder / "evaluation.py").write_text("def main(): ...\n")
+    for name in ("first", "second", "long"):
+        (folder / f"{name}.py").write_text(PLACES)
+        short = "" if name == "long" else 'quick = ["{results}"]\n'
+        plan += (
+            f'[{name}]\nfull = ["{{results}}"]\n{short}result = "{name}"\nalone = true\n'
+        )
+    (folder / "report.toml").write_text(plan)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "report", "--quick", "--bench-dir", str(folder)]) == 0
+    results = tmp_path / "build/bench"
+    assert {path.name for path in results.iterdir()} == {"first", "second"}
+    first, second = (json.loads((results / n).read_text()) for n in ("first", "second"))
+    assert first[0] < second[1] and second[0] < first[1]
+
+
 def test_a_browser_shows_the_page(tmp_path):
     """Chromium builds the page, and reports no error and no request."""
     names = ("chromium-headless-shell", "chromium", "google-chrome")
