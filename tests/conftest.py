@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -13,6 +14,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs():
+    """Forget compiled programs before Linux runs out of mappings, which is a crash.
+
+    A program takes tens to hundreds of them, and a process may have 65530
+    (`vm.max_map_count`).
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
