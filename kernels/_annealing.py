@@ -78,7 +78,8 @@ def _excess(problem, load):
 
 def _one_of(u, count, dtype):
     """A whole number below `count`; `jr.randint` takes two ciphers, and long to compile."""
-    return jnp.minimum(jnp.asarray(u * count).astype(dtype), count - 1)
+    count = jnp.asarray(count, dtype)
+    return jnp.minimum((u * count.astype(u.dtype)).astype(dtype), count - 1)
 
 
 def _proposals(problem, chain, order, start, key):
@@ -87,13 +88,13 @@ def _proposals(problem, chain, order, start, key):
     u = jr.uniform(key, (7, WIDTH), problem.memory.dtype)
     agent, anywhere = _one_of(u[5], agents, order.dtype), _one_of(u[6], nodes, order.dtype)
     degree = jnp.sum(problem.neighbour_volume[agent] > 0, axis=1, dtype=agent.dtype)
-    slot = jnp.minimum((u[0] * degree.astype(u.dtype)).astype(agent.dtype), degree - 1)
+    slot = _one_of(u[0], degree, order.dtype)
     neighbour = problem.neighbours[agent, jnp.maximum(slot, 0)]
     near = (u[1] < NEIGHBOUR) & (degree > 0)
     node = jnp.where(near, chain.placement[neighbour], anywhere)
     # `order` may be some steps old: the partner is taken where it is now.
     there = start[node + 1] - start[node]
-    place = jnp.minimum((u[2] * there.astype(u.dtype)).astype(order.dtype), there - 1)
+    place = _one_of(u[2], there, order.dtype)
     partner = order[jnp.clip(start[node] + place, 0, agents - 1)]
     swap = (u[3] < SWAP) & (there > 0)
     node = jnp.where(swap, chain.placement[partner], node)

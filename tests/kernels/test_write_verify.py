@@ -8,6 +8,7 @@ import oracles
 import pytest
 from sedma_jax.kernels import (
     VerifyRule,
+    _write_verify,
     cell_conductance,
     gaussian,
     hidden_state,
@@ -22,12 +23,23 @@ import sedma_jax as sj
 SHAPE = (2, 5, 16)  # 32 cells a row, so that rows are packed to 2
 
 
+def compiled(few):
+    """`write_and_verify` with another size from which on cells are packed."""
+
+    def write(*arguments, **keywords):
+        with pytest.MonkeyPatch.context() as patch:  # while it is traced
+            patch.setattr(_write_verify, "_FEW", few)
+            return write_and_verify(*arguments, **keywords)
+
+    return jax.jit(write)
+
+
 # One compilation a shape serves all devices and rules.
-WRITE = jax.jit(write_and_verify)
+PACKED, WHOLE = compiled(0), compiled(2**14)
 
 
-def run(device, rule, target, used=None, key=None):
-    return WRITE(
+def run(device, rule, target, used=None, key=None, write=PACKED):
+    return write(
         target,
         jnp.zeros_like(target),
         jnp.ones(target.shape[1:], bool) if used is None else used,
@@ -48,10 +60,11 @@ def run(device, rule, target, used=None, key=None):
     ids=["band", "stagnation"],
 )
 @pytest.mark.parametrize("sigma_read", [0.0, 0.01])
-def test_loop_against_the_cell_by_cell_model(name, rule, sigma_read):
+@pytest.mark.parametrize("write", [PACKED, WHOLE], ids=["packed", "whole"])
+def test_loop_against_the_cell_by_cell_model(name, rule, sigma_read, write):
     device = dataclasses.replace(sj.devices.PRESETS[name], sigma_read=sigma_read)
     target = np.random.default_rng(5).random(SHAPE)
-    state, stats = run(device, rule, jnp.asarray(target))
+    state, stats = run(device, rule, jnp.asarray(target), write=write)
     conductance, total = oracles.write_and_verify(target, device, rule, jr.key(7))
     window = device.g_max - device.g_min
     # Differences are those of the curvature, 1e-6 of the window, over the rounds.
