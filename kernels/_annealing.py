@@ -23,6 +23,7 @@ from ._placement import NodeLoads, PlacementProblem, node_loads, placement_cost
 
 WIDTH = 48  # proposals a step; a cold chain accepts one in thirty
 STEPS = 24  # steps between two block moves
+DENSE = 2**11  # agents times agents or nodes, up to which edges are kept as matrices
 NEIGHBOUR = 0.85  # of proposals, that go to the node of a neighbour
 SWAP = 0.5  # of proposals, that swap two agents
 
@@ -43,6 +44,13 @@ class Annealed(eqx.Module):
     cost: Float[Array, ""]  # infinite where none was feasible
     feasible: Bool[Array, ""]
     proposals: Float[Array, ""]  # that a sequential chain would have made
+
+
+class _Edges(eqx.Module):
+    """The edges of a small problem, where looking each one up takes most of a step."""
+
+    volume: Float[Array, "agents agents"]
+    here: Float[Array, "agents nodes"]  # cost of an agent's edges, were it on a node
 
 
 class _Chain(eqx.Module):
@@ -76,6 +84,19 @@ def _excess(problem, load):
     )
 
 
+def _edges(problem, placement):
+    """Edges as matrices; None where that is not worth it."""
+    agents, nodes = problem.allowed.shape
+    if agents * max(agents, nodes) > DENSE:
+        return None
+    volume = jnp.zeros((agents, agents), problem.memory.dtype)
+    volume = volume.at[jnp.arange(agents)[:, None], problem.neighbours].add(
+        problem.neighbour_volume
+    )
+    here = jnp.matmul(volume, problem.distance[placement], precision="highest")
+    return _Edges(volume, here)
+
+
 def _one_of(u, count, dtype):
     """A whole number below `count`; `jr.randint` takes two ciphers, and long to compile."""
     count = jnp.asarray(count, dtype)
@@ -101,11 +122,12 @@ def _proposals(problem, chain, order, start, key):
     return agent, node, partner, swap, u[4]
 
 
-def _changes(problem, chain, agent, node, partner, swap):
-    """Change of cost and of excess for every proposal, each by itself."""
-    placement, load = chain.placement, chain.load
-    old = placement[agent]
-    width = jnp.arange(agent.shape[0])
+def _travel(problem, placement, edges, agent, partner):
+    """Change of cost of an agent's edges, as a function, and the volume to its partner."""
+    if edges is not None:
+        cost = edges.here
+        moved = lambda who, source, target: cost[who, target] - cost[who, source]
+        return moved, edges.volume[agent, partner]
 
     def moved(who, source, target):
         others = placement[problem.neighbours[who]]
@@ -114,14 +136,16 @@ def _changes(problem, chain, agent, node, partner, swap):
         there = problem.distance[target[:, None], others]
         return jnp.sum(volume * (there - here), axis=1)
 
-    between = jnp.sum(
-        jnp.where(
-            problem.neighbours[agent] == partner[:, None],
-            problem.neighbour_volume[agent],
-            0,
-        ),
-        axis=1,
-    )
+    beside = problem.neighbours[agent] == partner[:, None]
+    return moved, jnp.sum(jnp.where(beside, problem.neighbour_volume[agent], 0), axis=1)
+
+
+def _changes(problem, chain, edges, agent, node, partner, swap):
+    """Change of cost and of excess for every proposal, each by itself."""
+    placement, load = chain.placement, chain.load
+    old = placement[agent]
+    width = jnp.arange(agent.shape[0])
+    moved, between = _travel(problem, placement, edges, agent, partner)
     back = moved(partner, node, old) + 2 * between * problem.distance[old, node]
     cost = moved(agent, old, node) + jnp.where(swap, back, 0)
 
@@ -178,12 +202,13 @@ def _changes(problem, chain, agent, node, partner, swap):
     return cost, excess, possible, (more, here, there, gone + returned, width)
 
 
-def _step(problem, schedule, order, start, chain, drawn):
-    key, cooling = drawn
+def _step(problem, schedule, order, start, state, drawn):
+    (chain, edges), (key, cooling) = state, drawn
     temperature = schedule.hot * (schedule.cold / schedule.hot) ** cooling
     weight = schedule.soft * (schedule.hard / schedule.soft) ** cooling
     agent, node, partner, swap, u = _proposals(problem, chain, order, start, key)
-    cost, excess, possible, parts = _changes(problem, chain, agent, node, partner, swap)
+    proposed = agent, node, partner, swap
+    cost, excess, possible, parts = _changes(problem, chain, edges, *proposed)
     rise = cost + weight * excess
     accepted = possible & (rise <= -temperature * jnp.log(u))
     some, first = jnp.any(accepted), jnp.argmax(accepted)
@@ -219,14 +244,19 @@ def _step(problem, schedule, order, start, chain, drawn):
     placement = jnp.where((ids == agent) & some, node, chain.placement)
     placement = jnp.where((ids == partner) & swapped, old, placement)
     made = jnp.where(some, width[first] + 1, WIDTH).astype(on.dtype)
-    return _keep(
+    if edges is not None:
+        nearer = problem.distance[node] - problem.distance[old]
+        gone = on * edges.volume[agent] - back * edges.volume[partner]
+        edges = dataclasses.replace(edges, here=edges.here + gone[:, None] * nearer[None])
+    chain = _keep(
         chain,
         placement,
         load,
         chain.cost + on * cost[first],
         chain.excess + on * excess[first],
         made,
-    ), None
+    )
+    return (chain, edges), None
 
 
 def _keep(chain, placement, load, cost, excess, made):
@@ -343,10 +373,11 @@ def anneal(
         start = jnp.cumsum(
             jnp.zeros(nodes + 1, placement.dtype).at[chain.placement + 1].add(1)
         )
-        step = lambda chain, key: _step(
-            problem, schedule, order, start, chain, (key, cooling)
+        step = lambda state, key: _step(
+            problem, schedule, order, start, state, (key, cooling)
         )
-        chain, _ = jax.lax.scan(step, chain, jr.split(steps_key, STEPS))
+        edges = _edges(problem, chain.placement)
+        (chain, _), _ = jax.lax.scan(step, (chain, edges), jr.split(steps_key, STEPS))
         return chain
 
     chain = jax.lax.fori_loop(0, rounds, one_round, chain)

@@ -9,8 +9,10 @@ from sedma_jax.kernels import PlacementProblem, Schedule, anneal, placement_cost
 from sedma_jax.kernels._annealing import (
     _Chain,
     _changes,
+    _edges,
     _excess,
     _proposals,
+    _step,
 )
 from sedma_jax.kernels._placement import node_loads
 
@@ -81,15 +83,23 @@ def test_cost_is_eq_11_to_13(problem, seed):
     assert bool(cost.feasible) == (excess == 0 and inside)
 
 
-def test_every_proposal_changes_cost_by_what_it_says(problem):
-    start = np.random.default_rng(1).integers(0, NODES, AGENTS)
+def started(problem, seed):
+    """A chain, and its agents in the order of their nodes."""
+    start = np.random.default_rng(seed).integers(0, NODES, AGENTS)
     zero, placement = jnp.zeros(()), jnp.asarray(start)
     load = node_loads(problem, placement)
     chain = _Chain(placement, load, zero, zero, placement, zero, placement, zero, zero)
     order = jnp.argsort(placement)
     offsets = jnp.cumsum(jnp.zeros(NODES + 1, order.dtype).at[placement + 1].add(1))
+    return start, chain, order, offsets
+
+
+@pytest.mark.parametrize("as_matrices", [True, False])
+def test_every_proposal_changes_cost_by_what_it_says(problem, as_matrices):
+    start, chain, order, offsets = started(problem, 1)
     agent, node, partner, swap, _ = _proposals(problem, chain, order, offsets, jr.key(2))
-    cost, excess, possible, _ = _changes(problem, chain, agent, node, partner, swap)
+    edges = _edges(problem, chain.placement) if as_matrices else None
+    cost, excess, possible, _ = _changes(problem, chain, edges, agent, node, partner, swap)
     before = written_out(problem, start)
     checked = 0
     for k in range(len(agent)):
@@ -105,6 +115,28 @@ def test_every_proposal_changes_cost_by_what_it_says(problem):
         np.testing.assert_allclose([cost[k], excess[k]], expected, atol=1e-12)
         checked += 1
     assert checked > 20 and bool(jnp.any(swap)) and not bool(jnp.all(swap))
+
+
+def test_steps_keep_the_costs_of_edges_up_to_date(problem):
+    start, chain, order, offsets = started(problem, 3)
+    state = chain, _edges(problem, chain.placement)
+    warm = Schedule(*(jnp.asarray(x, float) for x in (1, 1, 0.1, 0.1)))
+    step = jax.jit(lambda s, k: _step(problem, warm, order, offsets, s, (k, 0.5))[0])
+    for k in range(12):
+        state = step(state, jr.key(k))
+    chain, edges = state
+    assert np.sum(np.asarray(chain.placement) != start) > 4
+    expected = [
+        [
+            sum(
+                float(v) * float(problem.distance[q, chain.placement[other]])
+                for other, v in enumerate(problem.neighbour_volume[i])
+            )
+            for q in range(NODES)
+        ]
+        for i in range(AGENTS)
+    ]
+    np.testing.assert_allclose(edges.here, expected, atol=1e-12)
 
 
 def test_annealing_keeps_the_best_feasible_and_never_leaves_the_allowed(problem):
