@@ -16,8 +16,8 @@ class ByteStream(ABC):
         """Fill all of `buffer`; `EOFError` if the other side ends before."""
 
     @abstractmethod
-    async def write(self, data) -> None:
-        """Send all of `data`."""
+    async def write(self, data, before: bytes = b"") -> None:
+        """Send `before`, which is short, and all of `data`."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -63,11 +63,13 @@ class PeerStream(ByteStream):
             buffer[at : at + len(data)] = data
             at += len(data)
 
-    async def write(self, data) -> None:
-        """Send all of `data`."""
+    async def write(self, data, before: bytes = b"") -> None:
+        """Send `before`, which is short, and all of `data`."""
         if self._own:
-            await self._muxed.write(data)
+            await self._muxed.write(data, before)
             return
+        if before:
+            await self._stream.write(before)
         view = memoryview(data).cast("B")
         # The library splits longer writes into a full and a nearly empty Noise record.
         for at in range(0, len(view), LARGEST_BODY):
@@ -98,8 +100,10 @@ class SocketStream(ByteStream):
             buffer[at : at + len(data)] = data
             at += len(data)
 
-    async def write(self, data) -> None:
-        """Send all of `data`."""
+    async def write(self, data, before: bytes = b"") -> None:
+        """Send `before`, which is short, and all of `data`."""
+        if before:
+            await self._stream.send_all(before)
         await self._stream.send_all(data)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from . import _wire_pb2 as wire
 from ._byte_stream import ByteStream, PeerStream
 from ._circuit import is_relayed
 from ._libp2p import PeerID, TProtocol
+from ._locks import held
 from ._messages import LARGEST_BODY, MessageError
 from ._rpc import RemoteError, receive_message, send_message
 
@@ -88,7 +89,7 @@ class Calls:
         )
         slots = self._slots.setdefault(peer, trio.Semaphore(STREAMS))
         with trio.fail_after(timeout):
-            async with slots:
+            async with held(slots):
                 stream = await self._stream(peer)
                 call = StreamingCall(stream)
                 try:

@@ -29,26 +29,44 @@ def socket_of(secured_connection) -> Any:
         ours = isinstance(stream.muxed_stream, MuxedStream)
         return CircuitSocket(stream) if ours else None
     socket = getattr(stream, "stream", None)
-    return socket if isinstance(socket, trio.SocketStream) else None
+    return TcpSocket(socket) if isinstance(socket, trio.SocketStream) else None
+
+
+class TcpSocket:
+    """A socket, which reads into a buffer that is there already."""
+
+    def __init__(self, stream: trio.SocketStream):
+        self._stream = stream
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """How many bytes came, at most the buffer's; 0 at the end."""
+        return await self._stream.socket.recv_into(buffer)
+
+    async def send_all(self, data) -> None:
+        """Send all of `data`."""
+        await self._stream.send_all(data)
+
+    async def aclose(self) -> None:
+        """End both directions."""
+        await self._stream.aclose()
+
+    def close(self) -> None:
+        """End both directions at once, and whoever waits for the other side."""
+        self._stream.socket.close()
 
 
 class CircuitSocket:
-    """A stream through a relay, with as much of a socket's face as the muxer uses."""
+    """A stream through a relay, with the same face."""
 
     def __init__(self, stream: NetStream):
         self._stream = stream
 
-    @property
-    def socket(self):
-        """What `close` ends at once; here the same object."""
-        return self
-
-    async def receive_some(self, most: int) -> bytes:
-        """Up to `most` bytes; none at the end."""
+    async def receive_into(self, buffer: memoryview) -> int:
+        """How many bytes came, at most the buffer's; 0 at the end."""
         try:
-            return await self._stream.read(most)
+            return await self._stream.muxed_stream.read_into(buffer)  # pyright: ignore[reportAttributeAccessIssue]
         except Exception:  # the library's errors have no common base
-            return b""
+            return 0
 
     async def send_all(self, data) -> None:
         """Send all of `data`."""

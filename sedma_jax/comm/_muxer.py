@@ -10,7 +10,9 @@ import trio
 
 from ._circuit import raw_connection, socket_of
 from ._libp2p import IMuxedConn, MuxedConnUnavailable, MuxedStreamError
+from ._locks import held
 from ._muxer_stream import MuxedStream
+from ._noise_records import NoiseRecords
 from ._yamux_frames import (
     ACK,
     DATA,
@@ -29,6 +31,7 @@ from ._yamux_frames import (
 MOST_STREAMS = 64  # opened by the peer; each may send 256 KiB before anyone reads
 GROWTH_BUDGET = 32 * 2**20  # bytes by which the windows of one connection may grow
 MOST_REPLIES = 4096  # waiting to be sent: a peer that causes more does not read
+RECEIVED_AT_ONCE = 256 * 1024  # bytes; a record has at most 64 KiB
 PING_EVERY = 2.0  # seconds
 SILENCE = 2.5  # seconds without a byte after a ping: the peer is gone
 
@@ -62,7 +65,7 @@ class MuxedConnection(IMuxedConn):
         self._rtt = 0.0
         self._growth = GROWTH_BUDGET
         self._scope: trio.CancelScope | None = None
-        self._noise = secured_conn.conn.noise_state
+        self._records = NoiseRecords(secured_conn.conn.noise_state)
         self._raw = raw_connection(secured_conn)
         self._socket = socket_of(secured_conn)
 
@@ -119,14 +122,10 @@ class MuxedConnection(IMuxedConn):
         Cancelling the caller does not cut a record short, which would end the connection
         for everyone: a peer that takes nothing is noticed by the keep-alive instead.
         """
-        async with self._send_lock:
+        async with held(self._send_lock):
             if self._closed:
                 raise MuxedStreamError("the connection has ended")
-            out = bytearray()
-            for each in frames:
-                record = self._noise.encrypt(each)
-                out += len(record).to_bytes(2, "big")
-                out += record
+            out = self._records.seal(frames)
             with trio.CancelScope(shield=True):  # pyright: ignore[reportCallIssue]
                 try:
                     await self._socket.send_all(out)
@@ -194,7 +193,7 @@ class MuxedConnection(IMuxedConn):
                 await self._answered.wait()
             if not self._answered.is_set() and self._scope is not None:
                 # Closing the socket first frees a sender that the peer does not serve.
-                self._socket.socket.close()
+                self._socket.close()
                 self._scope.cancel()
 
     async def _receive(self):
@@ -202,31 +201,21 @@ class MuxedConnection(IMuxedConn):
         early = self.secured_conn._drain(None)  # read beyond the handshake
         if early:
             self._handle_all(reader, early)
-        raw = bytearray()
+        raw, end = memoryview(bytearray(RECEIVED_AT_ONCE)), 0
         while True:
-            data = await self._socket.receive_some(256 * 1024)
-            if not data:
+            count = await self._socket.receive_into(raw[end:])
+            if not count:
                 return
             self._answered.set()  # any byte says that the peer is there
-            raw += data
-            at, end = 0, len(raw)
-            view = memoryview(raw)
-            try:
-                while end - at >= 2:
-                    stop = at + 2 + ((raw[at] << 8) | raw[at + 1])
-                    if stop > end:
-                        break
-                    self._handle_all(reader, self._decrypted(bytes(view[at + 2 : stop])))
-                    at = stop
-            finally:
-                view.release()
-            del raw[:at]
-
-    def _decrypted(self, record: bytes) -> bytes:
-        try:
-            return self._noise.decrypt(record)
-        except Exception as error:  # of three libraries, with no common base
-            raise FrameError("a record that cannot be decrypted") from error
+            at, end = 0, end + count
+            while end - at >= 2:
+                stop = at + 2 + ((raw[at] << 8) | raw[at + 1])
+                if stop > end:
+                    break
+                self._handle_all(reader, self._records.open(raw[at + 2 : stop]))
+                at = stop
+            raw[: end - at] = raw[at:end]
+            end -= at
 
     def _handle_all(self, reader: FrameReader, record: bytes):
         for kind, flags, stream_id, value, body in reader.frames(record):

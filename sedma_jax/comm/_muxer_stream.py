@@ -5,18 +5,20 @@ from collections import deque
 import trio
 
 from ._libp2p import IMuxedStream, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
+from ._locks import held
+from ._noise_records import LARGEST_PLAIN
 from ._yamux_frames import (
     DATA,
     FIN,
     FIRST_WINDOW,
+    HEADER,
     LARGEST_WINDOW,
     RST,
     WINDOW_UPDATE,
     frame,
 )
 
-# With its header of 12 bytes it fills one Noise record: 65535 - 16 of authentication.
-LARGEST_BODY = 65519 - 12
+LARGEST_BODY = LARGEST_PLAIN - HEADER.size  # a frame that fills one record
 FRAMES_AT_ONCE = 8  # encrypted and sent together
 
 
@@ -88,23 +90,33 @@ class MuxedStream(IMuxedStream):
                 self.conn.queue(frame(WINDOW_UPDATE, 0, self.stream_id, credit))
         return taken
 
-    async def write(self, data) -> None:
-        """Send all of `data`, as fast as the peer takes it."""
+    async def write(self, data, before: bytes = b"") -> None:
+        """Send `before`, which costs no frame of its own, and all of `data`.
+
+        As fast as the peer takes them.
+        """
         view = memoryview(data).cast("B")
-        async with self._write_lock:
-            while len(view):
+        async with held(self._write_lock):
+            while len(view) or before:
                 while not self._sendable:
                     self._check_writable()
                     self._writable = trio.Event()
                     await self._writable.wait()
                 self._check_writable()
                 frames = []
-                while len(view) and self._sendable and len(frames) < FRAMES_AT_ONCE:
-                    count = min(self._sendable, LARGEST_BODY, len(view))
+                while (
+                    (len(view) or before)
+                    and self._sendable
+                    and len(frames) < FRAMES_AT_ONCE
+                ):
+                    most = min(self._sendable, LARGEST_BODY)
+                    head, before = before[:most], before[most:]
+                    body = view[: most - len(head)]
+                    view = view[len(body) :]
+                    count = len(head) + len(body)
                     self._sendable -= count
                     header = frame(DATA, 0, self.stream_id, count)
-                    frames.append(b"".join((header, view[:count])))
-                    view = view[count:]
+                    frames.append(b"".join((header, head, body)))
                 await self.conn.send(frames)
 
     def _check_writable(self):
@@ -115,7 +127,7 @@ class MuxedStream(IMuxedStream):
 
     async def close(self) -> None:
         """Say that no more will be sent; reading goes on."""
-        async with self._write_lock:
+        async with held(self._write_lock):
             if not self.send_closed:
                 self.send_closed = True
                 self.conn.queue(frame(WINDOW_UPDATE, FIN, self.stream_id, 0))

@@ -31,23 +31,21 @@ class ByteBudget:
     """So many bytes at once; who wants more waits."""
 
     def __init__(self, most: int):
-        self._most, self._used, self._freed = most, 0, trio.Condition()
+        self._most, self._used, self._freed = most, 0, trio.Event()
 
     @asynccontextmanager
     async def held(self, count: int) -> AsyncIterator[None]:
         """Hold `count` bytes, at most the whole budget, while the block runs."""
         count = min(count, self._most)
-        async with self._freed:
-            while self._used + count > self._most:
-                await self._freed.wait()
-            self._used += count
+        while self._used + count > self._most:
+            self._freed = trio.Event() if self._freed.is_set() else self._freed
+            await self._freed.wait()
+        self._used += count
         try:
             yield
         finally:
-            with trio.CancelScope(shield=True):  # pyright: ignore[reportCallIssue]
-                async with self._freed:
-                    self._used -= count
-                    self._freed.notify_all()
+            self._used -= count
+            self._freed.set()
 
 
 async def send_message(stream: ByteStream, header: wire.Header, body=b"") -> None:
@@ -57,8 +55,7 @@ async def send_message(stream: ByteStream, header: wire.Header, body=b"") -> Non
     if len(view) <= INLINE:
         await stream.write(b"".join((head, view)))
     else:
-        await stream.write(head)
-        await stream.write(view)
+        await stream.write(view, head)
 
 
 async def receive_header(stream: ByteStream, largest: int) -> tuple[wire.Header, int]:

@@ -14,6 +14,8 @@ from sedma_jax import comm
 from sedma_jax.comm import _corrections
 from sedma_jax.comm._libp2p import LibraryYamux, PeerID, new_host
 from sedma_jax.comm._muxer import MuxedConnection
+from sedma_jax.comm._muxer_stream import FRAMES_AT_ONCE, LARGEST_BODY
+from sedma_jax.comm._rpc import INLINE
 
 ARRAY = np.random.default_rng(3).normal(size=(700, 1000)).astype(np.float32)  # 2.8 MB
 
@@ -41,6 +43,21 @@ def test_every_dtype_and_an_array_without_axes(pair):
         fetched = b.get(a.put(array), timeout=20)
         assert fetched.dtype == array.dtype and fetched.shape == array.shape
         np.testing.assert_array_equal(fetched, array)
+
+
+def test_bodies_that_end_at_and_around_a_frame_arrive(pair):
+    a, b = pair
+
+    async def echo(call):
+        return call.body
+
+    a.node.methods.add("echo", echo)
+    first = LARGEST_BODY - 64  # with its header it fills a frame, or nearly
+    ends = (INLINE, first, LARGEST_BODY, FRAMES_AT_ONCE * LARGEST_BODY)
+    data = np.random.default_rng(5).bytes(ends[-1] + 64)
+    for size in {max(0, end + step) for end in (0, *ends) for step in (-1, 0, 1, 57, 64)}:
+        answer = b.call(b.node.calls.call, a.name, "echo", data[:size])
+        assert bytes(answer) == data[:size]
 
 
 def test_changing_an_array_after_put_changes_nothing(pair):

@@ -1,32 +1,35 @@
-"""Bytes and calls between two processes: raw trio TCP, gRPC, libp2p as it comes, and ours.
+"""Bytes and calls between two processes: raw TCP, gRPC, libp2p as it comes, Lattica, ours.
 
-    python bench/bench_comm.py [ROUNDS]
+    python bench/transport.py [--rounds 5] [--peers PYTHON] [--results DIR]
 
-Prints MB/s for a body of 64 MiB and calls/s for bodies of 128 B and 256 KiB, one at a
-time, medians over interleaved rounds. gRPC is measured where `grpcio` is installed, which
-libp2p needs anyway. Checksums of what arrived are compared outside the timing.
+MB/s for a body of 64 MiB and calls/s for bodies of 128 B and 256 KiB, one at a time over
+loopback, medians over interleaved rounds; checksums of what arrived are compared outside
+the timing. gRPC is measured where `grpcio` is installed, which libp2p needs anyway. libp2p
+as it comes has its own muxer under our calls, and is given no more than fits a record at
+once, without which it is slower. Lattica is measured by an interpreter that has it
+(`bench/peers-requirements.txt`).
 """
 
+import argparse
+import json
 import socket
-import struct
 import subprocess
 import sys
-import time
-import zlib
 from concurrent import futures
+from pathlib import Path
 from statistics import median
 
 import grpc
-import numpy as np
 import trio
+from machine import machine
+from transport_rates import DATA, LENGTH, SIZES, measure
 
 from sedma_jax.comm import EVERYONE, NodeSettings, running_node
 
-SIZES = {"64 MiB": (64 * 2**20, 1), "128 B": (128, 1), "256 KiB": (256 * 1024, 1)}
-SECONDS = 1.5  # of calls
-DATA = np.random.default_rng(0).integers(0, 255, 64 * 2**20, np.uint8)
+HERE = Path(__file__).parent
+PEERS = HERE.parent / "build/peers/bin/python"
+STOCK, OURS, LATTICA = "libp2p as it comes", "ours", "Lattica"
 LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-LENGTH = struct.Struct("!Q")
 
 
 async def fill(stream, view):
@@ -117,56 +120,80 @@ async def ask_node(address, measure, own_muxer):
         return await measure(fetch)
 
 
-async def measure(fetch):
-    """Rates of one round; the first call of each size is not timed."""
-    rates = {}
-    for name, (size, least) in SIZES.items():
-        view = memoryview(bytearray(size))
-        await fetch(size, view)
-        assert zlib.crc32(view) == zlib.crc32(DATA[:size])
-        count, started = 0, time.perf_counter()
-        while count < least or time.perf_counter() - started < SECONDS:
-            await fetch(size, view)
-            count += 1
-        rate = count / (time.perf_counter() - started)
-        rates[name] = rate * size / 1e6 if name == "64 MiB" else rate
-    return rates
-
-
 WAYS = {
     "raw trio TCP": (
         lambda: trio.run(serve_trio),
         lambda a: trio.run(ask_trio, a, measure),
     ),
     "gRPC": (serve_grpc, lambda a: trio.run(ask_grpc, a, measure)),
-    "libp2p as it comes": (
+    STOCK: (
         lambda: trio.run(serve_node, False),
         lambda a: trio.run(ask_node, a, measure, False),
     ),
-    "ours": (
+    OURS: (
         lambda: trio.run(serve_node, True),
         lambda a: trio.run(ask_node, a, measure, True),
     ),
 }
 
 
+def served(command, ask):
+    """What `ask` returns of the address that a process of `command` serves at."""
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        return ask(server.stdout.readline().strip())
+    finally:
+        server.kill()
+        server.wait()
+
+
+def lattica(python):
+    """Rates of Lattica, of both ends in another interpreter."""
+    command = [str(python), str(HERE / "transport_lattica.py")]
+
+    def ask(address):
+        done = subprocess.run(
+            [*command, "ask", address],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return served([*command, "serve"], ask)
+
+
+def has_lattica(python):
+    """Whether an interpreter is there and has it."""
+    probe = [str(python), "-c", "import lattica"]
+    return python.exists() and not subprocess.run(probe, capture_output=True).returncode
+
+
 def main():
     """Serve in child processes, measure here."""
     if sys.argv[1:2] == ["serve"]:
-        WAYS[sys.argv[2]][0]()
-    rounds = int(sys.argv[1]) if sys.argv[1:] else 3
-    found = {way: [] for way in WAYS}
-    for _ in range(rounds):
-        for way, (_, ask) in WAYS.items():
-            server = subprocess.Popen(
-                [sys.executable, __file__, "serve", way], stdout=subprocess.PIPE, text=True
-            )
-            try:
-                assert server.stdout is not None
-                found[way].append(ask(server.stdout.readline().strip()))
-            finally:
-                server.kill()
-                server.wait()
+        return WAYS[sys.argv[2]][0]()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", type=Path, default=PEERS, metavar="PYTHON")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    options = parser.parse_args()
+    measured = {
+        way: lambda way=way: served([sys.executable, __file__, "serve", way], WAYS[way][1])
+        for way in WAYS
+    }
+    skipped = {}
+    if has_lattica(options.peers):
+        measured[LATTICA] = lambda: lattica(options.peers)
+    else:
+        skipped[LATTICA] = f"not installed for {options.peers}"
+        print(f"{LATTICA}: {skipped[LATTICA]}")
+    found = {way: [] for way in measured}
+    for _ in range(options.rounds):
+        for way, once in measured.items():
+            found[way].append(once())
     middle = {
         way: {name: median(r[name] for r in rates) for name in SIZES}
         for way, rates in found.items()
@@ -174,9 +201,17 @@ def main():
     print(f"{'':20}{'64 MiB MB/s':>14}{'128 B /s':>12}{'256 KiB /s':>12}")
     for way, rates in middle.items():
         print(f"{way:20}" + "".join(f"{rates[n]:>{w}.0f}" for n, w in WIDTHS.items()))
-    for name in SIZES:
-        ratio = middle["ours"][name] / middle["libp2p as it comes"][name]
-        print(f"ours over libp2p as it comes, {name}: {ratio:.2f}")
+    over = {
+        way: {name: middle[OURS][name] / rates[name] for name in SIZES}
+        for way, rates in middle.items()
+        if way != OURS
+    }
+    for way, ratios in over.items():
+        print(f"ours over {way}: " + ", ".join(f"{n} {r:.2f}" for n, r in ratios.items()))
+    record = {"machine": machine(), "rounds": found, "medians": middle, "ours_over": over}
+    record |= {"skipped": skipped} if skipped else {}
+    text = json.dumps(record, indent=1) + "\n"
+    (options.results / "transport.json").write_text(text)
 
 
 WIDTHS = {"64 MiB": 14, "128 B": 12, "256 KiB": 12}
