@@ -72,8 +72,19 @@ def memory(pid: int, field: str) -> float:
     raise LookupError(field)
 
 
+def settled(pid: int) -> None:
+    """Wait until the process, which imports and compiles at first, takes no more memory."""
+    before, quiet = 0.0, 0
+    while quiet < 8:
+        time.sleep(0.25)
+        now = memory(pid, "VmRSS")
+        quiet = quiet + 1 if now <= before + 0.1 else 0
+        before = max(before, now)
+
+
 def peak_of(pid: int, attack) -> float:
     """How far the memory of a process rises during an attack, in MB."""
+    settled(pid)
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     before = memory(pid, "VmRSS")
     attack()
