@@ -173,10 +173,10 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     for name in plan:
         record = found.get(name)
         given[name] = record.get("machine") if isinstance(record, dict) else None
-    skipped = dict(found.get("system", {}).get("skipped", {}))
+    skipped = {}
     for name in plan:
-        if isinstance(found.get(name, {}).get("skipped"), str):
-            skipped[name] = found[name]["skipped"]
+        said = found.get(name, {}).get("skipped", {})
+        skipped |= {name: said} if isinstance(said, str) else said
     if quick:
         skipped |= {n: "left out of the quick form" for n in plan if "quick" not in plan[n]}
     extents = {name: extent(found.get(name)) for name in plan}

@@ -2,6 +2,8 @@
 
 from evaluation_figures import (
     ACCURACY,
+    EFFICIENCY,
+    THROUGHPUT,
     Column,
     Figure,
     Row,
@@ -40,7 +42,42 @@ def relative(variant: str, how: str, part: str = "later") -> Figure:
     return Figure("phase_shift", read)
 
 
+WORKLOADS = ("image", "classification", "question answering")
+
 CASE_STUDIES = (
+    Table(
+        "Case study: matrices of three workloads",
+        "ours",
+        (
+            EFFICIENCY,
+            THROUGHPUT,
+            *(Column(f"error of a product, {name}, %", False) for name in WORKLOADS),
+        ),
+        tuple(
+            Row(
+                name,
+                (None,) * 5,
+                (
+                    of("workloads", key, "efficiency", 100),
+                    of("workloads", key, "throughput"),
+                    *(of("workloads", key, of_what, 100) for of_what in WORKLOADS),
+                ),
+                said,
+            )
+            for name, key, said in (
+                ("ours", "full", ""),
+                ("static RRAM", "static RRAM", "256 x 256 tiles, weight 1e-12"),
+                ("Ray", "Ray", "exact products on two CPU cores"),
+                ("PyTorch distributed", "torch.distributed", "the same, by gloo"),
+            )
+        ),
+        (
+            "Patches of a photograph by a filter, the kernel of digits by weights of a "
+            "class, a layer of MiniLM by the vector of a word: the 1024 rows and more of "
+            "what packages bring. The paper gives no figures. Every product programs its "
+            "matrix anew. Ray and PyTorch are exact, in float32.",
+        ),
+    ),
     Table(
         "Case study: three classes of nodes, peers",
         "ours",

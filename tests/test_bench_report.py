@@ -250,6 +250,6 @@ def test_a_browser_shows_the_page(tmp_path):
         check=True,
     )
     dom = Links(shown.stdout)
-    assert dom.tags.count("section") == 19
+    assert dom.tags.count("section") == 20
     assert dom.tags.count("svg") == 2
     assert "12 ± 25" in shown.stdout
