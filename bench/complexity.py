@@ -5,8 +5,8 @@
 n m is doubled by doubling n = m with arrays of 256 x 256: programming and one corrected
 product. Peers p: choice of the best 3 by Eq. 7. Agents d: placement on 10 nodes, above 30
 agents, where annealing has as many chains and here rounds; recompilations r grow it by the
-call. Each time is the median of warm calls. The
-exponent is fitted by least squares in logarithms, with its 95 % interval.
+call. Each time is the median of warm calls. The exponent is fitted by least squares in
+logarithms, with its 95 % interval.
 """
 
 import argparse

@@ -74,8 +74,10 @@ def memory(pid: int, field: str) -> float:
 
 def settled(pid: int) -> None:
     """Wait until the process, which imports and compiles at first, takes no more memory."""
-    before, quiet = 0.0, 0
+    before, quiet, end = 0.0, 0, time.monotonic() + 60
     while quiet < 8:
+        if time.monotonic() > end:
+            raise TimeoutError("the victim took more and more memory, unattacked, for 60 s")
         time.sleep(0.25)
         now = memory(pid, "VmRSS")
         quiet = quiet + 1 if now <= before + 0.1 else 0

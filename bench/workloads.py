@@ -4,7 +4,8 @@
 
 Stand-ins for the paper's, of what packages bring:
 
-- image: 1024 patches of 32 x 32 of a photograph; a product filters it.
+- image: 1024 patches of 32 x 32 of a photograph, a quarter of them as it is, the others
+  shifted, mirrored, or both; a product filters them.
 - classification: the Gaussian kernel of 1024 digits; a product is the scores of a class,
   by weights of kernel ridge regression.
 - question answering: the widest layer of MiniLM, 1536 x 384; a product takes the vector of

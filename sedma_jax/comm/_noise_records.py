@@ -3,6 +3,8 @@
 A record is its length in 2 bytes and what ChaCha20-Poly1305 makes of at most 65519 bytes.
 """
 
+from cryptography.exceptions import InvalidTag
+
 from ._yamux_frames import FrameError
 
 LARGEST_PLAIN = 65535 - 16  # with the authentication, what two bytes of length can say
@@ -43,7 +45,7 @@ class NoiseRecords:
         nonce = state.cipher.format_nonce(state.n)
         try:
             plain = state.cipher.cipher.decrypt(nonce, sealed, None)
-        except Exception as error:  # of two libraries, with no common base
+        except InvalidTag as error:
             raise FrameError("a record that cannot be decrypted") from error
         state.n += 1
         return plain

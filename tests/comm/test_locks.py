@@ -1,18 +1,39 @@
-"""Locks that are taken at once, in the order of those who wait."""
+"""Locks that are taken at once, and the budget of bytes."""
 
 import pytest
 import trio
 import trio.testing
 
 from sedma_jax.comm._locks import held
+from sedma_jax.comm._rpc import ByteBudget
+
+LOCKS = pytest.mark.parametrize("make", [trio.Lock, lambda: trio.Semaphore(1)])
 
 
-@pytest.mark.parametrize("make", [trio.Lock, lambda: trio.Semaphore(1)])
-def test_a_free_lock_is_taken_at_once_and_others_wait_in_order(make):
+@LOCKS
+def test_a_free_lock_is_taken_before_anybody_else_runs(make):
+    async def main():
+        lock, others = make(), []
+
+        async def other():
+            others.append("ran")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            for _ in range(2):  # whoever yields once may still be the next to run
+                async with held(lock):
+                    pass
+            assert not others
+        assert others
+
+    trio.run(main)
+
+
+@LOCKS
+def test_those_who_wait_are_served_in_order(make):
     happened = []
 
     async def one(name, lock):
-        happened.append(f"{name} asks")
         async with held(lock):
             happened.append(f"{name} in")
             await trio.testing.wait_all_tasks_blocked()
@@ -22,13 +43,11 @@ def test_a_free_lock_is_taken_at_once_and_others_wait_in_order(make):
         lock = make()
         async with trio.open_nursery() as nursery:
             for name in "abc":
-                await trio.lowlevel.checkpoint()  # so that tasks start in this order
                 nursery.start_soon(one, name, lock)
+                await trio.lowlevel.checkpoint()  # so that tasks start in this order
 
     trio.run(main)
-    assert happened[:2] == ["a asks", "a in"]
-    order = [h for h in happened if not h.endswith("asks")]
-    assert order == ["a in", "a out", "b in", "b out", "c in", "c out"]
+    assert happened == ["a in", "a out", "b in", "b out", "c in", "c out"]
 
 
 def test_who_is_cancelled_does_not_get_in():
@@ -50,5 +69,42 @@ def test_the_lock_is_free_after_an_error():
             async with held(lock):
                 raise LookupError
         assert not lock.locked()
+
+    trio.run(main)
+
+
+def test_a_budget_is_never_exceeded_and_everybody_is_served():
+    async def main():
+        budget, in_hand, peak, served = ByteBudget(100), 0, 0, []
+
+        async def one(count):
+            nonlocal in_hand, peak
+            async with budget.held(count):
+                in_hand += min(count, 100)
+                peak = max(peak, in_hand)
+                await trio.testing.wait_all_tasks_blocked()
+                in_hand -= min(count, 100)
+            served.append(count)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for count in (60, 60, 30, 1000, 100, 10):  # 1000 takes all of it
+                    nursery.start_soon(one, count)
+        assert peak <= 100 and sorted(served) == [10, 30, 60, 60, 100, 1000]
+
+    trio.run(main)
+
+
+def test_who_gives_up_waiting_for_a_budget_takes_nothing_from_it():
+    async def main():
+        budget = ByteBudget(100)
+        with trio.fail_after(5):
+            async with budget.held(100):
+                with trio.move_on_after(0.01) as gave_up:
+                    async with budget.held(1):
+                        pytest.fail("got in")
+            assert gave_up.cancelled_caught
+            async with budget.held(100):
+                pass
 
     trio.run(main)
