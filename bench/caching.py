@@ -22,8 +22,8 @@ time.monotonic = lambda: _clock() + AHEAD[0]
 import numpy as np  # noqa: E402
 from machine import machine  # noqa: E402
 
-from sedma_jax.comm._manifest import describe  # noqa: E402
-from sedma_jax.comm._store import TensorStore  # noqa: E402
+from sedma_jax.comm._tensors.manifest import describe  # noqa: E402
+from sedma_jax.comm._tensors.store import TensorStore  # noqa: E402
 
 TENSORS, EVERY, PHASE, SHARE = 300, 10.0, 8 * 3600.0, 0.1
 SCALE = 1000  # bytes of the mean tensor, which stand for 1 MB: only ratios matter

@@ -20,8 +20,8 @@ import numpy as np
 from machine import machine
 
 import sedma_jax as sj
-from sedma_jax._planning import weigh
-from sedma_jax._pool import PartitionPlan
+from sedma_jax._tiling.planning import weigh
+from sedma_jax._tiling.pool import PartitionPlan
 from sedma_jax.memory import Ablation, ShortTerm, adaptive_matvec
 
 FAST, FINE = sj.devices.TAOX_HFOX, sj.devices.EPIRAM

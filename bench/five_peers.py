@@ -31,8 +31,8 @@ import numpy as np
 import trio
 
 from sedma_jax.comm import EVERYONE, NodeSettings, running_node
-from sedma_jax.comm._fetch import FetchError, fetch_manifest, fetch_tensor
-from sedma_jax.comm._peers import PeerTable
+from sedma_jax.comm._tensors.fetch import FetchError, fetch_manifest, fetch_tensor
+from sedma_jax.comm._tensors.peers import PeerTable
 
 OPEN = {"allowed": frozenset({EVERYONE}), "status_every": 0.5}
 KINDS = ["good", "good", "killed", "lying", "slow"]
@@ -161,7 +161,7 @@ def distance(cid, name):
 
 
 async def cid_of(node, seed, names):
-    from sedma_jax.comm._manifest import describe
+    from sedma_jax.comm._tensors.manifest import describe
 
     cid = describe(tensor(seed)).cid
     return await fetch_manifest(node.calls, node.peers, cid, names)

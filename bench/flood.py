@@ -20,10 +20,10 @@ from pathlib import Path
 import trio
 
 from sedma_jax import comm
-from sedma_jax.comm import _wire_pb2 as wire
-from sedma_jax.comm._calls import PROTOCOL
-from sedma_jax.comm._libp2p import PeerID
-from sedma_jax.comm._messages import PREFIX
+from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._rpc import wire_pb2 as wire
+from sedma_jax.comm._rpc.calls import PROTOCOL
+from sedma_jax.comm._rpc.messages import PREFIX
 
 OPEN = {"allowed": frozenset({comm.EVERYONE}), "status_every": 600}
 SECONDS = 5.0

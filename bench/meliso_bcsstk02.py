@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from sedma_jax import devices, meliso_compat
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 
 DATA = Path(__file__).parents[1] / "data"
 DEVICES = {

@@ -30,9 +30,9 @@ import numpy as np
 import trio
 
 from sedma_jax import comm
-from sedma_jax.comm import _control
-from sedma_jax.comm._circuit import is_relayed
-from sedma_jax.comm._libp2p import PeerID
+from sedma_jax.comm._libp2p.circuit import is_relayed
+from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._node import control as _control
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli", "node"]
 RELAY = "11.22.33.1"  # of a public range; a documentation range counts as private

@@ -31,7 +31,7 @@ from machine import machine
 from nat import cable, process, run
 
 from sedma_jax.comm import EVERYONE, FetchError, open_node
-from sedma_jax.comm._store import TensorStore
+from sedma_jax.comm._tensors.store import TensorStore
 
 NODES, ZONES, TENSORS, SIZE = 6, 3, 24, 2**16
 BEFORE, DURING, PATIENCE = 10, 8, 5.0  # requests of a node, seconds

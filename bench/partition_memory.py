@@ -26,7 +26,7 @@ import numpy as np
 import scipy.sparse
 
 import sedma_jax as sj
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 from sedma_jax.memory import Ablation, Record, ShortTerm, adaptive_matvec
 from sedma_jax.memory._decision import decide
 

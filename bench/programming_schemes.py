@@ -24,7 +24,7 @@ import jax.random as jr
 import numpy as np
 
 import sedma_jax as sj
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 from sedma_jax.devices import PRESETS
 
 MATRIX = Path(__file__).parents[1] / "data" / "bcsstk02.mtx"

@@ -30,7 +30,7 @@ import numpy as np
 from sedma_jax.kernels import expected_read_energy, series_conductance
 
 import sedma_jax as sj
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 from sedma_jax.devices import PRESETS
 from sedma_jax.linalg import (
     RESULTS,

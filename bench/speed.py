@@ -39,10 +39,10 @@ from sedma_jax.kernels import (
     visible_state,
     wide_jit,
 )
-from sedma_jax.kernels._closed_loop import pulses_for
+from sedma_jax.kernels._programming.closed_loop import pulses_for
 
 import sedma_jax as sj
-from sedma_jax._corrected import _correct, _products
+from sedma_jax._products.corrected import _correct, _products
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers import PEERS, SKIPPED

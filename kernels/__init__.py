@@ -1,98 +1,25 @@
 """Pure numerical kernels: functions of arrays, one crossbar and one vector at a time."""
 
-from ._annealing import (
-    Annealed as Annealed,
-    Schedule as Schedule,
-    anneal as anneal,
-)
-from ._cache_utility import (
-    cache_utility as cache_utility,
-    worth_keeping as worth_keeping,
-)
-from ._cell_current import (
+from ._cells.cell_current import (
     CubicCurrent as CubicCurrent,
     coefficients_through as coefficients_through,
     current_coefficients as current_coefficients,
     nonlinear_current as nonlinear_current,
 )
-from ._closed_loop import (
-    VerifyRule as VerifyRule,
-    WriteStats as WriteStats,
-    acceptance_band as acceptance_band,
-    cell_conductance as cell_conductance,
-    gaussian as gaussian,
-    hidden_state as hidden_state,
-    read_energy as read_energy,
-    stagnation as stagnation,
-    visible_state as visible_state,
-)
-from ._conversion import digitise as digitise
-from ._correction import (
-    correct_first_order as correct_first_order,
-    product_noise as product_noise,
-)
-from ._cost import (
-    MvmCost as MvmCost,
-    Workload as Workload,
-    array_read_energy as array_read_energy,
-    expected_read_energy as expected_read_energy,
-    mvm_cost as mvm_cost,
-    settling_time as settling_time,
-)
-from ._cost_model import (
-    AdcCost as AdcCost,
-    ArrayGeometry as ArrayGeometry,
-    CostModel as CostModel,
-    DacCost as DacCost,
-    DigitalCost as DigitalCost,
-    DriverCost as DriverCost,
-)
-from ._denoise import denoise as denoise
-from ._device import (
+from ._cells.device import (
     Device as Device,
     curvature as curvature,
     series_conductance as series_conductance,
 )
-from ._drift import (
+from ._cells.drift import (
     AbstractDrift as AbstractDrift,
     LogarithmicDrift as LogarithmicDrift,
     PowerLawDrift as PowerLawDrift,
     drift as drift,
     drift_exponents as drift_exponents,
 )
-from ._drift_compensation import (
-    column_drift_compensation as column_drift_compensation,
-    drift_compensation as drift_compensation,
-)
-from ._exploration import (
-    Beliefs as Beliefs,
-    Drift as Drift,
-    believe as believe,
-    no_drift as no_drift,
-    thompson as thompson,
-    watch as watch,
-)
-from ._faults import apply_faults as apply_faults, draw_faults as draw_faults
-from ._gradient_programming import gradient_programming as gradient_programming
-from ._hadamard_verify import (
-    hadamard_matrix as hadamard_matrix,
-    hadamard_read as hadamard_read,
-    hadamard_verify as hadamard_verify,
-)
-from ._lambda_memory import (
-    ERROR_PATTERNS as ERROR_PATTERNS,
-    LambdaChoice as LambdaChoice,
-    RememberedLambda as RememberedLambda,
-    combine_lambda as combine_lambda,
-    error_pattern as error_pattern,
-)
-from ._line_resistance import (
-    NodalSolution as NodalSolution,
-    effective_conductances as effective_conductances,
-    solve_nodes as solve_nodes,
-    transfer_matrix as transfer_matrix,
-)
-from ._mapping import (
+from ._cells.faults import apply_faults as apply_faults, draw_faults as draw_faults
+from ._cells.mapping import (
     column_scale as column_scale,
     differential as differential,
     global_scale as global_scale,
@@ -100,8 +27,7 @@ from ._mapping import (
     signed_weights as signed_weights,
     tile_scale as tile_scale,
 )
-from ._nearest import nearest as nearest
-from ._noise_curves import (
+from ._cells.noise_curves import (
     AbstractCurve as AbstractCurve,
     LogarithmicCurve as LogarithmicCurve,
     PiecewiseCurve as PiecewiseCurve,
@@ -109,7 +35,7 @@ from ._noise_curves import (
     PowerCurve as PowerCurve,
     SaturatingCurve as SaturatingCurve,
 )
-from ._noise_models import (
+from ._cells.noise_models import (
     AbsoluteFlickerNoise as AbsoluteFlickerNoise,
     AbstractReadNoise as AbstractReadNoise,
     ProgrammingNoise as ProgrammingNoise,
@@ -121,8 +47,66 @@ from ._noise_models import (
     sample_retention as sample_retention,
     standard_uniform as standard_uniform,
 )
-from ._open_loop import open_loop as open_loop
-from ._partition_cost import (
+from ._cells.pulse import (
+    Response as Response,
+    apply_pulses as apply_pulses,
+    draw_response as draw_response,
+    move_state as move_state,
+    nominal_response as nominal_response,
+    response_curve as response_curve,
+    response_inverse as response_inverse,
+)
+from ._cells.weights import (
+    visible_weights as visible_weights,
+    weight_per_siemens as weight_per_siemens,
+)
+from ._correction.denoise import denoise as denoise
+from ._correction.first_order import (
+    correct_first_order as correct_first_order,
+    product_noise as product_noise,
+)
+from ._correction.lambda_memory import (
+    ERROR_PATTERNS as ERROR_PATTERNS,
+    LambdaChoice as LambdaChoice,
+    RememberedLambda as RememberedLambda,
+    combine_lambda as combine_lambda,
+    error_pattern as error_pattern,
+)
+from ._correction.recent_products import (
+    ProductStatistics as ProductStatistics,
+    RecentProducts as RecentProducts,
+    earlier_share as earlier_share,
+    pooled_lambda as pooled_lambda,
+    product_statistics as product_statistics,
+    push_product as push_product,
+    recent_products as recent_products,
+)
+from ._correction.smoothing import (
+    LambdaEstimate as LambdaEstimate,
+    Spectrum as Spectrum,
+    gcv_lambda as gcv_lambda,
+    risk_change as risk_change,
+    roughness_spectrum as roughness_spectrum,
+    stein_lambda as stein_lambda,
+    visible_lambda as visible_lambda,
+)
+from ._costs.cost_model import (
+    AdcCost as AdcCost,
+    ArrayGeometry as ArrayGeometry,
+    CostModel as CostModel,
+    DacCost as DacCost,
+    DigitalCost as DigitalCost,
+    DriverCost as DriverCost,
+)
+from ._costs.mvm_cost import (
+    MvmCost as MvmCost,
+    Workload as Workload,
+    array_read_energy as array_read_energy,
+    expected_read_energy as expected_read_energy,
+    mvm_cost as mvm_cost,
+    settling_time as settling_time,
+)
+from ._costs.partition_cost import (
     CELL_BYTES as CELL_BYTES,
     Partitions as Partitions,
     PlanCost as PlanCost,
@@ -130,8 +114,40 @@ from ._partition_cost import (
     partition_seconds as partition_seconds,
     plan_costs as plan_costs,
 )
-from ._patches import patches as patches
-from ._peer_choice import (
+from ._learning.exploration import (
+    Beliefs as Beliefs,
+    Drift as Drift,
+    believe as believe,
+    no_drift as no_drift,
+    thompson as thompson,
+    watch as watch,
+)
+from ._learning.nearest import nearest as nearest
+from ._learning.ring_buffer import (
+    RingBuffer as RingBuffer,
+    Summary as Summary,
+    in_order as in_order,
+    merge_summaries as merge_summaries,
+    push as push,
+    quantiles as quantiles,
+    ring_buffer as ring_buffer,
+    summarise as summarise,
+)
+from ._numerics.random import (
+    bits as bits,
+    normal as normal,
+    normal_at as normal_at,
+    normal_pair as normal_pair,
+    normal_pair_at as normal_pair_at,
+    truncated_normal as truncated_normal,
+    uniform as uniform,
+)
+from ._numerics.wide_vectors import wide_jit as wide_jit
+from ._peers.cache_utility import (
+    cache_utility as cache_utility,
+    worth_keeping as worth_keeping,
+)
+from ._peers.peer_choice import (
     TransferModel as TransferModel,
     peer_scores as peer_scores,
     peer_terms as peer_terms,
@@ -139,7 +155,7 @@ from ._peer_choice import (
     success_rate as success_rate,
     transfer_log_likelihood as transfer_log_likelihood,
 )
-from ._peer_network import (
+from ._peers.peer_network import (
     NetworkState as NetworkState,
     PeerNetwork as PeerNetwork,
     Transfers as Transfers,
@@ -151,23 +167,38 @@ from ._peer_network import (
     rank_by_score as rank_by_score,
     simulate as simulate,
 )
-from ._placement import (
+from ._placement.annealing import (
+    Annealed as Annealed,
+    Schedule as Schedule,
+    anneal as anneal,
+)
+from ._placement.placement import (
     NodeLoads as NodeLoads,
     PlacementCost as PlacementCost,
     PlacementProblem as PlacementProblem,
     node_loads as node_loads,
     placement_cost as placement_cost,
 )
-from ._pulse import (
-    Response as Response,
-    apply_pulses as apply_pulses,
-    draw_response as draw_response,
-    move_state as move_state,
-    nominal_response as nominal_response,
-    response_curve as response_curve,
-    response_inverse as response_inverse,
+from ._programming.closed_loop import (
+    VerifyRule as VerifyRule,
+    WriteStats as WriteStats,
+    acceptance_band as acceptance_band,
+    cell_conductance as cell_conductance,
+    gaussian as gaussian,
+    hidden_state as hidden_state,
+    read_energy as read_energy,
+    stagnation as stagnation,
+    visible_state as visible_state,
 )
-from ._pulsed_update import (
+from ._programming.expected_latency import expected_line_latency as expected_line_latency
+from ._programming.gradient_programming import gradient_programming as gradient_programming
+from ._programming.hadamard_verify import (
+    hadamard_matrix as hadamard_matrix,
+    hadamard_read as hadamard_read,
+    hadamard_verify as hadamard_verify,
+)
+from ._programming.open_loop import open_loop as open_loop
+from ._programming.pulsed_update import (
     Pulsed as Pulsed,
     pulsed_change as pulsed_change,
     requested_pulses as requested_pulses,
@@ -175,16 +206,28 @@ from ._pulsed_update import (
     symmetry_point as symmetry_point,
     weight_state as weight_state,
 )
-from ._random import (
-    bits as bits,
-    normal as normal,
-    normal_at as normal_at,
-    normal_pair as normal_pair,
-    normal_pair_at as normal_pair_at,
-    truncated_normal as truncated_normal,
-    uniform as uniform,
+from ._programming.rewrite import (
+    rewrite_and_verify as rewrite_and_verify,
+    rewrite_law as rewrite_law,
+    rewrite_law_arrays as rewrite_law_arrays,
 )
-from ._read import (
+from ._programming.write_verify import (
+    write_and_verify as write_and_verify,
+    write_and_verify_arrays as write_and_verify_arrays,
+)
+from ._reading.conversion import digitise as digitise
+from ._reading.drift_compensation import (
+    column_drift_compensation as column_drift_compensation,
+    drift_compensation as drift_compensation,
+)
+from ._reading.line_resistance import (
+    NodalSolution as NodalSolution,
+    effective_conductances as effective_conductances,
+    solve_nodes as solve_nodes,
+    transfer_matrix as transfer_matrix,
+)
+from ._reading.patches import patches as patches
+from ._reading.read import (
     Strips as Strips,
     apart as apart,
     products as products,
@@ -192,58 +235,15 @@ from ._read import (
     side_by_side as side_by_side,
     strip_currents as strip_currents,
 )
-from ._read_moments import read_moments as read_moments
-from ._recent_products import (
-    ProductStatistics as ProductStatistics,
-    RecentProducts as RecentProducts,
-    earlier_share as earlier_share,
-    pooled_lambda as pooled_lambda,
-    product_statistics as product_statistics,
-    push_product as push_product,
-    recent_products as recent_products,
-)
-from ._rewrite import (
-    rewrite_and_verify as rewrite_and_verify,
-    rewrite_law as rewrite_law,
-    rewrite_law_arrays as rewrite_law_arrays,
-)
-from ._ring_buffer import (
-    RingBuffer as RingBuffer,
-    Summary as Summary,
-    in_order as in_order,
-    merge_summaries as merge_summaries,
-    push as push,
-    quantiles as quantiles,
-    ring_buffer as ring_buffer,
-    summarise as summarise,
-)
-from ._smoothing import (
-    LambdaEstimate as LambdaEstimate,
-    Spectrum as Spectrum,
-    gcv_lambda as gcv_lambda,
-    risk_change as risk_change,
-    roughness_spectrum as roughness_spectrum,
-    stein_lambda as stein_lambda,
-    visible_lambda as visible_lambda,
-)
-from ._straight_through import (
+from ._reading.read_moments import read_moments as read_moments
+from ._reading.straight_through import (
     clip_columns as clip_columns,
     digitise_straight_through as digitise_straight_through,
 )
-from ._tiling import (
+from ._reading.tiling import (
     grid_shape as grid_shape,
     join_outputs as join_outputs,
     split_inputs as split_inputs,
     tile as tile,
     untile as untile,
-)
-from ._weights import (
-    visible_weights as visible_weights,
-    weight_per_siemens as weight_per_siemens,
-)
-from ._wide_vectors import wide_jit as wide_jit
-from ._write_law import expected_line_latency as expected_line_latency
-from ._write_verify import (
-    write_and_verify as write_and_verify,
-    write_and_verify_arrays as write_and_verify_arrays,
 )

@@ -10,30 +10,22 @@ from . import (
     meliso_compat as meliso_compat,
     noise_models as noise_models,
 )
-from ._abstract_crossbar import AbstractCrossbar as AbstractCrossbar
-from ._bit_serial import (
-    bit_planes as bit_planes,
-    bit_serial_matvec as bit_serial_matvec,
-)
-from ._bit_slicing import (
-    program_bit_sliced as program_bit_sliced,
-)
-from ._calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
 from ._compilation_cache import (
     enable_compilation_cache as enable_compilation_cache,
 )
-from ._converters import ADC as ADC, DAC as DAC
-from ._corrected import (
-    CorrectionInfo as CorrectionInfo,
-    corrected_matvec as corrected_matvec,
-    denoise as denoise,
+from ._crossbar.abstract_crossbar import AbstractCrossbar as AbstractCrossbar
+from ._crossbar.bit_serial import (
+    bit_planes as bit_planes,
+    bit_serial_matvec as bit_serial_matvec,
 )
-from ._crossbar import (
+from ._crossbar.calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
+from ._crossbar.converters import ADC as ADC, DAC as DAC
+from ._crossbar.crossbar import (
     Crossbar as Crossbar,
     matvec as matvec,
     stored_matrix as stored_matrix,
 )
-from ._effects import (
+from ._crossbar.effects import (
     age as age,
     compensate_drift as compensate_drift,
     fault_map as fault_map,
@@ -44,40 +36,48 @@ from ._effects import (
     with_conductance as with_conductance,
     with_line_resistance as with_line_resistance,
 )
-from ._exact import program_exactly as program_exactly
-from ._planning import plan_partitions as plan_partitions
-from ._pool import (
+from ._crossbar.read_effects import (
+    per_cell_noisy_matvec as per_cell_noisy_matvec,
+    with_nonlinear_current as with_nonlinear_current,
+    with_read_noise as with_read_noise,
+)
+from ._products.corrected import (
+    CorrectionInfo as CorrectionInfo,
+    corrected_matvec as corrected_matvec,
+    denoise as denoise,
+)
+from ._products.streaming import (
+    stream_corrected_matvec as stream_corrected_matvec,
+    stream_matvec as stream_matvec,
+)
+from ._programming.bit_slicing import (
+    program_bit_sliced as program_bit_sliced,
+)
+from ._programming.exactly import program_exactly as program_exactly
+from ._programming.pooled import (
+    Bank as Bank,
+    PooledCrossbar as PooledCrossbar,
+    program_pool as program_pool,
+)
+from ._programming.program import (
+    program as program,
+)
+from ._programming.program_stats import ProgramStats as ProgramStats
+from ._programming.residual import program_residual as program_residual
+from ._programming.sharding import (
+    matvec_sharded as matvec_sharded,
+    program_sharded as program_sharded,
+)
+from ._run import Delivery as Delivery, RunResult as RunResult, run as run
+from ._tiling.planning import plan_partitions as plan_partitions
+from ._tiling.pool import (
     ArrayKind as ArrayKind,
     PartitionPlan as PartitionPlan,
     Pool as Pool,
     Rectangle as Rectangle,
     candidate_plans as candidate_plans,
 )
-from ._pool_file import load_pool as load_pool
-from ._pooled import (
-    Bank as Bank,
-    PooledCrossbar as PooledCrossbar,
-    program_pool as program_pool,
-)
-from ._program import (
-    program as program,
-)
-from ._program_stats import ProgramStats as ProgramStats
-from ._read_effects import (
-    per_cell_noisy_matvec as per_cell_noisy_matvec,
-    with_nonlinear_current as with_nonlinear_current,
-    with_read_noise as with_read_noise,
-)
-from ._residual import program_residual as program_residual
-from ._sharding import (
-    matvec_sharded as matvec_sharded,
-    program_sharded as program_sharded,
-)
-from ._streaming import (
-    stream_corrected_matvec as stream_corrected_matvec,
-    stream_matvec as stream_matvec,
-)
-from ._system import Delivery as Delivery, RunResult as RunResult, run as run
+from ._tiling.pool_file import load_pool as load_pool
 from .kernels import (
     Device as Device,
     LambdaChoice as LambdaChoice,

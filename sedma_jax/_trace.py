@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._replacing import replacing
+from ._files.whole_files import replacing
 
 Watch = Callable[[str, bool], None]
 """Told the name of a stage, and whether it ended."""

@@ -14,7 +14,7 @@ import kubernetes.client
 from api_server import ApiServer, ready
 from kubernetes.utils.quantity import parse_quantity
 
-from sedma_jax.deploy._cluster import Cluster
+from sedma_jax.deploy._control.cluster import Cluster
 
 MANAGERS = "double"
 

@@ -21,7 +21,7 @@ import kubernetes.client
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sedma_jax.deploy._cluster import Cluster, ClusterError
+from sedma_jax.deploy._control.cluster import Cluster, ClusterError
 
 _USERS = {
     "admin": "system:masters",

@@ -8,7 +8,11 @@
 Nothing is downloaded, and one image or batch is held at a time.
 """
 
-from . import _requirements as _requirements
+from .._extras import require
+
+require("data", "PIL", "pycocotools", "skimage", "sklearn", "tokenizers")
+
+
 from ._bundled import (
     PHOTOGRAPHS as PHOTOGRAPHS,
     Digits as Digits,

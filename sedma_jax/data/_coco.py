@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .._refusal import Refusal
+from .._files.refusal import Refusal
 from ._images import check_sides, decode_image, resize
 from ._reading import SHOWN, field, plain_name, read_json, refusing
 

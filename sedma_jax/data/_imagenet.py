@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 from scipy.io import loadmat
 
-from .._refusal import Refusal, damaged
+from .._files.refusal import Refusal, damaged
 from ._images import check_sides, crop_centre, decode_image
 from ._reading import SHOWN, plain_name, read_bytes, refusing, subfolder
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from .._refusal import Refusal, damaged
+from .._files.refusal import Refusal, damaged
 from ._reading import read_bytes
 
 LARGEST_FILE = 2**26  # bytes of one encoded image

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._refusal import Refusal, damaged
+from .._files.refusal import Refusal, damaged
 
 LARGEST_JSON = 2**29  # bytes; instances_train2017.json has 448 MiB
 SHOWN = 80  # characters of a file's own text that an error repeats

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import equinox as eqx
 
-from .._refusal import Refusal
+from .._files.refusal import Refusal
 from ._reading import field, read_json, refusing
 
 _PUBLISHED = "Get the file from its publisher."

@@ -1,28 +1,46 @@
 """Deploy agent workflows: a specification in, a placement near the optimum out."""
 
-from . import _requirements as _requirements
-from ._compile import (
+from .._extras import require
+
+require(
+    "deploy",
+    "jsonschema",
+    "kubernetes_validate",
+    "mtkahypar",
+    "ortools",
+    "pydantic",
+    "yaml",
+)
+
+
+from ._control.target import Applied as Applied, Target as Target, apply as apply
+from ._manifests.compile import (
     compile as compile,
     default_workflow as default_workflow,
     describe as describe,
     node_shares as node_shares,
     plan as plan,
 )
-from ._exact import Proof as Proof, prove as prove
-from ._placement import (
+from ._placing.optimality import Proof as Proof, prove as prove
+from ._placing.placement import (
     Infeasible as Infeasible,
     Placement as Placement,
     place as place,
     shortages as shortages,
 )
-from ._problem import (
+from ._placing.problem import (
     distances as distances,
     placement_problem as placement_problem,
     replica_names as replica_names,
 )
-from ._quantity import parse_quantity as parse_quantity
-from ._remember import remembered_plan as remembered_plan
-from ._specification import (
+from ._placing.remembered import remembered_plan as remembered_plan
+from ._validation.validate import (
+    Refusal as Refusal,
+    validate as validate,
+    validate_files as validate_files,
+)
+from ._workflow.quantity import parse_quantity as parse_quantity
+from ._workflow.specification import (
     Agent as Agent,
     Edge as Edge,
     JaxJob as JaxJob,
@@ -32,10 +50,4 @@ from ._specification import (
     SharedModel as SharedModel,
     Workflow as Workflow,
 )
-from ._target import Applied as Applied, Target as Target, apply as apply
-from ._validate import (
-    Refusal as Refusal,
-    validate as validate,
-    validate_files as validate_files,
-)
-from ._yaml import load_workflow as load_workflow, parse_workflow as parse_workflow
+from ._workflow.yaml import load_workflow as load_workflow, parse_workflow as parse_workflow

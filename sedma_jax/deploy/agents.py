@@ -7,7 +7,7 @@ import numpy as np
 import safetensors.numpy
 
 from .. import devices
-from .._corrected import corrected_matvec
+from .._products.corrected import corrected_matvec
 
 
 def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:

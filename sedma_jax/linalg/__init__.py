@@ -4,7 +4,11 @@ solution = sedma_jax.linalg.solve(A, b, sedma_jax.devices.EPIRAM, key=key)
 operator = sedma_jax.linalg.CrossbarLinearOperator(crossbar)
 """
 
-from . import _requirements as _requirements
+from .._extras import require
+
+require("linalg", "lineax")
+
+
 from ._crossbar_operator import CrossbarLinearOperator as CrossbarLinearOperator
 from ._equilibration import Equilibration as Equilibration, equilibrate as equilibrate
 from ._flexible_gmres import FlexibleGMRES as FlexibleGMRES

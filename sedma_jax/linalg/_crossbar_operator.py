@@ -11,9 +11,9 @@ import jax.random as jr
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
-from .._abstract_crossbar import AbstractCrossbar
-from .._converters import ADC, DAC
-from .._crossbar import Crossbar, check_key
+from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._crossbar.converters import ADC, DAC
+from .._crossbar.crossbar import Crossbar, check_key
 from ._registration import register, transposed_tags
 
 

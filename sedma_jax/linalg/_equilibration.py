@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._partition import Matrix, Sparse, checked_array, checked_sparse
+from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 
 
 class Equilibration(eqx.Module):

@@ -11,11 +11,11 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._crossbar import Crossbar, check_key
-from .._partition import Matrix, Sparse, checked_array, checked_sparse
-from .._program import Progress
-from .._program_stats import ProgramStats
-from .._residual import program_residual
+from .._crossbar.crossbar import Crossbar, check_key
+from .._programming.program import Progress
+from .._programming.program_stats import ProgramStats
+from .._programming.residual import program_residual
+from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 from ..kernels import Device
 from ._analog_system import check_tolerance, relative_norm
 from ._crossbar_operator import CrossbarLinearOperator

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, Int
 
-from .._partition import Sparse, checked_sparse
+from .._tiling.partition import Sparse, checked_sparse
 from ._registration import register, transposed_tags
 
 

@@ -5,7 +5,11 @@ memory.record("partition", "dense-tall", {"rows": 256, "cols": 64}, 0.87)
 best = memory.recall("partition", "dense-tall")[0]
 """
 
-from . import _requirements as _requirements
+from .._extras import require
+
+require("memory", "alembic", "cachetools", "platformdirs", "sqlalchemy")
+
+
 from ._adaptive import AdaptiveInfo as AdaptiveInfo, adaptive_matvec as adaptive_matvec
 from ._decision import Ablation as Ablation
 from ._location import default_url as default_url

@@ -6,15 +6,15 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
 from .._keys import split_key
-from .._partition import Matrix, Vectors
-from .._pool import ArrayKind, PartitionPlan, Pool
-from .._pooled import program_pool
+from .._products.corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
+from .._programming.pooled import program_pool
+from .._tiling.partition import Matrix, Vectors
+from .._tiling.pool import ArrayKind, PartitionPlan, Pool
 from .._trace import Trace
 from ..kernels import Device, RememberedLambda
-from ._before import Before, before
 from ._decision import Ablation, decide, learn
+from ._earlier_runs import Before, before
 from ._reward import Measured, RewardWeights
 from ._short_term import ShortTerm
 from ._strategy import LongTerm

@@ -26,9 +26,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import devices
-from .._corrected import CorrectionInfo
-from .._partition import Matrix, Sparse, checked_sparse
-from .._planning import (
+from .._products.corrected import CorrectionInfo
+from .._programming.program_stats import ProgramStats
+from .._tiling.partition import Matrix, Sparse, checked_sparse
+from .._tiling.planning import (
     MEMORY_PRICE,
     cheapest,
     grid_plan,
@@ -36,8 +37,7 @@ from .._planning import (
     strategy_plans,
     weigh,
 )
-from .._pool import PartitionPlan, Pool, checked_question
-from .._program_stats import ProgramStats
+from .._tiling.pool import PartitionPlan, Pool, checked_question
 from .._trace import Trace
 from ..kernels import ERROR_PATTERNS, Device, RememberedLambda, memory_price
 from ._cold_start import neighbour

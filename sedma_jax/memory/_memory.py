@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _statements as statements
-from ._lines import read_lines, write_lines
+from ._json_lines import read_lines, write_lines
 from ._pattern import (
     Pattern,
     as_pattern,

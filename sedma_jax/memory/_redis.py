@@ -24,11 +24,11 @@ from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._refusal import Refusal
+from .._files.refusal import Refusal
 from ._connection import LONGEST_PAUSE
-from ._lines import as_fields, as_row
+from ._json_lines import as_fields, as_row
+from ._lookup_cache import Bucket
 from ._pattern import Row
-from ._recent import Bucket
 
 try:
     import redis

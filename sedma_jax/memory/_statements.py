@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ._lookup_cache import Bucket
 from ._pattern import Row, merge
-from ._recent import Bucket
 from ._schema import patterns, store, taken
 
 _CHUNK = 500  # rows of one statement

@@ -13,8 +13,8 @@ from . import _statements as statements
 from ._connection import Database, InDoubt, Unreachable
 from ._features import FeatureTable
 from ._location import check_file, parse, shown
+from ._lookup_cache import Bucket, Recent
 from ._pattern import Row
-from ._recent import Bucket, Recent
 from ._statements import State, Written
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from .._partition import Matrix, Sparse, checked_sparse
+from .._tiling.partition import Matrix, Sparse, checked_sparse
 
 VERSION = "v1"
 _STEPS = 6

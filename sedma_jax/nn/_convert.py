@@ -11,9 +11,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._crossbar import check_key
-from .._pool import PartitionPlan, Pool
-from .._program import Progress
+from .._crossbar.crossbar import check_key
+from .._programming.program import Progress
+from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention

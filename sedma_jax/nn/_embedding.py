@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._crossbar import Crossbar
+from .._crossbar.crossbar import Crossbar
 from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key

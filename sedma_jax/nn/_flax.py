@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar import check_key
-from .._pool import PartitionPlan, Pool
+from .._crossbar.crossbar import check_key
+from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, Device
 from ..noise_models import MeasuredArray
 from ._channels_last import each_axis, padded

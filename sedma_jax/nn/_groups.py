@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._partition import Partition, common_width, cut
+from .._tiling.partition import Partition, common_width, cut
 
 
 def group_blocks(shape: tuple[int, int], groups: int) -> Bool[np.ndarray, "m n"]:

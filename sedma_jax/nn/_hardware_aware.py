@@ -27,9 +27,9 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._converters import ADC, DAC
-from .._crossbar import check_key
-from .._program import Scheme, program_tiles
+from .._crossbar.converters import ADC, DAC
+from .._crossbar.crossbar import check_key
+from .._programming.program import Scheme, program_tiles
 from ..kernels import (
     Device,
     VerifyRule,

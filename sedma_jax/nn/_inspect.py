@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import noise_models
-from .._crossbar import Crossbar
+from .._crossbar.crossbar import Crossbar
 from ..devices import PRESETS
 from ..kernels import (
     CostModel,

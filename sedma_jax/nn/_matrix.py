@@ -15,21 +15,21 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._abstract_crossbar import AbstractCrossbar
-from .._converters import ADC, DAC
-from .._corrected import (
+from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._crossbar.converters import ADC, DAC
+from .._crossbar.crossbar import Crossbar, check_key
+from .._products.corrected import (
     BASELINE_LAMBDA,
     check_lambda,
     choose_lambda,
     denoise,
     encoding_array,
 )
-from .._crossbar import Crossbar, check_key
-from .._partition import checked_array, cut, exact_product
-from .._pool import PartitionPlan, Pool
-from .._pooled import PooledCrossbar, program_pool
-from .._program import Mapping, Progress, Scaling, Scheme, program_partition
-from .._program_stats import ProgramStats
+from .._programming.pooled import PooledCrossbar, program_pool
+from .._programming.program import Mapping, Progress, Scaling, Scheme, program_partition
+from .._programming.program_stats import ProgramStats
+from .._tiling.partition import checked_array, cut, exact_product
+from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import (
     Device,
     RememberedLambda,

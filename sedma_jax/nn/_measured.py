@@ -2,12 +2,12 @@
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar import Crossbar
-from .._effects import perturb
-from .._exact import exact_partition
-from .._partition import Partition
-from .._program import Mapping, Scaling
-from .._read_effects import with_read_noise
+from .._crossbar.crossbar import Crossbar
+from .._crossbar.effects import perturb
+from .._crossbar.read_effects import with_read_noise
+from .._programming.exactly import exact_partition
+from .._programming.program import Mapping, Scaling
+from .._tiling.partition import Partition
 from ..noise_models import MeasuredArray
 
 

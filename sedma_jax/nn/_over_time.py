@@ -8,10 +8,10 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._crossbar import Crossbar, check_key
-from .._effects import age as age_crossbar, compensate_drift
-from .._pooled import PooledCrossbar
-from .._read_effects import with_read_noise
+from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.effects import age as age_crossbar, compensate_drift
+from .._crossbar.read_effects import with_read_noise
+from .._programming.pooled import PooledCrossbar
 from ..kernels import AbstractDrift
 from ._convert import Path, check_paths, map_analog, of_path, path_key
 from ._matrix import AnalogMatrix

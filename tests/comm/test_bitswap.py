@@ -12,9 +12,9 @@ from libp2p.bitswap.pb.bitswap_pb2 import Message
 from libp2p.network.stream.exceptions import StreamError
 
 from sedma_jax import comm
-from sedma_jax.comm import _bitswap
-from sedma_jax.comm._libp2p import PeerID, cid_to_text, compute_cid_v1
-from sedma_jax.comm._manifest import CHUNK, describe, read_manifest
+from sedma_jax.comm._libp2p.host import PeerID, cid_to_text, compute_cid_v1
+from sedma_jax.comm._tensors import bitswap as _bitswap
+from sedma_jax.comm._tensors.manifest import CHUNK, describe, read_manifest
 
 ARRAY = np.random.default_rng(8).integers(0, 255, 10 * CHUNK + 1000, np.uint8)
 

@@ -10,16 +10,11 @@ import optax
 import pytest
 import scipy.optimize
 
-from sedma_jax.comm import (
-    MessageError,
-    WeightLearner,
-    _keystore,
-    _manifest,
-    _peers,
-    _store,
-    _wire_pb2 as wire,
-)
-from sedma_jax.comm._libp2p import PeerID, new_ed25519_keys
+from sedma_jax.comm import MessageError, WeightLearner
+from sedma_jax.comm._libp2p import keystore as _keystore
+from sedma_jax.comm._libp2p.host import PeerID, new_ed25519_keys
+from sedma_jax.comm._rpc import wire_pb2 as wire
+from sedma_jax.comm._tensors import manifest as _manifest, peers as _peers, store as _store
 
 
 def transfers(learner, rng, term, count):

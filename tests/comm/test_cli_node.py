@@ -84,7 +84,7 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
 
 def test_metrics_are_those_of_the_node():
     from sedma_jax import comm
-    from sedma_jax.comm import _metrics
+    from sedma_jax.comm._node import metrics as _metrics
 
     with comm.open_node() as node:
         cid = node.put(np.arange(100.0))
@@ -97,7 +97,7 @@ def test_metrics_are_those_of_the_node():
 def test_metrics_are_served():
     from comm_nodes import nodes
 
-    from sedma_jax.comm import _metrics
+    from sedma_jax.comm._node import metrics as _metrics
 
     with nodes(1) as (node,):
         stop, port = _metrics.serve_metrics(node.node, 0)

@@ -12,9 +12,11 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm import _fetch, _muxer, _wire_pb2 as wire
-from sedma_jax.comm._libp2p import PeerID
-from sedma_jax.comm._messages import PREFIX
+from sedma_jax.comm._libp2p import muxer as _muxer
+from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._rpc import wire_pb2 as wire
+from sedma_jax.comm._rpc.messages import PREFIX
+from sedma_jax.comm._tensors import fetch as _fetch
 
 ARRAY = np.random.default_rng(4).normal(size=(1000, 1000))  # 8 MB
 
@@ -130,7 +132,7 @@ def test_a_peer_that_stops_answering_is_noticed_within_five_seconds(holder):
 
 
 async def _raw_stream(node, peer):
-    from sedma_jax.comm._calls import PROTOCOL
+    from sedma_jax.comm._rpc.calls import PROTOCOL
 
     return await node.node.host.new_stream(PeerID.from_string(peer), [PROTOCOL])
 
@@ -168,7 +170,7 @@ async def _echo(node, peer, data):
 def test_requests_without_sense_are_answered_with_an_error():
     with nodes(2) as (a, b):
         cid = a.put(ARRAY[0])
-        from sedma_jax.comm._libp2p import parse_cid
+        from sedma_jax.comm._libp2p.host import parse_cid
 
         raw = parse_cid(cid).buffer
         for method, meta in (

@@ -5,7 +5,7 @@ import struct
 import pytest
 from hypothesis import given, strategies as st
 
-from sedma_jax.comm import _yamux_frames as yamux
+from sedma_jax.comm._libp2p import yamux_frames as yamux
 
 FRAMES = st.lists(
     st.one_of(

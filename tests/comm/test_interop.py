@@ -9,9 +9,9 @@ from helia import running_helia
 from libp2p.host.ping import PingService
 
 from sedma_jax import comm
-from sedma_jax.comm._bitswap import RAW
-from sedma_jax.comm._libp2p import PeerID, cid_to_text
-from sedma_jax.comm._manifest import CHUNK, read_manifest
+from sedma_jax.comm._libp2p.host import PeerID, cid_to_text
+from sedma_jax.comm._tensors.bitswap import RAW
+from sedma_jax.comm._tensors.manifest import CHUNK, read_manifest
 
 pytestmark = pytest.mark.slow  # npm installs for a minute
 ARRAY = np.random.default_rng(9).normal(size=(300, 500))  # 1.2 MB, five chunks

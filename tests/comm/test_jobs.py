@@ -12,10 +12,14 @@ from comm_nodes import EVERYONE, wait_until
 from hypothesis import given, strategies as st
 
 from sedma_jax import comm
-from sedma_jax.comm import _job_messages, _job_service, _journal
-from sedma_jax.comm._job_messages import JobRequest, encode_job, read_job
-from sedma_jax.comm._manifest import describe
-from sedma_jax.comm._messages import MessageError
+from sedma_jax.comm._jobs import (
+    journal as _journal,
+    messages as _job_messages,
+    service as _job_service,
+)
+from sedma_jax.comm._jobs.messages import JobRequest, encode_job, read_job
+from sedma_jax.comm._rpc.messages import MessageError
+from sedma_jax.comm._tensors.manifest import describe
 
 CID = describe(np.arange(3.0)).cid
 JOB = JobRequest("one", {"values": CID}, None, CID, "epiram", 7)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from sedma_jax.comm import _manifest, _messages, _wire_pb2 as wire
+from sedma_jax.comm._rpc import messages as _messages, wire_pb2 as wire
+from sedma_jax.comm._tensors import manifest as _manifest
 
 
 def test_header_and_lengths_survive():

@@ -11,11 +11,11 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm import _corrections
-from sedma_jax.comm._libp2p import LibraryYamux, PeerID, new_host
-from sedma_jax.comm._muxer import MuxedConnection
-from sedma_jax.comm._muxer_stream import FRAMES_AT_ONCE, LARGEST_BODY
-from sedma_jax.comm._rpc import INLINE
+from sedma_jax.comm._libp2p import corrections as _corrections
+from sedma_jax.comm._libp2p.host import LibraryYamux, PeerID, new_host
+from sedma_jax.comm._libp2p.muxer import MuxedConnection
+from sedma_jax.comm._libp2p.muxer_stream import FRAMES_AT_ONCE, LARGEST_BODY
+from sedma_jax.comm._rpc.rpc import INLINE
 
 ARRAY = np.random.default_rng(3).normal(size=(700, 1000)).astype(np.float32)  # 2.8 MB
 

@@ -3,8 +3,8 @@
 import pytest
 from noise.connection import NoiseConnection
 
-from sedma_jax.comm._noise_records import LARGEST_PLAIN, NoiseRecords
-from sedma_jax.comm._yamux_frames import FrameError
+from sedma_jax.comm._libp2p.noise_records import LARGEST_PLAIN, NoiseRecords
+from sedma_jax.comm._libp2p.yamux_frames import FrameError
 
 PLAINS = [b"", b"x", bytes(range(256)) * 7, b"\xff" * LARGEST_PLAIN]
 

@@ -8,8 +8,9 @@ import pytest
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm import _peers, _profiles, _store
-from sedma_jax.comm._manifest import describe
+from sedma_jax.comm._node import profiles as _profiles
+from sedma_jax.comm._tensors import peers as _peers, store as _store
+from sedma_jax.comm._tensors.manifest import describe
 
 long_term = pytest.importorskip("sedma_jax.memory")  # an extra
 

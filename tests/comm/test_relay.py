@@ -13,9 +13,9 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm import _corrections, _reach, _relay
-from sedma_jax.comm._circuit import is_relayed
-from sedma_jax.comm._libp2p import (
+from sedma_jax.comm._libp2p import corrections as _corrections
+from sedma_jax.comm._libp2p.circuit import is_relayed
+from sedma_jax.comm._libp2p.host import (
     HOP_PROTOCOL,
     CircuitV2Protocol,
     DHTMode,
@@ -29,7 +29,8 @@ from sedma_jax.comm._libp2p import (
     new_ed25519_keys,
     new_host,
 )
-from sedma_jax.comm._muxer import MuxedConnection
+from sedma_jax.comm._libp2p.muxer import MuxedConnection
+from sedma_jax.comm._node import reach as _reach, relay as _relay
 
 OPEN = {"allowed": EVERYONE, "status_every": 0.2}
 # Nobody is told of the addresses of others, by which it would connect directly.

@@ -8,10 +8,10 @@ import pytest
 import trio
 from comm_nodes import nodes, wait_until
 
-from sedma_jax.comm import _muxer
-from sedma_jax.comm._calls import PROTOCOL, STREAMS
-from sedma_jax.comm._libp2p import PeerID
-from sedma_jax.comm._yamux_frames import FIRST_WINDOW
+from sedma_jax.comm._libp2p import muxer as _muxer
+from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._libp2p.yamux_frames import FIRST_WINDOW
+from sedma_jax.comm._rpc.calls import PROTOCOL, STREAMS
 
 pytestmark = pytest.mark.slow
 

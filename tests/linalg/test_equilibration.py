@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 from sedma_jax.linalg import equilibrate
 
 DATA = Path(__file__).parents[2] / "data"

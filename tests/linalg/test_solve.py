@@ -13,7 +13,7 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 
 import sedma_jax as sj
-from sedma_jax._files import load_matrix
+from sedma_jax._files.load import load_matrix
 from sedma_jax.linalg import (
     RESULTS,
     CrossbarLinearOperator,

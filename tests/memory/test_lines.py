@@ -136,6 +136,6 @@ def test_files_that_cannot_be_read(memory, tmp_path, save, monkeypatch):
     with pytest.raises(ValueError, match="directory"):
         memory.import_(tmp_path)
     path = save("in.jsonl", lines(HEADER, LINE, OTHER))
-    monkeypatch.setattr("sedma_jax.memory._lines._LARGEST_FILE", 100)
+    monkeypatch.setattr("sedma_jax.memory._json_lines._LARGEST_FILE", 100)
     with pytest.raises(ValueError, match="100 bytes in all"):
         memory.import_(path)

@@ -1,0 +1,75 @@
+"""Current of a cell that does not obey Ohm's law."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .device import Scalar
+from .noise_curves import evaluate_polynomial
+
+
+class CubicCurrent(eqx.Module):
+    """`I = g V + a V**2 + b V**3`, `a` and `b` polynomials in `u = log10(g / g_0)`.
+
+    - `quadratic`, `cubic`: coefficients of `a`, in A/V**2, and `b`, in A/V**3, from
+        the constant up. A fit in `log10(g)` should be expanded about a `g_0` within
+        the window: about 1 siemens its terms cancel to a thousandth.
+    - `g_0`: in siemens.
+    - `g_ohmic`: cells of less conductance, in siemens, obey Ohm's law.
+    """
+
+    quadratic: tuple[Scalar, ...]
+    cubic: tuple[Scalar, ...]
+    g_0: Scalar = 1.0
+    g_ohmic: Scalar = 1e-9
+
+
+def nonlinear_current(
+    conductance: Float[Array, "*#cells"],
+    voltage: Float[Array, "*#cells"],
+    model: CubicCurrent,
+) -> Float[Array, "*#cells"]:
+    """Current through each cell, in amperes.
+
+    **Arguments:**
+
+    - `conductance`: ratio of current to voltage near 0 V, in siemens.
+    - `voltage`: in volts, within the range of the fit. Its sign matters: the
+        second-order term makes a cell asymmetric.
+    - `model`: the fit.
+
+    **Returns:**
+
+    Currents in amperes. Sum over word lines for the current of a bit line.
+    """
+    quadratic, cubic = current_coefficients(conductance, model)
+    return voltage * (conductance + (quadratic + cubic * voltage) * voltage)
+
+
+def current_coefficients(
+    conductance: Float[Array, " *cells"], model: CubicCurrent
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """`a`, in A/V**2, and `b`, in A/V**3, of each cell; zero where it is ohmic."""
+    conducts = conductance >= model.g_ohmic
+    ratio = conductance / model.g_0
+    u = jnp.log10(jnp.where(conducts, ratio, jnp.ones_like(ratio)))
+    zero = jnp.zeros_like(u)
+    return (
+        jnp.where(conducts, evaluate_polynomial(model.quadratic, u), zero),
+        jnp.where(conducts, evaluate_polynomial(model.cubic, u), zero),
+    )
+
+
+def coefficients_through(
+    conductance: Float[Array, " *cells"],
+    quadratic: Float[Array, " *cells"],
+    cubic: Float[Array, " *cells"],
+    resistance: Scalar,
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """Coefficients of cells in series with `resistance`, in ohms.
+
+    The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)`, `k = 1 + g r`:
+    `a / k**3` and `b / k**4 - 2 r a**2 / k**5`, exact to the third order it is used at.
+    """
+    k = 1 + conductance * resistance
+    return quadratic / k**3, cubic / k**4 - 2 * resistance * quadratic**2 / k**5

@@ -1,0 +1,123 @@
+"""Retention: how conductance changes between programming and reading.
+
+Times count from the end of programming, in seconds. A key stands for an array of cells:
+the same key gives every cell the same drift at all times.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .device import Scalar
+from .noise_curves import AbstractCurve
+
+
+class AbstractDrift(eqx.Module):
+    """How conductance changes between programming and reading."""
+
+    @abc.abstractmethod
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        """Conductances at `time`; `g_target` sets the statistics of the cells."""
+
+
+class PowerLawDrift(AbstractDrift):
+    """Structural relaxation, `g(t) = g ((t + t_0) / t_0)**-nu`, with `nu` of each cell.
+
+    Nandakumar et al. (2019, IEEE ICECS, 727). `nu = |mean + deviation * xi|` with `xi`
+    standard normal.
+
+    - `exponent_mean`, `exponent_deviation`: statistics of `nu` before the modulus.
+    - `t_0`: time of the first read after programming, in seconds.
+    """
+
+    exponent_mean: AbstractCurve
+    exponent_deviation: AbstractCurve
+    t_0: Scalar
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        exponents = drift_exponents(self, g_target, key=key)
+        return g * jnp.exp(-exponents * jnp.log1p(time / self.t_0))
+
+
+def drift_exponents(
+    model: PowerLawDrift, g_target: Float[Array, " *cells"], *, key: PRNGKeyArray
+) -> Float[Array, " *cells"]:
+    """Draw the exponents `nu` of the cells: those of `drift` with the same key."""
+    draws = jr.normal(key, g_target.shape, g_target.dtype)
+    mean = model.exponent_mean(g_target)
+    return jnp.abs(mean + model.exponent_deviation(g_target) * draws)
+
+
+class LogarithmicDrift(AbstractDrift):
+    """Relaxation in the logarithm of time, whatever the conductance.
+
+    `g(t) = g + mean_slope * u + (deviation_slope * u + deviation) * xi`, where
+    `u = log(t / t_0)` and `xi` is a standard normal number of each cell (Falcone et al.
+    2025, arXiv 2502.04524). The law is fitted from `t_0` on: earlier times give the
+    spread of `t_0`, and `t = 0` leaves the cells alone.
+
+    - `mean_slope`, `deviation_slope`, `deviation`: in siemens.
+    - `t_0`: in seconds.
+    - `g_min`: lower limit of the result, in siemens.
+    """
+
+    mean_slope: Scalar
+    deviation_slope: Scalar
+    deviation: Scalar
+    t_0: Scalar = 1.0
+    g_min: Scalar = 0.0
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        u = jnp.log(jnp.maximum(time / self.t_0, 1))
+        draws = jr.normal(key, g.shape, g.dtype)
+        change = self.mean_slope * u + (self.deviation_slope * u + self.deviation) * draws
+        return jnp.where(time > 0, jnp.maximum(g + change, self.g_min), g)
+
+
+def drift(
+    model: AbstractDrift,
+    g: Float[Array, " *cells"],
+    time: Scalar,
+    g_target: Float[Array, " *cells"] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " *cells"]:
+    """Let programmed cells drift.
+
+    **Arguments:**
+
+    - `model`: the law.
+    - `g`: programmed conductances, in siemens.
+    - `time`: since programming, in seconds, from 0 up. At 0 nothing has changed.
+    - `g_target`: conductances that set the statistics of each cell, in siemens. The
+        fitted statistics refer to the target; by default `g` stands in for it.
+    - `key`: stands for the cells. Use the same key for all times of one array.
+
+    **Returns:**
+
+    Conductances in siemens, with the shape and dtype of `g`.
+    """
+    g_target = g if g_target is None else g_target
+    return model.drifted(g, jnp.asarray(time, g.dtype), g_target, key)

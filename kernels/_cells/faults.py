@@ -1,0 +1,62 @@
+"""Cells that do not answer to programming: stuck at one end of the window."""
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int8, PRNGKeyArray
+
+from .device import Scalar
+
+
+def draw_faults(
+    shape: tuple[int, ...], p_on: Scalar, p_off: Scalar, *, key: PRNGKeyArray
+) -> Int8[Array, " *shape"]:
+    """Draw a map of stuck cells, each cell independently of the others.
+
+    **Arguments:**
+
+    - `shape`: of the array.
+    - `p_on`, `p_off`: probabilities that a cell is stuck at `g_max` or at `g_min`,
+        from 0 up and at most 1 together. Resolved to 2**-23.
+    - `key`: stands for the array.
+
+    **Returns:**
+
+    +1 where a cell is stuck on, -1 where it is stuck off, 0 where it is healthy.
+
+    **Raises:**
+
+    - `ValueError`: if the probabilities are Python numbers that cannot be met.
+    """
+    static = [p for p in (p_on, p_off) if isinstance(p, int | float)]
+    if not all(p >= 0 for p in static) or sum(static) > 1:
+        raise ValueError(
+            "`sedma_jax.kernels.draw_faults` needs probabilities from 0 up, at most 1 "
+            f"together. Got {p_on=}, {p_off=}. Divide percentages by 100."
+        )
+    position = jr.uniform(key, shape, jnp.float32)
+    p_on = jnp.asarray(p_on, jnp.float32)
+    either = p_on + jnp.asarray(p_off, jnp.float32)
+    off = -(position < either).astype(jnp.int8)
+    return jnp.where(position < p_on, jnp.ones_like(off), off)
+
+
+def apply_faults(
+    conductance: Float[Array, " *cells"],
+    faults: Int8[Array, " *cells"],
+    g_min: Scalar,
+    g_max: Scalar,
+) -> Float[Array, " *cells"]:
+    """Put stuck cells at the ends of their window.
+
+    **Arguments:**
+
+    - `conductance`: of all cells as if they were healthy, in siemens.
+    - `faults`: +1 stuck on, -1 stuck off, 0 healthy: from `draw_faults` or measured.
+    - `g_min`, `g_max`: where stuck cells are, in siemens.
+
+    **Returns:**
+
+    Conductances in siemens; those of healthy cells are unchanged to the bit.
+    """
+    low, high = (jnp.asarray(g, conductance.dtype) for g in (g_min, g_max))
+    return jnp.where(faults > 0, high, jnp.where(faults < 0, low, conductance))

@@ -1,0 +1,253 @@
+"""Statistics of measured arrays: programming noise, retention drift, read noise.
+
+Each effect is a small record with one function, so that a model is what the caller
+composes:
+
+    g = program_noise(programming, g_target, key=programming_key)
+    g = drift(retention, g, time, key=drift_key)
+    g = read_noise(read, g, time, key=read_key)
+
+Times count from the end of programming, in seconds; conductances are in siemens. A key
+stands for an array of cells: the same key gives every cell the same drift at all times.
+`sedma_jax.noise_models` has the published figures.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .device import Scalar
+from .noise_curves import AbstractCurve, evaluate_polynomial
+
+
+def standard_uniform(
+    key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
+) -> Float[Array, " *shape"]:
+    """Draw from the uniform law of zero mean and unit variance.
+
+    The counterpart of `jax.random.normal`; its full width is `sqrt(12)`.
+    """
+    half_width = math.sqrt(3)
+    return jr.uniform(key, shape, dtype, -half_width, half_width)
+
+
+class ProgrammingNoise(eqx.Module):
+    """What is left between target and programmed conductance.
+
+    - `deviation`: standard deviation, in siemens, as a function of the target; where
+        the fit falls below zero it is taken as zero.
+    - `distribution`: `(key, shape, dtype) -> draws` of zero mean and unit variance,
+        such as `jax.random.normal` or `standard_uniform`. Static.
+    - `g_min`, `g_max`: limits of the result, in siemens. Use `-inf` to keep draws
+        below zero.
+    """
+
+    deviation: AbstractCurve
+    distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
+    g_min: Scalar = 0.0
+    g_max: Scalar = math.inf
+
+
+def program_noise(
+    model: ProgrammingNoise, g_target: Float[Array, " *cells"], *, key: PRNGKeyArray
+) -> Float[Array, " *cells"]:
+    """Sample programmed conductances `clip(g + sigma(g) xi, g_min, g_max)`.
+
+    **Arguments:**
+
+    - `model`: the statistics.
+    - `g_target`: conductances aimed at, in siemens, from 0 up.
+    - `key`: key of `xi`, drawn for each cell from `model.distribution`.
+
+    **Returns:**
+
+    Conductances in siemens, with the shape and dtype of `g_target`.
+    """
+    draws = model.distribution(key, g_target.shape, g_target.dtype)
+    deviation = jnp.maximum(model.deviation(g_target), 0)
+    return jnp.clip(g_target + deviation * draws, model.g_min, model.g_max)
+
+
+class AbstractReadNoise(eqx.Module):
+    """How far one read departs from the conductance."""
+
+    g_min: eqx.AbstractVar[Scalar]
+    g_max: eqx.AbstractVar[Scalar]
+    distribution: eqx.AbstractVar[Callable[..., Array]]
+
+    @abc.abstractmethod
+    def spread(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_programmed: Float[Array, " *cells"],
+    ) -> Float[Array, " *cells"]:
+        """Standard deviation of a read at `time`, in siemens."""
+
+
+class StationaryReadNoise(AbstractReadNoise):
+    """Noise that does not know when the cell was programmed.
+
+    - `deviation`: standard deviation, in siemens, as a function of conductance.
+    - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+    """
+
+    deviation: AbstractCurve
+    distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
+    g_min: Scalar = 0.0
+    g_max: Scalar = math.inf
+
+    def spread(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_programmed: Float[Array, " *cells"],
+    ) -> Float[Array, " *cells"]:
+        del time, g_programmed
+        return self.deviation(g)
+
+
+class RelativeFlickerNoise(AbstractReadNoise):
+    """1/f noise in proportion to the conductance: `sigma = g Q(g_programmed) L(t)`.
+
+    `L(t) = sqrt(log((t + t_0 + t_read) / (2 t_read)))` is the amplitude that 1/f noise
+    accumulates with age (Nandakumar et al. 2019, IEEE ICECS, 727).
+
+    - `quality`: `Q`, a pure number, as a function of the programmed conductance.
+    - `t_read`: duration of a read, in seconds.
+    - `t_0`: age of the cells at time 0, in seconds.
+    - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+    """
+
+    quality: AbstractCurve
+    t_read: Scalar
+    t_0: Scalar = 0.0
+    distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
+    g_min: Scalar = 0.0
+    g_max: Scalar = math.inf
+
+    def spread(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_programmed: Float[Array, " *cells"],
+    ) -> Float[Array, " *cells"]:
+        growth = flicker_growth(time + self.t_0, self.t_read)
+        return jnp.abs(g) * self.quality(g_programmed) * growth
+
+
+class AbsoluteFlickerNoise(AbstractReadNoise):
+    """1/f noise `sigma = deviation(g) L(t)`, `L` as in `RelativeFlickerNoise`.
+
+    - `deviation`: in siemens, as a function of conductance at the time of the read.
+    - `t_read`: duration of a read, in seconds.
+    - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+    """
+
+    deviation: AbstractCurve
+    t_read: Scalar
+    distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
+    g_min: Scalar = 0.0
+    g_max: Scalar = math.inf
+
+    def spread(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_programmed: Float[Array, " *cells"],
+    ) -> Float[Array, " *cells"]:
+        del g_programmed
+        return self.deviation(g) * flicker_growth(time, self.t_read)
+
+
+def flicker_growth(time: Float[Array, ""], t_read: Scalar) -> Float[Array, ""]:
+    """`sqrt(log((t + t_read) / (2 t_read)))`; 0 until one read has passed."""
+    # log1p keeps the digits just after `t_read`. The inner `where` keeps the derivative
+    # of the root at zero, which is infinite, out of gradients.
+    excess = (time - t_read) / (2 * t_read)
+    late = excess > 0
+    growth = jnp.sqrt(jnp.log1p(jnp.where(late, excess, jnp.ones_like(excess))))
+    return jnp.where(late, growth, jnp.zeros_like(growth))
+
+
+def read_noise(
+    model: AbstractReadNoise,
+    g: Float[Array, " *cells"],
+    time: Scalar,
+    g_programmed: Float[Array, " *cells"] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " *cells"]:
+    """Sample the conductances that one read sees.
+
+    **Arguments:**
+
+    - `model`: the statistics.
+    - `g`: conductances at the time of the read, in siemens.
+    - `time`: since programming, in seconds, from 0 up.
+    - `g_programmed`: conductances before drift, which set the quality of 1/f noise. By
+        default `g` stands in for them.
+    - `key`: a new one for each read.
+
+    **Returns:**
+
+    Conductances in siemens, limited to `[g_min, g_max]` of the model, with the shape
+    and dtype of `g`.
+    """
+    g_programmed = g if g_programmed is None else g_programmed
+    spread = model.spread(g, jnp.asarray(time, g.dtype), g_programmed)
+    draws = model.distribution(key, g.shape, g.dtype)
+    return jnp.clip(g + jnp.maximum(spread, 0) * draws, model.g_min, model.g_max)
+
+
+class RetentionTable(eqx.Module):
+    """Statistics of an array measured at a few times after programming.
+
+    A cell with target `g` is at `m + amplitude (1 - exp(-m / scale)) xi`, where
+    `m = g + sum_k shift_k x**k` and `x = g / reference`. All figures are linear in time
+    between the measurements, and stay at the last one afterwards.
+
+    - `times`: of the measurements, in seconds, ascending.
+    - `shifts`: coefficients of the mean shift, in siemens, a row for each time.
+    - `amplitudes`, `scales`: in siemens, one for each time.
+    - `reference`: in siemens.
+    - `g_min`: lower limit of the result, in siemens.
+    """
+
+    times: Float[Array, " times"]
+    shifts: Float[Array, "times terms"]
+    amplitudes: Float[Array, " times"]
+    scales: Float[Array, " times"]
+    reference: Scalar
+    g_min: Scalar = 0.0
+
+
+def sample_retention(
+    model: RetentionTable,
+    g_target: Float[Array, " *cells"],
+    time: Scalar,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " *cells"]:
+    """Sample conductances `time` seconds after programming, programming noise included.
+
+    At time 0 this is `program_noise` with the first row of the table. The same key
+    gives every cell the same standard deviate `xi` at all times.
+    """
+    dtype = g_target.dtype
+    times = jnp.asarray(model.times, dtype)
+    at_time = lambda values: jnp.interp(
+        jnp.asarray(time, dtype), times, jnp.asarray(values, dtype)
+    )
+    amplitude, scale = at_time(model.amplitudes), at_time(model.scales)
+    shift = jax.vmap(at_time, in_axes=1)(model.shifts)
+    mean = g_target + evaluate_polynomial(shift, g_target / model.reference)
+    deviation = jnp.maximum(-amplitude * jnp.expm1(-mean / scale), 0)
+    draws = jr.normal(key, g_target.shape, dtype)
+    return jnp.maximum(mean + deviation * draws, model.g_min)

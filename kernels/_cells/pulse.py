@@ -1,0 +1,119 @@
+"""Change cells by trains of identical pulses.
+
+A cell is described by its *state*, the fraction of the conductance window it has reached.
+Pulses move it along the response curve of `device.py`, upwards along the potentiation
+curve and downwards along the depression curve; `n` pulses add noise of standard deviation
+`sigma_c2c * sqrt(n)` (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._numerics.random import normal
+from .device import Device, Scalar, curvature
+
+
+class Response(eqx.Module):
+    """Curvatures of the two pulse responses: one for all cells, or one for each."""
+
+    ltp: Float[Array, " *cells"]
+    ltd: Float[Array, " *cells"]
+
+
+def nominal_response(device: Device, dtype: DTypeLike) -> Response:
+    """The response of a device without device-to-device spread."""
+    return Response(*curvature(_labels(device, dtype)))
+
+
+def draw_response(
+    device: Device, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
+) -> Response:
+    """Draw each cell's response once, as it leaves the fab.
+
+    Both labels of a cell are displaced by independent normal draws of standard deviation
+    `sigma_d2d`, in label units.
+    """
+    spread = normal(key, (2, *shape), np.dtype(dtype)) * device.sigma_d2d
+    labels = _labels(device, dtype).reshape((2,) + (1,) * len(shape))
+    return Response(*curvature(labels + spread))
+
+
+def _labels(device, dtype):
+    return jnp.stack(
+        [jnp.asarray(v, dtype) for v in (device.nonlinearity_ltp, device.nonlinearity_ltd)]
+    )
+
+
+def response_curve(
+    fraction: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
+) -> Float[Array, " *cells"]:
+    """State reached after a fraction of the pulses that cross the window."""
+    u = _nonzero(u, fraction.dtype)
+    return jnp.expm1(-u * fraction) / jnp.expm1(-u)
+
+
+def response_inverse(
+    state: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
+) -> Float[Array, " *cells"]:
+    """Fraction of the pulses that lead to a state; inverse of `response_curve`."""
+    u = _nonzero(u, state.dtype)
+    # Where the curve is so flat that the state rounds to 1, the logarithm is infinite.
+    return jnp.minimum(-jnp.log1p(state * jnp.expm1(-u)) / u, 1)
+
+
+def _nonzero(u, dtype):
+    # A straight line is the limit u -> 0. `expm1` and `log1p` keep full precision at the
+    # smallest u, so replacing zero costs nothing.
+    u = jnp.asarray(u, dtype)
+    return u + jnp.where(u == 0, jnp.finfo(dtype).eps, 0).astype(dtype)
+
+
+def apply_pulses(
+    state: Float[Array, " *cells"],
+    pulses: Float[Array, " *cells"],
+    device: Device,
+    response: Response,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " *cells"]:
+    """Apply a signed number of pulses to each cell.
+
+    **Arguments:**
+
+    - `state`: fraction of the window, from 0 to 1.
+    - `pulses`: whole numbers; positive ones potentiate, negative ones depress.
+    - `device`: the technology.
+    - `response`: curvatures, common or per cell.
+    - `key`: key of the cycle-to-cycle noise.
+
+    **Returns:**
+
+    New states, from 0 to 1. A cell without pulses keeps its state exactly.
+    """
+    noise = normal(key, state.shape, state.dtype)
+    return move_state(state, pulses, device, response, noise)
+
+
+def move_state(
+    state: Float[Array, " *cells"],
+    pulses: Float[Array, " *cells"],
+    device: Device,
+    response: Response,
+    noise: Float[Array, " *cells"],
+) -> Float[Array, " *cells"]:
+    """`apply_pulses` with the standard normal draws given."""
+    up = pulses > 0
+    ltp, ltd = _nonzero(response.ltp, state.dtype), _nonzero(response.ltd, state.dtype)
+    u = jnp.where(up, ltp, ltd)
+    # One exponential a device, not one a cell.
+    span = jnp.where(up, 1 / jnp.expm1(-ltp), 1 / jnp.expm1(-ltd))
+    per_window = jnp.where(up, 1 / device.pulses_ltp, 1 / device.pulses_ltd)
+    # `response_curve(response_inverse(state) + pulses / per_window)`, by the product of
+    # the two exponentials.
+    growth = jnp.expm1(-u * (pulses * per_window))
+    moved = jnp.clip(state + growth * (state + span), 0, 1)
+    moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
+    return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))

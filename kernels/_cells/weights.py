@@ -1,0 +1,47 @@
+"""Weights that cells present to a read, from their conductances."""
+
+from jaxtyping import Array, Float
+
+from .device import Device, series_conductance
+from .mapping import signed_weights
+
+
+def visible_weights(
+    conductance: Float[Array, "polarity rows cols"], device: Device
+) -> Float[Array, "rows cols"]:
+    """Weights read through the access transistor, in units of the read-current range.
+
+    A pair subtracts the currents of its two cells; a single cell has the current of a
+    reference in the middle of the window subtracted. Conductances outside the window
+    give weights beyond 1.
+
+    **Arguments:**
+
+    - `conductance`: of the cells themselves, in siemens, from 0 up.
+    - `device`: its window sets the unit, its `r_access` is in series with every cell.
+
+    **Returns:**
+
+    Weights, from -1 to 1 for cells within the window.
+    """
+    low, high = (
+        series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)
+    )
+    through = series_conductance(conductance, device.r_access)
+    return signed_weights(((through - low) / (high - low)).astype(conductance.dtype))
+
+
+def weight_per_siemens(
+    conductance: Float[Array, "polarity rows cols"], device: Device
+) -> Float[Array, "polarity rows cols"]:
+    """Change of the weight, in size, with the conductance of each cell, in 1/siemens.
+
+    `d/dG [G / (1 + G r)] = 1 / (1 + G r)**2` over the range of the read current; twice
+    that for a single cell, which spans twice the range.
+    """
+    low, high = (
+        series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)
+    )
+    gain = 2.0 if len(conductance) == 1 else 1.0
+    load = 1 + conductance * device.r_access
+    return (gain / ((high - low) * load**2)).astype(conductance.dtype)

@@ -1,0 +1,1 @@
+"""Correction of products: first order, smoothing, and the choice of its parameter."""

@@ -1,0 +1,190 @@
+"""Choose the weight of the roughness that `denoise` takes, from the data alone.
+
+The first-difference matrix `L` has cosines as singular vectors, so that one cosine
+transform turns `(I + lam L^T L)^-1` into the factors `1 - q_k` with
+
+    q_k = lam mu_k / (1 + lam mu_k),    mu_k = 2 - 2 cos(t_k).
+
+With a free end this is the orthonormal DCT-II and `t_k = pi k / n`. With a zero end it is
+the DCT-VIII, `t_k = pi (2k + 1) / (2n + 1)`: the signal, a zero and the mirrored signal
+with its sign turned are an input of length `2n + 1` whose DCT-II has the odd frequencies
+alone.
+
+Let `p = y + noise`, the noise independent, of variance `v_i`. With `c_k` the coefficients
+of `p`, `phi_k` the cosines and `w_k = sum_i phi_k(i)^2 v_i`, Stein's estimate of how the
+expected squared error differs from that of leaving `p` as it is (Stein 1981, Ann. Statist.
+9, 1135) is
+
+    R(lam) = sum_k q_k^2 c_k^2 - 2 q_k w_k.
+
+It is unbiased for each fixed `lam`, and no cancellation occurs where it is small. Any
+number of weights cost one transform, O(n log n), and O(n) each. Generalised
+cross-validation (Golub, Heath & Wahba 1979, Technometrics 21, 215) needs no variance.
+
+The uncertainty of the minimum of `R` follows by linearising around it: with `'` for
+`d / d log lam`, `var(log lam) = var(R') / R''^2`, where the mean of
+`4 c_k^2 w_k - 2 w_k^2` is the variance of `c_k^2`.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.fft import dct
+from jaxtyping import Array, Float
+
+from .._cells.device import Scalar
+
+# Weights tried before refinement; neighbours differ by a factor of two or less in float32.
+_GRID = 64
+_NEWTON_STEPS = 4
+# Standard deviation of `log lam` at most: where the data say nothing, any of the weights
+# that differ from both ends in float32 may be right.
+_IGNORANCE = 10.0
+
+
+class Spectrum(eqx.Module):
+    """What the data say of each frequency; signals of a batch add up.
+
+    - `eigenvalues`: `mu_k` of `L^T L`.
+    - `power`: `c_k^2`.
+    - `noise`: `w_k`, the share of it that is noise, as expected.
+    - `spread`: variance of `power`, estimated.
+    - `least`: the part of it that noise alone has, `2 w_k^2`.
+    """
+
+    eigenvalues: Float[Array, " n"]
+    power: Float[Array, " n"]
+    noise: Float[Array, " n"]
+    spread: Float[Array, " n"]
+    least: Float[Array, " n"]
+
+
+class LambdaEstimate(eqx.Module):
+    """A weight of the roughness, and how well the data determine it.
+
+    - `lam`: the weight; exactly zero where it would not change a digit of the signal.
+    - `log_lam`: natural logarithm of the minimum found, finite where `lam` is zero.
+    - `log_variance`: variance of `log_lam`.
+    - `risk`: expected squared error minus that of `lam = 0`, not positive.
+    """
+
+    lam: Float[Array, ""]
+    log_lam: Float[Array, ""]
+    log_variance: Float[Array, ""]
+    risk: Float[Array, ""]
+
+
+def roughness_spectrum(
+    p: Float[Array, "batch n"],
+    variance: Float[Array, "batch n"],
+    *,
+    zero_end: bool = False,
+) -> Spectrum:
+    """Take noisy signals apart into the frequencies that `denoise` weighs.
+
+    **Arguments:**
+
+    - `p`: signals with independent noise.
+    - `variance`: of the noise of each entry.
+    - `zero_end`: as for `denoise`.
+    """
+    n = p.shape[1]
+    k = jnp.arange(n)
+    if zero_end:
+        size, frequency = 2 * n + 1, 2 * k + 1
+        turned = jnp.concatenate([p, jnp.zeros_like(p[:, :1]), -p[:, ::-1]], axis=1)
+        angle = frequency.astype(p.dtype) * (jnp.pi / size)
+        coefficients = dct(turned, type=2, axis=1)[:, 1::2] * (0.5 / size**0.5)
+    else:
+        size, frequency = n, k
+        angle = k.astype(p.dtype) * (jnp.pi / n)
+        coefficients = dct(p, type=2, axis=1, norm="ortho")
+    power = coefficients**2
+    # phi_k(i)^2 = (1 + cos(2 t_k (i + 1/2))) / n, with half as much at frequency zero.
+    waves = jnp.fft.fft(variance, n=size, axis=1)[:, frequency]
+    turn = jnp.cos(angle)[None, :], jnp.sin(angle)[None, :]
+    waves = jnp.real(waves) * turn[0] + jnp.imag(waves) * turn[1]
+    total = jnp.sum(variance, axis=1, keepdims=True)
+    noise = (total + waves) * (2 / size if zero_end else 1 / size)
+    if not zero_end:
+        noise = noise.at[:, 0].multiply(0.5)
+    least = 2 * noise**2
+    spread = 4 * power * noise - least
+    add = lambda v: jnp.sum(v, axis=0)
+    eigenvalues = 4 * jnp.sin(angle / 2) ** 2
+    return Spectrum(eigenvalues, *map(add, (power, noise, spread, least)))
+
+
+def risk_change(spectrum: Spectrum, lam: Scalar) -> Float[Array, ""]:
+    """Stein's estimate of the squared error, minus that of `lam = 0`."""
+    q = _shrinkage(spectrum, jnp.asarray(lam, spectrum.power.dtype))
+    return jnp.sum(q**2 * spectrum.power - 2 * q * spectrum.noise)
+
+
+def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
+    """The weight that minimises Stein's unbiased estimate of the risk."""
+    risk = lambda log_lam: risk_change(spectrum, jnp.exp(log_lam))
+    slope, grid = jax.grad(risk), _grid(spectrum)
+    start = grid[jnp.argmin(jax.vmap(risk)(grid))]
+    log_lam = _refine(risk, start, grid[1] - grid[0])
+    # The curve may be flat to rounding; then the lowest weight is as good.
+    log_lam = jnp.where(risk(log_lam) < 0, log_lam, grid[0])
+    q = _shrinkage(spectrum, jnp.exp(log_lam))
+    noise = lambda v: jnp.sum(4 * (q**2 * (1 - q)) ** 2 * v)
+    variance = jnp.maximum(noise(spectrum.spread), noise(spectrum.least))
+    bend = jax.grad(slope)(log_lam)
+    edge = (log_lam <= grid[0]) | (log_lam >= grid[-1]) | (bend <= 0)
+    bend = jnp.where(edge, 1, bend)
+    variance = jnp.where(edge, _IGNORANCE**2, variance / bend**2)
+    lam = visible_lambda(log_lam)
+    change = jnp.where(lam > 0, risk_change(spectrum, lam), 0)
+    return LambdaEstimate(lam, log_lam, jnp.minimum(variance, _IGNORANCE**2), change)
+
+
+def gcv_lambda(spectrum: Spectrum) -> Float[Array, ""]:
+    """The weight that minimises generalised cross-validation; `noise` is not used."""
+
+    def score(log_lam):
+        q = _shrinkage(spectrum, jnp.exp(log_lam))
+        return jnp.sum(q**2 * spectrum.power) / jnp.sum(q) ** 2
+
+    if spectrum.power.shape[0] == 1:
+        return jnp.zeros((), spectrum.power.dtype)
+    grid = _grid(spectrum)
+    start = grid[jnp.argmin(jax.vmap(score)(grid))]
+    log_lam = _refine(lambda v: jnp.log(score(v)), start, grid[1] - grid[0])
+    return visible_lambda(jnp.where(jnp.isfinite(log_lam), log_lam, grid[0]))
+
+
+def visible_lambda(log_lam: Float[Array, ""]) -> Float[Array, ""]:
+    """The weight itself, or zero where `|lam L^T L| <= 4 lam` is less than rounding."""
+    lam = jnp.exp(log_lam)
+    return jnp.where(4 * lam <= jnp.finfo(lam.dtype).eps, jnp.zeros_like(lam), lam)
+
+
+def _shrinkage(spectrum, lam):
+    product = lam * spectrum.eigenvalues
+    return product / (1 + product)
+
+
+def _grid(spectrum):
+    """From a weight without effect to one that leaves the lowest frequency alone."""
+    n, dtype = spectrum.power.shape[0], spectrum.power.dtype
+    low = jnp.log(jnp.finfo(dtype).eps / 8)
+    high = jnp.log(jnp.asarray(100.0 * n * n, dtype))
+    return jnp.linspace(low, high, _GRID, dtype=dtype)
+
+
+def _refine(curve, start, step):
+    """Newton's method between the neighbours of the best point of a grid."""
+    slope = jax.grad(curve)
+    bend = jax.grad(slope)
+
+    def closer(_, at):
+        curved = bend(at)
+        move = slope(at) / jnp.where(curved > 0, curved, 1)
+        move = jnp.where(curved > 0, move, jnp.sign(slope(at)) * step / 4)
+        return jnp.clip(at - move, start - step, start + step)
+
+    found = jax.lax.fori_loop(0, _NEWTON_STEPS, closer, start)
+    return jnp.where(curve(found) <= curve(start), found, start)

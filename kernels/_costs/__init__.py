@@ -1,0 +1,1 @@
+"""Energy, latency and area of a product, and the cost of a partition."""

@@ -1,0 +1,131 @@
+"""Weigh ways to cut a matrix into partitions (SEDMA, Eq. 4), all of them at once.
+
+    argmin_p  sum_i compute_cost(p_i) + lam_mem memory_overhead(p_i)
+
+*Compute cost*, in seconds, is programming and reading. Arrays of one pass work side by
+side, so that a pass lasts as long as its slowest partition, and passes add up. *Memory
+overhead*, in MB (1e6 bytes), is what a partition takes besides the entries it holds: cells
+that are reserved and empty, its place and the lines that it is wired to, and the partial
+results of its products.
+
+The price of memory rises as it runs out:
+
+    lam_mem = price / (1 - pressure)      seconds per MB
+
+with `pressure` the share of memory that is in use: the wait of a queue at that load. With
+all memory free a MB costs `price`, with half of it twice that, with the last of it
+everything.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._cells.device import Device, Scalar
+from .._programming.closed_loop import VerifyRule, acceptance_band
+from .._programming.expected_latency import expected_line_latency
+
+CELL_BYTES = 12.0
+"""Bytes of a cell pair: its weight and two conductances, in single precision."""
+
+# Of an index, a scale or a partial result; and of the six numbers of a rectangle.
+_WORD_BYTES = 4.0
+_PLACE_BYTES = 48.0
+# Share of memory at which a MB costs a thousand times its price.
+_MOST_PRESSURE = 0.999
+
+
+class Partitions(eqx.Module):
+    """The partitions of several plans, side by side; sizes are of the array's lines.
+
+    - `plan`: number of the plan; one that is too large marks a partition of no plan.
+    - `turn`: number of the pass, within the plan.
+    - `kind`: of array, which says its size and device.
+    - `word_lines`, `bit_lines`: lines that hold a part of the matrix.
+    - `cells`: entries that are written on each word line, the mean.
+    """
+
+    plan: Int[Array, " partitions"]
+    turn: Int[Array, " partitions"]
+    kind: Int[Array, " partitions"]
+    word_lines: Float[Array, " partitions"]
+    bit_lines: Float[Array, " partitions"]
+    cells: Float[Array, " partitions"]
+
+
+class PlanCost(eqx.Module):
+    """What plans cost.
+
+    - `objective`: Eq. 4, in seconds.
+    - `seconds`: compute cost.
+    - `megabytes`: memory overhead.
+    """
+
+    objective: Float[Array, " plans"]
+    seconds: Float[Array, " plans"]
+    megabytes: Float[Array, " plans"]
+
+
+def memory_price(price: Scalar, pressure: Scalar) -> Float[Array, ""]:
+    """`lam_mem`, in seconds per MB, at a share of memory in use from 0 to 1."""
+    return price / (1 - jnp.clip(jnp.asarray(pressure), 0, _MOST_PRESSURE))
+
+
+def partition_seconds(
+    partitions: Partitions,
+    devices: tuple[Device, ...],
+    slowdown: Float[Array, " kinds"],
+    *,
+    rule: VerifyRule | None = None,
+) -> Float[Array, " partitions"]:
+    """Expected seconds to program each partition and to read it once.
+
+    **Arguments:**
+
+    - `devices`: of each kind of array.
+    - `slowdown`: measured time of each kind over what is expected; 1 if not known.
+    - `rule`: for all kinds; `acceptance_band` of the device of each if left out.
+    """
+    seconds = jnp.zeros_like(partitions.cells)
+    for kind, device in enumerate(devices):
+        own = acceptance_band(device) if rule is None else rule
+        line = jax.vmap(expected_line_latency, (None, None, 0))
+        lasting = partitions.word_lines * line(device, own, partitions.cells)
+        lasting = lasting + jnp.asarray(device.t_read, lasting.dtype)
+        seconds = jnp.where(partitions.kind == kind, lasting * slowdown[kind], seconds)
+    return seconds
+
+
+def plan_costs(
+    partitions: Partitions,
+    seconds: Float[Array, " partitions"],
+    sizes: Float[Array, "kinds 2"],
+    lam_mem: Scalar,
+    *,
+    plans: int,
+    turns: int,
+    vectors: int = 1,
+) -> PlanCost:
+    """Eq. 4 of every plan.
+
+    **Arguments:**
+
+    - `partitions`: of all plans, in any order.
+    - `seconds`: of each, from `partition_seconds` or measured.
+    - `sizes`: word lines and bit lines of each kind of array.
+    - `lam_mem`: price of memory, in seconds per MB; see `memory_price`.
+    - `plans`, `turns`: how many plans there are, and passes in the longest. Static.
+    - `vectors`: that are multiplied at once. Static.
+    """
+    place = partitions.plan * turns + partitions.turn
+    slowest = jax.ops.segment_max(seconds, place, plans * turns)
+    slowest = jnp.where(jnp.isfinite(slowest), slowest, 0).reshape(plans, turns)
+    lines = jnp.sum(sizes, axis=1)[partitions.kind]
+    empty = jnp.prod(sizes, axis=1)[partitions.kind]
+    empty = empty - partitions.word_lines * partitions.bit_lines
+    held = CELL_BYTES * empty + _PLACE_BYTES + _WORD_BYTES * lines
+    held = held + _WORD_BYTES * vectors * (partitions.word_lines + partitions.bit_lines)
+    megabytes = jax.ops.segment_sum(1e-6 * held, partitions.plan, plans)
+    total = jnp.sum(slowest, axis=1)
+    return PlanCost(total + lam_mem * megabytes, total, megabytes)

@@ -1,0 +1,1 @@
+"""Learning from outcomes: exploration, nearest neighbours, recent samples."""

@@ -1,0 +1,134 @@
+"""Keep the last samples of a statistic, inside `jit`.
+
+A sample takes the place of the oldest. Every figure is one pass over the buffer, with the
+empty places masked, so that all of it can be traced, vmapped and scanned.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from .._cells.device import Scalar
+
+
+class RingBuffer(eqx.Module):
+    """The last samples of one statistic.
+
+    - `samples`: places for samples, the oldest at `count % capacity` once full.
+    - `count`: samples taken in so far.
+    """
+
+    samples: Float[Array, " capacity"]
+    count: Int[Array, ""]
+
+
+class Summary(eqx.Module):
+    """What a buffer holds, in figures; zeros where it is empty.
+
+    - `count`: samples held.
+    - `mean`, `variance`: `variance` is unbiased, and zero below two samples.
+    - `slope`: least-squares change a sample, from the oldest on; zero below two samples.
+    """
+
+    count: Int[Array, ""]
+    mean: Float[Array, ""]
+    variance: Float[Array, ""]
+    slope: Float[Array, ""]
+
+
+def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
+    """An empty buffer of at least one place.
+
+    **Raises:**
+
+    - `ValueError`: if `capacity < 1`.
+    """
+    if capacity < 1:
+        raise ValueError(
+            f"`ring_buffer` needs `capacity >= 1`. Got {capacity=}. SEDMA keeps 100."
+        )
+    return RingBuffer(jnp.zeros(capacity, dtype), jnp.zeros((), jnp.int32))
+
+
+def push(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
+    """Take in a sample; one that is not finite is left out."""
+    sample = jnp.asarray(sample, buffer.samples.dtype)
+    good = jnp.isfinite(sample)
+    place = buffer.count % buffer.samples.size
+    kept = jnp.where(good, sample, buffer.samples[place])
+    return RingBuffer(
+        buffer.samples.at[place].set(kept), buffer.count + good.astype(jnp.int32)
+    )
+
+
+def in_order(
+    buffer: RingBuffer, last: int | None = None
+) -> tuple[Float[Array, " window"], Bool[Array, " window"]]:
+    """The last samples, oldest first, and which of them there are.
+
+    **Arguments:**
+
+    - `last`: length of the window; the whole buffer if left out. Static.
+
+    **Returns:**
+
+    Samples, zero where there is none, and a mask. Those there are come last.
+    """
+    capacity = buffer.samples.size
+    window = capacity if last is None else min(last, capacity)
+    age = jnp.arange(window, 0, -1, dtype=jnp.int32)
+    samples = buffer.samples[(buffer.count - age) % capacity]
+    held = age <= buffer.count
+    return jnp.where(held, samples, 0), held
+
+
+def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
+    """Count, mean, variance and trend of the last samples."""
+    samples, held = in_order(buffer, last)
+    dtype = samples.dtype
+    count = jnp.sum(held, dtype=jnp.int32)
+    n = jnp.maximum(count, 1).astype(dtype)
+    mean = jnp.sum(samples) / n
+    error = jnp.where(held, samples - mean, 0)
+    variance = jnp.sum(error**2) / jnp.maximum(n - 1, 1)
+    place = jnp.arange(samples.size, dtype=dtype)
+    place = jnp.where(held, place - jnp.sum(jnp.where(held, place, 0)) / n, 0)
+    slope = jnp.sum(place * error) / jnp.maximum(jnp.sum(place**2), 1)
+    return Summary(count, mean, variance, slope)
+
+
+def quantiles(
+    buffer: RingBuffer, q: Float[Array, " q"], last: int | None = None
+) -> Float[Array, " q"]:
+    """Quantiles of the last samples, linear between them; NaN where there is none."""
+    samples, held = in_order(buffer, last)
+    ordered = jnp.sort(jnp.where(held, samples, jnp.inf))
+    count = jnp.sum(held, dtype=jnp.int32)
+    at = q * jnp.maximum(count - 1, 0).astype(q.dtype)
+    low = jnp.floor(at).astype(jnp.int32)
+    below, above = ordered[low], ordered[jnp.minimum(low + 1, jnp.maximum(count - 1, 0))]
+    mixed = below + (at - jnp.floor(at)).astype(samples.dtype) * (above - below)
+    return jnp.where(count > 0, mixed, jnp.nan)
+
+
+def merge_summaries(first: Summary, second: Summary) -> Summary:
+    """The figures of two windows as one, the second after the first.
+
+    Counts, means and variances are those of all samples (Chan, Golub & LeVeque 1983, Am.
+    Stat. 37, 242), and so is the slope, from the sums that the figures stand for.
+    """
+    n, m = (s.count.astype(s.mean.dtype) for s in (first, second))
+    total = jnp.maximum(n + m, 1)
+    gap = second.mean - first.mean
+    mean = first.mean + gap * m / total
+    squares = lambda s, k: s.variance * jnp.maximum(k - 1, 0)
+    across = gap**2 * n * m / total
+    variance = (squares(first, n) + squares(second, m) + across) / jnp.maximum(n + m - 1, 1)
+    # Sums of squared places of 0..k-1 around their middle, and of the two middles.
+    spread = lambda k: k * (k * k - 1) / 12
+    distance = (n + m) / 2
+    products = first.slope * spread(n) + second.slope * spread(m)
+    products = products + gap * distance * n * m / total
+    slope = products / jnp.maximum(spread(n + m), 0.5)
+    return Summary(first.count + second.count, mean, variance, slope)

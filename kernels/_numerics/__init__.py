@@ -1,0 +1,1 @@
+"""Random numbers from counters, and compilation for wide vectors."""

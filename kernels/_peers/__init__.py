@@ -1,0 +1,1 @@
+"""Peers: their scores, simulated networks of them, and what a cache keeps."""

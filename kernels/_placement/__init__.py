@@ -1,0 +1,1 @@
+"""Placements of agents on nodes: their cost, and annealing."""

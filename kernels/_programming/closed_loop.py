@@ -1,0 +1,343 @@
+"""Rules, costs and the general loop of closed-loop programming.
+
+Every round senses the cells, works out how many identical pulses should close the
+distance to its target, and applies them; pulses land with cycle-to-cycle noise, so rounds
+repeat until a stopping rule holds. Targets and readings are *visible* states: the read
+current through the access transistor as a fraction of its range, which is what a sense
+amplifier sees.
+
+Two rules are in use. *Stagnation* of the residual norm is the rule of MELISO+ (2025, arXiv
+2508.13298); the per-cell *acceptance band* with a pulse cap is that of Wan et al. (2022,
+Nature 608, 504, Extended Data Fig. 3).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from .._cells.device import Device, Scalar
+from .._cells.pulse import Response, move_state
+from .._numerics.random import normal, normal_pair_at
+
+
+class VerifyRule(eqx.Module):
+    """When a cell gets pulses, and when the array is done.
+
+    - `band`: a cell within this distance of its target gets no pulse; fraction of the
+        range of the read current.
+    - `max_pulses`: most pulses that one cell gets in one round.
+    - `caution`: no more pulses in one round than those whose noise is this share of the
+        distance left, but at least one. Infinite to ignore the noise.
+    - `tolerance`: the array is done when the residual norm changes by less than this
+        from one round to the next; negative to ignore the norm.
+    - `iterations`: most rounds.
+    """
+
+    band: Scalar
+    max_pulses: Scalar
+    caution: Scalar
+    tolerance: Scalar
+    iterations: Int[Array, ""] | int
+
+
+class WriteStats(eqx.Module):
+    """What programming one array took; every physical event is counted once.
+
+    - `pulses`: write pulses, over all cells.
+    - `iterations`: rounds that applied pulses.
+    - `write_energy`, `verify_energy`: joules in the cells, by pulses and by reads.
+    - `write_latency`, `verify_latency`: seconds. Rows are written one after another, the
+        cells of a row together, first potentiation, then depression. A round reads
+        back only the rows that it wrote.
+    - `unfinished`: cells that the rule would still have pulsed.
+    - `residual`: root mean square distance of the last reading from the target.
+    """
+
+    pulses: Int[Array, " *arrays"]
+    iterations: Int[Array, " *arrays"]
+    write_energy: Float[Array, " *arrays"]
+    verify_energy: Float[Array, " *arrays"]
+    write_latency: Float[Array, " *arrays"]
+    verify_latency: Float[Array, " *arrays"]
+    unfinished: Int[Array, " *arrays"]
+    residual: Float[Array, " *arrays"]
+
+
+def acceptance_band(
+    device: Device,
+    *,
+    half_width: Scalar | None = None,
+    max_pulses: Scalar = jnp.inf,
+    caution: Scalar = 0.7,
+    iterations: int = 100,
+) -> VerifyRule:
+    """Stop each cell when it reads within a band around its target.
+
+    The default half width is a quarter of the noise of one pulse, and at least half a
+    pulse: a narrower band asks for luck, a wider one wastes accuracy. `n` pulses leave
+    noise `sigma_c2c sqrt(n)`, which for a long train exceeds the distance it should
+    cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses reach the same
+    accuracy with about a third of the pulses and fewer rounds
+    (`bench/programming_schemes.py`).
+
+    **Arguments:**
+
+    - `device`: the technology that sets the default width.
+    - `half_width`: fraction of the range of the read current, positive.
+    - `max_pulses`: cap on the pulses of one cell in one round, at least 1.
+    - `caution`: noise of a train over the distance it should cover, from 0 up;
+        `jnp.inf` to ignore the noise.
+    - `iterations`: most rounds, at least 1.
+
+    **Raises:**
+
+    - `ValueError`: if `iterations < 1`, `max_pulses < 1`, `caution < 0` or
+        `half_width <= 0`.
+    """
+    _check_rule(iterations, max_pulses)
+    width: Any = half_width
+    if half_width is None:
+        width = _half_width(device)
+    elif isinstance(half_width, int | float) and not half_width > 0:
+        raise ValueError(
+            "`sedma_jax.acceptance_band` needs `half_width > 0`. "
+            f"Got {half_width=}. Leave it out for a width that suits the device."
+        )
+    if isinstance(caution, int | float) and not caution >= 0:
+        raise ValueError(
+            "`sedma_jax.acceptance_band` needs `caution >= 0`. "
+            f"Got {caution=}. Leave it out for a value that suits all devices."
+        )
+    return VerifyRule(width, max_pulses, caution, -1.0, iterations)
+
+
+@jax.jit  # one program instead of four
+def _half_width(device):
+    step = 1 / jnp.minimum(device.pulses_ltp, device.pulses_ltd)
+    return jnp.maximum(0.5 * step, 0.25 * device.sigma_c2c)
+
+
+def stagnation(
+    *, iterations: int = 21, precision: Scalar = 1e-6, tolerance: Scalar = 1e-12
+) -> VerifyRule:
+    """Stop the array when the norm of its residual no longer changes.
+
+    Every cell further than `precision` from its target gets its full estimated correction
+    in every round. Defaults are those of MELISO+, norms over both cells of a pair.
+
+    **Arguments:**
+
+    - `iterations`: most rounds, at least 1.
+    - `precision`: fraction of the range of the read current, from 0.
+    - `tolerance`: change of the Frobenius norm that counts as none. A negative one
+        forces exactly `iterations` rounds, unless no cell needs a pulse before.
+
+    **Raises:**
+
+    - `ValueError`: if `iterations < 1`.
+    """
+    _check_rule(iterations, 1)
+    return VerifyRule(precision, jnp.inf, jnp.inf, tolerance, iterations)
+
+
+def _check_rule(iterations, max_pulses):
+    if iterations < 1:
+        raise ValueError(
+            f"A stopping rule needs `iterations >= 1`. Got {iterations=}. "
+            "Programming takes at least one round."
+        )
+    if isinstance(max_pulses, int | float) and max_pulses < 1:
+        raise ValueError(
+            f"A stopping rule needs `max_pulses >= 1`. Got {max_pulses=}. "
+            "Leave it out for no cap."
+        )
+
+
+def visible_state(
+    state: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """Read current as a fraction of its range, from the state of the cell itself.
+
+    In series with `r_access` a cell of conductance `G` carries `V G / (1 + G r_access)`.
+    """
+    window = device.g_max - device.g_min
+    load = 1 + device.r_access * (device.g_min + state * window)
+    return state * ((1 + device.r_access * device.g_max) / load)
+
+
+def hidden_state(
+    visible: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """State of the cell behind a reading; inverse of `visible_state`."""
+    window = device.g_max - device.g_min
+    top = 1 + device.r_access * device.g_max
+    bottom = 1 + device.r_access * device.g_min
+    return visible * bottom / (top - visible * (device.r_access * window))
+
+
+def cell_conductance(
+    state: Float[Array, " *cells"], device: Device
+) -> Float[Array, " *cells"]:
+    """Conductance of the cell itself, in siemens."""
+    return device.g_min + state * (device.g_max - device.g_min)
+
+
+def gaussian(
+    sigma: Scalar, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
+) -> Float[Array, " ..."]:
+    """Normal noise of standard deviation `sigma`; draws nothing where it is zero."""
+    sigma = jnp.asarray(sigma, dtype)
+    return lax.cond(
+        sigma > 0,
+        lambda: sigma * normal(key, shape, dtype),
+        lambda: jnp.zeros(shape, dtype),
+    )
+
+
+class _Loop(eqx.Module):
+    state: Float[Array, "polarity rows cols"]
+    pulses: Float[Array, "polarity rows cols"]
+    norm: Float[Array, ""]
+    stagnant: Bool[Array, ""]
+    stats: WriteStats
+
+
+class Sensed(eqx.Module):
+    """What the circuit learnt about the array between two rounds of pulses.
+
+    - `error`: how far each cell is to move, in visible states; zero for cells not used.
+    - `norm`: root of the summed squares of the distances that were read.
+    - `energy`, `latency`: of these reads, in joules and seconds.
+    """
+
+    error: Float[Array, "polarity rows cols"]
+    norm: Float[Array, ""]
+    energy: Float[Array, ""]
+    latency: Float[Array, ""]
+
+
+Sense = Callable[
+    [Float[Array, "polarity rows cols"], Bool[Array, " rows"], PRNGKeyArray], Sensed
+]
+
+
+def closed_loop(
+    sense: Sense,
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    reopen: bool = False,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """Sense and pulse in turn until the rule holds, whatever the way of sensing.
+
+    **Arguments:**
+
+    - `sense`: from the states, the rows written since the last call and a key, what the
+        circuit learns.
+    - `reopen`: whether a cell that once read right may get pulses again. Static.
+    - the others, and what is returned: as for `write_and_verify`.
+    """
+    dtype = initial.dtype
+    read_key, cycle_key = jr.split(key)
+    cells = jnp.maximum(jnp.sum(used) * initial.shape[0], 1).astype(dtype)
+    cell = jnp.arange(initial.size, dtype=jnp.uint32).reshape(initial.shape)
+
+    def proceed(loop):
+        wanted = jnp.any(loop.pulses != 0) & (loop.stats.iterations < rule.iterations)
+        return (loop.stats.iterations < 0) | (wanted & ~loop.stagnant)
+
+    def step(loop):
+        # The first round, of number -1, only reads: it has no pulses yet.
+        iteration = loop.stats.iterations
+        turn = jnp.broadcast_to(iteration.astype(jnp.uint32) // 2, cell.shape)
+        even, odd = normal_pair_at(cycle_key, turn, cell, dtype)
+        noise = jnp.where(iteration % 2 == 0, even, odd)
+        state = move_state(loop.state, loop.pulses, device, response, noise)
+        touched = jnp.where(iteration < 0, used[None], loop.pulses != 0)
+        written = jnp.any(touched, axis=(0, 2))
+        sensed = sense(state, written, jr.fold_in(read_key, iteration + 1))
+        energy, latency = pulse_cost(loop.pulses, loop.state, state, device)
+        stats = loop.stats
+        pulses = pulses_for(sensed.error, device, rule)
+        return _Loop(
+            state,
+            pulses if reopen else jnp.where(touched, pulses, 0),
+            sensed.norm,
+            (iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
+            WriteStats(
+                stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
+                iteration + 1,
+                (stats.write_energy + energy).astype(dtype),
+                (stats.verify_energy + sensed.energy).astype(dtype),
+                (stats.write_latency + latency).astype(dtype),
+                (stats.verify_latency + sensed.latency).astype(dtype),
+                stats.unfinished,
+                stats.residual,
+            ),
+        )
+
+    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
+    start = _Loop(initial, jnp.zeros_like(initial), zero, jnp.array(False), stats)
+    loop = lax.while_loop(proceed, step, start)
+    stats = eqx.tree_at(
+        lambda s: (s.unfinished, s.residual),
+        loop.stats,
+        (jnp.sum(loop.pulses != 0, dtype=jnp.int32), loop.norm / jnp.sqrt(cells)),
+    )
+    return loop.state, stats
+
+
+def pulses_for(
+    error: Float[Array, " *cells"], device: Device, rule: VerifyRule
+) -> Float[Array, " *cells"]:
+    """Signed whole pulses that should move each cell by `error`, on a straight line."""
+    per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
+    size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
+    # Where the distance is zero the limit may be infinity times zero, and is not used.
+    limit = jnp.floor(
+        (jnp.abs(error) * (rule.caution / jnp.asarray(device.sigma_c2c))) ** 2
+    )
+    size = jnp.minimum(size, jnp.maximum(limit.astype(size.dtype), 1))
+    pulses = jnp.where(jnp.abs(error) > rule.band, jnp.sign(error) * size, 0)
+    return pulses.astype(error.dtype)
+
+
+def pulse_cost(
+    pulses: Float[Array, "polarity rows cols"],
+    before: Float[Array, "polarity rows cols"],
+    after: Float[Array, "polarity rows cols"],
+    device: Device,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Energy and latency of one round: `V**2 t n G`, `G` the mean before and after."""
+    up = pulses > 0
+    count = jnp.abs(pulses)
+    energy = jnp.where(up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd)
+    conductance = cell_conductance((before + after) / 2, device)
+    longest_ltp = jnp.max(jnp.where(up, count, 0), axis=(0, 2))
+    longest_ltd = jnp.max(jnp.where(up, 0, count), axis=(0, 2))
+    latency = jnp.sum(longest_ltp) * device.t_ltp + jnp.sum(longest_ltd) * device.t_ltd
+    return jnp.sum(energy * count * conductance), latency
+
+
+def read_energy(
+    state: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+) -> Float[Array, ""]:
+    """Energy, in joules, of driving each used cell once at the read voltage."""
+    conductance = cell_conductance(state, device)
+    through = conductance / (1 + device.r_access * conductance)
+    power = jnp.where(used[None], device.v_read**2 * through, 0)
+    return jnp.sum(power) * device.t_read

@@ -1,0 +1,127 @@
+"""Read the cells of a bit line through orthogonal patterns, and program by it.
+
+Driven one word line at a time, `N` cells take `N` reads, each with the whole noise of the
+sense circuit. Driven by the `N` rows of a Hadamard matrix `H` of +-1, all cells at once,
+they take as many reads, and `H^T / N` recovers them with `1 / N` of the variance (Choi et
+al. 2026, arXiv 2604.12420, HD-PV).
+"""
+
+import jax.lax as lax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from .._cells.device import Device, Scalar
+from .._cells.pulse import Response
+from .closed_loop import (
+    Sensed,
+    VerifyRule,
+    WriteStats,
+    closed_loop,
+    gaussian,
+    read_energy,
+    visible_state,
+)
+
+
+def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"]:
+    """Sylvester's matrix of +-1 with orthogonal rows, `(-1)**popcount(i & j)`.
+
+    Its leading block of any smaller power of two is the matrix of that size.
+
+    **Raises:**
+
+    - `ValueError`: if `size` is not a power of two.
+    """
+    if size < 1 or size & (size - 1):
+        raise ValueError(
+            f"`sedma_jax.kernels.hadamard_matrix` needs a power of two. Got {size=}. "
+            "Pad the rows with word lines that are not driven."
+        )
+    place = jnp.arange(size)
+    odd = lax.population_count(place[:, None] & place[None, :]) & 1
+    return (1 - 2 * odd).astype(dtype)
+
+
+def pattern_count(used: Bool[Array, "rows cols"]) -> Int[Array, ""]:
+    """Patterns that tell the used rows apart: the next power of two up to the last."""
+    rows = jnp.arange(1, used.shape[0] + 1, dtype=jnp.int32)
+    last = jnp.max(jnp.where(jnp.any(used, axis=1), rows, 1))
+    return jnp.int32(1) << (32 - lax.clz(last - 1))
+
+
+def hadamard_read(
+    seen: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    sigma: Scalar,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "polarity rows cols"]:
+    """Read all cells of an array through Hadamard patterns, and decode.
+
+    Word lines beyond the last used one are not driven.
+
+    **Arguments:**
+
+    - `seen`: visible states.
+    - `used`: the weights that hold a matrix entry.
+    - `sigma`: noise of one read of one bit line, standard deviation in units of the
+        range of one cell. It is that of the sense circuit, the same however many cells
+        the pattern drives; noise of the cells themselves would add up over the pattern,
+        and decoding would gain nothing.
+    - `key`: key of the read noise.
+
+    **Returns:**
+
+    Visible states as decoded, each with normal noise of variance `sigma**2 / N`, `N` the
+    used rows up to a power of two; zero on rows that are not driven.
+    """
+    rows = seen.shape[1]
+    size = 1 << (rows - 1).bit_length()
+    count = pattern_count(used)
+    driven = jnp.arange(size, dtype=jnp.int32) < count
+    patterns = jnp.where(
+        driven[:, None] & driven[None, :], hadamard_matrix(size, seen.dtype), 0
+    )[:, :rows]
+    highest = lax.Precision.HIGHEST
+    currents = jnp.einsum("kr,prc->pkc", patterns, seen, precision=highest)
+    readings = currents + gaussian(sigma, currents.shape, seen.dtype, key=key)
+    decoded = jnp.einsum("kr,pkc->prc", patterns, readings, precision=highest)
+    return decoded / count.astype(seen.dtype)
+
+
+def hadamard_verify(
+    target: Float[Array, "polarity rows cols"],
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """`write_and_verify` with `hadamard_read` in place of a read of each cell.
+
+    Rows are `N`, or padded to the power of two `N`. Every round reads `N` patterns,
+    whichever rows it wrote, and each pattern drives all used cells at the read voltage:
+    `N` times the energy of reading each cell alone.
+
+    **Arguments and returns:** as for `write_and_verify`.
+    """
+    dtype = target.dtype
+    reads = jnp.where(jnp.any(used), pattern_count(used), 0).astype(dtype)
+
+    def sense(state, written, key):
+        # A pattern mixes all rows, so those not written are read along.
+        del written
+        seen = visible_state(state, device)
+        seen = hadamard_read(seen, used, device.sigma_read, key=key)
+        error = jnp.where(used[None], target - seen, 0)
+        return Sensed(
+            error,
+            jnp.sqrt(jnp.sum(error**2)),
+            reads * read_energy(state, used, device),
+            reads * device.t_read,
+        )
+
+    return closed_loop(sense, initial, used, device, response, rule, key=key)

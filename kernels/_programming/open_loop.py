@@ -1,0 +1,68 @@
+"""Program one array by a single train of pulses to each cell, without reading back."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from .._cells.device import Device
+from .._cells.pulse import Response, apply_pulses, nominal_response, response_inverse
+from .closed_loop import (
+    VerifyRule,
+    WriteStats,
+    hidden_state,
+    pulse_cost,
+    visible_state,
+)
+
+
+def open_loop(
+    target: Float[Array, "polarity rows cols"],
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """Program one array by the pulses that the nominal response asks for.
+
+    The train of a cell is the distance between its state and its target along the
+    response curve of the data sheet, in whole pulses. What the cell does with them
+    depends on its own curve and on cycle-to-cycle noise, of variance `sigma_c2c**2 n`
+    after `n` pulses. Nothing is read, so no read costs anything.
+
+    **Arguments:**
+
+    - `rule`: `max_pulses` caps the train; `band` says which cells count as unfinished.
+    - the others: as for `write_and_verify`.
+
+    **Returns:**
+
+    The states reached, and what it took; `residual` and `unfinished`, of which the
+    circuit knows nothing, are those of a noise-free reading.
+    """
+    dtype = target.dtype
+    nominal = nominal_response(device, dtype)
+    wanted = hidden_state(target, device)
+    up = wanted > initial
+    curve = jnp.where(up, nominal.ltp, nominal.ltd)
+    way = response_inverse(wanted, curve) - response_inverse(initial, curve)
+    train = jnp.round(way * jnp.where(up, device.pulses_ltp, device.pulses_ltd))
+    train = jnp.clip(train, -rule.max_pulses, rule.max_pulses)
+    train = jnp.where(used[None], train, 0).astype(dtype)
+    state = apply_pulses(initial, train, device, response, key=key)
+    energy, latency = pulse_cost(train, initial, state, device)
+    error = jnp.where(used[None], target - visible_state(state, device), 0)
+    cells = jnp.maximum(jnp.sum(used) * len(target), 1).astype(dtype)
+    pulses = jnp.sum(jnp.abs(train)).astype(jnp.int32)
+    nothing = jnp.zeros((), dtype)
+    return state, WriteStats(
+        pulses,
+        (pulses > 0).astype(jnp.int32),
+        energy.astype(dtype),
+        nothing,
+        latency.astype(dtype),
+        nothing,
+        jnp.sum(jnp.abs(error) > rule.band).astype(jnp.int32),
+        jnp.sqrt(jnp.sum(error**2) / cells),
+    )

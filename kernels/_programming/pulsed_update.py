@@ -1,0 +1,130 @@
+"""Turn requested changes of weights into device pulses.
+
+One cell holds a weight from `-w_max` to `w_max`, measured from a reference in the middle of
+its window (the scheme `offset`). A change is requested as the number of pulses that it
+would take a linear device, rounded up or down at random so that the mean is exact, and the
+cell answers along its own curve (`_cells/pulse.py`): less the nearer it is to the end it goes to.
+Up steps and down steps are equal at the *symmetry point*, which pulses of both signs drift
+to (Gokmen & Haensch 2020, Front. Neurosci. 14, 103, Sec. "Symmetry point").
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._cells.device import Device, Scalar
+from .._cells.pulse import Response, _nonzero, move_state
+from .._numerics.random import normal, uniform
+from .closed_loop import hidden_state, pulse_cost, visible_state
+
+
+class Pulsed(eqx.Module):
+    """What a round of pulses left, and took.
+
+    - `state`: of the cells, fraction of the window.
+    - `pulses`: signed whole number that each cell got.
+    - `energy`: of all pulses, in joules.
+    """
+
+    state: Float[Array, "rows cols"]
+    pulses: Float[Array, "rows cols"]
+    energy: Float[Array, ""]
+
+
+def weight_state(
+    weights: Float[Array, "rows cols"], w_max: Scalar, device: Device
+) -> Float[Array, "rows cols"]:
+    """States of the cells that hold weights; those beyond `w_max` are clipped."""
+    return hidden_state((jnp.clip(weights / w_max, -1, 1) + 1) / 2, device)
+
+
+def state_weight(
+    state: Float[Array, "rows cols"], w_max: Scalar, device: Device
+) -> Float[Array, "rows cols"]:
+    """Weights that cells hold, read through the access transistor."""
+    return w_max * (2 * visible_state(state, device) - 1)
+
+
+def requested_pulses(
+    change: Float[Array, "rows cols"],
+    w_max: Scalar,
+    device: Device,
+    max_pulses: Scalar = jnp.inf,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "rows cols"]:
+    """Signed whole pulses that change weights by `change`, in the mean.
+
+    The mean step of a weight is `2 w_max / pulses_ltp` upwards and `2 w_max / pulses_ltd`
+    downwards. The quotient is rounded at random (Gokmen & Vlasov 2016, Front. Neurosci.
+    10, 333, have coincidences of random pulses instead): changes far below one pulse
+    take place now and then, and are right on average.
+
+    **Arguments:**
+
+    - `change`: wanted of each weight.
+    - `w_max`: weight at the top of the window, positive.
+    - `device`: gives the pulses that cross the window.
+    - `max_pulses`: cap on the pulses of one cell, at least 1.
+    - `key`: typed key of the rounding.
+    """
+    per_window = jnp.where(change > 0, device.pulses_ltp, device.pulses_ltd)
+    wanted = jnp.abs(change) * (per_window.astype(change.dtype) / (2 * w_max))
+    number = jnp.floor(wanted + uniform(key, change.shape, change.dtype))
+    return jnp.sign(change) * jnp.minimum(number, max_pulses)
+
+
+def pulsed_change(
+    state: Float[Array, "rows cols"],
+    change: Float[Array, "rows cols"],
+    w_max: Scalar,
+    device: Device,
+    response: Response,
+    max_pulses: Scalar = jnp.inf,
+    *,
+    key: PRNGKeyArray,
+) -> Pulsed:
+    """Pulse cells once, to change the weights that they hold.
+
+    **Arguments:**
+
+    - `state`: fraction of the window, from 0 to 1.
+    - `change`, `w_max`, `max_pulses`: as for `requested_pulses`.
+    - `device`, `response`: what the cells make of the pulses.
+    - `key`: typed key of rounding and cycle-to-cycle noise.
+    """
+    rounding_key, cycle_key = jr.split(key)
+    pulses = requested_pulses(change, w_max, device, max_pulses, key=rounding_key)
+    noise = normal(cycle_key, state.shape, state.dtype)
+    moved = move_state(state, pulses, device, response, noise).astype(state.dtype)
+    energy, _ = pulse_cost(pulses[None], state[None], moved[None], device)
+    return Pulsed(moved, pulses, energy.astype(state.dtype))
+
+
+def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"]:
+    """State at which one pulse up and one pulse down move a cell by the same amount.
+
+    A pulse moves the state by `a (s + b)`, with `a = expm1(-u / P)`, `b = 1 / expm1(-u)`
+    for potentiation and the same with `a = expm1(u / P)` for depression, so that
+
+        s* = -(a_up b_up + a_down b_down) / (a_up + a_down),
+
+    limited to the window. Where both steps are the same everywhere, it is the middle.
+
+    **Arguments:**
+
+    - `device`: gives the pulses that cross the window.
+    - `response`: curvatures, common or of each cell.
+    """
+    dtype = response.ltp.dtype
+    ltp, ltd = _nonzero(response.ltp, dtype), _nonzero(response.ltd, dtype)
+    up, down = jnp.expm1(-ltp / device.pulses_ltp), jnp.expm1(ltd / device.pulses_ltd)
+    steps = up / jnp.expm1(-ltp) + down / jnp.expm1(-ltd)
+    slope = up + down
+    # Slopes below rounding are those of straight lines, which may still differ in height.
+    straight = jnp.abs(slope) <= 8 * jnp.finfo(dtype).eps
+    height = jnp.where(jnp.abs(steps) <= 8 * jnp.finfo(dtype).eps, 0, steps)
+    line = (1 + jnp.sign(height)) / 2
+    point = jnp.where(straight, line, -steps / jnp.where(straight, 1, slope))
+    return jnp.clip(point, 0, 1).astype(dtype)

@@ -1,0 +1,400 @@
+"""Program arrays by closed-loop write-and-verify, cell by cell.
+
+Every round reads each unfinished cell back, works out how many identical pulses should
+close the distance to its target, and applies them; pulses land with cycle-to-cycle noise,
+so rounds repeat until a stopping rule holds. Targets and readings are *visible* states: the
+read current through the access transistor as a fraction of its range, which is what a sense
+amplifier sees. A cell that once reads right is left alone.
+
+The last cells of an array take several times the rounds of the average one. So that the
+work follows the unfinished cells, each row is packed to its unfinished cells as they
+become fewer. Packing changes no number: the noise of a cell is addressed by its place in
+the array and the round.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, UInt
+
+from .._cells.device import Device
+from .._cells.pulse import Response, move_state
+from .._numerics.random import normal_pair_at
+from .closed_loop import (
+    VerifyRule,
+    WriteStats,
+    cell_conductance,
+    pulses_for,
+    visible_state,
+)
+from .compaction import compacted, count_before
+
+# Share of a row that the last unfinished cells of all arrays are packed to.
+_LAST = 16
+# Those that the cells of one array are packed to before.
+_SHARES = (2, 4)
+_FEW = 2**14  # cells that are not worth packing, which takes long to compile
+
+
+class _Lanes(eqx.Module):
+    """Cells side by side, by array and row."""
+
+    target: Float[Array, "arrays rows lanes"]
+    state: Float[Array, "arrays rows lanes"]
+    pulses: Float[Array, "arrays rows lanes"]
+    cell: UInt[Array, "arrays rows lanes"]
+    response: Response
+
+
+class _Tally(eqx.Module):
+    """What the rounds of one loop took of each cell, and its last distance.
+
+    The distance is kept where it is not that of the state: where reads have noise, or
+    where the norm of all distances may end the loop.
+
+    Kept by cell because on CPUs XLA stores every operand of a sum or a maximum: sums of
+    each round would take several times the memory traffic.
+    """
+
+    pulses: Float[Array, "arrays rows lanes"]
+    write: Float[Array, "arrays rows lanes"]
+    read: Float[Array, "arrays rows lanes"]
+    error: Float[Array, "arrays rows lanes"] | None
+
+
+class _Progress(eqx.Module):
+    """Where each array stands.
+
+    - `alive`: it goes on.
+    - `settled`: squared error of the cells that earlier loops finished.
+    - `norm`: root of the squared error of all cells.
+    - `widest`: most unfinished cells in a row.
+    - `up`, `down`: longest trains of the next round, by row.
+    """
+
+    alive: Bool[Array, " arrays"]
+    settled: Float[Array, " arrays"]
+    norm: Float[Array, " arrays"]
+    widest: Float[Array, " arrays"]
+    up: Float[Array, "arrays rows"]
+    down: Float[Array, "arrays rows"]
+    stats: WriteStats
+
+
+def write_and_verify(
+    target: Float[Array, "polarity rows cols"],
+    initial: Float[Array, "polarity rows cols"],
+    used: Bool[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
+    """Program one array, of one cell a weight or of two, in closed loop.
+
+    **Arguments:**
+
+    - `target`: visible states to reach, from 0 to 1.
+    - `initial`: states of the cells before, from 0 to 1.
+    - `used`: the weights that hold a matrix entry; other cells are left alone.
+    - `device`, `response`: the technology, and the curvature of each cell.
+    - `rule`: stopping rule.
+    - `key`: key of the cycle-to-cycle and verify-read noise of this array.
+
+    **Returns:**
+
+    The states reached, from 0 to 1, and what it took.
+    """
+    response = jax.tree.map(lambda u: u[None] if u.ndim else u, response)
+    state, stats = write_and_verify_arrays(
+        target[None], initial[None], used[None], device, response, rule, key=key[None]
+    )
+    return state[0], jax.tree.map(lambda figure: figure[0], stats)
+
+
+def write_and_verify_arrays(
+    target: Float[Array, "arrays polarity rows cols"],
+    initial: Float[Array, "arrays polarity rows cols"],
+    used: Bool[Array, "arrays rows cols"],
+    device: Device,
+    response: Response,
+    rule: VerifyRule,
+    *,
+    key: Key[Array, " arrays"],
+) -> tuple[Float[Array, "arrays polarity rows cols"], WriteStats]:
+    """`write_and_verify` of several arrays, each with its own key.
+
+    Faster than `vmap`: the first rounds run array by array, out of the cache, the last
+    ones on all arrays together. The numbers are those of one array at a time.
+    """
+    arrays, polarity, rows, cols = target.shape
+    width = polarity * cols
+    to_lanes = lambda v: jnp.moveaxis(v, 1, 2).reshape(arrays, rows, width)
+    iota = partial(lax.broadcasted_iota, jnp.uint32, (polarity, rows, cols))
+    cell = iota(0) * (rows * cols) + iota(1) * cols + iota(2)
+    lanes = _Lanes(
+        to_lanes(target),
+        to_lanes(initial),
+        jnp.zeros((arrays, rows, width), target.dtype),
+        to_lanes(jnp.broadcast_to(cell, target.shape)),
+        jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
+    )
+    used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
+    advance = partial(_advance, device=device, rule=rule)
+    last = max(width // _LAST, 1) if lanes.cell.size > _FEW else 0
+    start = partial(_first_read, device=device, rule=rule)
+    lanes, progress = _one_by_one(start, advance, lanes, used, key, last)
+    lanes, progress = _packed(advance, lanes, progress, key, (last,) if last else (), 0)
+    state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
+
+    def distance(arguments):
+        used, norm, target, state = arguments
+        if _exact(device, rule):
+            error = jnp.where(used, target - visible_state(state, device), 0)
+            norm = jnp.sqrt(jnp.sum(error**2))
+        return norm / jnp.sqrt(jnp.maximum(jnp.sum(used, dtype=target.dtype), 1))
+
+    residual = lax.map(distance, (used, progress.norm, lanes.target, lanes.state))
+    residual = residual.astype(target.dtype)
+    return state, eqx.tree_at(lambda s: s.residual, progress.stats, residual)
+
+
+def _exact(device, rule):
+    """Whether reads are known to be exact, and no norm to end the loop, when traced."""
+    numbers = device.sigma_read, rule.tolerance
+    known = all(isinstance(v, int | float) for v in numbers)
+    return known and device.sigma_read == 0 and rule.tolerance < 0
+
+
+def _first_read(lanes, used, key, *, device, rule):
+    """Read all cells, and choose the first pulses."""
+    dtype, total = lanes.target.dtype, partial(jnp.sum, axis=(1, 2))
+    # The reading after round `i` has the number `i`.
+    last = jnp.full(lanes.cell.shape, 0xFFFFFFFF, jnp.uint32)
+    read: Any = 0
+    if not _exact(device, rule):
+        _, read = _read_noise(device, _subkeys(key)[0], last, lanes.cell, dtype)
+    visible = visible_state(lanes.state, device)
+    error = jnp.where(used, lanes.target - visible - read, 0)
+    error = error.astype(dtype)
+    pulses = pulses_for(error, device, rule)
+    left = _left(pulses)
+    energy = total(jnp.where(used, _read_energy(visible, device), 0)).astype(dtype)
+    rows = jnp.sum(jnp.max(used.astype(dtype), axis=2), axis=1)
+    latency = (rows * device.t_read).astype(dtype)
+    zero, none = jnp.zeros_like(energy), jnp.zeros(len(energy), jnp.int32)
+    stats = WriteStats(none, none, zero, energy, zero, latency, _whole(left), zero)
+    widest = jnp.max(left, axis=1)
+    progress = _Progress(
+        (widest > 0) & (rule.iterations > 0),
+        total(jnp.where(pulses == 0, error**2, 0)),
+        jnp.sqrt(total(error**2)),
+        widest,
+        *_longest(pulses),
+        stats,
+    )
+    return eqx.tree_at(lambda lane: lane.pulses, lanes, pulses), progress
+
+
+def _one_by_one(start, advance, lanes, used, key, until):
+    """Read and `advance` one array after another."""
+    common = jax.tree.map(lambda u: u.ndim == 0, lanes.response)
+    shared, own = eqx.partition(lanes.response, common)
+
+    def one(arguments):
+        lanes, used, key = jax.tree.map(lambda leaf: leaf[None], arguments)
+        lanes = eqx.tree_at(
+            lambda lane: lane.response,
+            lanes,
+            eqx.combine(shared, lanes.response),
+            is_leaf=lambda leaf: leaf is None,
+        )
+        lanes, progress = start(lanes, used, key)
+        width = lanes.cell.shape[2]
+        sizes = tuple(width // s for s in _SHARES if until and width // s > until)
+        lanes, progress = advance(lanes, progress, key, max((*sizes, until)[0], until))
+        lanes, progress = _packed(advance, lanes, progress, key, sizes, until)
+        out = (lanes.state, lanes.pulses, progress)
+        return jax.tree.map(lambda leaf: leaf[0], out)
+
+    bare = eqx.tree_at(lambda lane: lane.response, lanes, own)
+    state, pulses, progress = lax.map(one, (bare, used, key))
+    parts = lambda lane: (lane.state, lane.pulses)
+    return eqx.tree_at(parts, lanes, (state, pulses)), progress
+
+
+def _packed(advance, lanes, progress, key, sizes, until):
+    """`advance` with the unfinished cells of each row side by side, in fewer and fewer."""
+    if not sizes:
+        return lanes, progress
+    size, *smaller = sizes
+    parts = lambda lane: (lane.state, lane.pulses)
+
+    def pack(carry):
+        lanes, progress = carry
+        pending = (lanes.pulses != 0) & progress.alive[:, None, None]
+        before = count_before(pending)
+        source, held = compacted(pending, before, size)
+        take = partial(jnp.take_along_axis, axis=2, mode="clip")
+        packed = jax.tree.map(lambda v: take(v, source) if v.ndim else v, lanes)
+        pulses = jnp.where(held, packed.pulses, 0)
+        packed = eqx.tree_at(lambda lane: lane.pulses, packed, pulses)
+        packed, progress = advance(packed, progress, key, max((*smaller, until)[0], until))
+        packed, progress = _packed(advance, packed, progress, key, smaller, until)
+        unpack = lambda new, old: jnp.where(pending, take(new, before), old)
+        unpacked = jax.tree.map(unpack, parts(packed), parts(lanes))
+        return eqx.tree_at(parts, lanes, unpacked), progress
+
+    return lax.cond(jnp.any(progress.alive), pack, lambda carry: carry, (lanes, progress))
+
+
+def _advance(lanes, progress, key, until, *, device, rule):
+    """Rounds until no array has more unfinished cells in a row than `until`."""
+    dtype, light = lanes.target.dtype, _exact(device, rule)
+    read_key, cycle_key = _subkeys(key)
+
+    def proceed(carry):
+        _, progress = carry
+        return jnp.any(progress.alive & (progress.widest > until))
+
+    def step(carry):
+        # One cipher block of a cell serves two rounds.
+        turn = carry[1].stats.iterations.astype(jnp.uint32) // 2
+        turn = jnp.broadcast_to(turn[:, None, None], lanes.cell.shape)
+        # Both in one array that is stored, or XLA would run the cipher three times.
+        both = lax.cond(
+            jnp.any(carry[1].alive),
+            lambda: lax.complex(*_pair(cycle_key, turn, lanes.cell, dtype)),
+            lambda: lax.complex(zero, zero),
+        )
+        cycles = lax.real(both), lax.imag(both)
+        reads = 0, 0
+        if not light:
+            reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
+        for cycle, read in zip(cycles, reads, strict=True):
+            cells, progress = carry
+            after = _round(cells, progress, lanes, cycle, read, device, rule)
+            # Parameters of the device may be of another precision.
+            carry = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+        cells, progress = carry
+        widest = jnp.max(_left(cells[1]), axis=1)
+        return cells, dataclasses.replace(progress, widest=widest)
+
+    zero = jnp.zeros(lanes.cell.shape, dtype)
+    tally = _Tally(zero, zero, zero, None if light else zero)
+    alive = progress.alive
+    start = (lanes.state, lanes.pulses, tally), progress
+    (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
+    total = partial(jnp.sum, axis=(1, 2))
+    settled = progress.settled
+    if tally.error is not None:
+        settled = settled + total(jnp.where(pulses == 0, tally.error, 0) ** 2)
+    stats = progress.stats
+    stats = dataclasses.replace(
+        stats,
+        pulses=stats.pulses + total(tally.pulses.astype(jnp.int32), dtype=jnp.int32),
+        write_energy=stats.write_energy + total(tally.write),
+        verify_energy=stats.verify_energy + total(tally.read),
+        unfinished=jnp.where(alive, _whole(_left(pulses)), stats.unfinished),
+    )
+    progress = dataclasses.replace(progress, settled=settled, stats=stats)
+    parts = lambda lane: (lane.state, lane.pulses)
+    return eqx.tree_at(parts, lanes, (state, pulses)), progress
+
+
+def _subkeys(key):
+    """Keys of the read noise and of the cycle-to-cycle noise of each array."""
+    return jnp.moveaxis(jax.vmap(jr.split)(key), 1, 0)
+
+
+def _pair(key, turn, cell, dtype):
+    return jax.vmap(partial(normal_pair_at, dtype=dtype))(key, turn, cell)
+
+
+def _read_noise(device, key, turn, cell, dtype):
+    """Of two rounds; draws nothing where reads have no noise."""
+
+    def draw():
+        first, second = _pair(key, turn, cell, dtype)
+        return first * device.sigma_read, second * device.sigma_read
+
+    none = jnp.zeros(cell.shape, dtype)
+    return lax.cond(jnp.asarray(device.sigma_read) > 0, draw, lambda: (none, none))
+
+
+def _whole(left):
+    """Cells left in each array, from those left in each row."""
+    return jnp.sum(left.astype(jnp.int32), axis=1, dtype=jnp.int32)
+
+
+def _round(cells, progress, lanes, cycle, read, device, rule):
+    """Pulse the unfinished cells of the arrays that are not done, and read them back."""
+    (state, pulses, tally), (alive, stats) = cells, (progress.alive, progress.stats)
+    going = alive[:, None, None]
+    applied = jnp.where(going, pulses, 0)
+    moved = move_state(state, applied, device, lanes.response, cycle)
+    visible = visible_state(moved, device)
+    error = lanes.target - visible - read
+    wanted = jnp.where(applied != 0, pulses_for(error, device, rule), 0)
+    wanted = jnp.where(going, wanted, pulses)
+    tally = _Tally(
+        tally.pulses + jnp.abs(applied),
+        tally.write + _pulse_energy(applied, state, moved, device),
+        tally.read + jnp.where(applied != 0, _read_energy(visible, device), 0),
+        None if tally.error is None else jnp.where(applied != 0, error, tally.error),
+    )
+    norm, stagnant = progress.norm, False
+    if tally.error is not None:
+        norm = jnp.sqrt(progress.settled + jnp.sum(tally.error**2, axis=(1, 2)))
+        norm = jnp.where(alive, norm, progress.norm)
+        change = jnp.abs(norm - progress.norm)
+        stagnant = (stats.iterations > 0) & (change < rule.tolerance)
+    up, down = (jnp.where(alive[:, None], v, 0) for v in (progress.up, progress.down))
+    written = jnp.where((up > 0) | (down > 0), 1, 0).astype(norm.dtype)
+    stats = dataclasses.replace(
+        stats,
+        iterations=stats.iterations + alive.astype(jnp.int32),
+        write_latency=stats.write_latency
+        + jnp.sum(up * device.t_ltp + down * device.t_ltd, axis=1),
+        verify_latency=stats.verify_latency + jnp.sum(written, axis=1) * device.t_read,
+    )
+    up, down = _longest(wanted)
+    more = jnp.max(jnp.maximum(up, down), axis=1) > 0
+    alive = alive & more & (stats.iterations < rule.iterations)
+    alive = alive & jnp.logical_not(stagnant)
+    progress = _Progress(alive, progress.settled, norm, progress.widest, up, down, stats)
+    return (moved, wanted, tally), progress
+
+
+def _longest(pulses):
+    """Most pulses up, and most down, of the cells of each row."""
+    up, down = jnp.max(pulses, axis=2), -jnp.min(pulses, axis=2)
+    return jnp.maximum(up, 0), jnp.maximum(down, 0)
+
+
+def _left(pulses):
+    """Cells of each row that want pulses."""
+    # In floating point, whose sums XLA's library for CPUs does fast.
+    return jnp.sum(pulses != 0, axis=2, dtype=pulses.dtype)
+
+
+def _pulse_energy(pulses, before, after, device):
+    """Joules of the pulses of each cell: `V**2 t n G`, `G` the mean before and after."""
+    up = device.v_ltp**2 * device.t_ltp
+    down = device.v_ltd**2 * device.t_ltd
+    joules = jnp.where(pulses > 0, up * pulses, -down * pulses)
+    return joules * cell_conductance((before + after) / 2, device)
+
+
+def _read_energy(visible, device):
+    """Joules of one read of each cell, from its read current as a fraction of the range."""
+    through = lambda g: g / (1 + device.r_access * g)
+    low, high = through(device.g_min), through(device.g_max)
+    return device.v_read**2 * device.t_read * (low + visible * (high - low))

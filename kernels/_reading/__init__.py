@@ -1,0 +1,1 @@
+"""Reading: products of arrays, converters, and the resistance of lines."""

@@ -1,0 +1,329 @@
+"""Read crossbar arrays: the analog products of tiles, converted, scaled and added.
+
+Word line `r` is driven with a voltage proportional to `v_r`, and bit line `c` collects
+
+    i_c = sum_r w_rc v_r + n_c,
+
+in units of the current range of one cell. Read noise of each cell, independent and of
+equal variance, adds up to a normal `n_c` with variance `sigma**2 sum_r v_r**2` a cell of
+the pair: one draw an output has exactly the law of one draw a cell. Where the variance of
+a cell depends on its state, a second product, `sum_r v_r**2 s_rc**2`, gives that of the
+output; draws of other laws than the normal keep their first two moments that way.
+
+Tiles that share their word lines lie side by side in a *strip*, one row of weights a bit
+line, so that a strip is one product of matrices, whose currents are converted and added
+before the next strip is read: no array of all partial sums exists.
+
+The noise of a bit line is addressed by the key, the number of its word lines, the place of
+the vector in the batch and the place of the output: the same however tiles share strips.
+"""
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._cells.device import Scalar
+from .._numerics.random import normal_pair_at
+from .conversion import codes, steps
+
+# Vectors up to which narrow strips are multiplied all at once: on a CPU each product of a
+# few vectors is too small to be worth a turn of a loop.
+_FEW = 4
+# Weights of a strip from which on it is worth one: a MB in single precision.
+_WIDE = 2**18
+# Currents kept at a time, for a product of all strips at once.
+_HELD = 2**21
+
+
+class Strips(eqx.Module):
+    """Tiles side by side along the same word lines.
+
+    - `weights`: what the cells hold, from -1 to 1, a row for each bit line.
+    - `variance`: of each weight, in addition to that of the technology.
+    - `higher_order`: weights of the square and of the cube of the voltages.
+    - `inputs`: which voltages drive the word lines.
+    - `start`: the output that the first bit line adds to.
+    - `number`: of the word lines, counted over slices; addresses the noise.
+    - `scale`: factor of each bit line, applied after conversion.
+    - `full_scale`: of the converter of each bit line, in units of the current range of
+        one cell. None for a range that just holds the currents of each tile.
+    - `cols`: bit lines of one tile. Static.
+    - `bits`: of the converters, with sign; none for ideal ones. Static.
+    - `paired`: whether each strip spans all outputs, and strips come in pairs with an
+        even `number` and the next. Static.
+    """
+
+    weights: Float[Array, "strips lines rows"]
+    variance: Float[Array, "strips lines rows"] | None
+    higher_order: Float[Array, "strips lines powers"] | None
+    inputs: Int[Array, " strips"]
+    start: Int[Array, " strips"]
+    number: Int[Array, " strips"]
+    scale: Float[Array, "strips lines"]
+    full_scale: Float[Array, "strips lines"] | None
+    cols: int = eqx.field(static=True)
+    bits: int | None = eqx.field(static=True)
+    paired: bool = eqx.field(static=True)
+
+
+def side_by_side(
+    tiles: Float[Array, "tiles rows cols"], width: int
+) -> Float[Array, "strips lines rows"]:
+    """Lay tiles into strips of `width`, a row for each bit line."""
+    count, rows, cols = tiles.shape
+    return tiles.transpose(0, 2, 1).reshape(count // width, width * cols, rows)
+
+
+def apart(
+    strips: Float[Array, "strips lines rows"], cols: int
+) -> Float[Array, "tiles rows {cols}"]:
+    """The tiles of strips; inverse of `side_by_side`."""
+    count, lines, rows = strips.shape
+    return strips.reshape(count * lines // cols, cols, rows).transpose(0, 2, 1)
+
+
+def strip_currents(
+    strips: Strips,
+    voltages: Float[Array, "inputs batch rows"],
+    sigma: Scalar,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "strips batch lines"]:
+    """Bit-line currents of all strips, in units of the current range of one cell.
+
+    **Arguments:**
+
+    - `strips`: the arrays. Nothing is converted or scaled.
+    - `voltages`: word-line voltages in units of the read voltage.
+    - `sigma`: read noise of one weight, standard deviation in units of its range.
+    - `key`: typed key of the read noise.
+    """
+    v = voltages[strips.inputs]
+    currents = jax.vmap(_currents)(strips, v)
+
+    def noisy(currents):
+        spread = jax.vmap(_spread, in_axes=(0, 0, None))(strips, v, sigma)
+        draw = lambda strip, key: _noise(strip, key, currents.shape[1:], currents.dtype)
+        return currents + spread * jax.vmap(draw)(strips, _pair_keys(strips, key))
+
+    return _if_noisy(strips, sigma, noisy, lambda currents: currents, currents)
+
+
+def read_strips(
+    strips: Strips,
+    voltages: Float[Array, "inputs batch rows"],
+    sigma: Scalar,
+    outputs: int,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "batch {outputs}"]:
+    """Multiply by all strips, convert the currents of each tile, scale and add them.
+
+    **Arguments:**
+
+    - `strips`, `voltages`, `sigma`, `key`: as in `strip_currents`.
+    - `outputs`: of the whole matrix, a multiple of `cols`. Of a strip that reaches
+        beyond them, `scale` has to be zero.
+    """
+    factors = _factors(strips)
+    if voltages.shape[1] <= _FEW and strips.weights[:1].size < _WIDE:
+        currents = strip_currents(strips, voltages, sigma, key=key)
+        return _add(strips, jax.vmap(_digital)(strips, factors, currents), outputs)
+    return _strip_by_strip(strips, factors, voltages, sigma, outputs, key).T
+
+
+def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
+    """Sums of all strips, one after another: an output a row, a vector a column.
+
+    That way round the weights are the left factor of each product, which on CPUs takes
+    less time than the other way.
+    """
+    batch = voltages.shape[1]
+    # One product of all strips starts fewer threads, as long as what it leaves is small.
+    currents = None
+    if strips.weights[..., 0].size * batch <= _HELD:
+        currents = jax.vmap(_line_currents)(strips, voltages[strips.inputs])
+    whole = strips, factors, currents
+    leaves, tree = jax.tree.flatten(whole)
+    keys = _pair_keys(strips, key)
+
+    def digital(strip, factors, currents, noise):
+        v = voltages[strip.inputs]
+        if currents is None:
+            currents = _line_currents(strip, v)
+        if noise is not None:
+            currents = currents + _spread(strip, v, sigma).T * noise
+        return _line_digital(strip, factors, currents)
+
+    def one(sums, step, *, quiet=False):
+        (strip, factors, currents), key = step
+        noise = None
+        if not quiet:
+            shape = (strip.weights.shape[0], batch)
+            noise = _line_noise_pair(strip, key, shape, sums.dtype)
+            noise = jnp.where(strip.number % 2 == 0, *noise)
+        return _accumulate(sums, strip, digital(strip, factors, currents, noise)), None
+
+    def two(sums, step):
+        """Strips whose noise comes from the same blocks of the cipher."""
+        pair, key = step
+        this, other = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
+        noise = _line_noise_pair(this[0], key, sums.shape, sums.dtype)
+        first = digital(this[0], this[1], this[2], noise[0])
+        return sums + (first + digital(other[0], other[1], other[2], noise[1])), None
+
+    def noisy(sums):
+        if not strips.paired:
+            return lax.scan(one, sums, (whole, keys))[0]
+        # Small arrays apart: where one expression takes two slices of the same array, XLA
+        # on CPUs computes the noise for each, without vectors.
+        pairs = [
+            leaf.reshape(-1, 2, *leaf.shape[1:])
+            if leaf.ndim > 2 and leaf is not currents
+            else (leaf[0::2], leaf[1::2])
+            for leaf in leaves
+        ]
+        return lax.scan(two, sums, (pairs, keys[::2]))[0]
+
+    def silent(sums):
+        return lax.scan(lambda *a: one(*a, quiet=True), sums, (whole, keys))[0]
+
+    dtype = jnp.result_type(voltages, strips.weights)
+    sums = jnp.zeros((outputs, batch), dtype)
+    return _if_noisy(strips, sigma, noisy, silent, sums)
+
+
+def _if_noisy(strips, sigma, noisy, silent, operand):
+    """`noisy(operand)`, or `silent(operand)` where there is no noise to draw."""
+    if strips.variance is not None:
+        return noisy(operand)
+    if isinstance(sigma, int | float):
+        return noisy(operand) if sigma else silent(operand)
+    return lax.cond(sigma > 0, noisy, silent, operand)
+
+
+def products(
+    matrix: Float[Array, "m n"], vectors: Float[Array, "batch n"]
+) -> Float[Array, "batch m"]:
+    """`A x` of each vector, at full precision.
+
+    Written as `A X^T` for 2 to 4 vectors, which on CPUs takes a third of the time of
+    `X A^T`; column by column, or XLA would turn the one into the other.
+    """
+    highest = lax.Precision.HIGHEST
+    if not 1 < len(vectors) <= _FEW:
+        return jnp.matmul(vectors, matrix.T, precision=highest)
+    columns = jnp.matmul(matrix, vectors.T, precision=highest)
+    return jnp.stack([columns[:, place] for place in range(len(vectors))])
+
+
+def _currents(strip, v):
+    """Noiseless currents of one strip."""
+    highest = lax.Precision.HIGHEST
+    currents = products(strip.weights, v)
+    if strip.higher_order is None:
+        return currents
+    powers = jnp.concatenate([v**2, v**3], axis=1)
+    return currents + jnp.matmul(powers, strip.higher_order.T, precision=highest)
+
+
+def _line_currents(strip, v):
+    """The same, a bit line a row."""
+    highest = lax.Precision.HIGHEST
+    if len(v) == 1:
+        currents = jnp.matmul(strip.weights, v[0], precision=highest)[:, None]
+    else:
+        currents = jnp.matmul(strip.weights, v.T, precision=highest)
+    if strip.higher_order is None:
+        return currents
+    powers = jnp.concatenate([v**2, v**3], axis=1)
+    return currents + jnp.matmul(strip.higher_order, powers.T, precision=highest)
+
+
+def _spread(strip, v, sigma):
+    """Standard deviation of the noise of each current of one strip."""
+    squares = v**2
+    variance = jnp.asarray(sigma, v.dtype) ** 2 * jnp.sum(squares, axis=1, keepdims=True)
+    if strip.variance is not None:
+        highest = lax.Precision.HIGHEST
+        variance = variance + jnp.matmul(squares, strip.variance.T, precision=highest)
+    # With no gradient at zero, where it would be infinite.
+    return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+
+
+def _pair_keys(strips, key):
+    """The key of each strip; two whose word lines follow one another share it."""
+    if jr.key_impl(key) != "threefry2x32":
+        key = jr.wrap_key_data(jr.bits(key, (2,), np.uint32), impl="threefry2x32")
+    return jax.vmap(jr.fold_in, (None, 0))(key, strips.number // 2)
+
+
+def _noise_pair(strip, key, shape, dtype):
+    row, column = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
+    return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
+
+
+def _noise(strip, key, shape, dtype):
+    first, second = _noise_pair(strip, key, shape, dtype)
+    return jnp.where(strip.number % 2 == 0, first, second)
+
+
+def _line_noise_pair(strip, key, shape, dtype):
+    """`_noise_pair`, a bit line a row: the same draws."""
+    column, row = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
+    return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
+
+
+def _factors(strips):
+    """Of each bit line, what its currents and its codes are multiplied with.
+
+    Made before the loop, in which XLA would work them out for every vector anew.
+    """
+    if strips.bits is None or strips.full_scale is None:
+        return None, strips.scale
+    per_step, lsb = steps(strips.full_scale, bits=strips.bits)
+    return per_step, lsb * strips.scale
+
+
+def _digital(strip, factors, currents):
+    """Converted and scaled currents of one strip."""
+    return _line_digital(strip, factors, currents.T).T
+
+
+def _line_digital(strip, factors, currents):
+    """The same, a bit line a row."""
+    per_step, scale = factors
+    if strip.bits is None:
+        return currents * scale[:, None]
+    if per_step is None:
+        magnitude = jnp.abs(currents).reshape(-1, strip.cols, currents.shape[1])
+        full_scale = jnp.repeat(jnp.max(magnitude, axis=(1, 2)), strip.cols)
+        per_step, lsb = steps(full_scale, bits=strip.bits)
+        scale = lsb * scale
+    return codes(currents, per_step[:, None], bits=strip.bits) * scale[:, None]
+
+
+def _accumulate(sums, strip, products):
+    """Add the products of one strip to the outputs it belongs to."""
+    if products.shape == sums.shape:
+        return sums + products
+    lines = products.shape[0]
+    held = lax.dynamic_slice_in_dim(sums, strip.start, lines)
+    return lax.dynamic_update_slice_in_dim(sums, held + products, strip.start, axis=0)
+
+
+def _add(strips, products, outputs):
+    """Add the products of all strips."""
+    count, batch, lines = products.shape
+    if count and lines == outputs:
+        return jnp.sum(products, axis=0)
+    width = lines // strips.cols
+    tiles = products.reshape(count, batch, width, strips.cols).transpose(0, 2, 1, 3)
+    place = strips.start[:, None] // strips.cols + jnp.arange(width, dtype=jnp.int32)[None]
+    blocks = tiles.reshape(count * width, batch, strips.cols)
+    sums = jax.ops.segment_sum(blocks, place.ravel(), outputs // strips.cols)
+    return sums.transpose(1, 0, 2).reshape(batch, outputs)

@@ -1,0 +1,76 @@
+"""Let gradients pass what has none: programming errors, rounding of converters.
+
+The *straight-through estimator* of Bengio, Leonard & Courville (2013), arXiv 1308.3432,
+takes the derivative of a hard function to be that of the identity. Converters saturate,
+and beyond their range the derivative is zero (Hubara et al. 2016, arXiv 1609.07061, Eq. 4).
+"""
+
+from functools import partial
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .conversion import digitise
+
+
+def digitise_straight_through(
+    values: Float[Array, " *batch"],
+    full_scale: Float[Array, " *#batch"] | float,
+    *,
+    bits: int,
+) -> Float[Array, " *batch"]:
+    """`digitise`, with a gradient: one from `-full_scale` to `full_scale`, else zero.
+
+    **Arguments:**
+
+    - `values`, `full_scale`, `bits`: as for `digitise`. `full_scale` gets no gradient.
+
+    **Returns:**
+
+    Exactly what `digitise` returns.
+
+    **Raises:**
+
+    - `ValueError`: if `bits` is out of range.
+    """
+    full_scale = jnp.asarray(full_scale, values.dtype)
+    full_scale = lax.stop_gradient(jnp.broadcast_to(full_scale, values.shape))
+    return _digitise(values, full_scale, bits)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _digitise(values, full_scale, bits):
+    return digitise(values, full_scale, bits=bits)
+
+
+@_digitise.defjvp
+def _(bits, primals, tangents):
+    values, full_scale = primals
+    inside = (jnp.abs(values) <= full_scale).astype(values.dtype)
+    return _digitise(values, full_scale, bits), inside * tangents[0]
+
+
+def clip_columns(
+    tiles: Float[Array, "tiles rows cols"],
+    multiple: float,
+    used_rows: Int[Array, " tiles"],
+) -> Float[Array, "tiles rows cols"]:
+    """Clip the weights of each bit line at a multiple of their root mean square.
+
+    The scale of a bit line is its largest weight, and with it grows the error of all the
+    others: a few outliers cost more than they are worth (Joshi et al. 2020, Nat. Commun.
+    11, 2473, clip at two standard deviations of a layer). The gradient is one inside and
+    zero outside; the limit counts as a constant.
+
+    **Arguments:**
+
+    - `tiles`: weights, word lines first; padding is zero.
+    - `multiple`: of the root mean square, positive.
+    - `used_rows`: word lines of each tile that hold weights.
+    """
+    rows = jnp.maximum(used_rows, 1)[:, None, None].astype(tiles.dtype)
+    limit = multiple * jnp.sqrt(jnp.sum(tiles**2, axis=1, keepdims=True) / rows)
+    limit = lax.stop_gradient(limit)
+    return jnp.clip(tiles, -limit, limit)

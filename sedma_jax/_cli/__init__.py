@@ -1,0 +1,1 @@
+"""The `sedma` command, one file per subcommand."""

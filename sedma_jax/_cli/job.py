@@ -1,0 +1,181 @@
+"""`sedma job`: hand jobs to a service, and get their products."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .. import devices
+from .._files.load import load_matrix, load_vector
+from .._files.whole_files import replacing
+from .serve import state_folder
+
+
+def add_parser(commands) -> None:
+    """Say how `sedma job` is called."""
+    job = commands.add_parser("job", help="hand jobs to a service (`sedma serve`)")
+    actions = job.add_subparsers(required=True, metavar="ACTION")
+    _action(actions, "id", show_id, "print the id that the service must --allow", at=False)
+
+    submit = _action(
+        actions, "submit", submit_job, "hand in a product; prints its job's id"
+    )
+    submit.add_argument(
+        "matrix", metavar="MATRIX", help="Matrix Market, .npy, .npz or .safetensors"
+    )
+    submit.add_argument(
+        "--vector",
+        metavar="FILE",
+        help="x, one or a batch; uniform in [0, 1) from the seed if left out",
+    )
+    submit.add_argument(
+        "--device",
+        type=lambda name: name.lower().replace("_", "-"),
+        default="epiram",
+        choices=[*devices.PRESETS],
+        metavar="NAME",
+        help=f"{', '.join(devices.PRESETS)} (default: epiram)",
+    )
+    submit.add_argument(
+        "--seed", type=int, default=0, help="of all randomness (default: 0)"
+    )
+    submit.add_argument("--float64", action="store_true", help="send double precision")
+    submit.add_argument(
+        "--id", help="of the job; handed in again under it, it is the same job"
+    )
+    status = _action(actions, "status", show_status, "show a job")
+    status.add_argument("id", metavar="JOB")
+    result = _action(actions, "result", get_result, "wait for a job, and get its product")
+    result.add_argument("id", metavar="JOB")
+    result.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+    result.add_argument(
+        "--timeout", type=float, default=600.0, metavar="SECONDS", help="to wait (600)"
+    )
+    _action(actions, "list", list_jobs, "list the newest hundred jobs of this client")
+
+
+def _action(actions, name, command, text, *, at=True):
+    parser = actions.add_parser(name, help=text)
+    parser.set_defaults(command=command)
+    parser.add_argument(
+        "--key",
+        type=Path,
+        default=state_folder() / "client.key",
+        metavar="FILE",
+        help="of this client (~/.local/state/sedma/client.key)",
+    )
+    if at:
+        parser.add_argument(
+            "--at",
+            metavar="ADDRESS",
+            default=os.environ.get("SEDMA_SERVICE"),
+            help="of the service, with /p2p/ID (default: $SEDMA_SERVICE)",
+        )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout"
+    )
+    return parser
+
+
+def show_id(options: argparse.Namespace) -> int:
+    """Print the id of this client; the exit status."""
+    from ..comm._jobs import client as _job_client
+
+    name = _job_client.client_id(options.key)
+    print(json.dumps({"id": name}) if options.json else name)
+    return 0
+
+
+def submit_job(options: argparse.Namespace) -> int:
+    """Hand in a job; the exit status."""
+    dtype = np.float64 if options.float64 else np.float32
+    matrix = load_matrix(options.matrix).astype(dtype)
+    if options.vector is None:
+        x = np.random.default_rng(options.seed).random(matrix.shape[1])
+    else:
+        x = load_vector(options.vector)
+    with _opened(options) as client:
+        job = client.submit(
+            matrix,
+            np.asarray(x, dtype),
+            device=options.device,
+            seed=options.seed,
+            id=options.id,
+        )
+    print(json.dumps(job) if options.json else job["id"])
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Show one job; the exit status."""
+    with _opened(options) as client:
+        job = client.status(options.id)
+    if options.json:
+        print(json.dumps(job))
+    else:
+        _show([job])
+        if job["error"]:
+            print(job["error"])
+    return 0
+
+
+def get_result(options: argparse.Namespace) -> int:
+    """Write the product of a job to a file; the exit status."""
+    with _opened(options) as client:
+        y, job = client.result(options.id, options.timeout)
+    with replacing(options.out) as part, part.open("wb") as file:
+        np.save(file, y, allow_pickle=False)
+    if options.json:
+        print(json.dumps(job | {"out": str(options.out)}))
+    else:
+        print(
+            f"{options.out}: {y.dtype} {y.shape}, relative error "
+            f"{job['record']['relative_l2_corrected']:.3g}, {job['cid']}"
+        )
+    return 0
+
+
+def list_jobs(options: argparse.Namespace) -> int:
+    """List jobs; the exit status."""
+    with _opened(options) as client:
+        jobs = client.jobs()
+    if options.json:
+        print(json.dumps({"jobs": jobs}))
+    else:
+        _show(jobs)
+    return 0
+
+
+def _opened(options):
+    from .. import comm  # an extra
+
+    if not options.at:
+        raise ValueError(
+            "`job` needs the address of a service, with /p2p/ID. Got none. Name it by --at "
+            "or SEDMA_SERVICE; `sedma serve` prints it."
+        )
+    return comm.open_jobs(options.at, key=options.key)
+
+
+def _show(jobs: list[dict]) -> None:
+    table = Table()
+    for heading in ("job", "state", "accepted", "seconds", "attempts", "product"):
+        table.add_column(heading, overflow="fold")
+    for job in jobs:
+        took = (job["finished"] or time.time()) - (job["started"] or time.time())
+        table.add_row(
+            job["id"],
+            job["state"],
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job["accepted"])),
+            f"{took:.1f}" if job["started"] else "",
+            str(job["attempts"]),
+            job["cid"] or "",
+        )
+    # Ids are data, not markup.
+    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)

@@ -1,0 +1,38 @@
+"""What a service does with a job: the product that memory steers."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from .. import devices
+from .records import adaptive_record
+
+if TYPE_CHECKING:  # an extra
+    from ..memory import Memory
+
+
+def job_worker(memory: "Memory") -> Callable:
+    """What does jobs, one after another, with a short-term memory of its own."""
+    from ..memory import ShortTerm, adaptive_matvec
+
+    short_term = ShortTerm()
+
+    def work(request, matrix, x):
+        nonlocal short_term
+        dtype = np.result_type(matrix.dtype, x.dtype)
+        if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+            dtype = np.dtype(np.float32)
+        matrix, x = matrix.astype(dtype), x.astype(dtype)
+        y, info, short_term = adaptive_matvec(
+            matrix.tocsr() if hasattr(matrix, "tocsr") else matrix,
+            x,
+            devices.PRESETS[request.device],
+            memory=memory,
+            short_term=short_term,
+            key=jax.random.key(request.seed),
+        )
+        return np.asarray(y), adaptive_record(request.device, matrix, request.seed, info)
+
+    return work

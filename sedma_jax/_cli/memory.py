@@ -1,0 +1,154 @@
+"""`sedma memory`: show, export, import and prune what was learnt."""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+
+def add_parser(commands) -> None:
+    """Say how `sedma memory` is called."""
+    memory = commands.add_parser("memory", help="show, export, import and prune memories")
+    actions = memory.add_subparsers(required=True, metavar="ACTION")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--memory",
+        metavar="URL",
+        help="sqlite:///FILE or postgresql://... (default: $SEDMA_MEMORY, or memory.db in "
+        "the user's data folder, on Linux ~/.local/share/sedma)",
+    )
+    shared.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout"
+    )
+
+    show = actions.add_parser("show", parents=[shared], help="list patterns")
+    show.set_defaults(command=show_patterns)
+    show.add_argument("--kind", help="only patterns of this kind")
+    show.add_argument("--workload", help="only patterns of this workload")
+    show.add_argument(
+        "--limit",
+        type=_count,
+        metavar="N",
+        help="print at most N rows (default: 50, with --json all)",
+    )
+
+    export = actions.add_parser("export", parents=[shared], help="write JSON Lines")
+    export.set_defaults(command=export_patterns)
+    export.add_argument("file", metavar="FILE", help="to be written, whole or not at all")
+
+    import_ = actions.add_parser("import", parents=[shared], help="merge JSON Lines")
+    import_.set_defaults(command=import_patterns)
+    import_.add_argument("file", metavar="FILE", help="that `sedma memory export` wrote")
+    import_.add_argument(
+        "--again", action="store_true", help="count rewards that are counted already"
+    )
+
+    prune = actions.add_parser("prune", parents=[shared], help="delete what is worth least")
+    prune.set_defaults(command=prune_patterns)
+    prune.add_argument(
+        "--keep", type=_count, required=True, metavar="N", help="patterns that stay"
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"needs a whole number from 0 up, got {text!r}")
+    return int(text)
+
+
+def show_patterns(options: argparse.Namespace) -> int:
+    """Do what `sedma memory show` was asked for; the exit status."""
+    with _opened(options) as memory:
+        name, patterns = memory.name, memory.patterns(options.kind, options.workload)
+    shown = patterns[: options.limit]
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "memory": name,
+                    "count": len(patterns),
+                    "patterns": [_fields(pattern) for pattern in shown],
+                },
+                allow_nan=False,
+            )
+        )
+        return 0
+    shown = patterns[: 50 if options.limit is None else options.limit]
+    table = Table()
+    for heading in ("kind", "workload", "choice"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("count", "mean", "spread", "updated"):
+        table.add_column(heading, justify="right")
+    for pattern in shown:
+        table.add_row(
+            pattern.kind,
+            pattern.workload,
+            json.dumps(pattern.choice, ensure_ascii=True),
+            f"{pattern.count:,}",
+            f"{pattern.mean:.4g}",
+            "" if math.isnan(pattern.spread) else f"{pattern.spread:.3g}",
+            f"{pattern.updated:%Y-%m-%d %H:%M}",
+        )
+    print(f"{name}: {len(patterns)} patterns, {len(shown)} shown, times in UTC")
+    # Names are data, not markup.
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+    console.print(table)
+    return 0
+
+
+def export_patterns(options: argparse.Namespace) -> int:
+    """Do what `sedma memory export` was asked for; the exit status."""
+    with _opened(options) as memory:
+        name, count = memory.name, memory.export(options.file)
+    return _say(
+        options,
+        {"memory": name, "exported": count, "file": options.file},
+        f"{count} patterns of {name} are in {options.file}.",
+    )
+
+
+def import_patterns(options: argparse.Namespace) -> int:
+    """Do what `sedma memory import` was asked for; the exit status."""
+    with _opened(options, create=True) as memory:
+        count = memory.import_(options.file, again=options.again)
+        name, total = memory.name, len(memory)
+    return _say(
+        options,
+        {"memory": name, "imported": count, "count": total},
+        f"{count} patterns came into {name}, which has {total} now.",
+    )
+
+
+def prune_patterns(options: argparse.Namespace) -> int:
+    """Do what `sedma memory prune` was asked for; the exit status."""
+    with _opened(options) as memory:
+        count = memory.prune(options.keep)
+        name, total = memory.name, len(memory)
+    return _say(
+        options,
+        {"memory": name, "deleted": count, "count": total},
+        f"{count} patterns were deleted from {name}, which has {total} now.",
+    )
+
+
+def _opened(options, create=False):
+    from .. import memory  # an extra
+
+    url = options.memory or memory.default_url()
+    return memory.open(url, create=create)
+
+
+def _say(options, record, sentence):
+    print(json.dumps(record) if options.json else sentence)
+    return 0
+
+
+def _fields(pattern):
+    fields = dataclasses.asdict(pattern) | {"updated": pattern.updated.isoformat()}
+    del fields["distance"]
+    fields["spread"] = None if math.isnan(pattern.spread) else pattern.spread
+    return fields

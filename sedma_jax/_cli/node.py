@@ -1,0 +1,224 @@
+"""`sedma node`: run a peer, and put and get tensors through it."""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .output import progress_bar
+
+
+def add_parser(commands) -> None:
+    """Say how `sedma node` is called."""
+    node = commands.add_parser("node", help="run a peer; put and get tensors through it")
+    actions = node.add_subparsers(required=True, metavar="ACTION")
+
+    start = _action(actions, "start", _start, "run a node until it is interrupted")
+    start.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help="where to listen, default /ip4/127.0.0.1/tcp/0; may be given again",
+    )
+    start.add_argument(
+        "--announce", action="append", default=[], metavar="ADDRESS", help="told to others"
+    )
+    start.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a peer that may connect; may be given again",
+    )
+    start.add_argument("--open", action="store_true", help="let every peer connect")
+    start.add_argument(
+        "--join",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address, with /p2p/ID, of a peer to connect to",
+    )
+    start.add_argument(
+        "--relay", action="store_true", help="carry connections between other peers"
+    )
+    start.add_argument(
+        "--via-relay",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address, with /p2p/ID, of a relay to be reached through; may be given again",
+    )
+    start.add_argument(
+        "--namespace", default="sedma", help="shared by peers to meet at a relay (sedma)"
+    )
+    start.add_argument(
+        "--capacity", type=int, default=1000, metavar="MB", help="for tensors (1000)"
+    )
+    start.add_argument(
+        "--replicas", type=int, default=1, metavar="K", help="holders of each tensor (1)"
+    )
+    start.add_argument("--zone", default="", help="what fails together with this node")
+    start.add_argument(
+        "--memory",
+        metavar="URL",
+        help="remember there what each peer was like: sqlite:///FILE or postgresql://... "
+        "(needs the memory extra)",
+    )
+    start.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus there")
+    start.add_argument("--verbose", action="store_true", help="log what others do")
+
+    identify = actions.add_parser("id", help="print the id of a key, for --allow")
+    identify.set_defaults(command=_id)
+    identify.add_argument(
+        "file", type=Path, metavar="FILE", help="made if there is none, as --node-key does"
+    )
+
+    _action(actions, "peers", _peers, "list the peers that the node knows")
+    _action(actions, "status", _status, "show the node itself")
+    put = _action(actions, "put", _put, "offer an array; prints its CID")
+    put.add_argument("file", type=Path, metavar="FILE.npy")
+    get = _action(actions, "get", _get, "fetch an array by its CID")
+    get.add_argument("cid", metavar="CID")
+    get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+
+
+def _action(actions, name, command, text):
+    parser = actions.add_parser(name, help=text)
+    parser.set_defaults(command=command)
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=Path(state) / "sedma",
+        help="folder of the node: its key and control socket (~/.local/state/sedma)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout"
+    )
+    return parser
+
+
+def _start(options: argparse.Namespace) -> int:
+    from ..comm import EVERYONE, NodeSettings
+    from ..comm._node import daemon as _daemon
+
+    settings = NodeSettings(
+        listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
+        announce=tuple(options.announce),
+        key=options.dir / "key",
+        allowed=frozenset([*options.allow, *([EVERYONE] if options.open else [])]),
+        bootstrap=tuple(options.join),
+        capacity=options.capacity * 10**6,
+        replicas=options.replicas,
+        zone=options.zone,
+        relay=options.relay,
+        via_relay=tuple(options.via_relay),
+        namespace=options.namespace,
+    )
+    _daemon.log_to_stderr(options.verbose)
+
+    def started(status: dict):
+        if options.json:
+            print(json.dumps(status), flush=True)
+        else:
+            print(f"node {status['id']} listens on", flush=True)
+            for address in status["addresses"]:
+                print(f"  {address}", flush=True)
+
+    with ExitStack() as stack:
+        memory = None
+        if options.memory is not None:
+            from .. import memory as long_term  # an extra
+
+            memory = stack.enter_context(long_term.open(options.memory))
+        _daemon.run_daemon(
+            settings,
+            options.dir,
+            metrics_port=options.metrics,
+            memory=memory,
+            started=started,
+        )
+    return 0
+
+
+def _id(options: argparse.Namespace) -> int:
+    from ..comm import key_id
+
+    print(key_id(options.file))
+    return 0
+
+
+def _show(record, options) -> int:
+    if options.json:
+        print(json.dumps(record))
+        return 0
+    table = Table()
+    rows = record if isinstance(record, list) else [record]
+    for heading in rows[0] if rows else ["no peers"]:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return 0
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "\n".join(map(_cell, value)) if isinstance(value, list) else str(value)
+
+
+def _peers(options: argparse.Namespace) -> int:
+    from ..comm._node import control as _control
+
+    peers = _control.ask(options.dir, "peers")
+    return _show({"peers": peers} if options.json else peers, options)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from ..comm._node import control as _control
+
+    return _show(_control.ask(options.dir, "status"), options)
+
+
+def _put(options: argparse.Namespace) -> int:
+    from ..comm._node import control as _control
+
+    try:
+        array = np.load(options.file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of several arrays")
+    except ValueError as error:
+        raise ValueError(
+            f"`put` needs an array in a .npy file. Got {options.file} ({error}). Write it "
+            "with `numpy.save`."
+        ) from error
+    with progress_bar("put", "MB") as progress:
+        cid = _control.put(options.dir, array, progress)
+    print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
+    return 0
+
+
+def _get(options: argparse.Namespace) -> int:
+    from ..comm import check_cid
+    from ..comm._node import control as _control
+
+    check_cid(options.cid)
+    with progress_bar("get", "MB") as progress:
+        array = _control.get(options.dir, options.cid, progress)
+    part = options.out.with_name(options.out.name + ".part")
+    with part.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    part.replace(options.out)
+    record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}
+    if options.json:
+        print(json.dumps(record))
+    else:
+        print(f"{record['out']}: {record['dtype']} {record['shape']}")
+    return 0

@@ -1,0 +1,176 @@
+"""What the commands show and write: tables, progress bars, files."""
+
+import json
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from .._files.whole_files import replacing
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "partitions"):
+    """A bar on stderr once the work has taken a second, on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task(title, total=None)
+    timer = threading.Timer(1.0, bar.start)
+    timer.start()
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+@contextmanager
+def stage_display():
+    """Stages under way and done, on stderr, once the work has taken a second."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = SpinnerColumn(finished_text="+"), TextColumn("{task.description}")
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    tasks = []
+
+    def watch(stage, ended):
+        if ended:
+            bar.update(tasks.pop(), total=1, completed=1)
+        else:
+            tasks.append(bar.add_task(stage, total=None))
+
+    timer = threading.Timer(1.0, bar.start)
+    timer.start()
+    try:
+        yield watch
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def show_runs(records: list[dict]) -> None:
+    """Print what runs came to, a row for each."""
+    first = records[0]
+    m, n = first["shape"]
+    sizes = [first["array"]] if "array" in first else []
+    sizes += [(kind["rows"], kind["cols"]) for kind in first.get("pool", [])]
+    print(
+        f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
+        f"{first['partitions']} partitions of "
+        f"{', '.join(f'{rows} x {cols}' for rows, cols in sizes)}, "
+        f"memory efficiency {first['memory_efficiency']:.1%}"
+    )
+    table = Table()
+    table.add_column("device")
+    for heading in ("l2 raw", "l2 corrected", "linf raw", "linf corrected"):
+        table.add_column(heading, justify="right")
+    for heading in ("pulses", "write energy J", "write latency s", "seconds"):
+        table.add_column(heading, justify="right")
+    for record in records:
+        table.add_row(
+            record["device"],
+            *(
+                f"{record[f'relative_{norm}_{stage}']:.3g}"
+                for norm in ("l2", "linf")
+                for stage in ("raw", "corrected")
+            ),
+            f"{record['pulses']:,}",
+            f"{record['write_energy_j']:.3g}",
+            f"{record['write_latency_s']:.3g}",
+            f"{sum(record['seconds'].values()):.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for record in records:
+        if "workload" in record:
+            print(
+                f"{record['device']}: {record['workload']}, {record['recalled']} patterns "
+                f"recalled, {record['strategy']} "
+                f"{'drawn' if record['explored'] else 'found by weighing all'}, lambda "
+                f"{record['lambda']:.3g}, {record['written']} rewards written back"
+            )
+            print(f"{record['device']}: {_compared(record)}")
+
+
+def _compared(record: dict) -> str:
+    """A reward beside those before it."""
+    said = f"reward {record['reward']:.4g}"
+    if record["best_before"] is None:
+        return f"{said}, the first of its kind"
+    if record["runs_before"]:
+        mean, runs = record["reward_before"], record["runs_before"]
+        said += f"; before {mean:.4g}, the mean of {runs} runs of {record['strategy']}"
+    else:
+        said += f"; {record['strategy']} is new"
+    best, mean = record["best_before"], record["best_reward_before"]
+    return f"{said}; best before {best} with {mean:.4g}"
+
+
+def show_delivery(record: dict) -> None:
+    """Print who holds the product, and where the workflow goes."""
+    if record["cid"]:
+        where = " in this process" if record["peers_embedded"] else ""
+        print(
+            f"published: {record['cid']} in {record['publish_latency_ms']:.0f} ms, held by "
+            f"{len(record['peers'])} peers{where}"
+        )
+        for peer in record["peers"]:
+            print(f"  {peer['id']}  score {peer['score']:.3g}, {peer['rtt_ms']:.3g} ms")
+    if record["placement"]:
+        placed = record["placement"]["placement"].items()
+        print(
+            f"placed: {', '.join(f'{agent} on {node}' for agent, node in placed)}; cost "
+            f"{record['placement']['cost']:.4g}, {record['placement_choice']}"
+        )
+    if record["manifests"]:
+        print("manifests: " + ", ".join(record["manifests"]))
+    if record["applied"]:
+        objects = record["applied"]["objects"].items()
+        told = ", ".join(f"{count} {action}" for action, count in objects)
+        print(f"applied: {record['applied']['ready']} replicas ready; objects: {told}")
+
+
+def plot_errors(path: str, names: list[str], records: list[dict]) -> None:
+    """Write a picture of the errors before and after correction."""
+    from ..viz import correction_errors  # matplotlib is an extra
+
+    raw = np.array([r["relative_l2_raw"] for r in records])
+    corrected = np.array([r["relative_l2_corrected"] for r in records])
+    figure = correction_errors(names, raw, corrected)
+    file = Path(path)
+    with replacing(file) as part:
+        figure.savefig(part, format=file.suffix[1:] or "png")
+
+
+def write_outputs(folder: Path, result: dict, outputs: list[np.ndarray]) -> None:
+    """Write `y.npy` and `result.json`, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "y.npy") as part, open(part, "wb") as file:
+        np.save(file, outputs[0] if len(outputs) == 1 else np.stack(outputs))
+    with replacing(folder / "result.json") as part:
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,168 @@
+"""The products of `sedma run`: program, multiply and correct, and a record of it."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.sparse import csr_array
+
+from .. import devices
+from .._files.whole_files import replacing
+from .._products.corrected import corrected_matvec
+from .._products.streaming import stream_corrected_matvec
+from .._programming.pooled import program_pool
+from .._programming.residual import program_residual
+from .._run import deliver
+from .._tiling.planning import plan_partitions
+from .._tiling.tile_source import tile_source
+from .cluster import target_of
+from .output import progress_bar
+from .records import adaptive_record, memory_efficiency, pool_layout, product_record
+
+
+def run_with_memory(name, matrix, x, pool, options, trace):
+    """`run_device`, with what is remembered of matrices like this one."""
+    from .. import memory as long_term  # an extra
+
+    with ExitStack() as stack:
+        with trace.stage("open"):
+            memory = stack.enter_context(long_term.open(options.memory))
+        y, info, _ = long_term.adaptive_matvec(
+            matrix,
+            x,
+            devices.PRESETS[name] if pool is None else pool,
+            memory=memory,
+            trace=trace,
+            key=jax.random.key(options.seed),
+        )
+    return adaptive_record(name, matrix, options.seed, info), np.asarray(y)
+
+
+def run_delivery(y, workflow, options, stages, trace):
+    """Do stages after a product; the record of those, and what failed by stage."""
+    from .. import memory as long_term  # an extra
+
+    place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    with long_term.open(options.memory) as memory:
+        delivery = deliver(
+            y,
+            peers=options.peers or (),
+            node_key=options.node_key,
+            workflow=workflow,
+            cluster=target_of(options) if options.apply else None,
+            memory=memory,
+            stages=stages,
+            trace=trace,
+            key=place_key,
+        )
+    folder = Path(options.out) / "deploy"
+    for name, text in delivery.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / name) as part:
+            part.write_text(text)
+    record: dict[str, Any] = {"failed": delivery.failed, "seconds": delivery.seconds}
+    if published := delivery.publication:
+        record |= {
+            "cid": published.cid,
+            "peers": published.peers,
+            "peers_embedded": published.embedded,
+            "publish_latency_ms": 1000 * published.seconds,
+        }
+    if delivery.files:
+        manifests = [name for name in delivery.files if name.startswith("manifests/")]
+        record |= {
+            "placement": delivery.placement,
+            "placement_choice": delivery.choice,
+            "manifests": [str(folder / name) for name in manifests],
+        }
+    if delivery.applied:
+        record["applied"] = asdict(delivery.applied)
+    return record, delivery.failed
+
+
+def run_device(name, matrix: np.ndarray | csr_array, x, pool, options, trace):
+    """Program, multiply and correct on one device or pool; its record, and the product."""
+    program_key, run_key = jax.random.split(jax.random.key(options.seed))
+    if options.stream:
+        with trace.stage("stream"):
+            y, info, layout = _stream(name, matrix, x, options, run_key)
+            y = np.asarray(y)
+    else:
+        with trace.stage("program") as said:
+            programmed, layout, device, array = _program(
+                name, matrix, pool, options, program_key
+            )
+            said["partitions"] = layout["partitions"]
+        with trace.stage("correct"):
+            y, info = corrected_matvec(
+                matrix,
+                x,
+                device,
+                lam=options.lam,
+                array=array,
+                programmed=programmed,
+                key=run_key,
+            )
+            y = np.asarray(y)
+    return product_record(name, matrix, options.seed, options.lam, layout, info), y
+
+
+def _program(name, matrix, pool, options, key):
+    """The programmed matrix, its layout, and the device and array for the input."""
+    if pool is None:
+        device, array = devices.PRESETS[name], options.array
+        with progress_bar(f"programming {name}") as progress:
+            programmed = program_residual(
+                matrix,
+                device,
+                slices=options.slices,
+                array=array,
+                arrays=options.arrays,
+                progress=progress,
+                key=key,
+            )
+        crossbar, stats = jax.block_until_ready(programmed)
+        layout = {
+            "array": list(array),
+            "partitions": len(crossbar.scale) // crossbar.slices,
+            "passes": stats.passes,
+            "memory_efficiency": memory_efficiency(crossbar, array),
+        }
+        if options.slices > 1:
+            layout["slices"] = options.slices
+        return programmed, layout, device, array
+    occupied = matrix.nonzero() if isinstance(matrix, csr_array) else None
+    plan = plan_partitions(matrix.shape, pool, occupied=occupied)
+    with progress_bar(f"programming {name}") as progress:
+        programmed = program_pool(matrix, plan, progress=progress, key=key)
+    jax.block_until_ready(programmed[1])
+    first = pool.kinds[0]  # holds the input
+    return programmed, pool_layout(plan), first.device, (first.rows, first.cols)
+
+
+def _stream(name, matrix, x, options, key):
+    """The corrected product, its record and its layout, some partitions at a time."""
+    with progress_bar(f"streaming {name}") as progress:
+        y, info = stream_corrected_matvec(
+            matrix,
+            x,
+            devices.PRESETS[name],
+            lam=options.lam,
+            array=options.array,
+            arrays=options.arrays,
+            checkpoint=options.checkpoint,
+            progress=progress,
+            key=key,
+        )
+    layout = {
+        "array": list(options.array),
+        "partitions": len(info.stats.per_array.pulses),
+        "passes": info.stats.passes,
+        "memory_efficiency": memory_efficiency(
+            tile_source(matrix, *options.array), options.array
+        ),
+    }
+    return y, info, layout

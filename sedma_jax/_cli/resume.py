@@ -1,0 +1,140 @@
+"""Go on with an end-to-end run from what it left in its folder."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from .._tiling.tile_source import tile_source
+
+# What `stages_of` has to do again where it is not as it was.
+_PEERS, _WORKFLOW = "peers_asked", "workflow"
+
+# The fields of each stage, before it has succeeded.
+PENDING: dict[str, dict[str, Any]] = {
+    "publish": {
+        "cid": None,
+        "peers": [],
+        "peers_embedded": False,
+        "publish_latency_ms": None,
+    },
+    "deploy": {"placement": None, "placement_choice": None, "manifests": []},
+    "apply": {"applied": None},
+}
+
+
+def inputs_of(name: str, matrix, x, pool, options) -> dict[str, Any]:
+    """What a product depends on, as it is kept in `result.json`."""
+    rows, cols = 256, 256  # any do; the digest is of the matrix in this order
+    arrays = name if pool is None else _digest(eqx.tree_pformat(pool, short_arrays=False))
+    return {
+        "matrix": tile_source(matrix, rows, cols).digest(),
+        "vector": _digest(np.asarray(x).tobytes()),
+        "device": arrays,
+        "seed": options.seed,
+        "float64": bool(options.float64),
+    }
+
+
+def fill_in(options) -> None:
+    """Take peers and workflow that are not named from the run to go on with."""
+    result, _ = _read(Path(options.resume))
+    before = result.get("delivery") or {}
+    options.peers = options.peers or before.get(_PEERS) or None
+    options.workflow = options.workflow or before.get("workflow_file")
+
+
+def delivery_of(options) -> dict[str, Any]:
+    """What the stages after the product depend on besides it."""
+    file = options.workflow
+    return {
+        _PEERS: list(options.peers or []),
+        _WORKFLOW: file and _digest(Path(file).read_bytes()),
+        "workflow_file": file and str(Path(file).absolute()),
+    }
+
+
+def load_run(folder: Path, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    """The record and the product of a run, if it was one of these inputs.
+
+    **Raises:** `ValueError` where there is none, where its inputs were others, and where
+    the product is not the one that was written.
+    """
+    result, y = _read(folder)
+    kept = result["inputs"]
+    other = [name for name in inputs if kept.get(name) != inputs[name]]
+    if other:
+        told = ", ".join(
+            f"{name}: {_short(kept.get(name))} there, {_short(inputs[name])} here"
+            for name in other
+        )
+        raise ValueError(
+            f"`--resume` needs the inputs of the run in {folder}. Others are {told}. Name "
+            "the same matrix, --vector, --device or --pool, --seed and --float64, or start "
+            "anew with --out."
+        )
+    if kept.get("y") != digest_of(y):
+        raise ValueError(
+            f"`--resume` needs the product that the run in {folder} left. y.npy is another "
+            "one. Start anew with --out."
+        )
+    return result, y
+
+
+def digest_of(y: np.ndarray) -> str:
+    """What tells a product from another."""
+    return _digest(f"{y.dtype} {y.shape} ".encode() + np.ascontiguousarray(y).tobytes())
+
+
+def stages_of(result: dict[str, Any], delivery: dict[str, Any], apply: bool) -> list[str]:
+    """The stages after the product that are still to be done, of `STAGES`.
+
+    One that succeeded is not done again, unless it would be with other peers or another
+    workflow.
+    """
+    before = result.get("delivery") or {}
+    to_do = []
+    if result.get("cid") is None or delivery[_PEERS] != before.get(_PEERS):
+        to_do.append("publish")
+    files = result.get("manifests") or []
+    same = delivery[_WORKFLOW] == before.get(_WORKFLOW)
+    if not (same and files and all(Path(file).is_file() for file in files)):
+        to_do.append("deploy")
+    if apply and ("deploy" in to_do or result.get("applied") is None):
+        to_do.append("apply")
+    return to_do
+
+
+def _read(folder):
+    try:
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        y = np.load(folder / "y.npy", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"`--resume` needs the folder of a run with --end-to-end. {error.filename} is "
+            "not there. Start with --out."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"`--resume` needs result.json and y.npy as a run left them. In {folder} they "
+            f"are not: {error}. Start anew with --out."
+        ) from error
+    whole = isinstance(result, dict) and isinstance(result.get("trace"), list)
+    if not whole or not isinstance(result.get("inputs"), dict):
+        raise ValueError(
+            f"`--resume` needs the folder of a run with --end-to-end. The one in {folder} "
+            "does not say what it was made from. Start anew with --out."
+        )
+    return result, y
+
+
+def _digest(value: bytes | str) -> str:
+    value = value.encode() if isinstance(value, str) else value
+    return hashlib.blake2b(value, digest_size=32).hexdigest()
+
+
+def _short(value) -> str:
+    return value[:12] if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""Programmed crossbars, their converters, and the effects that act on them."""

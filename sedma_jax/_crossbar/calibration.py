@@ -1,0 +1,101 @@
+"""Set the range of converters from data, and see what it cuts off."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._tiling.partition import Vectors
+from .converters import ADC, DAC, drive_lines
+from .crossbar import (
+    Crossbar,
+    check_key,
+    check_vector,
+    tile_currents,
+)
+
+
+def calibrated_adc(
+    crossbar: Crossbar,
+    x: Vectors,
+    *,
+    bits: int,
+    percentile: Float[Array, ""] | float = 100.0,
+    per_column: bool = True,
+    dac: DAC | None = None,
+    key: PRNGKeyArray,
+) -> ADC:
+    """Choose the range of converters so that it holds the currents of calibration data.
+
+    The range fits this crossbar and does not follow it: ageing, faults and line resistance
+    that come later are read in the old range, as in hardware. `clip_rate` says what the
+    range cuts off.
+
+    **Arguments:**
+
+    - `crossbar`: to be read.
+    - `x`: vectors like those to come. For bit-serial input, pass `bit_planes` of them.
+    - `bits`: resolution, with sign.
+    - `percentile`: of the magnitudes of the currents, from 0 to 100, that the range just
+        holds. The largest current of all is often rare; steps get finer with less.
+    - `per_column`: a range for each bit line. With false, one for each tile.
+    - `dac`: as in `matvec`.
+    - `key`: typed key of the read noise.
+
+    **Returns:**
+
+    Converters for `matvec`, with one range for each tile, or bit line.
+
+    **Raises:**
+
+    - `ValueError`: if `x` does not fit the matrix; if `percentile` is a number out of
+        range; if `key` is not a typed key.
+    """
+    if isinstance(percentile, int | float) and not 0 <= percentile <= 100:
+        raise ValueError(
+            f"`sedma_jax.calibrated_adc` needs a `percentile` from 0 to 100. "
+            f"Got {percentile}. 100 is the largest current."
+        )
+    currents = _magnitudes(crossbar, x, dac, key)
+    axes = (1,) if per_column else (1, 2)
+    full_scale = jnp.nanpercentile(currents, percentile, axis=axes, keepdims=True)
+    return ADC(bits, jnp.nan_to_num(full_scale))
+
+
+def clip_rate(
+    crossbar: Crossbar,
+    x: Vectors,
+    adc: ADC,
+    *,
+    dac: DAC | None = None,
+    key: PRNGKeyArray,
+) -> Float[Array, " tiles"]:
+    """Fraction of conversions of each tile whose current is beyond the range.
+
+    **Arguments:**
+
+    - `crossbar`, `x`, `dac`, `key`: as in `matvec`; the same key sees the same noise.
+    - `adc`: the converters. An automatic range clips nothing.
+    """
+    currents = _magnitudes(crossbar, x, dac, key)
+    full_scale = jnp.inf if adc.full_scale is None else adc.full_scale
+    full_scale = jnp.broadcast_to(jnp.asarray(full_scale, currents.dtype), currents.shape)
+    clipped = jnp.sum(currents > full_scale, axis=(1, 2))
+    converted = jnp.sum(~jnp.isnan(currents), axis=(1, 2))
+    return clipped.astype(currents.dtype) / converted.astype(currents.dtype)
+
+
+def _magnitudes(crossbar, x, dac, key):
+    check_key(key)
+    x = jnp.atleast_2d(check_vector(x, crossbar))
+    return _read_magnitudes(crossbar, x, dac, key)
+
+
+@jax.jit
+def _read_magnitudes(crossbar, x, dac, key):
+    """Magnitudes of the currents of each tile; NaN for bit lines that have no output."""
+    voltages, _ = drive_lines(x.astype(crossbar.dtype), dac)
+    currents = jnp.abs(tile_currents(crossbar, voltages, key=key))
+    cols = currents.shape[2]
+    place = jnp.arange(cols, dtype=jnp.int32)[None]
+    used = crossbar.outputs[:, None] * cols + place < crossbar.shape[0]
+    return jnp.where(used[:, None, :], currents, jnp.nan)

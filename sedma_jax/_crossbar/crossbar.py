@@ -1,0 +1,284 @@
+"""A matrix on crossbar arrays, and its analog product."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.dtypes
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._tiling.partition import Partition, Vectors, assemble, checked_array
+from .._tiling.tile_source import TileSource
+from ..kernels import (
+    Device,
+    Strips,
+    apart,
+    grid_shape,
+    join_outputs,
+    read_strips,
+    split_inputs,
+    strip_currents,
+    wide_jit,
+)
+from .abstract_crossbar import AbstractCrossbar
+from .converters import ADC, DAC, drive_lines
+
+
+class Crossbar(eqx.Module):
+    """A matrix as the crossbar arrays hold it.
+
+    - `strips`: what each tile multiplies with, signed, in units of its scale, in the
+        layout that `matvec` reads fastest: tiles on the same word lines side by side, a
+        row for each bit line. `weights` has the same as tiles.
+    - `conductance`: of every cell, in siemens; one cell a weight, or a positive and a
+        negative one.
+    - `scale`: factor of each bit line, applied after conversion.
+    - `inputs`, `outputs`: place of each tile in the grid.
+    - `device`: the technology.
+    - `shape`: of the matrix.
+    - `slices`: arrays at each place, whose products add up; one after another in the
+        order of tiles.
+    - `read_variance`: of each weight, on top of the device's, laid out like `strips`;
+        from `with_read_noise`.
+    - `higher_order`: weights of the square of the voltages, then of the cube, laid out
+        like `strips`; from `with_nonlinear_current`.
+    """
+
+    strips: Float[Array, "strips lines rows"]
+    conductance: Float[Array, "tiles polarity rows cols"]
+    scale: Float[Array, "tiles cols"]
+    inputs: Int[Array, " tiles"]
+    outputs: Int[Array, " tiles"]
+    device: Device
+    shape: tuple[int, int] = eqx.field(static=True)
+    slices: int = eqx.field(static=True, default=1)
+    read_variance: Float[Array, "strips lines rows"] | None = None
+    higher_order: Float[Array, "strips lines powers"] | None = None
+
+    @property
+    def weights(self) -> Float[Array, "tiles rows cols"]:
+        """`strips`, cut into tiles."""
+        return apart(self.strips, self.array[1])
+
+    @property
+    def array(self) -> tuple[int, int]:
+        """Word lines and bit lines of one array."""
+        return self.conductance.shape[2], self.conductance.shape[3]
+
+    @property
+    def dtype(self):
+        """Of the weights, and of results."""
+        return self.strips.dtype
+
+    def read(self, x, dac, adc, key):
+        # Of a few vectors few draws are made, and what a call takes counts.
+        return (read if len(x) > 4 else read.plain)(self, x, dac, adc, key)
+
+    def stored_matrix(self):
+        return assemble(self.weights * self.scale[:, None, :], self)
+
+
+def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Refuse anything but one typed key."""
+    if not (
+        isinstance(key, jax.Array)
+        and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        and key.shape == ()
+    ):
+        got = f"{key.dtype}{key.shape}" if hasattr(key, "dtype") else repr(key)
+        raise ValueError(
+            f"`key` needs to be one typed key. Got {got}. "
+            "Make it with `jax.random.key(seed)`, not `jax.random.PRNGKey`."
+        )
+    return key
+
+
+def matvec(
+    crossbar: AbstractCrossbar,
+    x: Vectors,
+    *,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    key: PRNGKeyArray,
+) -> Float[Array, "*batch m"]:
+    """Multiply by a programmed matrix, once, on the analog arrays.
+
+    Each tile multiplies its part of `x`; its currents are converted, scaled and added
+    digitally. Read noise is drawn anew for every tile, vector and bit line.
+
+    **Arguments:**
+
+    - `crossbar`: from `program` or `program_pool`.
+    - `x`: one vector `(n,)`, or `(batch, n)`.
+    - `dac`, `adc`: converters; ideal if left out.
+    - `key`: typed key of the read noise.
+
+    **Returns:**
+
+    `y`, `(m,)` or `(batch, m)`.
+
+    **Raises:**
+
+    - `ValueError`: if `x` does not fit the matrix, or holds NaN, infinity or complex
+        numbers; if `key` is not a typed key.
+    """
+    check_key(key)
+    x = check_vector(x, crossbar)
+    # Through the class: of a bound method equinox would make a pytree at every call. And
+    # a reshape starts faster than an index.
+    y = type(crossbar).read(crossbar, x.reshape(-1, x.shape[-1]), dac, adc, key)
+    return y if x.ndim == 2 else y.reshape(-1)
+
+
+def check_vector(
+    x, crossbar: AbstractCrossbar | Partition | TileSource | Float[Array, "m n"]
+) -> Float[Array, "*batch n"]:
+    """Check `x` against the matrix, and give it the dtype of the matrix."""
+    x = checked_array(x, "x", ndim=(1, 2))
+    m, n = crossbar.shape
+    if x.shape[-1] != n:
+        raise ValueError(
+            f"`x` needs {n} entries to multiply a matrix of shape {(m, n)}. "
+            f"Got shape {x.shape}. Batches come first: (batch, {n})."
+        )
+    return x
+
+
+@wide_jit
+def read(
+    crossbar: Crossbar,
+    x: Float[Array, "batch n"],
+    dac: DAC | None,
+    adc: ADC | None,
+    key: PRNGKeyArray,
+) -> Float[Array, "batch m"]:
+    """`matvec`, for vectors that are checked already."""
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
+    (m, n), (rows, cols) = crossbar.shape, crossbar.array
+    rows, cols = min(rows, n), min(cols, m)
+    strips = _cropped(laid_strips(crossbar, adc), rows, cols)
+    lines = -(-m // cols) * cols
+    parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
+    y = read_strips(strips, parts, sigma, lines, key=key)
+    return y[:, :m] * drive
+
+
+def _cropped(strips: Strips, rows: int, cols: int) -> Strips:
+    """Strips without the lines that a matrix smaller than an array leaves unused.
+
+    No unused bit line is converted, and no unused word line is driven.
+    """
+    count, lines, held = strips.weights.shape
+    if (rows, cols) == (held, strips.cols):
+        return strips
+    # A matrix narrower than an array has one tile to a strip.
+    lines = cols if cols < strips.cols else lines
+    cut = lambda array: None if array is None else array[:, :lines, :rows]
+    higher_order = strips.higher_order
+    if higher_order is not None:
+        powers = higher_order[:, :lines].reshape(count, lines, -1, held)
+        higher_order = powers[..., :rows].reshape(count, lines, -1)
+    full_scale = strips.full_scale
+    return dataclasses.replace(
+        strips,
+        weights=cut(strips.weights),
+        variance=cut(strips.variance),
+        higher_order=higher_order,
+        scale=strips.scale[:, :lines],
+        full_scale=None if full_scale is None else full_scale[:, :lines],
+        cols=cols,
+    )
+
+
+def tile_currents(
+    crossbar: Crossbar, voltages: Float[Array, "batch n"], *, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
+    """Bit-line currents of every tile, in units of the current range of one cell."""
+    rows, cols = crossbar.array
+    parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
+    currents = strip_currents(laid_strips(crossbar, None), parts, sigma, key=key)
+    count, batch, _ = currents.shape
+    width = currents.shape[2] // cols
+    tiles = currents.reshape(count, batch, width, cols).transpose(0, 2, 1, 3)
+    return tiles.reshape(count * width, batch, cols)
+
+
+def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
+    """What the kernels read of a crossbar."""
+    rows, cols = crossbar.array
+    count, lines, _ = crossbar.strips.shape
+    width = lines // cols
+    inputs = crossbar.inputs[::width]
+    # Of slices each has word lines of its own, and begins with an even number of them.
+    blocks, outputs = grid_shape(crossbar.shape, rows, cols)
+    whole = width == outputs and count == blocks * crossbar.slices
+    slices = jnp.arange(crossbar.slices, dtype=inputs.dtype)
+    numbers = blocks + blocks % 2
+    number = inputs + numbers * jnp.repeat(slices, count // crossbar.slices)
+    return Strips(
+        crossbar.strips,
+        crossbar.read_variance,
+        crossbar.higher_order,
+        inputs,
+        crossbar.outputs[::width] * cols,
+        number,
+        crossbar.scale.reshape(count, lines),
+        None if adc is None else line_ranges(crossbar, adc),
+        cols,
+        None if adc is None else adc.bits,
+        whole and blocks % 2 == 0,
+    )
+
+
+def line_ranges(crossbar: Crossbar, adc: ADC) -> Float[Array, "strips lines"] | None:
+    """Full scale of the converter of each bit line; none if the range is automatic."""
+    if adc.full_scale is None:
+        return None
+    tiles, cols = crossbar.scale.shape
+    full_scale = jnp.asarray(adc.full_scale, crossbar.dtype)
+    shape = (1,) * (3 - full_scale.ndim) + full_scale.shape
+    if len(shape) != 3 or any(
+        have not in (1, want) for have, want in zip(shape, (tiles, 1, cols), strict=True)
+    ):
+        raise ValueError(
+            "`sedma_jax.ADC` needs a `full_scale` for each tile or each bit line, in a "
+            f"shape that broadcasts to {(tiles, 1, cols)}. Got {full_scale.shape}. "
+            "`calibrated_adc` makes it."
+        )
+    full_scale = jnp.broadcast_to(full_scale.reshape(shape), (tiles, 1, cols))
+    return full_scale.reshape(crossbar.strips.shape[:2])
+
+
+def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
+    """Place of each tile in the grid and among the slices, which addresses its noise."""
+    inputs, outputs = grid_shape(crossbar.shape, *crossbar.array)
+    index = crossbar.inputs * outputs + crossbar.outputs
+    if crossbar.slices == 1:
+        return index
+    slices = jnp.arange(crossbar.slices, dtype=index.dtype)
+    return index + inputs * outputs * jnp.repeat(slices, len(index) // crossbar.slices)
+
+
+def add_tiles(
+    crossbar: Crossbar, currents: Float[Array, "tiles batch cols"]
+) -> Float[Array, "batch m"]:
+    """Scale converted currents and add those of the same outputs, digitally."""
+    outputs = -(-crossbar.shape[0] // crossbar.array[1])
+    scaled = currents * crossbar.scale[:, None, :]
+    sums = jax.ops.segment_sum(scaled, crossbar.outputs, outputs)
+    return join_outputs(sums, crossbar.shape[0])
+
+
+def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
+    """Read noise of one weight: of two cells, or of one that spans twice the range."""
+    cells = crossbar.conductance.shape[1]
+    gain = 2.0 if cells == 1 else np.sqrt(2.0)
+    return jnp.asarray(gain * crossbar.device.sigma_read)
+
+
+def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
+    """The matrix that the crossbar multiplies with, read without noise."""
+    return crossbar.stored_matrix()

@@ -1,0 +1,347 @@
+"""What happens to a programmed crossbar before it is read: crossbar in, crossbar out.
+
+Each effect acts on the conductances and works out anew what a read sees of them, so that
+effects compose in the order of the calls:
+
+    faulty = inject_faults(crossbar, fault_map(crossbar, 0.001, 0.01, key=array_key))
+    aged = age(faulty, drift_model, 3600.0, key=drift_key)
+    wired = with_line_resistance(aged, 2.0, 2.0)
+
+All of them work inside `jit`, and pass gradients wherever conductances do. What is drawn
+for a tile depends on the key and on the place of the tile alone.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int8, PRNGKeyArray
+
+from .._tiling.partition import Partition, Vectors
+from ..kernels import (
+    AbstractDrift,
+    Device,
+    ProgrammingNoise,
+    RetentionTable,
+    apply_faults,
+    column_drift_compensation,
+    draw_faults,
+    drift,
+    effective_conductances,
+    program_noise,
+    sample_retention,
+    series_conductance,
+    side_by_side,
+    transfer_matrix,
+    visible_weights,
+)
+from .converters import drive_lines
+from .crossbar import (
+    Crossbar,
+    check_key,
+    check_vector,
+    tile_currents,
+    tile_index,
+)
+
+Conductances = Float[Array, "tiles polarity rows cols"]
+Scalar = Float[Array, ""] | float | int
+Ratio = Callable[
+    [Float[Array, "reads cols"], Float[Array, "reads cols"]], Float[Array, "..."]
+]
+
+# One number for each effect, so that one key given to two of them draws two things.
+_PROGRAMMING, _DRIFT, _FAULTS = 1, 2, 3
+
+
+def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
+    """The same arrays with other conductances: measured ones, or those of an effect.
+
+    **Arguments:**
+
+    - `crossbar`: from `program` or an effect.
+    - `conductance`: of every cell, in siemens, from 0 up.
+
+    **Raises:**
+
+    - `ValueError`: if the shape differs from that of `crossbar.conductance`, or if read
+        noise or nonlinearity, which follow from the conductances, is there already.
+    """
+    if conductance.shape != crossbar.conductance.shape:
+        raise ValueError(
+            "`sedma_jax.with_conductance` needs one conductance for each cell, in shape "
+            f"{crossbar.conductance.shape}. Got {conductance.shape}."
+        )
+    if crossbar.read_variance is not None or crossbar.higher_order is not None:
+        raise ValueError(
+            "An effect on the conductances needs to come before `with_read_noise` and "
+            "`with_nonlinear_current`, which follow from them. Got a crossbar that has "
+            "been through one of them. Call those last."
+        )
+    used = used_cells(crossbar, conductance.shape)
+    weights = masked_weights(conductance, used, crossbar.device)
+    strips = side_by_side(weights, width_of(crossbar))
+    return dataclasses.replace(crossbar, strips=strips, conductance=conductance)
+
+
+def width_of(crossbar: Crossbar) -> int:
+    """Tiles that lie side by side in each strip."""
+    return crossbar.strips.shape[1] // crossbar.array[1]
+
+
+def used_cells(
+    places: Crossbar | Partition, shape: tuple[int, ...]
+) -> Bool[Array, "tiles rows cols"]:
+    """Which cells of tiles, whose `shape` ends in rows and cols, hold a matrix entry."""
+    m, n = places.shape
+    rows, cols = (jnp.arange(size, dtype=jnp.int32)[None] for size in shape[-2:])
+    row = places.inputs[:, None] * shape[-2] + rows < n
+    col = places.outputs[:, None] * shape[-1] + cols < m
+    return row[:, :, None] & col[:, None, :]
+
+
+@jax.jit
+def masked_weights(
+    conductance: Conductances, used: Bool[Array, "tiles rows cols"], device: Device
+) -> Float[Array, "tiles rows cols"]:
+    """What a read sees of the cells that are used."""
+    weights = jax.vmap(lambda g: visible_weights(g, device))(conductance)
+    return jnp.where(used, weights, 0)
+
+
+def fault_map(
+    crossbar: Crossbar, p_on: Scalar, p_off: Scalar, *, key: PRNGKeyArray
+) -> Int8[Array, "tiles polarity rows cols"]:
+    """Draw which cells are stuck, each independently: +1 on, -1 off, 0 healthy.
+
+    **Arguments:**
+
+    - `crossbar`: gives the shape.
+    - `p_on`, `p_off`: probabilities of being stuck at `g_max` and at `g_min`, from 0 up
+        and at most 1 together.
+    - `key`: stands for the arrays: the same key, the same faults.
+
+    **Raises:**
+
+    - `ValueError`: if the probabilities cannot be met; if `key` is not a typed key.
+    """
+    shape = crossbar.conductance.shape[1:]
+    draw = lambda key: draw_faults(shape, p_on, p_off, key=key)
+    return jax.vmap(draw)(_tile_keys(crossbar, key, _FAULTS))
+
+
+def inject_faults(
+    crossbar: Crossbar, faults: Int8[Array, "tiles polarity rows cols"]
+) -> Crossbar:
+    """Put stuck cells at the ends of their window.
+
+    A stuck cell neither drifts nor answers to programming: to model that, apply faults
+    after `perturb` and `age`.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed.
+    - `faults`: +1 stuck on, -1 stuck off, 0 healthy, for each cell: measured, or drawn by
+        `fault_map`.
+
+    **Raises:**
+
+    - `ValueError`: if there is not one entry for each cell.
+    """
+    if faults.shape != crossbar.conductance.shape:
+        raise ValueError(
+            "`sedma_jax.inject_faults` needs one entry for each cell, in shape "
+            f"{crossbar.conductance.shape}. Got {faults.shape}. Tiles come first, then the "
+            "cells of a pair, word lines and bit lines."
+        )
+    device = crossbar.device
+    stuck = apply_faults(crossbar.conductance, faults, device.g_min, device.g_max)
+    return with_conductance(crossbar, stuck)
+
+
+def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -> Crossbar:
+    """Replace each conductance by what a published array made of such a target.
+
+    Together with `program_exactly` this is statistical programming, in place of the
+    closed loop of `program`.
+
+    **Arguments:**
+
+    - `crossbar`: holds the targets.
+    - `noise`: e.g. `sedma_jax.noise_models.WAN_2022.programming`.
+    - `key`: typed key of the draws.
+    """
+    keys = _tile_keys(crossbar, key, _PROGRAMMING)
+    return with_conductance(crossbar, _perturbed(noise, crossbar.conductance, keys))
+
+
+@jax.jit
+def _perturbed(noise, conductance, keys):
+    return jax.vmap(lambda g, key: program_noise(noise, g, key=key))(conductance, keys)
+
+
+def retain(
+    crossbar: Crossbar, table: RetentionTable, time: Scalar, *, key: PRNGKeyArray
+) -> Crossbar:
+    """Replace each target by what a measured array made of it `time` seconds later.
+
+    The table holds programming noise and drift together: use it on `program_exactly`, in
+    place of `perturb` and `age`. The same key gives every cell the same deviate at all
+    times.
+    """
+    keys = _tile_keys(crossbar, key, _DRIFT)
+    return with_conductance(crossbar, _retained(table, crossbar.conductance, time, keys))
+
+
+@jax.jit
+def _retained(table, conductance, time, keys):
+    sample = lambda g, key: sample_retention(table, g, time, key=key)
+    return jax.vmap(sample)(conductance, keys)
+
+
+def age(
+    crossbar: Crossbar,
+    model: AbstractDrift,
+    time: Scalar,
+    target: Crossbar | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Crossbar:
+    """Let the cells drift for `time` seconds after programming.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed. Times count from then: to follow an array over time, age
+        the programmed crossbar to each time, with one key.
+    - `model`: e.g. `sedma_jax.noise_models.PCM.drift`.
+    - `time`: in seconds, from 0 up.
+    - `target`: holds the conductances aimed at, which the published statistics refer to;
+        by default what was programmed stands in for them.
+    - `key`: stands for the cells: the same key gives each cell the same drift exponent
+        at all times.
+    """
+    keys = _tile_keys(crossbar, key, _DRIFT)
+    aim = (crossbar if target is None else target).conductance
+    return with_conductance(crossbar, _aged(model, crossbar.conductance, time, aim, keys))
+
+
+@jax.jit
+def _aged(model, conductance, time, target, keys):
+    def one(g, aim, key):
+        return drift(model, g, time, aim, key=key)
+
+    return jax.vmap(one)(conductance, target, keys)
+
+
+def _tile_keys(crossbar, key, effect):
+    check_key(key)
+    fold = jax.vmap(jr.fold_in, (None, 0))
+    return fold(jr.fold_in(key, effect), tile_index(crossbar))
+
+
+def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> Crossbar:
+    """Read through word lines and bit lines that have resistance, exactly.
+
+    The positive and the negative cells of a pair sit in crossbars of their own, with the
+    drivers at the first column and the converters at the last row; the reference of a
+    single cell has ideal lines. Cells that hold no weight conduct too.
+
+    The crossbar that comes back holds *effective conductances*: what each word line
+    contributes to each bit line, access transistor included (its `device` has none any
+    more, and the window that a read used to see). Effects called afterwards act on
+    these, so call it after those on cells.
+
+    Elimination costs `O(rows**4)` an array; see `with_approximate_line_resistance`.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed and aged.
+    - `r_word`, `r_bit`: of the wire between two cells, in ohms, from 0 up.
+
+    **Raises:**
+
+    - `ValueError`: if a resistance is a negative number.
+    """
+    return _behind_lines(crossbar, r_word, r_bit, transfer_matrix)
+
+
+def with_approximate_line_resistance(
+    crossbar: Crossbar, r_word: Scalar, r_bit: Scalar
+) -> Crossbar:
+    """`with_line_resistance` by one solve an array, with all word lines driven alike.
+
+    Exact to first order in the resistances, and exact for equal inputs; see
+    `sedma_jax.kernels.effective_conductances`.
+    """
+    return _behind_lines(crossbar, r_word, r_bit, effective_conductances)
+
+
+def _behind_lines(crossbar, r_word, r_bit, solve):
+    device = crossbar.device
+    for r in (r_word, r_bit):
+        if isinstance(r, int | float) and not r >= 0:
+            raise ValueError(
+                "`sedma_jax.with_line_resistance` needs resistances from 0 ohms up. "
+                f"Got {r_word=}, {r_bit=}. Zero is an ideal line."
+            )
+    effective = _effective(crossbar.conductance, device.r_access, r_word, r_bit, solve)
+    seen = lambda g: g / (1 + g * device.r_access)
+    device = dataclasses.replace(
+        device, g_min=seen(device.g_min), g_max=seen(device.g_max), r_access=0.0
+    )
+    return with_conductance(dataclasses.replace(crossbar, device=device), effective)
+
+
+@partial(jax.jit, static_argnames=("solve",))
+def _effective(conductance, r_access, r_word, r_bit, solve):
+    through = series_conductance(conductance, r_access).astype(conductance.dtype)
+    flat = through.reshape(-1, *through.shape[2:])
+    return lax.map(lambda g: solve(g, r_word, r_bit), flat).reshape(through.shape)
+
+
+def compensate_drift(
+    crossbar: Crossbar,
+    reference: Crossbar,
+    inputs: Vectors,
+    *,
+    ratio: Ratio = column_drift_compensation,
+    key: PRNGKeyArray,
+) -> Crossbar:
+    """Undo the mean effect of drift by a digital scale, measured with known inputs.
+
+    The arrays are read with the same inputs after programming and now, read noise
+    included; outputs are scaled by what the currents have lost (Joshi et al. 2020, Nat.
+    Commun. 11, 2473). It undoes loss in proportion: that of pairs, not of single cells,
+    whose reference does not drift.
+
+    **Arguments:**
+
+    - `crossbar`: as it is now.
+    - `reference`: the same crossbar after programming.
+    - `inputs`: vectors to read with. Many, or large ones, for noisy arrays.
+    - `ratio`: `column_drift_compensation`, a scale for each bit line, or
+        `drift_compensation`, one for each tile.
+    - `key`: typed key of the read noise of both.
+
+    **Returns:**
+
+    The crossbar with another `scale`.
+    """
+    check_key(key)
+    inputs = jnp.atleast_2d(check_vector(inputs, crossbar))
+    gain = _gain(crossbar, reference, inputs, key, ratio)
+    return dataclasses.replace(crossbar, scale=crossbar.scale * gain)
+
+
+@partial(jax.jit, static_argnames=("ratio",))
+def _gain(crossbar, reference, inputs, key, ratio):
+    """What the currents of each tile, or bit line, have to be multiplied with."""
+    voltages, _ = drive_lines(inputs.astype(crossbar.dtype), None)
+    before_key, now_key = jr.split(key)
+    before = tile_currents(reference, voltages, key=before_key)
+    now = tile_currents(crossbar, voltages, key=now_key)
+    return jax.vmap(ratio)(before, now).reshape(len(now), -1)

@@ -1,0 +1,185 @@
+"""What a read does to the conductances: noise that depends on them, and nonlinearity.
+
+These come after the effects on the cells, and `matvec` takes them into account.
+"""
+
+import dataclasses
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._tiling.partition import Vectors
+from ..kernels import (
+    AbstractReadNoise,
+    CubicCurrent,
+    coefficients_through,
+    current_coefficients,
+    read_moments,
+    read_noise,
+    series_conductance,
+    side_by_side,
+    split_inputs,
+    visible_weights,
+    weight_per_siemens,
+)
+from .converters import ADC, DAC, convert, drive_lines
+from .crossbar import (
+    Crossbar,
+    add_tiles,
+    check_key,
+    check_vector,
+    tile_currents,
+    tile_index,
+)
+from .effects import Scalar, used_cells, width_of
+
+
+def with_read_noise(
+    crossbar: Crossbar,
+    model: AbstractReadNoise,
+    time: Scalar = 0.0,
+    programmed: Crossbar | None = None,
+) -> Crossbar:
+    """Read with noise that depends on the state of each cell, one draw an output.
+
+    The noise of an output is normal, with the mean and the variance of the sum over its
+    cells, the limits of the model included: `sum_r v_r**2 s(g_rc)**2` is a second product
+    beside the first. `per_cell_noisy_matvec` draws every cell instead. Noise passes the
+    access transistor to first order. That of `device.sigma_read` comes on top.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed, aged, and so on.
+    - `model`: e.g. `sedma_jax.noise_models.PCM.read`, of a normal or uniform law.
+    - `time`: since programming, in seconds, where the noise grows with it.
+    - `programmed`: the crossbar before it drifted, where the noise depends on that; by
+        default `crossbar` stands in for it.
+
+    **Raises:**
+
+    - `ValueError`: if the law is neither normal nor uniform.
+    """
+    before = (crossbar if programmed is None else programmed).conductance
+    strips, variance = _noisy(crossbar, model, time, before)
+    return dataclasses.replace(crossbar, strips=strips, read_variance=variance)
+
+
+@jax.jit
+def _noisy(crossbar, model, time, programmed):
+    device, g = crossbar.device, crossbar.conductance
+    shift, variance = read_moments(model, g, time, programmed)
+    slope = jax.vmap(lambda g: weight_per_siemens(g, device))(g)
+    weights = jax.vmap(lambda g: visible_weights(g, device))(g + shift)
+    used = used_cells(crossbar, g.shape)
+    variance = jnp.sum(slope**2 * variance, axis=1)
+    lay = lambda tiles: side_by_side(jnp.where(used, tiles, 0), width_of(crossbar))
+    return lay(weights), lay(variance)
+
+
+def per_cell_noisy_matvec(
+    crossbar: Crossbar,
+    x: Vectors,
+    model: AbstractReadNoise,
+    time: Scalar = 0.0,
+    programmed: Crossbar | None = None,
+    *,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    key: PRNGKeyArray,
+) -> Float[Array, "*batch m"]:
+    """Multiply with the read noise of every cell drawn anew for every vector.
+
+    The reference for `with_read_noise`: any law of noise, and the access transistor as it
+    is. It costs one draw a cell and vector, `m n batch` in all and twice that for pairs;
+    the cells of one tile are all that is in memory at a time.
+
+    **Arguments:**
+
+    - `crossbar`, `model`, `time`, `programmed`: as in `with_read_noise`.
+    - `x`, `dac`, `adc`, `key`: as in `matvec`.
+
+    **Raises:**
+
+    - `ValueError`: as `matvec` does, and if `crossbar` has been through
+        `with_read_noise`: its noise would count twice.
+    """
+    check_key(key)
+    x = check_vector(x, crossbar)
+    if crossbar.read_variance is not None:
+        raise ValueError(
+            "`sedma_jax.per_cell_noisy_matvec` needs a crossbar that has not been through "
+            "`with_read_noise`. Got one that has. Use `matvec`, or the crossbar before."
+        )
+    before = (crossbar if programmed is None else programmed).conductance
+    y = _per_cell(crossbar, jnp.atleast_2d(x), model, time, before, dac, adc, key)
+    return y if x.ndim == 2 else y[0]
+
+
+@jax.jit
+def _per_cell(crossbar, x, model, time, programmed, dac, adc, key):
+    device = crossbar.device
+    constant_key, cell_key = jr.split(key)
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
+    currents = tile_currents(crossbar, voltages, key=constant_key)
+    parts = split_inputs(voltages, crossbar.array[0])[crossbar.inputs]
+
+    def read_tile(arguments):
+        g, before, parts, index, used = arguments
+        tile_key = jr.fold_in(cell_key, index)
+        quiet = visible_weights(g, device)
+
+        def read_vector(arguments):
+            v, place = arguments
+            seen = read_noise(model, g, time, before, key=jr.fold_in(tile_key, place))
+            change = jnp.where(used, visible_weights(seen, device) - quiet, 0)
+            return jnp.matmul(v, change, precision=lax.Precision.HIGHEST)
+
+        return lax.map(read_vector, (parts, jnp.arange(len(parts), dtype=jnp.int32)))
+
+    tiles = (
+        crossbar.conductance,
+        programmed,
+        parts,
+        tile_index(crossbar),
+        used_cells(crossbar, crossbar.conductance.shape),
+    )
+    currents = currents + lax.map(read_tile, tiles)
+    return add_tiles(crossbar, convert(currents, adc)) * drive
+
+
+def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
+    """Read cells whose current is `g v + a(g) v**2 + b(g) v**3`.
+
+    Each cell of a pair has its own `a` and `b`, and their currents are subtracted. The
+    reference of a single cell obeys Ohm's law. Behind an access transistor the same
+    series holds to third order. Voltages are in units of `device.v_read`, so that the
+    nonlinearity grows with it; inputs below zero drive negative voltages, at which the
+    `a` of the cells counts the other way.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed, aged, and so on.
+    - `model`: e.g. `sedma_jax.noise_models.MILO_2021_CURRENT`.
+    """
+    return dataclasses.replace(crossbar, higher_order=_higher_order(crossbar, model))
+
+
+@jax.jit
+def _higher_order(crossbar, model):
+    device, g = crossbar.device, crossbar.conductance
+    quadratic, cubic = coefficients_through(
+        g, *current_coefficients(g, model), device.r_access
+    )
+    low, high = (
+        series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)
+    )
+    per_volt = device.v_read / (high - low)
+    orders = jnp.stack([quadratic * per_volt, cubic * (device.v_read * per_volt)], axis=2)
+    weights = 2 * orders[:, 0] if g.shape[1] == 1 else orders[:, 0] - orders[:, 1]
+    used = used_cells(crossbar, g.shape)[:, None]
+    weights = jnp.where(used, weights, 0).astype(g.dtype)
+    count, _, rows, cols = weights.shape
+    return side_by_side(weights.reshape(count, 2 * rows, cols), width_of(crossbar))

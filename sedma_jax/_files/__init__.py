@@ -1,0 +1,1 @@
+"""Files of matrices and vectors: read without trust, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Corrected and streamed products."""

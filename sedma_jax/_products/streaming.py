@@ -1,0 +1,362 @@
+"""Program and multiply some tiles at a time, in memory that does not grow with the matrix.
+
+Noise is regenerated, not stored: that of a tile depends on the key and on the place of the
+tile alone, so a tile programmed here is, bit for bit, the tile that `program` makes. Tiles
+come in the order of their outputs, as many whole outputs at a time as fit. Sums differ from
+those of `matvec` by rounding, since that multiplies by many tiles at once.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._crossbar.converters import ADC, DAC
+from .._crossbar.crossbar import Crossbar, check_key, check_vector, read
+from .._programming.program import Mapping, Progress, Scaling, Scheme, program_partition
+from .._programming.program_stats import ProgramStats, total_stats
+from .._tiling.partition import Matrix, Partition, Vectors, exact_product
+from .._tiling.tile_source import SlicedMatrix, TileSource, tile_source
+from ..kernels import (
+    Device,
+    VerifyRule,
+    WriteStats,
+    acceptance_band,
+    column_scale,
+    differential,
+    write_and_verify,
+)
+from .checkpoint import load_checkpoint, save_checkpoint
+from .corrected import (
+    BASELINE_LAMBDA,
+    CorrectionInfo,
+    check_lambda,
+    denoise,
+    encoding_array,
+    relative_error,
+)
+
+_CHUNK = 32
+
+
+def stream_matvec(
+    A: Matrix | SlicedMatrix,
+    x: Vectors,
+    device: Device,
+    *,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    chunk_tiles: int = _CHUNK,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "*batch m"], ProgramStats]:
+    """Program a matrix and multiply by it, without ever holding all of its tiles.
+
+    The same as `program(A, device, key=program_key)` and `matvec(crossbar, x,
+    key=read_key)` with `program_key, read_key = jax.random.split(key)`: figures and
+    noise are equal bit for bit, sums to rounding.
+
+    **Arguments:**
+
+    - `A`: as in `program`; also `numpy.memmap`, or anything with `shape`, `dtype` and
+        slices `A[a:b, c:d]`. NaN and infinity are found when their tile is reached.
+    - `x`, `dac`, `adc`: as in `matvec`, with one full scale for all tiles.
+    - `device`, `array`, `arrays`, `mapping`, `scheme`, `rule`: as in `program`.
+    - `scaling`: as in `program`; one of your own has to treat each tile by itself.
+    - `chunk_tiles`: tiles held at a time, from 1 up.
+    - `checkpoint`: file that keeps the partial sums after each chunk, replaced in one
+        step. A job whose file exists goes on after its last finished chunk, and ends
+        with the same numbers. The file stays when the job is done.
+    - `progress`: called with the tiles done and the tiles in all.
+    - `key`: typed key of all randomness.
+
+    **Returns:**
+
+    `y`, `(m,)` or `(batch, m)`, and what programming took.
+
+    **Raises:**
+
+    - `ValueError`: as `program` and `matvec` do; if `checkpoint` is damaged or of
+        another job; if `chunk_tiles < 1`; if `A` is traced.
+    """
+    check_key(key)
+    job = _Job(
+        tile_source(A, *array),
+        _Programming(device, mapping, scaling, scheme, rule),
+        (dac, adc),
+        chunk_tiles,
+    )
+    x = check_vector(x, job.source).astype(job.source.dtype)
+    program_key, read_key = jr.split(key)
+    vectors = jnp.atleast_2d(x)
+    analog, exact = (vectors, read_key), vectors[:0]
+    y, stats = _stream(job, analog, exact, checkpoint, progress, key=program_key)
+    return y if x.ndim == 2 else y[0], total_stats(stats, arrays)
+
+
+def stream_corrected_matvec(
+    A: Matrix | SlicedMatrix,
+    x: Vectors,
+    device: Device,
+    *,
+    lam: Float[Array, ""] | float = BASELINE_LAMBDA,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    chunk_tiles: int = _CHUNK,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
+    """`corrected_matvec`, without ever holding all tiles of the matrix.
+
+    With the same key the figures and the noise are those of `corrected_matvec`, and the
+    product differs from its product by rounding. `A x~` is a digital product.
+
+    **Arguments:**
+
+    - `lam`: as in `corrected_matvec`; all others as in `stream_matvec`. `progress`
+        counts the tiles of the matrix, not those that encode `x`.
+
+    **Returns:**
+
+    The corrected product, and its record.
+
+    **Raises:**
+
+    - `ValueError`: as `stream_matvec` and `denoise` do.
+    """
+    check_key(key)
+    check_lambda(lam)
+    programming = _Programming(device, mapping, scaling, scheme, rule)
+    job = _Job(tile_source(A, *array), programming, (dac, adc), chunk_tiles)
+    x = check_vector(x, job.source).astype(job.source.dtype)
+    vectors = jnp.atleast_2d(x)
+    matrix_key, vector_key, read_key = jr.split(key, 3)
+    inputs = tile_source(vectors, *encoding_array(array, len(vectors)))
+    encoding = eqx.tree_at(lambda j: j.source, job, inputs)
+    encoded, vector_stats = _encode(encoding, key=vector_key)
+    analog = jnp.concatenate([vectors, vectors - encoded]), jr.split(read_key)[0]
+    sums, stats = _stream(
+        job,
+        analog,
+        jnp.concatenate([encoded, vectors]),
+        checkpoint,
+        progress,
+        key=matrix_key,
+    )
+    raw, difference, first, exact = jnp.split(sums, 4)
+    y = denoise(first + difference, lam)
+    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
+    errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
+    one = lambda v: v if x.ndim == 2 else v[0]
+    l2_raw, l2, linf_raw, linf = map(one, errors)
+    info = CorrectionInfo(
+        one(raw),
+        l2_raw,
+        l2,
+        linf_raw,
+        linf,
+        jnp.asarray(lam, y.dtype),
+        total_stats(stats, arrays),
+        total_stats(vector_stats, None),
+    )
+    return one(y), info
+
+
+class _Programming(eqx.Module):
+    device: Device
+    mapping: Mapping
+    scaling: Scaling
+    scheme: Scheme
+    rule: VerifyRule | None
+
+
+class _Job(eqx.Module):
+    source: TileSource
+    programming: _Programming
+    converters: tuple[DAC | None, ADC | None]
+    chunk_tiles: int
+
+    def __check_init__(self):
+        if self.chunk_tiles < 1:
+            raise ValueError(
+                "A streamed product needs `chunk_tiles >= 1`. "
+                f"Got chunk_tiles={self.chunk_tiles}. It counts the tiles held at a time."
+            )
+        adc = self.converters[1]
+        if adc is not None and adc.full_scale is not None and np.size(adc.full_scale) > 1:
+            raise ValueError(
+                "A streamed product needs one `full_scale` for all tiles. "
+                f"Got shape {np.shape(adc.full_scale)}. Call `program` and `matvec`."
+            )
+
+
+def _chunks(outputs: np.ndarray, size: int) -> list[slice]:
+    """Cut sorted outputs between two outputs, or inside one that fills a chunk."""
+    cuts = [0]
+    while cuts[-1] < len(outputs):
+        start, stop = cuts[-1], min(cuts[-1] + size, len(outputs))
+        if stop < len(outputs):
+            whole = int(np.searchsorted(outputs, outputs[stop]))
+            stop = whole if whole > start else stop
+        cuts.append(stop)
+    return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+def _program_chunks(
+    job: _Job, first: int, key: PRNGKeyArray
+) -> Iterator[tuple[np.ndarray, Partition, Crossbar, WriteStats]]:
+    """Program chunk after chunk, from number `first` on."""
+    source, how = job.source, job.programming
+    order = np.lexsort((source.inputs, source.outputs))
+    chunks = _chunks(source.outputs[order], job.chunk_tiles)
+    scaling = source.local_scaling(how.scaling)
+    # Small matrices and last chunks share a few compilations.
+    size = min(job.chunk_tiles, 1 << max(len(order) - 1, 0).bit_length())
+    for chunk in chunks[first:]:
+        positions = order[chunk]
+        parts = source.partition(positions, size)
+        crossbar, stats = program_partition(
+            parts,
+            how.device,
+            arrays=None,
+            mapping=how.mapping,
+            scaling=scaling,
+            scheme=how.scheme,
+            rule=how.rule,
+            progress=None,
+            key=key,
+        )
+        yield positions, parts, crossbar, stats.per_array
+
+
+def _stream(job, analog, exact, checkpoint, progress, *, key):
+    """Sums of all products over all tiles, and the figures of each array."""
+    source = job.source
+    count, dtype = len(source.inputs), source.dtype
+    products = (len(analog[0]) + len(exact), source.shape[0])
+    state = {
+        "chunks": np.zeros((), np.int64),
+        "tiles": np.zeros((), np.int64),
+        "sums": np.zeros(products, dtype),
+        **_empty_stats(count, dtype),
+    }
+    description = {} if checkpoint is None else _describe(job, analog, exact, key)
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint, description, state) or state
+    sums = jnp.asarray(state["sums"])
+    work = _program_chunks(job, int(state["chunks"]), key)
+    for positions, parts, crossbar, stats in work:
+        sums = _add_products(sums, parts, crossbar, *analog, exact, *job.converters)
+        _put_stats(state, positions, stats)
+        state["chunks"] += 1
+        state["tiles"] += len(positions)
+        jax.block_until_ready(sums)  # or the chunks to come would pile up in memory
+        if checkpoint is not None:
+            state["sums"] = np.asarray(sums)
+            save_checkpoint(checkpoint, description, state)
+        if progress is not None:
+            progress(int(state["tiles"]), count)
+    return sums, _stats_of(state)
+
+
+@jax.jit
+def _add_products(sums, parts, crossbar, x, key, exact, dac, adc):
+    inside = parts.outputs < parts.grid[1]
+    crossbar = eqx.tree_at(
+        lambda c: c.scale, crossbar, jnp.where(inside[:, None], crossbar.scale, 0)
+    )
+    products = [read(crossbar, x, dac, adc, key)]
+    if len(exact):
+        products.append(exact_product(parts, exact))
+    return sums + jnp.concatenate(products)
+
+
+def _encode(job, *, key):
+    """The vectors that arrays hold after programming, and the figures of each array."""
+    source = job.source
+    rows, cols = source.array
+    encoded = np.zeros(source.shape, source.dtype)
+    state = _empty_stats(len(source.inputs), source.dtype)
+    for positions, _, crossbar, stats in _program_chunks(job, 0, key):
+        _put_stats(state, positions, stats)
+        stored = np.asarray(_stored(crossbar))
+        for tile, position in zip(stored, positions, strict=False):
+            i, j = source.outputs[position] * cols, source.inputs[position] * rows
+            block = encoded[i : i + cols, j : j + rows]
+            block[...] = tile.T[: block.shape[0], : block.shape[1]]
+    return jnp.asarray(encoded), _stats_of(state)
+
+
+@jax.jit
+def _stored(crossbar):
+    return crossbar.weights * crossbar.scale[:, None, :]
+
+
+_FIELDS = tuple(WriteStats.__dataclass_fields__)
+_COUNTS = ("pulses", "iterations", "unfinished")
+
+
+def _empty_stats(count, dtype):
+    return {f: np.zeros(count, np.int32 if f in _COUNTS else dtype) for f in _FIELDS}
+
+
+def _put_stats(state, positions, stats):
+    for field in _FIELDS:
+        state[field][positions] = np.asarray(getattr(stats, field))[: len(positions)]
+
+
+def _stats_of(state):
+    return WriteStats(*(jnp.asarray(state[field]) for field in _FIELDS))
+
+
+def _describe(job, analog, exact, key):
+    """What a checkpoint has to share with the job that takes it up."""
+    how = job.programming
+    rule = acceptance_band(how.device) if how.rule is None else how.rule
+    functions = [_name(f) for f in (how.mapping, how.scaling, how.scheme)]
+    options = (job.source.array, job.chunk_tiles, functions)
+    return {
+        "matrix": job.source.digest(),
+        "vector": _digest((analog[0], exact)),
+        "device": _digest(how.device),
+        "options": _digest((rule, job.converters), repr(options)),
+        "key": _digest([jr.key_data(k) for k in (key, analog[1])], str(jr.key_impl(key))),
+        "version": f"sedma-jax {version('sedma-jax')}, jax {jax.__version__}",
+    }
+
+
+def _name(function):
+    if isinstance(function, partial):
+        return _name(function.func), function.args, sorted(function.keywords.items())
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _digest(tree, text=""):
+    leaves, structure = jax.tree.flatten(tree)
+    hashed = hashlib.blake2b(f"{text} {structure}".encode(), digest_size=32)
+    for leaf in map(np.asarray, leaves):
+        hashed.update(f"{leaf.shape} {leaf.dtype}".encode() + leaf.tobytes())
+    return hashed.hexdigest()

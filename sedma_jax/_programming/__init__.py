@@ -1,0 +1,1 @@
+"""Programming a matrix: once, in slices, on a pool of arrays, on a mesh of devices."""

@@ -1,0 +1,124 @@
+"""Share the bits of each weight between several arrays.
+
+A weight is an integer in sign and magnitude, its magnitude `slices` digits to the base
+`2**cell_bits`. Each digit of a tile has an array of its own, where the sign decides, as for
+any weight, which cell of a differential pair holds it (or which side of the reference, with
+one cell). Products are converted array by array, then shifted and added: the shift is part
+of the scale of each array.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from .._crossbar.crossbar import (
+    Crossbar,
+    check_key,
+)
+from .._tiling.partition import Matrix, partition
+from ..kernels import Device, VerifyRule, column_scale, differential, write_and_verify
+from .program import (
+    Mapping,
+    Scaling,
+    Scheme,
+    program_partition,
+)
+from .program_stats import ProgramStats, sum_stats
+from .residual import join_slices
+
+
+def program_bit_sliced(
+    A: Matrix,
+    device: Device,
+    *,
+    cell_bits: int,
+    slices: int,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, ProgramStats]:
+    """Program a matrix with a few bits in each cell, on several arrays a tile.
+
+    Weights are rounded to `cell_bits * slices` bits and a sign. Gradients in `A` pass
+    straight through the rounding, by the first slice. `program_residual` shares a weight
+    differently: each of its slices stores what programming missed.
+
+    **Arguments:**
+
+    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in
+        `program`.
+    - `cell_bits`: bits of the magnitude in each cell, from 1.
+    - `slices`: arrays for each tile, from 1; at most 23 bits in all.
+    - `arrays`: arrays there are for one slice.
+
+    **Returns:**
+
+    One crossbar with the arrays of all slices, the most significant first, for `matvec`
+    and all effects. And what programming took, the slices one after another.
+
+    **Raises:**
+
+    - `ValueError`: if the bits are out of range, and as `program` does.
+    """
+    check_key(key)
+    if cell_bits < 1 or slices < 1 or cell_bits * slices > 23:
+        raise ValueError(
+            "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
+            f"Got {cell_bits=}, {slices=}."
+        )
+    parts = partition(A, *array)
+    tiles = parts.tiles
+    scale = scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
+    scale = lax.stop_gradient(scale)
+    digits = _digits(tiles / scale[:, None, :], cell_bits, slices)
+    held, taken = [], []
+    for place, factor in enumerate(_factors(cell_bits, slices)):
+        crossbar, stats = program_partition(
+            dataclasses.replace(parts, tiles=digits[place]),
+            device,
+            arrays=arrays,
+            mapping=mapping,
+            scaling=_no_scale,
+            scheme=scheme,
+            rule=rule,
+            progress=None,
+            key=jr.fold_in(key, place),
+        )
+        held.append(dataclasses.replace(crossbar, scale=factor * scale))
+        taken.append(stats)
+    return join_slices(tuple(held)), sum_stats(tuple(taken))
+
+
+def _no_scale(tiles):
+    return jnp.ones_like(tiles[:, 0])
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _digits(weights, cell_bits, slices):
+    """Signed digits in units of the largest one, the most significant first."""
+    base = 2**cell_bits
+    whole = jnp.round(jnp.abs(weights) * (base**slices - 1)).astype(jnp.int32)
+    places = [
+        ((whole >> (cell_bits * place)) & (base - 1)).astype(weights.dtype)
+        for place in reversed(range(slices))
+    ]
+    digits = [jnp.sign(weights) * digit / (base - 1) for digit in places]
+    straight = weights - lax.stop_gradient(weights)
+    digits[0] = digits[0] + straight / _factors(cell_bits, slices)[0]
+    return digits
+
+
+def _factors(cell_bits, slices):
+    """What one unit of each slice weighs: they add up to 1."""
+    base = 2**cell_bits
+    top = base**slices - 1
+    return tuple((base - 1) * base**place / top for place in reversed(range(slices)))

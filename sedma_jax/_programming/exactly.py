@@ -1,0 +1,79 @@
+"""Program without error: the start of statistical programming, and a yardstick."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from .._crossbar.crossbar import (
+    Crossbar,
+)
+from .._crossbar.effects import masked_weights, used_cells
+from .._tiling.partition import Matrix, Partition, partition
+from ..kernels import (
+    Device,
+    cell_conductance,
+    column_scale,
+    differential,
+    hidden_state,
+    side_by_side,
+)
+from .program import (
+    Mapping,
+    Scaling,
+)
+
+
+def program_exactly(
+    A: Matrix,
+    device: Device,
+    *,
+    array: tuple[int, int] = (256, 256),
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+) -> Crossbar:
+    """Put a matrix on crossbar arrays with every cell at its target.
+
+    No pulses, no noise: each effect can then be switched on alone. With `perturb` this is
+    programming by published statistics,
+
+        model = sedma_jax.noise_models.WAN_2022
+        crossbar = perturb(program_exactly(A, model.device), model.programming, key=key)
+
+    **Arguments:**
+
+    - `A`, `device`, `array`, `mapping`, `scaling`: as in `program`. Gradients in `A` are
+        those of the mapping.
+
+    **Raises:**
+
+    - `ValueError`: as `program` does for `A`.
+    """
+    return exact_partition(partition(A, *array), device, mapping=mapping, scaling=scaling)
+
+
+def exact_partition(
+    parts: Partition, device: Device, *, mapping: Mapping, scaling: Scaling
+) -> Crossbar:
+    """`program_exactly`, for a matrix that is checked and cut already."""
+    tiles = parts.tiles
+    scale = _scale(tiles, scaling) if len(tiles) else jnp.ones_like(tiles[:, 0])
+    used = used_cells(parts, tiles.shape)
+    targets = _targets(tiles, scale, used, device, mapping)
+    weights = masked_weights(targets, used, device)
+    strips = side_by_side(weights, parts.width)
+    return Crossbar(
+        strips, targets, scale, parts.inputs, parts.outputs, device, parts.shape
+    )
+
+
+@partial(jax.jit, static_argnames=("scaling",))
+def _scale(tiles, scaling):
+    return jax.lax.stop_gradient(scaling(tiles))
+
+
+@partial(jax.jit, static_argnames=("mapping",))
+def _targets(tiles, scale, used, device, mapping):
+    states = jax.vmap(mapping)(tiles / scale[:, None, :])
+    hidden = jnp.where(used[:, None], hidden_state(states, device), 0)
+    return cell_conductance(hidden, device).astype(tiles.dtype)

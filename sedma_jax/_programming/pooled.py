@@ -1,0 +1,268 @@
+"""Program a matrix on a pool of arrays of several sizes and materials."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._crossbar.converters import ADC, DAC
+from .._crossbar.crossbar import (
+    Crossbar,
+    check_key,
+)
+from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
+from .._tiling.planning import plan_partitions
+from .._tiling.pool import PartitionPlan, Pool
+from ..kernels import (
+    Device,
+    VerifyRule,
+    WriteStats,
+    column_scale,
+    differential,
+    write_and_verify,
+)
+from .program import (
+    Mapping,
+    Progress,
+    Scaling,
+    program_tiles,
+)
+from .program_stats import ProgramStats
+
+
+class Bank(eqx.Module):
+    """The partitions that arrays of one kind hold.
+
+    - `crossbar`: the arrays, as a matrix with partition `t` in block `(t, t)`.
+    - `inputs`: the entry of `x` that drives each word line; `n` where there is none.
+    - `outputs`: the entry of `y` that each bit line adds to; `m` where there is none.
+    """
+
+    crossbar: Crossbar
+    inputs: Int[Array, "tiles rows"]
+    outputs: Int[Array, "tiles cols"]
+
+
+class PooledCrossbar(eqx.Module):
+    """A matrix as the arrays of a pool hold it; the products of the banks add up.
+
+    - `banks`: one for each kind of array that is used.
+    - `shape`: of the matrix.
+    """
+
+    banks: tuple[Bank, ...]
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    def read(
+        self,
+        x: Float[Array, "batch n"],
+        dac: DAC | None,
+        adc: ADC | None,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "batch m"]:
+        """`matvec`, for vectors that are checked already.
+
+        The largest magnitude that drives a bank is its full read voltage.
+        """
+        y = jnp.zeros((len(x), self.shape[0]), x.dtype)
+        for number, bank in enumerate(self.banks):
+            x = x.astype(bank.crossbar.dtype)
+            lines = jnp.take(x, bank.inputs.ravel(), axis=1, mode="fill", fill_value=0)
+            sums = bank.crossbar.read(lines, dac, adc, jr.fold_in(key, number))
+            y = y.astype(x.dtype).at[:, bank.outputs.ravel()].add(sums, mode="drop")
+        return y
+
+    def stored_matrix(self) -> Float[Array, "m n"]:
+        """The matrix that the crossbar multiplies with, read without noise."""
+        dtypes = [bank.crossbar.dtype for bank in self.banks]
+        matrix = jnp.zeros(self.shape, *dtypes[:1])
+        for bank in self.banks:
+            tiles = bank.crossbar.weights * bank.crossbar.scale[:, None, :]
+            places = (bank.outputs[:, None, :], bank.inputs[:, :, None])
+            matrix = matrix.at[places].add(tiles, mode="drop")
+        return matrix
+
+
+def program_pool(
+    A: Matrix,
+    plan: PartitionPlan | Pool,
+    device: Device | None = None,
+    *,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    rule: VerifyRule | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[PooledCrossbar, ProgramStats]:
+    """Program a matrix on a pool of arrays of several sizes and materials.
+
+    As `program`, for arrays that differ. The noise of a partition depends on `key`, on
+    its number in the plan and on its kind.
+
+    **Arguments:**
+
+    - `A`, `mapping`, `progress`, `key`: as in `program`.
+    - `plan`: from `plan_partitions`; or the pool, to be planned for `A`.
+    - `device`: technology of the kinds of the pool that name none.
+    - `scaling`: as in `program`; `global_scale` is one scale for each kind of array.
+    - `rule`: for all kinds; `acceptance_band` of the device of each if left out.
+
+    **Returns:**
+
+    The crossbar, for `matvec` and `corrected_matvec`, and what programming took, with
+    `per_array` in the order of the plan. Energies add over partitions. Latencies are
+    those of the slowest array of each pass, added over passes.
+
+    **Raises:**
+
+    - `ValueError`: as `program` and `plan_partitions` do; if the plan is for another
+        shape, or leaves out a nonzero of `A`.
+    """
+    check_key(key)
+    if isinstance(A, Sparse):
+        entries = checked_sparse(A)
+        matrix, occupied = entries.tocsr(), (entries.row, entries.col)
+    else:
+        matrix, occupied = checked_array(A, "A", ndim=2), None
+    m, n = matrix.shape
+    if isinstance(plan, Pool):
+        plan = plan_partitions((m, n), plan, device, occupied=occupied)
+    if plan.shape != (m, n):
+        raise ValueError(
+            f"`sedma_jax.program_pool` needs a plan for the shape {(m, n)} of `A`. "
+            f"Got one for {plan.shape}. Make it with `plan_partitions(A.shape, pool)`."
+        )
+    _check_cover(matrix, plan)
+    count = len(plan.rectangles)
+    banks, stats, order = [], [], []
+    for number, kind in enumerate(plan.pool.kinds):
+        index = [i for i, r in enumerate(plan.rectangles) if r.kind == number]
+        if not index:
+            continue
+        done = len(order)
+        bank, written = _program_bank(
+            matrix,
+            np.array([plan.rectangles[i][:4] for i in index]),
+            jnp.asarray(np.asarray(index, np.int32)),
+            kind,
+            scaling,
+            mapping=mapping,
+            scheme=write_and_verify,
+            rule=rule,
+            progress=progress and (lambda n, _, done=done: progress(done + n, count)),
+            key=jr.fold_in(key, number),
+        )
+        banks.append(bank)
+        stats.append(written)
+        order += index
+    if not banks:
+        stats = [_nothing(matrix.dtype)]
+    whole = lambda values: jnp.asarray(np.asarray(values, np.int32))
+    pass_of = whole([r.pass_number for r in plan.rectangles])
+    crossbar = PooledCrossbar(tuple(banks), plan.shape)
+    return crossbar, _total(stats, whole(np.argsort(order)), pass_of, plan.passes)
+
+
+def _check_cover(A, plan):
+    if isinstance(A, scipy.sparse.csr_array):
+        held = sum(A[r.top : r.bottom, r.left : r.right].nnz for r in plan.rectangles)
+        if held != A.nnz:
+            raise ValueError(
+                "`sedma_jax.program_pool` needs a plan that covers the nonzeros of `A`. "
+                f"Got one with {held} of {A.nnz}. Plan with `occupied=A.nonzero()`."
+            )
+        return
+    held = sum((r.bottom - r.top) * (r.right - r.left) for r in plan.rectangles)
+    if held != A.size:
+        raise ValueError(
+            "`sedma_jax.program_pool` needs a plan that covers a dense `A`. Got one with "
+            f"{held} of {A.size} entries. Plan without `occupied`, or pass a sparse `A`."
+        )
+
+
+def _program_bank(A, places, index, kind, scaling, **how):
+    top, bottom, left, right = places.T
+    inputs = _lines(left, right, kind.rows, A.shape[1])
+    outputs = _lines(top, bottom, kind.cols, A.shape[0])
+    if isinstance(A, scipy.sparse.csr_array):
+        tiles = np.zeros((len(places), kind.rows, kind.cols), A.dtype)
+        for tile, (t, b, l, r) in zip(tiles, places, strict=True):
+            tile[: r - l, : b - t] = A[t:b, l:r].toarray().T
+        tiles = jnp.asarray(tiles)
+    else:
+        tiles = _dense_tiles(A, inputs, outputs)
+    scale = _scales(tiles, scaling)
+    weights, conductance, stats = program_tiles(
+        tiles,
+        scale,
+        index,
+        jnp.asarray((right - left).astype(np.int32)),
+        jnp.asarray((bottom - top).astype(np.int32)),
+        kind.device,
+        **how,
+    )
+    count, rows, cols = tiles.shape
+    block = jnp.asarray(np.arange(count, dtype=np.int32))
+    crossbar = Crossbar(
+        weights,
+        conductance,
+        scale,
+        block,
+        block,
+        kind.device,
+        (count * cols, count * rows),
+    )
+    return Bank(crossbar, inputs, outputs), stats
+
+
+def _lines(first, last, size, end) -> Int[Array, "tiles {size}"]:
+    """Lines of the matrix from `first` to `last`, filled up with `end`."""
+    lines = first[:, None] + np.arange(size)
+    return jnp.asarray(np.where(lines < last[:, None], lines, end).astype(np.int32))
+
+
+@eqx.filter_jit
+def _scales(tiles, scaling):
+    return jax.lax.stop_gradient(scaling(tiles))
+
+
+@jax.jit
+def _dense_tiles(A, inputs, outputs):
+    padded = jnp.pad(A, ((0, 1), (0, 1)))
+    return padded[outputs[:, None, :], inputs[:, :, None]]
+
+
+def _nothing(dtype) -> WriteStats:
+    """The figures of no array."""
+    count, figure = jnp.zeros(0, jnp.int32), jnp.zeros(0, dtype)
+    return WriteStats(count, count, figure, figure, figure, figure, count, figure)
+
+
+@partial(jax.jit, static_argnames=("passes",))
+def _total(
+    parts: list[WriteStats],
+    order: Int[Array, " tiles"],
+    pass_of: Int[Array, " tiles"],
+    passes: int,
+) -> ProgramStats:
+    """Figures of the whole, from those of its parts; `order` leads back to the plan's."""
+    stats = jax.tree.map(lambda *own: jnp.concatenate(own)[order], *parts)
+
+    def last(latency):
+        slowest = jnp.zeros(passes, latency.dtype).at[pass_of].max(latency)
+        return jnp.sum(slowest)
+
+    return ProgramStats(
+        stats,
+        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        jnp.sum(stats.write_energy + stats.verify_energy),
+        last(stats.write_latency + stats.verify_latency),
+        jnp.sum(stats.write_energy),
+        last(stats.write_latency),
+        passes,
+    )

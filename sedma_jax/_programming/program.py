@@ -1,0 +1,355 @@
+"""Program a matrix on crossbar arrays."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.dtypes
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._crossbar.crossbar import Crossbar, check_key
+from .._tiling.partition import Matrix, Partition, partition
+from ..kernels import (
+    Device,
+    VerifyRule,
+    WriteStats,
+    acceptance_band,
+    cell_conductance,
+    column_scale,
+    differential,
+    draw_response,
+    hidden_state,
+    nominal_response,
+    rewrite_law,
+    signed_weights,
+    visible_state,
+    wide_jit,
+    write_and_verify,
+    write_and_verify_arrays,
+)
+from .program_stats import ProgramStats, total_stats
+
+Scaling = Callable[[Float[Array, "tiles rows cols"]], Float[Array, "tiles cols"]]
+Mapping = Callable[[Float[Array, "rows cols"]], Float[Array, "polarity rows cols"]]
+Progress = Callable[[int, int], None]
+# What `kernels.write_and_verify` takes and returns.
+Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
+
+# Signs of the weights that the two cells of a pair hold.
+_PAIR = np.array([1.0, -1.0])
+
+# Schemes that leave a cell alone that is not to be written.
+_FOLDED = (write_and_verify, rewrite_law)
+
+# Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
+# size share their compilations and a progress bar has something to show.
+_CHUNKS = (1, 8, 32)
+
+
+def program(
+    A: Matrix,
+    device: Device,
+    *,
+    array: tuple[int, int] = (256, 256),
+    arrays: int | None = None,
+    mapping: Mapping = differential,
+    scaling: Scaling = column_scale,
+    scheme: Scheme = write_and_verify,
+    rule: VerifyRule | None = None,
+    progress: Progress | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, ProgramStats]:
+    """Program a matrix on crossbar arrays.
+
+    The matrix is cut into tiles; each is scaled, mapped to conductances and programmed
+    on an array of its own, whose cells differ by the device-to-device spread. Tiles of a
+    sparse matrix that are all zero are not programmed. The noise of a tile depends on
+    `key` and on the place of the tile alone. Gradients in `A` pass straight through
+    (the error of programming counts as a constant; Bengio et al. 2013, arXiv 1308.3432).
+
+    **Arguments:**
+
+    - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
+    - `device`: the technology; see `sedma_jax.devices`.
+    - `array`: word lines (inputs) and bit lines (outputs) of one array.
+    - `arrays`: arrays there are; as many as there are tiles if left out.
+    - `mapping`: `differential` (two cells a weight) or `offset` (one).
+    - `scaling`: `global_scale`, `tile_scale` or `column_scale`.
+    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming`,
+        `open_loop`, `rewrite_and_verify` or `rewrite_law`, or a function like them.
+    - `rule`: `acceptance_band(device)` if left out, or `stagnation()`.
+    - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
+    - `key`: typed key of all randomness of programming.
+
+    **Returns:**
+
+    The crossbar, and what programming took.
+
+    **Raises:**
+
+    - `ValueError`: if `A` is empty, complex, not numeric or not two-dimensional, or holds
+        NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
+    """
+    check_key(key)
+    return program_partition(
+        partition(A, *array),
+        device,
+        arrays=arrays,
+        mapping=mapping,
+        scaling=scaling,
+        scheme=scheme,
+        rule=rule,
+        progress=progress,
+        key=key,
+    )
+
+
+def program_partition(
+    parts: Partition,
+    device: Device,
+    *,
+    arrays: int | None,
+    mapping: Mapping,
+    scaling: Scaling,
+    scheme: Scheme,
+    rule: VerifyRule | None,
+    progress: Progress | None,
+    key: PRNGKeyArray,
+) -> tuple[Crossbar, ProgramStats]:
+    """`program`, for a matrix that is checked and cut already."""
+    if arrays is not None and arrays < 1:
+        raise ValueError(
+            f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}. "
+            "Leave it out for as many arrays as there are tiles."
+        )
+    scale, index, used_rows, used_cols = _prepare(parts, scaling)
+    weights, conductance, stats = program_tiles(
+        parts.tiles,
+        scale,
+        index,
+        used_rows,
+        used_cols,
+        device,
+        mapping=mapping,
+        scheme=scheme,
+        rule=rule,
+        progress=progress,
+        key=key,
+    )
+    crossbar = Crossbar(
+        weights.reshape(-1, parts.width * weights.shape[1], weights.shape[2]),
+        conductance,
+        scale,
+        parts.inputs,
+        parts.outputs,
+        device,
+        parts.shape,
+    )
+    return crossbar, total_stats(stats, arrays)
+
+
+def program_tiles(
+    tiles: Float[Array, "tiles rows cols"],
+    scale: Float[Array, "tiles cols"],
+    index: Int[Array, " tiles"],
+    used_rows: Int[Array, " tiles"],
+    used_cols: Int[Array, " tiles"],
+    device: Device,
+    *,
+    mapping: Mapping,
+    scheme: Scheme,
+    rule: VerifyRule | None,
+    progress: Progress | None,
+    key: PRNGKeyArray,
+) -> tuple[
+    Float[Array, "tiles cols rows"], Float[Array, "tiles polarity rows cols"], WriteStats
+]:
+    """Weights, conductances and figures of tiles; `index` addresses their noise.
+
+    Weights come a row for each bit line, as a `Crossbar` keeps them.
+    """
+    rule = acceptance_band(device) if rule is None else rule
+    write = partial(
+        _write_tiles,
+        device=device,
+        rule=rule,
+        mapping=mapping,
+        scheme=scheme,
+        # Known when tracing or not, cells without spread share one response.
+        spread=not (isinstance(device.sigma_d2d, float) and device.sigma_d2d == 0),
+        exact_reads=isinstance(device.sigma_read, float) and device.sigma_read == 0,
+        normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
+        key=key,
+    )
+    return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
+
+
+@eqx.filter_jit
+def _prepare(parts, scaling):
+    """What `_write_tiles` needs of each tile but its entries."""
+    count, rows, cols = parts.tiles.shape
+    m, n = parts.shape
+    scale = scaling(parts.tiles) if count else jnp.ones((0, cols), parts.tiles.dtype)
+    used_rows = jnp.minimum(n - parts.inputs * rows, rows)
+    used_cols = jnp.minimum(m - parts.outputs * cols, cols)
+    return lax.stop_gradient(scale), parts.index, used_rows, used_cols
+
+
+def _write_in_chunks(write, arguments, progress):
+    """Program some tiles at a time; the last are padded with tiles of no use."""
+    count = len(arguments[0])
+    chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
+    pad = -count % chunk if count else chunk
+    if pad:
+        arguments = tuple(
+            jnp.pad(a, ((0, pad),) + ((0, 0),) * (a.ndim - 1), constant_values=c)
+            for a, c in zip(arguments, (0, 1, 0, 0, 0), strict=True)
+        )
+    if count + pad == chunk:
+        done = write(*arguments)
+        if progress is not None:
+            progress(count, count)
+    elif any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
+        done = lax.map(lambda part: write(*part), chunks)
+        done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
+    else:
+        done: Any = None
+        for start in range(0, count, chunk):
+            part = write(*_take(arguments, start, chunk))
+            held = min(chunk, count - start)
+            if held < chunk:
+                part = jax.tree.map(lambda a, held=held: a[:held], part)
+            if done is None:
+                done = jax.tree.map(
+                    lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part
+                )
+            done = _place(done, part, start)
+            if progress is not None:
+                jax.block_until_ready(part)
+                progress(min(start + chunk, count), count)
+        return done
+    return jax.tree.map(lambda a: a[:count], done) if pad else done
+
+
+@partial(jax.jit, static_argnames="size")
+def _take(whole, start, size):
+    """Some tiles, by one call."""
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), whole)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _place(whole, part, start):
+    """Write some tiles into their places, without a second copy of the others."""
+    put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0)
+    return jax.tree.map(put, whole, part)
+
+
+@partial(
+    wide_jit,
+    static_argnames=("mapping", "scheme", "spread", "exact_reads", "normless"),
+)
+def _write_tiles(
+    tiles,
+    scale,
+    index,
+    used_rows,
+    used_cols,
+    *,
+    device,
+    rule,
+    mapping,
+    scheme,
+    spread,
+    exact_reads,
+    normless,
+    key,
+):
+    # Known when tracing, what is not there takes no time.
+    if exact_reads:
+        device = eqx.tree_at(lambda d: d.sigma_read, device, 0.0)
+    if normless:
+        rule = eqx.tree_at(lambda r: r.tolerance, rule, -1.0)
+    rows, cols = tiles.shape[1:]
+    row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
+    keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
+    # Of a pair at most one cell is written, and the other stays as it is. Where no read
+    # joins the two, it takes no part.
+    fold = scheme in _FOLDED and mapping is differential
+    response, own = nominal_response(device, tiles.dtype), None
+    if spread:
+        shape = (1 if fold else jax.eval_shape(mapping, tiles[0]).shape[0], rows, cols)
+        draw = lambda key: draw_response(device, shape, tiles.dtype, key=key)
+        response = own = jax.vmap(draw)(keys[:, 0])
+
+    def aim(tile, scale, used_rows, used_cols):
+        """States to reach, and where."""
+        used = (row < used_rows)[:, None] & (col < used_cols)[None]
+        ideal = lax.stop_gradient(tile / scale[None])
+        if not fold:
+            return mapping(ideal), used
+        written = jnp.abs(ideal)[None]
+        return written, used & (written[0] > 0)
+
+    def present(state, tile, scale, used_rows, used_cols):
+        """Weights of the states that were reached, a row for each bit line."""
+        ideal = tile / scale[None]
+        if fold:
+            sign = jnp.sign(lax.stop_gradient(ideal))
+            weights = sign * visible_state(state[0], device)
+        else:
+            weights = signed_weights(visible_state(state, device))
+        used = (row < used_rows)[:, None] & (col < used_cols)[None]
+        return _straight_through(jnp.where(used, weights, 0), ideal).T
+
+    def write(arguments):
+        tile, own, key = arguments
+        target, used = aim(*tile)
+        state, stats = scheme(
+            target,
+            jnp.zeros_like(target),
+            used,
+            device,
+            own if spread else response,
+            rule,
+            key=key,
+        )
+        return present(state, *tile), state, stats
+
+    # One by one: a tile stays in the cache, and in a loop over all tiles the compiler
+    # would round by their number.
+    each = tiles, scale, used_rows, used_cols
+    if scheme is write_and_verify:
+        target, used = jax.vmap(aim)(*each)
+        start = jnp.zeros_like(target)
+        state, stats = write_and_verify_arrays(
+            target, start, used, device, response, rule, key=keys[:, 1]
+        )
+        weights = lax.map(lambda tile: present(*tile), (state, *each))
+    else:
+        weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
+    ideal = tiles / scale[:, None]
+    if fold:
+        signs = _PAIR[None, :, None, None].astype(ideal.dtype)
+        holds = lax.stop_gradient(ideal)[:, None] * signs
+        state = jnp.where(holds > 0, state, 0)
+    # As with the weights: effects that start from the conductances keep the gradient.
+    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
+    return weights, _straight_through(cell_conductance(state, device), wish), stats
+
+
+@jax.custom_jvp
+def _straight_through(value, wish):
+    """`value`, with the derivative of `wish`, which is computed only if asked for."""
+    del wish
+    return value
+
+
+_straight_through.defjvps(None, lambda tangent, out, value, wish: tangent)

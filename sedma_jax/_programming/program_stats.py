@@ -1,0 +1,75 @@
+"""Add up what programming took."""
+
+import operator
+from functools import partial, reduce
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..kernels import WriteStats
+
+
+class ProgramStats(eqx.Module):
+    """What programming a matrix took.
+
+    - `per_array`: the figures of each tile, in the order of `Crossbar.weights`.
+    - `pulses`: write pulses.
+    - `energy`: joules, of pulses and of verify reads.
+    - `latency`: seconds. Arrays work side by side; where there are fewer arrays than
+        tiles they are used again, pass after pass, and a pass lasts as long as its
+        slowest array.
+    - `write_energy`, `write_latency`: the share of the pulses.
+    - `passes`: times that the arrays were used.
+    - `slices`: the figures of each residual slice, in the order of programming; empty
+        where there is one. Slices follow one another, so that all else adds up.
+    """
+
+    per_array: WriteStats
+    pulses: Float[Array, ""]
+    energy: Float[Array, ""]
+    latency: Float[Array, ""]
+    write_energy: Float[Array, ""]
+    write_latency: Float[Array, ""]
+    passes: int = eqx.field(static=True)
+    slices: tuple["ProgramStats", ...] = ()
+
+
+@partial(jax.jit, static_argnames=("arrays",))
+def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
+    """Add up the figures of arrays, of which at most `arrays` work at a time."""
+    count = len(stats.pulses)
+    arrays = max(count if arrays is None else min(arrays, count), 1)
+    passes = -(-count // arrays)
+
+    def last(latency):
+        padded = jnp.pad(latency, (0, passes * arrays - count))
+        return jnp.sum(jnp.max(padded.reshape(passes, arrays), axis=1))
+
+    energy = stats.write_energy + stats.verify_energy
+    return ProgramStats(
+        stats,
+        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        jnp.sum(energy),
+        last(stats.write_latency + stats.verify_latency),
+        jnp.sum(stats.write_energy),
+        last(stats.write_latency),
+        passes,
+    )
+
+
+def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
+    """Add up the figures of slices that were programmed one after another."""
+    figures = [stats.per_array for stats in slices]
+    arrays = jax.tree.map(lambda *parts: jnp.concatenate(parts), *figures)
+    return ProgramStats(
+        arrays,
+        reduce(operator.add, [s.pulses for s in slices]),
+        reduce(operator.add, [s.energy for s in slices]),
+        reduce(operator.add, [s.latency for s in slices]),
+        reduce(operator.add, [s.write_energy for s in slices]),
+        reduce(operator.add, [s.write_latency for s in slices]),
+        sum(s.passes for s in slices),
+        slices,
+    )

@@ -1,0 +1,1 @@
+"""Tiling: how a matrix is cut into what crossbar arrays hold."""

@@ -1,0 +1,236 @@
+"""Choose how to lay a matrix out on a pool of arrays: SEDMA, Eq. 4."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..kernels import (
+    CELL_BYTES,
+    Device,
+    Partitions,
+    PlanCost,
+    partition_seconds,
+    plan_costs,
+)
+from .pool import (
+    PRICES,
+    PartitionPlan,
+    Pool,
+    Rectangle,
+    checked_question,
+    packed_plans,
+)
+
+Occupied = tuple[np.ndarray, np.ndarray] | None
+
+# Seconds that a MB of memory is worth while all of it is free.
+MEMORY_PRICE = 1.0
+
+
+def plan_partitions(
+    shape: tuple[int, int],
+    pool: Pool,
+    device: Device | None = None,
+    *,
+    occupied: Occupied = None,
+    lam_mem: float = MEMORY_PRICE,
+    slowdown: tuple[float, ...] | None = None,
+) -> PartitionPlan:
+    """Lay a matrix out on a pool of arrays, at the lowest cost (SEDMA, Eq. 4).
+
+    Of all strategies (`strategy_names`) this is the plan for which the expected seconds
+    of programming and reading, and `lam_mem` times the megabytes it takes besides the
+    matrix, add up to least.
+
+    **Arguments:**
+
+    - `shape`: `(m, n)` of the matrix.
+    - `pool`: the arrays there are.
+    - `device`: technology of the kinds that name none.
+    - `occupied`: rows and columns of the nonzeros of a sparse matrix, as
+        `A.nonzero()` gives them. What holds none of them is not stored.
+    - `lam_mem`: price of memory in seconds per MB, positive; see
+        `sedma_jax.kernels.memory_price`.
+    - `slowdown`: measured time of each kind over what its figures let expect; 1 if left
+        out.
+
+    **Returns:**
+
+    The plan. The same arguments give the same plan.
+
+    **Raises:**
+
+    - `ValueError`: if the shape is not two positive whole numbers, `occupied` lies
+        outside of it, a kind has no device, or `lam_mem` is not positive and finite.
+    """
+    if not 0 < lam_mem < math.inf:
+        raise ValueError(
+            "`sedma_jax.plan_partitions` needs `lam_mem` positive and finite. "
+            f"Got {lam_mem=}. It is in seconds per MB."
+        )
+    shape, pool, occupied = checked_question(shape, pool, device, occupied)
+    how = {"occupied": occupied, "lam_mem": lam_mem, "slowdown": slowdown}
+    plans = [
+        plan
+        for name in strategy_names(pool)
+        for plan in strategy_plans(name, shape, pool, **how)
+    ]
+    return plans[cheapest(weigh(plans, **how))]
+
+
+def strategy_names(pool: Pool) -> tuple[str, ...]:
+    """Ways to lay out a matrix on a pool.
+
+    `cells`, `even`, `arrays` pack for few cells, few arrays or in between, `cost` for the
+    price that Eq. 4 gives each kind of array; `-turned` cuts columns before rows. `grid-k`
+    takes arrays of kind `k` alone, side by side.
+    """
+    packed = [name + end for name in (*PRICES, "cost") for end in ("", "-turned")]
+    return (*packed, *(f"grid-{k}" for k in range(len(pool.kinds))))
+
+
+def strategy_plans(
+    name: str,
+    shape: tuple[int, int],
+    pool: Pool,
+    *,
+    occupied: Occupied = None,
+    lam_mem: float = MEMORY_PRICE,
+    slowdown: tuple[float, ...] | None = None,
+) -> list[PartitionPlan]:
+    """The plans of one strategy; arguments are checked already."""
+    rule, _, detail = name.partition("-")
+    if rule == "grid":
+        return [grid_plan(shape, pool, int(detail), occupied)]
+    if rule == "cost":
+        prices = _array_prices(pool, lam_mem, slowdown)
+    else:
+        prices = PRICES[rule](pool)
+    return packed_plans(shape, pool, prices, detail == "turned", occupied)
+
+
+def grid_plan(
+    shape: tuple[int, int], pool: Pool, kind: int, occupied: Occupied = None
+) -> PartitionPlan:
+    """Arrays of one kind side by side; those without a nonzero are left out."""
+    (m, n), arrays = shape, pool.kinds[kind]
+    grid = -(-m // arrays.cols), -(-n // arrays.rows)
+    if occupied is None:
+        places = np.arange(grid[0] * grid[1])
+    else:
+        rows, cols = occupied
+        places = np.unique(rows // arrays.cols * grid[1] + cols // arrays.rows)
+    rectangles = []
+    for number, (i, j) in enumerate(zip(*np.divmod(places, grid[1]), strict=True)):
+        top, left = int(i) * arrays.cols, int(j) * arrays.rows
+        bottom, right = min(top + arrays.cols, m), min(left + arrays.rows, n)
+        turn = number // arrays.count
+        rectangles.append(Rectangle(top, bottom, left, right, kind, turn))
+    return PartitionPlan(pool, tuple(rectangles), shape)
+
+
+def weigh(
+    plans: list[PartitionPlan],
+    *,
+    occupied: Occupied = None,
+    lam_mem: float = MEMORY_PRICE,
+    slowdown: tuple[float, ...] | None = None,
+    vectors: int = 1,
+) -> PlanCost:
+    """Eq. 4 of plans on one pool, in one call of the kernel; figures are NumPy arrays.
+
+    A word line of a sparse matrix is taken to have as many nonzeros as the mean over the
+    plan.
+    """
+    pool = plans[0].pool
+    columns = [
+        _columns(plan, number, None if occupied is None else len(occupied[0]))
+        for number, plan in enumerate(plans)
+    ]
+    table = np.concatenate(columns, axis=1)
+    # A few sizes, so that matrices share compilations.
+    count, size = len(plans), _rounded(max(table.shape[1], 1))
+    slots, turns = _rounded(count), _rounded(max(plan.passes for plan in plans))
+    padding = np.zeros((6, size - table.shape[1]))
+    padding[0] = slots
+    table = np.concatenate([table, padding], axis=1)
+    # Equal partitions take equally long.
+    alike, which = np.unique(table[2:], axis=1, return_inverse=True)
+    spare = np.zeros((4, _rounded(alike.shape[1]) - alike.shape[1]))
+    cost = _weigh(
+        table[:2].astype(np.int32),
+        np.concatenate([alike, spare], axis=1).astype(jnp.result_type(float)),
+        which.astype(np.int32),
+        tuple(kind.device for kind in pool.kinds),
+        _known(slowdown, pool),
+        _sizes(pool),
+        jnp.asarray(lam_mem, jnp.result_type(float)),
+        plans=slots,
+        turns=turns,
+        vectors=vectors,
+    )
+    return jax.tree.map(lambda v: np.asarray(v)[:count], cost)
+
+
+def cheapest(cost: PlanCost) -> int:
+    """Number of the plan that costs least; of equal ones the first."""
+    least = np.min(cost.objective)
+    return int(np.argmax(cost.objective <= least * (1 + 1e-6)))
+
+
+@partial(jax.jit, static_argnames=("plans", "turns", "vectors"))
+def _weigh(place, alike, which, devices, slowdown, sizes, lam_mem, **how):
+    kind = alike[0].astype(jnp.int32)
+    none = jnp.zeros_like(kind)
+    seconds = partition_seconds(
+        Partitions(none, none, kind, alike[1], alike[2], alike[3]), devices, slowdown
+    )
+    word, bit, cells = alike[1:, which]
+    partitions = Partitions(place[0], place[1], kind[which], word, bit, cells)
+    return plan_costs(partitions, seconds[which], sizes, lam_mem, **how)
+
+
+def _columns(plan: PartitionPlan, number: int, nonzeros: int | None) -> np.ndarray:
+    """Plan, pass, kind, word lines, bit lines and cells a word line of each partition."""
+    top, bottom, left, right, kind, turn = np.array(plan.rectangles).reshape(-1, 6).T
+    held = np.sum((bottom - top) * (right - left))
+    density = 1.0 if nonzeros is None else nonzeros / max(held, 1)
+    word, bit = right - left, bottom - top
+    return np.stack([np.full(len(top), number), turn, kind, word, bit, bit * density])
+
+
+def _array_prices(pool, lam_mem, slowdown) -> list[float]:
+    """Eq. 4 of one full array of each kind, its seconds shared by the arrays there are."""
+    kinds = range(len(pool.kinds))
+    plans = [
+        PartitionPlan(
+            pool, (Rectangle(0, kind.cols, 0, kind.rows, k, 0),), (kind.cols, kind.rows)
+        )
+        for k, kind in zip(kinds, pool.kinds, strict=True)
+    ]
+    cost = weigh(plans, lam_mem=lam_mem, slowdown=slowdown)
+    return [
+        float(seconds / kind.count)
+        + lam_mem * (float(megabytes) + 1e-6 * CELL_BYTES * kind.rows * kind.cols)
+        for kind, seconds, megabytes in zip(
+            pool.kinds, cost.seconds, cost.megabytes, strict=True
+        )
+    ]
+
+
+def _known(slowdown, pool):
+    if slowdown is None:
+        slowdown = (1.0,) * len(pool.kinds)
+    return jnp.asarray(slowdown, jnp.result_type(float))
+
+
+def _sizes(pool):
+    return jnp.asarray([(k.rows, k.cols) for k in pool.kinds], jnp.result_type(float))
+
+
+def _rounded(count: int) -> int:
+    """The next power of four, from 16 up."""
+    return max(16, 4 ** math.ceil(math.log(max(count, 1), 4)))

@@ -1,0 +1,256 @@
+"""The crossbar arrays there are, and how a matrix is laid out on them."""
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from ..kernels import Device
+from .packing import Place, pack
+
+
+class ArrayKind(eqx.Module):
+    """Crossbar arrays of one size and material.
+
+    - `rows`, `cols`: word lines (inputs) and bit lines (outputs) of one array.
+    - `count`: arrays of this kind.
+    - `device`: the technology; `plan_partitions` supplies it if left out.
+    """
+
+    rows: int = eqx.field(static=True)
+    cols: int = eqx.field(static=True)
+    count: int = eqx.field(static=True, default=1)
+    device: Device | None = None
+
+    def __check_init__(self):
+        for name in ("rows", "cols", "count"):
+            value = getattr(self, name)
+            whole = hasattr(value, "__index__") and not isinstance(value, bool)
+            if not (whole and operator.index(value) >= 1):
+                raise ValueError(
+                    f"`sedma_jax.ArrayKind` needs a whole `{name}` of at least 1. "
+                    f"Got {value!r}."
+                )
+        if self.rows * self.cols > 2**30:
+            raise ValueError(
+                "`sedma_jax.ArrayKind` needs at most 2**30 cells. "
+                f"Got {self.rows} x {self.cols}."
+            )
+
+
+class Pool(eqx.Module):
+    """The crossbar arrays of a computation, of one kind or of several."""
+
+    kinds: tuple[ArrayKind, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        if not self.kinds or not all(isinstance(k, ArrayKind) for k in self.kinds):
+            raise ValueError(
+                "`sedma_jax.Pool` needs one `ArrayKind` or more. "
+                f"Got {self.kinds!r}. Write `Pool([ArrayKind(256, 256, 16, device)])`."
+            )
+
+
+class Rectangle(NamedTuple):
+    """The part of a matrix that one array holds in one pass.
+
+    - `top`, `bottom`; `left`, `right`: half-open ranges of rows (outputs) and columns
+        (inputs) of the matrix.
+    - `kind`: place of the kind in the pool.
+    - `pass_number`: from 0. Arrays of a pass work side by side.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    kind: int
+    pass_number: int
+
+
+class PartitionPlan(eqx.Module):
+    """How a matrix is cut into partitions, and which array holds each.
+
+    - `pool`: the arrays, each kind with its device.
+    - `rectangles`: the partitions. Their order addresses the noise.
+    - `shape`: of the matrix.
+    """
+
+    pool: Pool
+    rectangles: tuple[Rectangle, ...] = eqx.field(static=True)
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    @property
+    def passes(self) -> int:
+        """Times that the arrays are used."""
+        return max((r.pass_number for r in self.rectangles), default=-1) + 1
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Partitions on each kind of array, over all passes."""
+        counts = np.bincount(
+            [r.kind for r in self.rectangles], minlength=len(self.pool.kinds)
+        )
+        return tuple(int(c) for c in counts)
+
+    @property
+    def arrays(self) -> tuple[int, ...]:
+        """Arrays of each kind that are used."""
+        kinds = zip(self.counts, self.pool.kinds, strict=True)
+        return tuple(min(count, kind.count) for count, kind in kinds)
+
+    @property
+    def cells_reserved(self) -> int:
+        """Cells of all arrays reserved; an array counts once in each pass that uses it."""
+        kinds = zip(self.counts, self.pool.kinds, strict=True)
+        return sum(count * kind.rows * kind.cols for count, kind in kinds)
+
+    @property
+    def memory_efficiency(self) -> float:
+        """Cells that hold an entry of the matrix, over cells reserved."""
+        held = sum((r.bottom - r.top) * (r.right - r.left) for r in self.rectangles)
+        return held / self.cells_reserved if held else 1.0
+
+
+def candidate_plans(
+    shape: tuple[int, int],
+    pool: Pool,
+    device: Device | None = None,
+    *,
+    occupied: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[PartitionPlan, ...]:
+    """Plans that trade passes against cells reserved, from few passes to few cells.
+
+    None of them is beaten by another in passes, cells reserved and number of partitions
+    at once. Arguments and errors are those of `plan_partitions`.
+    """
+    shape, pool, occupied = checked_question(shape, pool, device, occupied)
+    found = {}
+    for prices in PRICES.values():
+        for turned in (False, True):
+            for plan in packed_plans(shape, pool, prices(pool), turned, occupied):
+                _keep(found, plan)
+    return tuple(plan for _, plan in sorted(found.items(), key=operator.itemgetter(0)))
+
+
+def _by_size(exponent: float) -> Callable[[Pool], list[float]]:
+    # Of equally many cells fewer arrays are better.
+    return lambda pool: [
+        (k.rows * k.cols) ** exponent * (1 + 1e-9) + 1e-6 for k in pool.kinds
+    ]
+
+
+# What an array of each kind costs to those who want few cells, few arrays, or both.
+PRICES = {"cells": _by_size(1.0), "even": _by_size(0.5), "arrays": _by_size(0.0)}
+
+
+def packed_plans(
+    shape: tuple[int, int],
+    pool: Pool,
+    prices: Sequence[float],
+    turned: bool,
+    occupied: tuple[np.ndarray, np.ndarray] | None,
+) -> list[PartitionPlan]:
+    """The plan of the lowest price, and plans of fewer passes down to the fewest.
+
+    `turned` cuts columns first. Arguments are checked already.
+    """
+    entries = shape[0] * shape[1] if occupied is None else len(occupied[0])
+    capacity = sum(k.rows * k.cols * k.count for k in pool.kinds)
+    how = (prices, turned, occupied, {})
+    plan = _plan(shape, pool, math.inf, *how)
+    assert plan is not None  # passes without end hold any matrix
+    plans = [plan]
+    low, high = -(-entries // capacity), plan.passes
+    while low < high:
+        middle = (low + high) // 2
+        plan = _plan(shape, pool, middle, *how)
+        if plan is None:
+            low = middle + 1
+        else:
+            plans.append(plan)
+            high = plan.passes
+    return plans
+
+
+def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan):
+    """Add a plan to those found, unless one of them is as good; drop what it beats."""
+    figures = (plan.passes, plan.cells_reserved, len(plan.rectangles))
+    worse = lambda a, b: all(x >= y for x, y in zip(a, b, strict=True))
+    if not any(worse(figures, other) for other in found):
+        for other in [o for o in found if worse(o, figures)]:
+            del found[other]
+        found[figures] = plan
+
+
+def _plan(shape, pool, passes, prices, turned, occupied, known) -> PartitionPlan | None:
+    """The plan of at most so many passes, or none; `turned` cuts columns first."""
+    kinds = pool.kinds
+    turn = (lambda pair: pair[::-1]) if turned else (lambda pair: pair)
+    places = pack(
+        turn(shape),
+        [turn((k.cols, k.rows)) for k in kinds],
+        [k.count * passes for k in kinds],
+        prices,
+        None if occupied is None else turn(occupied),
+        known,
+    )
+    if places is None:
+        return None
+    if turned:
+        places = [Place(p.left, p.right, p.top, p.bottom, p.kind) for p in places]
+    used = [0] * len(kinds)
+    rectangles = []
+    for place in places:
+        rectangles.append(Rectangle(*place, used[place.kind] // kinds[place.kind].count))
+        used[place.kind] += 1
+    return PartitionPlan(pool, tuple(rectangles), shape)
+
+
+def checked_question(shape, pool: Pool, device: Device | None, occupied):
+    """The shape, the pool with a device for every kind, and the nonzeros, checked."""
+    shape = _checked_shape(shape)
+    if occupied is not None:
+        occupied = _checked_occupied(occupied, shape)
+    return shape, _equipped(pool, device), occupied
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
+    whole = len(shape) == 2 and all(hasattr(s, "__index__") for s in shape)
+    if not (whole and min(shape) >= 1):
+        raise ValueError(
+            "`sedma_jax.plan_partitions` needs the shape (m, n) of a matrix with at "
+            f"least one entry. Got {tuple(shape)}."
+        )
+    return operator.index(shape[0]), operator.index(shape[1])
+
+
+def _checked_occupied(occupied, shape):
+    rows, cols = (np.asarray(index).astype(np.int64).ravel() for index in occupied)
+    for index, extent in ((rows, shape[0]), (cols, shape[1])):
+        if rows.size != cols.size or (
+            index.size and not 0 <= index.min() <= index.max() < extent
+        ):
+            raise ValueError(
+                "`sedma_jax.plan_partitions` needs `occupied` to be rows and columns of "
+                f"entries of a matrix of shape {shape}. Got {rows.size} rows and "
+                f"{cols.size} columns, or some outside. Pass `A.nonzero()`."
+            )
+    return rows, cols
+
+
+def _equipped(pool: Pool, device: Device | None) -> Pool:
+    """The pool with a device for every kind."""
+    if device is None and any(k.device is None for k in pool.kinds):
+        raise ValueError(
+            "A pool needs a device for every kind of array. Got a kind without one. "
+            "Pass `ArrayKind(rows, cols, count, device)`, or `device` for all of them."
+        )
+    kinds = (
+        ArrayKind(k.rows, k.cols, k.count, device if k.device is None else k.device)
+        for k in pool.kinds
+    )
+    return Pool(tuple(kinds))

@@ -1,0 +1,82 @@
+"""Read the arrays there are from a file."""
+
+import json
+import tomllib
+from pathlib import Path
+
+from .. import devices
+from .pool import ArrayKind, Pool
+
+_FIELDS = ("device", "rows", "cols", "count")
+_LARGEST_BYTES = 2**20
+
+
+def load_pool(path: str) -> Pool:
+    """Read a pool from a `.toml` or `.json` file.
+
+    It holds a list `arrays` of tables with `device` (a name of `devices.PRESETS`),
+    `rows` (word lines), `cols` (bit lines) and `count`:
+
+        [[arrays]]
+        device = "epiram"
+        rows = 256
+        cols = 256
+        count = 16
+
+    **Raises:**
+
+    - `ValueError`: if the file cannot be read, or does not say that.
+    """
+    content = _content(path)
+    if not (isinstance(content, dict) and list(content) == ["arrays"]):
+        raise _refusal(path, "one list `arrays` and nothing else", _shown(content))
+    entries = content["arrays"]
+    if not (isinstance(entries, list) and entries):
+        raise _refusal(path, "`arrays` to be a list of at least one table", _shown(entries))
+    kinds = [_kind(path, number, entry) for number, entry in enumerate(entries, 1)]
+    return Pool(tuple(kinds))
+
+
+def _content(path: str):
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _refusal(path, "to be a file that it can open", reason) from error
+    if len(content) > _LARGEST_BYTES:
+        raise _refusal(path, f"at most {_LARGEST_BYTES:,} bytes", f"{len(content):,}")
+    try:
+        text = content.decode()
+        return json.loads(text) if path.lower().endswith(".json") else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # Both parsers raise a ValueError, and so does the decoding.
+        raise _refusal(path, "to be TOML, or JSON if its name says so", error) from error
+
+
+def _kind(path: str, number: int, entry) -> ArrayKind:
+    if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
+        wanted = f"exactly the fields {', '.join(_FIELDS)} in array {number}"
+        got = ", ".join(map(str, entry)) if isinstance(entry, dict) else _shown(entry)
+        raise _refusal(path, wanted, got or "none")
+    name = str(entry["device"]).lower().replace("_", "-")
+    if name not in devices.PRESETS:
+        known = ", ".join(devices.PRESETS)
+        wanted = f"a device of array {number} that is one of {known}"
+        raise _refusal(path, wanted, _shown(entry["device"]))
+    for field in _FIELDS[1:]:
+        value = entry[field]
+        if type(value) is not int or not 1 <= value <= 2**20:
+            wanted = f"a whole `{field}` of array {number} from 1 to {2**20:,}"
+            raise _refusal(path, wanted, _shown(value))
+    return ArrayKind(entry["rows"], entry["cols"], entry["count"], devices.PRESETS[name])
+
+
+def _shown(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _refusal(path: str, wanted: str, got) -> ValueError:
+    return ValueError(
+        f"`--pool` needs {wanted}. Got {got} in {path}. See `sedma_jax.load_pool`."
+    )

@@ -1,0 +1,1 @@
+"""Jobs that peers hand in: client, service and journal."""

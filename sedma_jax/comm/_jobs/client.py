@@ -1,0 +1,152 @@
+"""Hand jobs to a service, and get their products."""
+
+import fcntl
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from .._libp2p.host import PeerID
+from .._libp2p.keystore import load_or_create
+from .._node.bridge import OpenNode, open_node
+from .._node.settings import NodeSettings
+from .messages import JobRequest, encode_job
+from .service import LONGEST_WAIT
+
+_ENOUGH = 600.0  # seconds, for the tensors of a job to travel
+
+
+class JobClient:
+    """A connection to a service; `open_jobs` makes one."""
+
+    def __init__(self, node: OpenNode, service: str):
+        self.node, self.service = node, service
+
+    def submit(
+        self, A, x, *, device: str = "epiram", seed: int = 0, id: str | None = None
+    ) -> dict:
+        """Hand in a corrected product; returns when the service has promised to do it.
+
+        **Arguments:**
+
+        - `A`: matrix, dense or sparse of SciPy, and `x`: one vector or a batch; of float32
+            or float64.
+        - `device`: name of a preset, and `seed`: of all randomness.
+        - `id`: of the job. Handed in again under the same id it is the same job, so that a
+            lost answer costs nothing. A new one if left out.
+
+        **Returns:** the job, as `status` gives it.
+
+        **Raises:** `RemoteError` with what the service says, `ConnectionError`.
+        """
+        if isinstance(A, scipy.sparse.sparray | scipy.sparse.spmatrix):
+            matrix: Any = A
+            entries = matrix.tocoo()
+            parts = {"data": entries.data, "rows": entries.row, "cols": entries.col}
+            shape = int(entries.shape[0]), int(entries.shape[1])
+        else:
+            parts, shape = {"values": A}, None
+        request = JobRequest(
+            id or uuid.uuid4().hex,
+            {name: self.node.put(np.asarray(part)) for name, part in parts.items()},
+            shape,
+            self.node.put(np.asarray(x)),
+            device,
+            seed,
+        )
+        return self._ask("job-submit", encode_job(request), _ENOUGH)
+
+    def status(self, id: str, wait: float = 0.0) -> dict:
+        """A job: `state` (queued, running, done, failed), times, `cid`, `record`, `error`.
+
+        **Arguments:**
+
+        - `id`: of the job.
+        - `wait`: seconds, up to 60, to wait for its end.
+        """
+        question = json.dumps({"id": id, "wait": wait}).encode()
+        return self._ask("job-status", question, 30.0 + wait)
+
+    def result(self, id: str, timeout: float = 600.0) -> tuple[np.ndarray, dict]:
+        """The product of a job, verified, and the job; waits for its end.
+
+        **Raises:** `RuntimeError` where the job failed, `TimeoutError`.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            wait = min(LONGEST_WAIT, max(end - time.monotonic(), 0.0))
+            asked = time.monotonic()
+            job = self.status(id, wait)
+            if job["state"] == "done":
+                return self.node.get(job["cid"], timeout=_ENOUGH), job
+            if job["state"] == "failed":
+                raise RuntimeError(
+                    f"needs a job that was done. Got {id}, which failed: {job['error']}"
+                )
+            if time.monotonic() >= end:
+                raise TimeoutError(
+                    f"needs the end of job {id} within {timeout:g} s. Got it "
+                    f"{job['state']}. Ask again later."
+                )
+            if time.monotonic() - asked < min(wait, 1.0):  # it answered early: it ends
+                time.sleep(min(1.0, wait))
+
+    def jobs(self) -> list[dict]:
+        """The newest hundred jobs of this client, newest first, without `record`."""
+        return self._ask("job-list", b"", 30.0)
+
+    def _ask(self, method: str, body: bytes, timeout: float):
+        async def ask():
+            return await self.node.node.calls.call(
+                self.service, method, body, timeout=timeout
+            )
+
+        return json.loads(bytes(self.node.call(ask)))
+
+
+def client_id(key: Path) -> str:
+    """The id by which a service knows the owner of a key, which is made if needed."""
+    return str(PeerID.from_pubkey(load_or_create(key).public_key))
+
+
+@contextmanager
+def open_jobs(address: str, *, key: Path | None = None) -> Iterator[JobClient]:
+    """Talk to a service while the block runs.
+
+    **Arguments:**
+
+    - `address`: of the service, with `/p2p/ID`.
+    - `key`: file of this client's key, by which the service lets it in and knows its jobs;
+        a new one if left out. Of two clients with one key the second waits for the first.
+
+    **Raises:** `ConnectionError` where the service is away or refuses this client.
+    """
+    with _alone(key):
+        service = frozenset({address.rpartition("/p2p/")[2]})
+        with open_node(NodeSettings(key=key, allowed=service)) as node:
+            try:
+                name = node.connect(address)
+            except ConnectionError as error:
+                raise ConnectionError(
+                    f"needs a service at {address} that lets {node.name} in. Got: {error} "
+                    "Start `sedma serve --allow` with that id there."
+                ) from error
+            yield JobClient(node, name)
+
+
+@contextmanager
+def _alone(key: Path | None):
+    """One client at a time: a service has one connection to each peer."""
+    if key is None:
+        yield
+        return
+    load_or_create(key)
+    with open(key) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,92 @@
+"""A service as a process: node, journal, workers, health, signals."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from .._node.bridge import first_of, node_status
+from .._node.control import serve_control, socket_path
+from .._node.node import running_node
+from .._node.profiles import LongTermMemory
+from .._node.settings import NodeSettings
+from .journal import Journal
+from .metrics import Health
+from .service import JobService, ServiceLimits, Work
+
+
+def run_service(
+    settings: NodeSettings,
+    folder: Path,
+    worker: Callable[[], Work],
+    limits: ServiceLimits,
+    *,
+    memory: LongTermMemory | None = None,
+    http: tuple[str, int] | None,
+    started: Callable[[dict], None],
+    ended: Callable[[int, int], None],
+) -> None:
+    """Serve jobs until SIGTERM or SIGINT; a second one ends it without waiting.
+
+    **Arguments:**
+
+    - `settings`: of the node.
+    - `folder`: of the journal and the control socket.
+    - `worker`: makes what does the jobs, once for each worker.
+    - `memory`: for what the node learns of its peers.
+    - `http`: where health and metrics are answered.
+    - `started`: called with the status of the node, and `ended` with how many jobs are left
+        in the journal, and how many of them were under way.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket_path(folder)
+    journal = Journal(folder, attempts=limits.attempts, keep=limits.keep)
+    abandoned = 0
+
+    async def run():
+        nonlocal abandoned
+        async with (
+            running_node(settings, memory=memory) as node,
+            trio.open_nursery() as nursery,
+        ):
+            serve = lambda task_status: serve_control(node, folder, task_status=task_status)
+            await nursery.start(serve)
+            service = JobService(node, journal, worker, limits)
+            health = None
+            if http is not None:
+                health = Health(service, *http)
+                nursery.start_soon(health.beat)
+            nursery.start_soon(_drain_on_signals, service)
+            status = await node_status(node)
+            status["jobs"] = journal.counts()
+            status["http"] = f"{http[0]}:{health.port}" if http and health else None
+            started(status)
+            abandoned = await service.run()
+            if health is not None:
+                await trio.to_thread.run_sync(health.close)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(run)
+        left = journal.counts()
+        ended(left["queued"], abandoned)
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
+    finally:
+        journal.close()
+    if abandoned:
+        # Threads that compute for nobody would hold up, or crash, the interpreter's end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _drain_on_signals(service: JobService):
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if service.draining:
+                service.give_up()
+            service.drain()

@@ -1,0 +1,1 @@
+"""The transport: libp2p with its faults corrected, streams, muxer, keys."""

@@ -1,0 +1,61 @@
+"""The key that a node is known by, on disk, for its owner only."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from .host import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
+
+LARGEST_KEY = 4096  # bytes
+
+
+def load_or_create(path: Path) -> KeyPair:
+    """The keys in `path`, made and written on first use.
+
+    The file appears complete or not at all, and of two processes that make it at once both
+    use the same. `PermissionError` where others may read it, `ValueError` for what is no
+    key.
+    """
+    if not path.exists():
+        _create(path)
+    rights = path.stat().st_mode
+    if stat.S_IMODE(rights) & 0o077:
+        raise PermissionError(
+            f"only the owner may read the key {path}. Got mode {stat.S_IMODE(rights):04o}. "
+            f"Run `chmod 600 {path}`, or delete it to become another peer."
+        )
+    with path.open("rb") as file:
+        data = file.read(LARGEST_KEY + 1)
+    try:
+        private = deserialize_private_key(data[:LARGEST_KEY])
+        return KeyPair(private, private.get_public_key())
+    except Exception as error:  # of several libraries, with no common base
+        raise ValueError(
+            f"{path} needs a libp2p private key. Got {len(data)} bytes that are none. "
+            "Restore it from a backup, or delete it to become another peer."
+        ) from error
+
+
+def key_id(path: Path) -> str:
+    """The id of the peer whose key is in `path`, made and written on first use.
+
+    **Raises:** `PermissionError` where others may read it, `ValueError` for what is no key.
+    """
+    return str(PeerID.from_pubkey(load_or_create(path).public_key))
+
+
+def _create(path: Path):
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(new_ed25519_keys().private_key.serialize())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, path)  # unlike a rename, never replaces
+        except FileExistsError:
+            pass
+    finally:
+        os.unlink(name)

@@ -1,0 +1,1 @@
+"""A node: its parts, its upkeep, and how other processes command it."""

@@ -1,0 +1,117 @@
+"""Agents of a workflow that call each other over libp2p."""
+
+import hashlib
+import hmac
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from pathlib import Path
+
+import trio
+
+from .._libp2p.host import KeyPair, PeerID, new_ed25519_keys
+from .._rpc.messages import MessageError
+from .._rpc.rpc import Call, RemoteError
+from .bridge import open_node
+from .node import Node
+
+
+def _keys(name: str, secret: str) -> KeyPair:
+    """The keys of an agent: who knows the secret knows those of all agents."""
+    return new_ed25519_keys(hmac.digest(secret.encode(), name.encode(), hashlib.sha256))
+
+
+def agent_id(name: str, secret: str) -> str:
+    """The id of an agent's peer, the same on every run and in every replica.
+
+    **Arguments:**
+
+    - `name`: of workflow and agent, `tour/critic`.
+    - `secret`: what the agents of a workflow share. If it is empty anybody can make the
+        keys, and the id says nothing.
+    """
+    return str(PeerID.from_pubkey(_keys(name, secret).public_key))
+
+
+class AgentPeer:
+    """The libp2p peer of one agent; it lets in the peers of its neighbours alone.
+
+    **Arguments:**
+
+    - `name`, `secret`: as `agent_id`.
+    - `neighbours`: names of the agents that it calls and is called by.
+    - `port`: to be called on, 0 for a free one; None for an agent that only calls.
+    - `answer`: from a request to its answer; called in threads, several at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        secret: str = "",
+        neighbours: Collection[str] = (),
+        port: int | None = None,
+        answer: Callable[[bytes], bytes] | None = None,
+    ):
+        self._secret, self._stack = secret, ExitStack()
+        listen = () if port is None else (f"/ip4/0.0.0.0/tcp/{port}",)
+        with tempfile.TemporaryDirectory() as folder:
+            key = Path(folder, "key")
+            key.touch(mode=0o600)
+            key.write_bytes(_keys(name, secret).private_key.serialize())
+            self._node = self._stack.enter_context(
+                open_node(
+                    listen=listen or ("/ip4/127.0.0.1/tcp/0",),
+                    key=key,
+                    allowed=frozenset(agent_id(n, secret) for n in neighbours),
+                )
+            )
+        if answer is not None:
+            self._node.node.methods.add("agent", _method(answer))
+        (address, *_) = self._node.addresses
+        self.port = int(address.split("/")[4])
+
+    def call(
+        self, name: str, host: str, port: int, request: bytes, seconds: float
+    ) -> bytes:
+        """Ask the agent `name` at a host and port.
+
+        **Raises:** `OSError` for one that fails, is not reached, or is another.
+        """
+        peer = agent_id(name, self._secret)
+        node: Node = self._node.node
+
+        async def ask():
+            if peer not in node.connected():
+                found = await trio.to_thread.run_sync(
+                    lambda: socket.getaddrinfo(host, port, socket.AF_INET)
+                )
+                await node.connect(f"/ip4/{found[0][4][0]}/tcp/{port}/p2p/{peer}")
+            return bytes(await node.calls.call(peer, "agent", request, timeout=seconds))
+
+        try:
+            return self._node.call(ask, timeout=seconds)
+        except (
+            RemoteError,
+            MessageError,
+            trio.TooSlowError,
+            trio.RunFinishedError,
+        ) as error:
+            raise OSError(f"{name} at {host}:{port} failed: {error}.") from error
+
+    def close(self) -> None:
+        """Leave."""
+        self._stack.close()
+
+
+def _method(answer):
+    async def method(call: Call) -> bytes:
+        try:
+            return await trio.to_thread.run_sync(lambda: bytes(answer(bytes(call.body))))
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            raise RuntimeError("the agent failed; its log says why") from error
+
+    return method

@@ -1,0 +1,85 @@
+"""A node as a process: key, control socket, metrics, signals, structured logs."""
+
+import json
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from .bridge import first_of, node_status
+from .control import serve_control, socket_path
+from .metrics import serve_metrics
+from .node import running_node
+from .profiles import LongTermMemory
+from .settings import NodeSettings
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object for each line of the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON; what peers sent is escaped by it."""
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "source": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(fields)
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """Write the log of the node; that of libp2p only where it fails badly."""
+    stream = logging.StreamHandler()
+    stream.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [stream]  # libp2p puts its own there when it is imported
+    root.setLevel(logging.CRITICAL)
+    logging.getLogger("libp2p").handlers.clear()
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("libp2p"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("sedma_jax").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def run_daemon(
+    settings: NodeSettings,
+    folder: Path,
+    *,
+    metrics_port: int | None,
+    memory: LongTermMemory | None = None,
+    started: Callable[[dict], None],
+) -> None:
+    """Run a node until SIGINT or SIGTERM; `started` is called with its status."""
+
+    async def run():
+        async with (
+            running_node(settings, memory=memory) as node,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(serve_control_of(node))
+            stop_metrics = None
+            if metrics_port is not None:
+                stop_metrics, _ = serve_metrics(node, metrics_port)
+            started(await node_status(node))
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    break
+            if stop_metrics is not None:
+                await trio.to_thread.run_sync(stop_metrics)
+            nursery.cancel_scope.cancel()
+
+    def serve_control_of(node):
+        async def serve(task_status):
+            await serve_control(node, folder, task_status=task_status)
+
+        return serve
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket_path(folder)
+    try:
+        trio.run(run)
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None

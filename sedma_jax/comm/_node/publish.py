@@ -1,0 +1,136 @@
+"""Publish a tensor: offer it under its CID, and have the best peers hold it."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .._libp2p.keystore import key_id
+from .bridge import OpenNode, described_peers, open_node
+from .profiles import LongTermMemory
+from .settings import NodeSettings
+from .upkeep import hand_over
+
+_EMBEDDED = 3  # peers where none is named
+_STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for one tensor
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A published tensor.
+
+    - `cid`: of its manifest, and so of its content.
+    - `peers`: those that hold it, verified, as records for JSON with the `score` of Eq. 7;
+        without the node that published it.
+    - `embedded`: whether the peers lived in this process, and are gone with the call.
+    - `seconds`: from the request to the last byte that the last peer verified.
+    """
+
+    cid: str
+    peers: list[dict]
+    embedded: bool
+    seconds: float
+
+
+def publish(
+    array: np.ndarray,
+    *,
+    peers: Sequence[str] = (),
+    copies: int = 2,
+    key: Path | None = None,
+    memory: LongTermMemory | None = None,
+    patience: float = 10.0,
+) -> Publication:
+    """Have the peers of the highest score of Eq. 7 fetch and hold a tensor.
+
+    **Arguments:**
+
+    - `array`: what to publish.
+    - `peers`: addresses, with `/p2p/ID`, of peers that let this node in; without any, three
+        on loopback in this process, which know each other's keys and nobody else's.
+    - `copies`: how many peers are to hold it, at least 1; fewer where fewer are there.
+    - `key`: file of this node's key, by which the peers know it; a new one if left out.
+    - `memory`: for what the peers were like; as in `open_node`.
+    - `patience`: seconds to wait for the peers' statuses, by which they are chosen.
+
+    **Returns:** what became of it.
+
+    **Raises:** `ValueError` for `copies` below 1 or what is no address; `ConnectionError`
+    where no peer holds it in the end.
+    """
+    if copies < 1:
+        raise ValueError(
+            f"`publish` needs copies >= 1. Got {copies}. Leave it out for the default, 2."
+        )
+    with ExitStack() as stack:
+        if peers:
+            settings = NodeSettings(
+                key=key,
+                bootstrap=tuple(peers),
+                replicas=copies + 1,
+                status_every=_STATUS_EVERY,
+            )
+            node = stack.enter_context(open_node(settings, memory=memory))
+        else:
+            node = _embedded(stack, copies, key, memory)
+        wanted = len(peers) or _EMBEDDED
+        _wait_for_statuses(node, wanted, patience)
+        start = time.perf_counter()
+        cid, holders = node.call(_put, node.node, array)
+        seconds = time.perf_counter() - start
+    if not holders:
+        raise ConnectionError(
+            f"needs a peer that holds {cid}. Got none of {wanted}. Check that they run "
+            f"and let {node.name} in (`sedma node start --allow ID`, or `--open` where "
+            "this node has no `key` of its own)."
+        )
+    return Publication(cid, holders, not peers, seconds)
+
+
+def _embedded(
+    stack: ExitStack, copies: int, key: Path | None, memory: LongTermMemory | None
+) -> OpenNode:
+    """This node, among others in this process that let in each other alone."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    keys = [key or folder / "0", *(folder / str(i + 1) for i in range(_EMBEDDED))]
+    names = frozenset(map(key_id, keys))
+    node, *others = [
+        stack.enter_context(
+            open_node(
+                key=path,
+                allowed=names,
+                replicas=copies + 1,
+                status_every=_STATUS_EVERY,
+                zone=str(i),
+                memory=memory if i == 0 else None,
+            )
+        )
+        for i, path in enumerate(keys)
+    ]
+    for other in others:
+        node.connect(*other.addresses)
+    return node
+
+
+def _wait_for_statuses(node: OpenNode, wanted: int, patience: float) -> None:
+    """Wait until peers said what they can carry: others are not chosen first."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        # Every status tells of memory.
+        told = [p for p in node.peers() if p["connected"] and p["memory_free"]]
+        if len(told) >= wanted:
+            return
+        time.sleep(0.05)
+
+
+async def _put(node, array):
+    cid = await node.put(array)
+    await hand_over(node, cid)
+    holders = node.store.peek(cid).holders
+    described = await described_peers(node)
+    held = [peer for peer in described if peer["id"] in holders]
+    return cid, sorted(held, key=lambda peer: -peer["score"])

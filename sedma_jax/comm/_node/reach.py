@@ -1,0 +1,98 @@
+"""Whether others can connect to this node: a peer dials back, and says.
+
+libp2p's own answer to that question (AutoNAT) is wrong: its server "dials" by the
+connection that the question came over, and finds every port open.
+"""
+
+import ipaddress
+import struct
+
+import trio
+
+from .._libp2p.circuit import is_relayed
+from .._libp2p.corrections import ip_of
+from .._libp2p.host import Multiaddr, PeerID
+from .._rpc.messages import MessageError
+from .._rpc.rpc import Call
+
+MOST_PORTS = 4
+DIAL_SECONDS = 3.0
+AT_ONCE = 8  # dials back, for all peers together
+
+
+async def ask_reachable(node, peer: str) -> list[str]:
+    """Addresses at which `peer` reaches this node by a new connection.
+
+    An answer of yes holds for networks like that of `peer`, and for NATs that filter by
+    port: one that filters by address alone lets in whoever this node once dialled.
+    """
+    ports = [
+        int(port)
+        for address in node.host.get_transport_addrs()
+        if (port := address.value_for_protocol("tcp")) and int(port)
+    ][:MOST_PORTS]
+    if not ports:
+        return []
+    request = struct.pack(f"!{len(ports)}H", *ports)
+    answer = bytes(await node.calls.call(peer, "reach", request, timeout=10))
+    ip, *found = answer[:200].decode("ascii", "replace").split()
+    ip = ipaddress.ip_address(ip)
+    return [f"/ip{ip.version}/{ip}/tcp/{p}" for p in ports if str(p) in found]
+
+
+def add_reach(node) -> None:
+    """Offer to dial peers back, at the address their connection comes from only."""
+    dials = trio.CapacityLimiter(AT_ONCE)
+
+    async def reach(call: Call):
+        if len(call.body) % 2 or not 0 < len(call.body) <= 2 * MOST_PORTS:
+            raise MessageError(
+                f"needs 1 to {MOST_PORTS} ports of two bytes. Got {len(call.body)} bytes. "
+                "Run the same release on both sides."
+            )
+        ports = struct.unpack(f"!{len(call.body) // 2}H", call.body)
+        peer = PeerID.from_string(call.peer)
+        ip = _observed(node, peer)
+        found: list[str] = []
+
+        async def one(port: int):
+            address = Multiaddr(f"/ip{ip.version}/{ip}/tcp/{port}")
+            async with dials:
+                if await answers(node.host, address, peer):
+                    found.append(str(port))
+
+        async with trio.open_nursery() as nursery:
+            for port in {*ports} - {0}:
+                nursery.start_soon(one, port)
+        return " ".join([str(ip), *found]).encode()
+
+    node.methods.add("reach", reach)
+
+
+def _observed(node, peer: PeerID):
+    for connection in node.host.get_network().get_connections(peer):
+        if not is_relayed(connection):
+            for address in connection.muxed_conn.get_transport_addresses():
+                if (ip := ip_of(address)) is not None:
+                    return ip
+    raise MessageError("dials back to peers with a direct connection. Got a relayed one.")
+
+
+async def answers(host, address: Multiaddr, peer: PeerID) -> bool:
+    """Whether a new connection to `address` meets just this peer; it is closed again."""
+    network = host.get_network()
+    raw = None
+    with trio.move_on_after(DIAL_SECONDS):
+        try:
+            raw = await network.transport_manager.transport_for_dialing(address).dial(
+                address
+            )
+            await network.upgrader.upgrade_security(raw, True, peer)
+            return True
+        except Exception:  # the library's errors have no common base
+            return False
+        finally:
+            if raw is not None:
+                with trio.CancelScope(shield=True):  # pyright: ignore[reportCallIssue]
+                    await raw.close()
+    return False

@@ -1,0 +1,1 @@
+"""Tensors between peers: manifests, stores, fetching, the choice of peers."""

@@ -1,0 +1,1 @@
+"""A workflow on a cluster: roll-out, controller, measurement, recompilation."""

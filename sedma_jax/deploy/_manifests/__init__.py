@@ -1,0 +1,1 @@
+"""What a workflow compiles to: serving code, images, Kubernetes objects."""

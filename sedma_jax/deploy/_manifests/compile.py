@@ -1,0 +1,181 @@
+"""Compile a workflow: serving code, Dockerfile, compose file, Kubernetes manifests."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ...kernels import node_loads
+from .._placing.placement import Placement, place
+from .._placing.problem import placement_problem, replica_names
+from .._workflow.quantity import parse_quantity
+from .._workflow.specification import Agent, Node, Workflow
+from .._workflow.yaml import to_yaml
+from .manifests import agent_objects, job_objects, speaks_libp2p, workflow_objects
+
+_SERVE = Path(__file__).with_name("agent_server.py")
+
+
+def compile(
+    workflow: Workflow | None = None,
+    placement: Placement | None = None,
+) -> dict[str, str]:
+    """Compile a workflow into files, the same ones each time.
+
+    **Arguments:**
+
+    - `workflow`: what to deploy; left out, one agent on one node.
+    - `placement`: of `plan`; pods are pinned to its nodes by required affinity.
+
+    **Returns:**
+
+    The text of every file by its path: `serve.py`, `Dockerfile`, `compose.yaml`,
+    `manifests/*.yaml`, and `placement.json` where there is a placement.
+    """
+    workflow = workflow or default_workflow()
+    nodes = _nodes_of_agents(workflow, placement) if placement else {}
+    files = {
+        "serve.py": _SERVE.read_text(),
+        "Dockerfile": _dockerfile(workflow),
+        "compose.yaml": to_yaml(_compose(workflow)),
+        "manifests/00-workflow.yaml": to_yaml(*workflow_objects(workflow)),
+    }
+    for agent in sorted(workflow.agents, key=lambda a: a.name):
+        objects = agent_objects(workflow, agent, nodes.get(agent.name))
+        files[f"manifests/10-{agent.name}.yaml"] = to_yaml(*objects)
+    for job in sorted(workflow.jobs, key=lambda j: j.name):
+        files[f"manifests/20-{job.name}.yaml"] = to_yaml(*job_objects(workflow, job))
+    if placement:
+        files["placement.json"] = json.dumps(describe(workflow, placement), indent=2) + "\n"
+    return files
+
+
+def plan(
+    workflow: Workflow | None = None, *, key: jax.Array, prove_seconds: float = 10.0
+) -> Placement:
+    """Place a workflow on its nodes; see `place`."""
+    problem = placement_problem(workflow or default_workflow())
+    return place(problem, key=key, prove_seconds=prove_seconds)
+
+
+def default_workflow() -> Workflow:
+    """Give the workflow of `sedma run` where none is given: one agent on one node."""
+    agent = Agent(
+        name="crossbar",
+        entry="sedma_jax.deploy.agents:crossbar",
+        memory="1Gi",
+        cpu="1",
+    )
+    return Workflow(
+        name="sedma",
+        agents=(agent,),
+        nodes=(Node(name="localhost", memory="4Gi", cpu="2"),),
+    )
+
+
+def describe(workflow: Workflow, placement: Placement) -> dict:
+    """Say where every replica goes, and the parts of the cost."""
+    names = [node.name for node in workflow.nodes]
+    cost = placement.cost
+    return {
+        "workflow": workflow.name,
+        "placement": {
+            replica: names[q]
+            for replica, q in zip(
+                replica_names(workflow), placement.nodes.tolist(), strict=True
+            )
+        },
+        "cost": float(cost.total),
+        "communication": float(cost.communication),
+        "overhead_gb": float(cost.overhead),
+        "bound": placement.bound,
+        "optimal": placement.optimal,
+    }
+
+
+def _nodes_of_agents(workflow, placement):
+    found: dict[str, list[str]] = {}
+    owners = [a.name for a in workflow.agents for _ in range(a.replicas)]
+    for owner, q in zip(owners, placement.nodes.tolist(), strict=True):
+        found.setdefault(owner, []).append(workflow.nodes[q].name)
+    return found
+
+
+def _dockerfile(workflow):
+    grpc = any(edge.protocol == "grpc" for edge in workflow.edges)
+    extras = ["deploy"] * any(a.entry.startswith("sedma_jax.") for a in workflow.agents)
+    libp2p = any(edge.protocol == "libp2p" for edge in workflow.edges)
+    # A part of libp2p has no wheel.
+    headers = (
+        "apt-get update && apt-get install -y --no-install-recommends build-essential "
+        "libgmp-dev && "
+    )
+    install = ["comm"] * libp2p + extras
+    install = [
+        f"ARG SEDMA=sedma-jax[{','.join(install)}]",
+        f'RUN test -z "$SEDMA" || {{ {headers * libp2p}pip install "$SEDMA"; }}',
+    ] * bool(install)
+    return "\n".join(
+        [
+            f"# Agents of {workflow.name}: one image, SEDMA_ENTRY chooses the agent.",
+            "# BASE needs Python 3.11 or later" + (" with grpcio." if grpc else "."),
+            "ARG BASE=docker.io/library/python:3.11-slim",
+            "FROM ${BASE}",
+            *(["ARG PIP=grpcio>=1.60", 'RUN test -z "$PIP" || pip install "$PIP"'] * grpc),
+            *install,
+            "WORKDIR /agents",
+            "COPY . /agents",
+            "ENV PYTHONPATH=/agents PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1",
+            "USER 65532",
+            'ENTRYPOINT ["python3", "/agents/serve.py"]',
+            "",
+        ]
+    )
+
+
+def _compose(workflow):
+    services = {}
+    for agent in sorted(workflow.agents, key=lambda a: a.name):
+        objects = agent_objects(workflow, agent)
+        data = next(o["data"] for o in objects if o["kind"] == "ConfigMap")
+        service = {"image": agent.image or f"localhost/{workflow.name}:latest"}
+        if not agent.image:
+            service["build"] = "."
+        if speaks_libp2p(workflow, agent):
+            data = data | {"SEDMA_SECRET": "${SEDMA_SECRET:-}"}
+        service |= {
+            "environment": data,
+            "mem_limit": str(int(parse_quantity(agent.memory))),
+            "cpus": float(parse_quantity(agent.cpu)),
+            "read_only": True,
+            "tmpfs": ["/tmp"],
+            "security_opt": ["no-new-privileges"],
+            "cap_drop": ["ALL"],
+        }
+        if agent.replicas > 1:
+            service["deploy"] = {"replicas": agent.replicas}
+        targets = sorted({e.target for e in workflow.edges if e.source == agent.name})
+        if targets and not workflow.cycles:
+            service["depends_on"] = targets
+        services[agent.name] = service
+    return {"name": workflow.name, "services": services}
+
+
+def node_shares(workflow: Workflow, placement: Placement) -> list[dict]:
+    """Say what every node holds: its replicas, and the memory and CPU they take of it."""
+    problem = placement_problem(workflow)
+    names = replica_names(workflow)
+    shares = []
+    load = node_loads(problem, jax.numpy.asarray(placement.nodes))
+    for q, node in enumerate(workflow.nodes):
+        here = [names[i] for i in np.flatnonzero(placement.nodes == q)]
+        shares.append(
+            {
+                "node": node.name,
+                "memory": float(load.memory[q] / problem.node_memory[q]),
+                "cpu": float(load.cpu[q] / problem.node_cpu[q]),
+                "replicas": here,
+            }
+        )
+    return shares

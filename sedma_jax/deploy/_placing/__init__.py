@@ -1,0 +1,1 @@
+"""Placing agents on nodes, and moving them later."""

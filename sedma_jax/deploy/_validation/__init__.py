@@ -1,0 +1,1 @@
+"""Checks of manifests: schemas, and the rules of the API server beyond them."""

@@ -1,0 +1,165 @@
+"""Rules of names, labels and metadata that the API server checks beyond the schema."""
+
+import re
+from collections.abc import Iterator
+
+from .schema import Key, Path
+
+Refused = Iterator[tuple[Path, str]]
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_CLUSTER_WIDE = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "PriorityClass",
+    "StorageClass",
+}
+_PATH_SEGMENTS = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+_LABELS = {"Service", "Namespace"}
+
+
+def dns_label(path: Path, text: str, most: int = 63) -> Refused:
+    """Yield unless `text` is a label of RFC 1123, of at most `most` characters."""
+    if len(text) > most:
+        yield path, f"needs at most {most} characters. Got {len(text)}"
+    elif not _LABEL.fullmatch(text):
+        yield path, f"needs a-z, 0-9 and '-' with no '-' at an end. Got {text!r}"
+
+
+def dns_subdomain(path: Path, text: str) -> Refused:
+    """Yield unless `text` is a subdomain of RFC 1123, of at most 253 characters."""
+    if len(text) > 253:
+        yield path, f"needs at most 253 characters. Got {len(text)}"
+    elif not _SUBDOMAIN.fullmatch(text):
+        yield (
+            path,
+            f"needs a-z, 0-9, '-' and '.', no end a mark. Got {text!r}",
+        )
+
+
+def qualified_name(path: Path, text: str) -> Refused:
+    """Yield unless `text` is a name with an optional `prefix/`."""
+    prefix, slash, name = text.rpartition("/")
+    if slash:
+        yield from dns_subdomain(path, prefix)
+    if len(name) > 63 or not _WORD.fullmatch(name):
+        yield (
+            path,
+            "needs 1 to 63 letters, digits, '-', '_' and '.', both ends a letter or digit. "
+            f"Got {name[:80]!r}",
+        )
+
+
+def label_map(path: Path, labels: dict) -> Refused:
+    """Yield for keys and values that cannot be labels."""
+    for key, value in labels.items():
+        yield from qualified_name(path, key)
+        yield from label_value(path, value)
+
+
+def label_value(path: Path, value: str) -> Refused:
+    """Yield unless `value` may stand behind a label's key."""
+    if len(value) > 63 or (value and not _WORD.fullmatch(value)):
+        yield (
+            path,
+            "needs values of at most 63 letters, digits, '-', '_' and '.', both ends a "
+            f"letter or digit. Got {value[:80]!r}",
+        )
+
+
+def selector(path: Path, selector: dict) -> Refused:
+    """Yield for a label selector that the server does not read."""
+    yield from label_map((*path, "matchLabels"), selector.get("matchLabels", {}))
+    for k, term in enumerate(selector.get("matchExpressions", [])):
+        at = (*path, "matchExpressions", k)
+        yield from qualified_name((*at, "key"), term.get("key", ""))
+        yield from requirement(at, term, {"In", "NotIn", "Exists", "DoesNotExist"})
+
+
+def requirement(path: Path, term: dict, operators: set[str]) -> Refused:
+    """Yield for an operator that is unknown, or has the wrong number of values."""
+    operator, values = term.get("operator"), term.get("values", [])
+    if operator not in operators:
+        yield (*path, "operator"), one_of(operators, operator)
+    elif operator in ("In", "NotIn") and not values:
+        yield (*path, "values"), f"is required where the operator is {operator}"
+    elif operator in ("Exists", "DoesNotExist") and values:
+        yield (*path, "values"), f"must be left out where the operator is {operator}"
+    elif operator in ("Gt", "Lt") and len(values) != 1:
+        yield (*path, "values"), f"needs one value where the operator is {operator}"
+
+
+def matches(selector: dict, labels: dict) -> bool:
+    """Whether a label selector takes an object with these labels."""
+    if not selector.get("matchLabels", {}).items() <= labels.items():
+        return False
+    for term in selector.get("matchExpressions", []):
+        key, values = term.get("key"), term.get("values", [])
+        holds = {
+            "In": labels.get(key) in values,
+            "NotIn": labels.get(key) not in values,
+            "Exists": key in labels,
+            "DoesNotExist": key not in labels,
+        }
+        if not holds.get(term.get("operator"), True):
+            return False
+    return True
+
+
+def one_of(allowed, value) -> str:
+    """Say what is allowed, and what was received."""
+    return f"needs one of {', '.join(sorted(allowed))}. Got {str(value)[:60]!r}"
+
+
+def between(path: Path, value, least: int, most: int | None = None) -> Refused:
+    """Yield unless `value`, where it is given, lies in a range, bounds included."""
+    if isinstance(value, int) and (value < least or (most is not None and value > most)):
+        upper = "" if most is None else f" and at most {most}"
+        yield path, f"needs at least {least}{upper}. Got {value}"
+
+
+def metadata(kind: str, meta: dict) -> Refused:
+    """Yield for metadata that objects of this kind may not have."""
+    name, path = meta.get("name", ""), ("metadata", "name")
+    if not name:
+        if not meta.get("generateName"):
+            yield path, "is required"
+    elif kind in _PATH_SEGMENTS:
+        if name in (".", "..") or "/" in name or "%" in name:
+            yield path, f"needs no '/' and no '%'. Got {name[:80]!r}"
+    elif kind in _LABELS:
+        yield from dns_label(path, name)
+    else:
+        yield from dns_subdomain(path, name)
+    namespace = meta.get("namespace")
+    if namespace and kind in _CLUSTER_WIDE:
+        yield ("metadata", "namespace"), f"must be left out: a {kind} has no namespace"
+    elif namespace:
+        yield from dns_label(("metadata", "namespace"), namespace)
+    yield from label_map(("metadata", "labels"), meta.get("labels", {}))
+    annotations, path = meta.get("annotations", {}), ("metadata", "annotations")
+    for key in annotations:
+        yield from qualified_name(path, key.lower())
+    size = sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items())
+    if size > 2**18:
+        yield path, f"needs at most {2**18} bytes in all. Got {size}"
+    for k, owner in enumerate(meta.get("ownerReferences", [])):
+        for field in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(field):
+                yield ("metadata", "ownerReferences", k, field), "must not be empty"
+
+
+def data_keys(path: Path, data: dict) -> Refused:
+    """Yield for keys that a ConfigMap or a Secret may not have."""
+    for key in data:
+        bad = not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)
+        if bad or key in (".", "..") or key.startswith(".."):
+            yield (
+                (*path, Key(key)),
+                f"needs 1 to 253 letters, digits, '-', '_' and '.'. Got {key[:80]!r}",
+            )

@@ -1,0 +1,136 @@
+"""Refuse manifests that the API server would refuse, before it sees them."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from .._workflow.yaml import load_documents
+from .rules import rule_errors
+from .schema import Key, Path, schema_errors
+
+_BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason for which the API server would refuse an object."""
+
+    object: str  # kind and name
+    field: str  # as the server writes it: spec.template.spec.containers[0].image
+    reason: str
+    file: str = ""
+    line: int = 0
+
+    def __str__(self):
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        return f"{where}{self.object}: {self.field}: {self.reason}."
+
+
+def validate(
+    manifests: Iterable[object], *, namespaces: Collection[str] | None = None
+) -> list[Refusal]:
+    """Check Kubernetes manifests without a server.
+
+    Types, unknown fields and duplicates are held to the published schemas of 1.36; names,
+    quantities, selectors, ports, probes, affinity and the rest to rules of our own.
+
+    **Arguments:**
+
+    - `manifests`: objects of Kubernetes, as dictionaries. Custom resources are held to the
+        rules of metadata alone, and the jobs of a JobSet to those of a Job.
+    - `namespaces`: those of the cluster, beside the built-in ones and those among
+        `manifests`. An object in any other is refused. Not checked if left out.
+
+    **Returns:**
+
+    What would be refused, in the order of `manifests`; empty if the server would take all.
+    """
+    manifests = list(manifests)
+    known = None if namespaces is None else {*namespaces, *_BUILT_IN, *_made(manifests)}
+    found = []
+    for manifest in manifests:
+        for path, reason in _errors(manifest, known):
+            found.append(Refusal(_title(manifest), _field(path), reason))
+    return found
+
+
+def validate_files(
+    paths: Iterable[str | FilePath], *, namespaces: Collection[str] | None = None
+) -> tuple[int, list[Refusal]]:
+    """Check files of manifests; as `validate`, with the file and line of each refusal.
+
+    **Returns:** the number of objects, and what would be refused of them.
+
+    **Raises:** `ValueError` for a file that cannot be read, or is no YAML.
+    """
+    documents = [(str(path), *read) for path in paths for read in load_documents(path)]
+    manifests = [manifest for _, manifest, _ in documents]
+    known = None if namespaces is None else {*namespaces, *_BUILT_IN, *_made(manifests)}
+    found = []
+    for name, manifest, line_of in documents:
+        for path, reason in _errors(manifest, known):
+            refusal = Refusal(_title(manifest), _field(path), reason, name, line_of(path))
+            found.append(refusal)
+    return len(documents), found
+
+
+def _errors(manifest, known):
+    if not isinstance(manifest, dict):
+        return [
+            ((), f"needs an object with apiVersion and kind. Got {str(manifest)[:60]!r}")
+        ]
+    # The server takes null for a field that is left out.
+    manifest = {k: _without_nulls(v) for k, v in manifest.items() if v is not None}
+    # Rules count on types, so that what breaks the schema is said first and alone.
+    found = sorted(schema_errors(manifest), key=lambda error: list(map(str, error[0])))
+    if not found:
+        manifest.setdefault("metadata", {})
+        found = list(dict.fromkeys(rule_errors(manifest)))
+    namespace = _namespace(manifest)
+    if known is not None and namespace and namespace not in known:
+        listed = ", ".join(sorted(known)[:8])
+        found.append(
+            (("metadata", "namespace"), f"needs one of {listed}. Got {namespace!r}")
+        )
+    return found
+
+
+def _without_nulls(value):
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(v) for v in value]
+    return value
+
+
+def _meta(manifest):
+    meta = manifest.get("metadata") if isinstance(manifest, dict) else None
+    return meta if isinstance(meta, dict) else {}
+
+
+def _namespace(manifest):
+    namespace = _meta(manifest).get("namespace")
+    return namespace if isinstance(namespace, str) else None
+
+
+def _made(manifests):
+    for manifest in manifests:
+        if isinstance(manifest, dict) and manifest.get("kind") == "Namespace":
+            yield str(_meta(manifest).get("name"))
+
+
+def _title(manifest):
+    if not isinstance(manifest, dict):
+        return "object"
+    name = _meta(manifest).get("name") or "(no name)"
+    return f"{str(manifest.get('kind') or 'object')[:63]} {str(name)[:63]}"
+
+
+def _field(path: Path) -> str:
+    text = ""
+    for step in path:
+        if isinstance(step, int | Key):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else str(step)
+    return text or "[]"

@@ -1,0 +1,1 @@
+"""The workflow and the cluster as their files describe them."""

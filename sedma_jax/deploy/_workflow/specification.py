@@ -1,0 +1,224 @@
+"""The workflow and the cluster it is deployed on."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from .quantity import parse_quantity
+
+_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_IMAGE = re.compile(r"[a-z0-9][\w./:@-]{0,254}")
+
+
+def _label(name: str) -> str:
+    if not _LABEL.fullmatch(name):
+        raise ValueError(
+            "a name needs 1 to 52 of a-z, 0-9 and '-', a letter first (it becomes the name "
+            f"of objects and hosts). Got {name[:60]!r}. Rename it"
+        )
+    return name
+
+
+def _quantity(text: str) -> str:
+    if parse_quantity(text) <= 0:
+        raise ValueError(f"a quantity needs to be positive. Got {text!r}. Write 1m or more")
+    return text
+
+
+def _matching(form: re.Pattern, needs: str):
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise ValueError(f"{needs}. Got {text[:60]!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, AfterValidator(_label)]
+Quantity = Annotated[str, AfterValidator(_quantity)]
+EntryPoint = Annotated[
+    str, _matching(_ENTRY, "an entry point needs the form module:function")
+]
+Image = Annotated[str, _matching(_IMAGE, "an image needs the form registry/name:tag")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class SharedModel(_Record):
+    """Weights that the agents of one node share."""
+
+    name: Name
+    memory: Quantity
+
+
+class Agent(_Record):
+    """One agent: its code, what it takes, and how many run."""
+
+    name: Name
+    entry: EntryPoint  # a function of (request: bytes, call) that answers bytes
+    image: Image | None = None  # built from the generated Dockerfile if left out
+    memory: Quantity
+    cpu: Quantity
+    model: Name | None = None
+    replicas: int = Field(default=1, ge=1, le=1000)
+    stateful: bool = False
+    nodes: tuple[str, ...] = ()  # where it may run; anywhere if empty
+
+
+class Edge(_Record):
+    """Calls of one agent to another."""
+
+    source: Name
+    target: Name
+    protocol: Literal["http", "grpc", "libp2p"] = "http"
+    volume: float = Field(gt=0, allow_inf_nan=False)  # MB a request, both ways
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # requests a second
+
+
+class Node(_Record):
+    """What a node of the cluster offers."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    memory: Quantity
+    cpu: Quantity
+    rack: str = ""
+    zone: str = ""
+    base: Quantity = "64Mi"  # runtime of a node that is used
+
+
+class Link(_Record):
+    """Latency and bandwidth between nodes whose nearest common part is `level`."""
+
+    latency_ms: float = Field(ge=0, allow_inf_nan=False)
+    bandwidth_gbps: float = Field(gt=0, allow_inf_nan=False)
+
+
+class Network(_Record):
+    """Links in a rack, in a zone, and between zones."""
+
+    rack: Link = Link(latency_ms=0.05, bandwidth_gbps=25)
+    zone: Link = Link(latency_ms=0.25, bandwidth_gbps=10)
+    region: Link = Link(latency_ms=1.0, bandwidth_gbps=4)
+
+
+class JaxJob(_Record):
+    """A JAX program on several hosts."""
+
+    name: Name
+    image: Image
+    command: tuple[str, ...] = Field(min_length=1, max_length=64)
+    processes: int = Field(ge=1, le=10_000)
+    memory: Quantity
+    cpu: Quantity
+    carrier: Literal["job", "jobset"] = "job"
+
+
+class Workflow(_Record):
+    """A workflow of agents and the cluster to place it on.
+
+    **Raises:** `pydantic.ValidationError` for names that stand for nothing or twice, and
+    for cycles unless `cycles` is true.
+    """
+
+    name: Name
+    namespace: Name = "default"
+    agents: tuple[Agent, ...] = Field(min_length=1, max_length=10_000)
+    edges: tuple[Edge, ...] = Field(default=(), max_length=200_000)
+    models: tuple[SharedModel, ...] = ()
+    jobs: tuple[JaxJob, ...] = ()
+    nodes: tuple[Node, ...] = ()  # no placement is made without nodes
+    network: Network = Network()
+    cycles: bool = False  # whether agents may call each other in a circle
+    lambda_mem: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _names_stand_for_one_thing(self):
+        for kind in ("agents", "models", "nodes", "jobs"):
+            seen = set()
+            for k, item in enumerate(getattr(self, kind)):
+                if item.name in seen:
+                    raise Misplaced(
+                        (kind, k, "name"),
+                        f"a name stands once among {kind}. Got {item.name!r} again. "
+                        "Rename one",
+                    )
+                seen.add(item.name)
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_known(self):
+        known = [agent.name for agent in self.agents]
+        for k, edge in enumerate(self.edges):
+            for end in ("source", "target"):
+                _known(getattr(edge, end), known, ("edges", k, end), "agents")
+            if edge.source == edge.target:
+                raise Misplaced(
+                    ("edges", k, "target"),
+                    f"an edge needs two agents. Got {edge.source!r} twice. Leave it out",
+                )
+        models = [model.name for model in self.models]
+        nodes = [node.name for node in self.nodes]
+        for k, agent in enumerate(self.agents):
+            if agent.model is not None:
+                _known(agent.model, models, ("agents", k, "model"), "models")
+            for n, node in enumerate(agent.nodes):
+                _known(node, nodes, ("agents", k, "nodes", n), "nodes")
+        if not self.cycles and (cycle := _cycle(self)):
+            k, path = cycle
+            raise Misplaced(
+                ("edges", k),
+                f"edges need to form no cycle. Got {' -> '.join(path)}. Take one edge out, "
+                "or write `cycles: true`",
+            )
+        return self
+
+
+class Misplaced(ValueError):
+    """An error of the whole workflow that belongs to one field of it."""
+
+    def __init__(self, place: tuple, message: str):
+        super().__init__(message)
+        self.place = place
+
+
+def _known(name, names, place, kind):
+    if name not in names:
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise Misplaced(
+            place, f"no such name among {kind}. Got {name!r}. Choose of: {listed or 'none'}"
+        )
+
+
+def _cycle(workflow: Workflow) -> tuple[int, list[str]] | None:
+    """Some cycle, and the number of the edge that closes it."""
+    following: dict[str, list[tuple[int, str]]] = {}
+    for k, edge in enumerate(workflow.edges):
+        following.setdefault(edge.source, []).append((k, edge.target))
+    done: set[str] = set()
+    for agent in workflow.agents:
+        # A stack in place of recursion: a chain may be longer than Python's.
+        path, position = [agent.name], {agent.name: 0}
+        pending = [iter(following.get(agent.name, []))]
+        while pending and agent.name not in done:
+            step = next(pending[-1], None)
+            if step is None:
+                pending.pop()
+                done.add(name := path.pop())
+                del position[name]
+            elif step[1] in position:
+                return step[0], [*path[position[step[1]] :], step[1]]
+            elif step[1] not in done:
+                position[step[1]] = len(path)
+                path.append(step[1])
+                pending.append(iter(following.get(step[1], [])))
+    return None
+
+
+def gigabytes(quantity: str) -> float:
+    """A quantity of bytes in GB (1e9)."""
+    return float(parse_quantity(quantity) / Decimal(10) ** 9)

@@ -1,0 +1,191 @@
+"""YAML in, with the line of every field; YAML out, for readers of YAML 1.1 and 1.2."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from .specification import Misplaced, Workflow
+
+try:
+    import yaml
+except ImportError as error:
+    raise ImportError(
+        "`sedma_jax.deploy` needs PyYAML, which is not installed. "
+        "Install with `pip install 'sedma-jax[deploy]'`."
+    ) from error
+
+_LARGEST_BYTES = 2**24
+_DEEPEST = 40
+_SAFE = re.compile(r"[A-Za-z_/][\w./-]*( [\w./-]+)*")
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
+
+
+def load_workflow(path: str | Path) -> Workflow:
+    """Read a workflow from a YAML file.
+
+    **Raises:** `ValueError`, one line for each error: file, line, field, what it needs,
+    what was received, and the remedy.
+    """
+    return parse_workflow(_read(Path(path)), str(path))
+
+
+def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int]]]:
+    """Read the documents of a YAML file, each with a function from a path to its line.
+
+    **Raises:** `ValueError` for a file that cannot be read, is too large, or is no YAML.
+    """
+    name, content = str(path), _read(Path(path))
+    try:
+        nodes = _composed(content)
+        return [
+            (yaml.SafeLoader("").construct_document(node), partial(_line, node))
+            for node in nodes
+            if node is not None and node.tag != "tag:yaml.org,2002:null"
+        ]
+    except _UNREADABLE as error:
+        raise ValueError(_no_yaml(name, "manifests", error)) from error
+
+
+def _read(path):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"`sedma deploy` needs a readable file. Got {path}: {error.strerror}. "
+            "Check its name."
+        ) from error
+    if len(content) > _LARGEST_BYTES:
+        raise ValueError(
+            f"{path}: a file needs at most {_LARGEST_BYTES:,} bytes. Got "
+            f"{len(content):,}. Split it."
+        )
+    return content
+
+
+_UNREADABLE = (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError)
+
+
+def _composed(content):
+    if isinstance(content, bytes):
+        content = content.decode()
+    _refuse_aliases(content)
+    nodes = list(yaml.compose_all(content, Loader=yaml.SafeLoader))
+    for node in nodes:
+        _refuse_duplicates(node)
+    return nodes
+
+
+def _no_yaml(name, what, error):
+    if isinstance(error, UnicodeDecodeError):
+        return f"{name}: a file needs UTF-8. Got {error}."
+    mark = getattr(error, "problem_mark", None)
+    line = f":{mark.line + 1}" if mark else ""
+    said = " ".join(str(getattr(error, "problem", None) or error).split())
+    return f"{name}{line}: this is no YAML for {what}: {said}"
+
+
+def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
+    """Read a workflow from YAML text; `name` stands in errors for the file's."""
+    try:
+        root, *more = _composed(content) or [None]
+        if more:
+            raise ValueError("needs one document; take the others out")
+        value = yaml.SafeLoader("").construct_document(root) if root else None
+    except _UNREADABLE as error:
+        raise ValueError(_no_yaml(name, "a workflow", error)) from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{name}:1: a workflow needs fields such as `name:` and `agents:`. Got "
+            f"{type(value).__name__}. See README for an example."
+        )
+    try:
+        return Workflow.model_validate(value)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_url=False):
+            cause = item.get("ctx", {}).get("error")
+            place = cause.place if isinstance(cause, Misplaced) else item["loc"]
+            field = ".".join(map(str, place)) or "workflow"
+            said = item["msg"].removeprefix("Value error, ").rstrip(".")
+            if not isinstance(cause, ValueError) and item["type"] != "missing":
+                said += f". Got {str(item['input'])[:60]!r}"
+            lines.append(f"{name}:{_line(root, place)}: {field}: {said}.")
+        raise ValueError("\n".join(lines)) from error
+
+
+def _refuse_aliases(content):
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="an alias (*) may grow a file beyond any size; write it out",
+                problem_mark=event.start_mark,
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {_DEEPEST} levels", problem_mark=event.start_mark
+            )
+
+
+def _refuse_duplicates(node):
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the field {key.value!r} stands twice; take one out",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(key.value)
+            _refuse_duplicates(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicates(value)
+
+
+def _line(node, place) -> int:
+    line = node.start_mark.line
+    for step in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == step]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line
+        else:
+            break
+    return line + 1
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data):
+        return True
+
+
+def _text(dumper, text):
+    if "\n" in text:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+    plain = _SAFE.fullmatch(text) and text.lower() not in _WORDS
+    style = None if plain else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(*documents: dict) -> str:
+    """Write documents, fields in the order of the dictionaries."""
+    return yaml.dump_all(
+        documents,
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=100,
+        explicit_start=len(documents) > 1,
+    )
