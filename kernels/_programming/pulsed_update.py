@@ -3,7 +3,7 @@
 One cell holds a weight from `-w_max` to `w_max`, measured from a reference in the middle of
 its window (the scheme `offset`). A change is requested as the number of pulses that it
 would take a linear device, rounded up or down at random so that the mean is exact, and the
-cell answers along its own curve (`_cells/pulse.py`): less the nearer it is to the end it goes to.
+cell answers along its own curve (`_cells/pulse.py`): less the nearer it is to its end.
 Up steps and down steps are equal at the *symmetry point*, which pulses of both signs drift
 to (Gokmen & Haensch 2020, Front. Neurosci. 14, 103, Sec. "Symmetry point").
 """
