@@ -63,6 +63,7 @@ from ._cells.weights import (
 from ._correction.denoise import denoise as denoise
 from ._correction.first_order import (
     correct_first_order as correct_first_order,
+    first_order_inputs as first_order_inputs,
     product_noise as product_noise,
 )
 from ._correction.lambda_memory import (
@@ -208,12 +209,11 @@ from ._programming.pulsed_update import (
 )
 from ._programming.rewrite import (
     rewrite_and_verify as rewrite_and_verify,
-    rewrite_law as rewrite_law,
-    rewrite_law_arrays as rewrite_law_arrays,
+    sampled_rewrite as sampled_rewrite,
 )
+from ._programming.scheme import Scheme as Scheme, as_scheme as as_scheme
 from ._programming.write_verify import (
     write_and_verify as write_and_verify,
-    write_and_verify_arrays as write_and_verify_arrays,
 )
 from ._reading.conversion import digitise as digitise
 from ._reading.drift_compensation import (
@@ -247,3 +247,6 @@ from ._reading.tiling import (
     tile as tile,
     untile as untile,
 )
+
+rewrite_law = sampled_rewrite
+"""The former name of `sampled_rewrite`."""

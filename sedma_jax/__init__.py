@@ -41,11 +41,8 @@ from ._crossbar.read_effects import (
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
 )
-from ._products.corrected import (
-    CorrectionInfo as CorrectionInfo,
-    corrected_matvec as corrected_matvec,
-    denoise as denoise,
-)
+from ._products.corrected import corrected_matvec as corrected_matvec
+from ._products.correction import CorrectionInfo as CorrectionInfo, denoise as denoise
 from ._products.streaming import (
     stream_corrected_matvec as stream_corrected_matvec,
     stream_matvec as stream_matvec,
@@ -53,7 +50,8 @@ from ._products.streaming import (
 from ._programming.bit_slicing import (
     program_bit_sliced as program_bit_sliced,
 )
-from ._programming.exactly import program_exactly as program_exactly
+from ._programming.error_free import program_exactly as program_exactly
+from ._programming.options import Programming as Programming
 from ._programming.pooled import (
     Bank as Bank,
     PooledCrossbar as PooledCrossbar,
@@ -82,6 +80,7 @@ from .kernels import (
     Device as Device,
     LambdaChoice as LambdaChoice,
     RememberedLambda as RememberedLambda,
+    Scheme as Scheme,
     VerifyRule as VerifyRule,
     acceptance_band as acceptance_band,
     column_drift_compensation as column_drift_compensation,
@@ -94,11 +93,14 @@ from .kernels import (
     offset as offset,
     open_loop as open_loop,
     rewrite_and_verify as rewrite_and_verify,
-    rewrite_law as rewrite_law,
+    sampled_rewrite as sampled_rewrite,
     stagnation as stagnation,
     tile_scale as tile_scale,
     write_and_verify as write_and_verify,
 )
+
+rewrite_law = sampled_rewrite
+"""The former name of `sampled_rewrite`."""
 
 if TYPE_CHECKING:
     from . import comm as comm, data as data, linalg as linalg, memory as memory, nn as nn

@@ -114,7 +114,7 @@ def study(names, kinds, seeds, steps):
             for seed, (start, longer) in digital.items():
                 train_key, array_key, read_key = jr.split(jr.fold_in(jr.key(seed), 9), 3)
                 aware = sj.nn.hardware_aware(
-                    start, device, clip=2.5, **{"scheme": sj.rewrite_law, **options}
+                    start, device, clip=2.5, **{"scheme": sj.sampled_rewrite, **options}
                 )
                 aware = sj.nn.plain(train(aware, xs, ys, steps, key=train_key))
                 record = dict(material=name, setting=kind, seed=seed)

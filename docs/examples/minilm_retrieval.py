@@ -139,7 +139,7 @@ def energies(analog, inputs, device, tokens, key):
             t_read=device.t_read,
         )
         read += float(cost.energy) * tokens
-        _, stats = sj.program(x, device, array=ARRAY, scheme=sj.rewrite_law, key=key)
+        _, stats = sj.program(x, device, array=ARRAY, scheme=sj.sampled_rewrite, key=key)
         encode += float(stats.energy) / len(x) * tokens
     return read, encode
 
@@ -174,7 +174,7 @@ def study(encoder, tokenizer, texts, materials, batch, bar):
             array=ARRAY,
             corrected=True,
             lam=BASELINE,
-            encoding=sj.rewrite_law,
+            encoding=sj.sampled_rewrite,
             progress=lambda n, total, t=task: bar.update(t, completed=n, total=total),
             key=keys[0],
         )

@@ -17,10 +17,17 @@ from .device import Device, Scalar, curvature
 
 
 class Response(eqx.Module):
-    """Curvatures of the two pulse responses: one for all cells, or one for each."""
+    """Curvatures of the two pulse responses: one for all cells, or one for each.
+
+    - `ltp`, `ltd`: of potentiation and of depression.
+    - `folded`: present where the cells form pairs, both start at the bottom of their
+        window, and at most one of each pair is to be written: the response of that cell.
+        A scheme that treats every cell by itself then programs one cell per pair.
+    """
 
     ltp: Float[Array, " *cells"]
     ltd: Float[Array, " *cells"]
+    folded: "Response | None" = None
 
 
 def nominal_response(device: Device, dtype: DTypeLike) -> Response:

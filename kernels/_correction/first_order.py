@@ -7,22 +7,29 @@ With `A~ = A + E` on the crossbar and `x~ = x + e` in the encoded input,
 leaves only the product of the two errors; `denoise` is the second order.
 """
 
-import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def first_order_inputs(
+    x: Float[Array, "batch n"], encoded: Float[Array, "batch n"]
+) -> Float[Array, "twice_batch n"]:
+    """What the crossbar multiplies for `correct_first_order`: `x`, then `x - x~`."""
+    return jnp.concatenate([x, x - encoded])
+
+
 def correct_first_order(
-    matrix: Float[Array, "m n"],
-    programmed: Float[Array, "m n"],
-    x: Float[Array, " n"],
-    encoded: Float[Array, " n"],
-) -> Float[Array, " m"]:
-    """First-order correction `A x~ + A~ (x - x~)`, which reads each matrix once."""
-    highest = lax.Precision.HIGHEST
-    return jnp.matmul(matrix, encoded, precision=highest) + jnp.matmul(
-        programmed, x - encoded, precision=highest
-    )
+    analog: Float[Array, "twice_batch m"], exact_encoded: Float[Array, "batch m"]
+) -> tuple[Float[Array, "batch m"], Float[Array, "batch m"]]:
+    """The plain product `A~ x`, and the one corrected to first order, `A x~ + A~ (x - x~)`.
+
+    **Arguments:**
+
+    - `analog`: products of the crossbar with `first_order_inputs(x, x~)`, in its order.
+    - `exact_encoded`: `A x~`, the exact matrix times the input as cells hold it.
+    """
+    raw, difference = jnp.split(analog, 2)
+    return raw, exact_encoded + difference
 
 
 def product_noise(

@@ -38,9 +38,10 @@ from .closed_loop import (
     read_energy,
     visible_state,
 )
+from .scheme import Scheme
 
 
-def gradient_programming(
+def _gradient_programming(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -52,36 +53,6 @@ def gradient_programming(
     significance: Scalar = 3.0,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Program one array by gradient descent on the error of its products.
-
-    With one vector a used row, a round takes as many reads as reading each row alone;
-    more of them make the gradient less random, at the cost of reads. Entries are random
-    signs of the whole read voltage, the largest input there is. Of a pair, whose products
-    are read as a difference, the cell with the larger target is pulsed and the other
-    stays as it is. Pulses follow from the step `-eta G` as they do from a distance in
-    `write_and_verify`.
-
-    Each read has the noise of the sense circuit, `sigma_read` a bit line. Every product
-    drives all used cells: a batch of `B` takes `B` times the energy of reading each cell
-    alone.
-
-    **Arguments:**
-
-    - `rule`: as for `write_and_verify`; the band applies to steps.
-    - `vectors_per_row`: size of a batch in used rows, at least 1. Static.
-    - `significance`: standard errors that a step needs, from 0 (plain gradient descent);
-        taken as half the largest possible number, `sqrt(B)`, where that is less.
-    - the others: as for `write_and_verify`.
-
-    **Returns:**
-
-    The states reached, and what it took. The residual is that of the products over the
-    root of the used rows, whose mean square is that of the weights, spread over all cells.
-
-    **Raises:**
-
-    - `ValueError`: if `vectors_per_row < 1`.
-    """
     if vectors_per_row < 1:
         raise ValueError(
             "`sedma_jax.gradient_programming` needs `vectors_per_row >= 1`. "
@@ -129,3 +100,36 @@ def gradient_programming(
 
     how = (device, response, rule)
     return closed_loop(sense, initial, used, *how, reopen=True, key=key)
+
+
+gradient_programming = Scheme(_gradient_programming)
+"""Program one array by gradient descent on the error of its products.
+
+With one vector a used row, a round takes as many reads as reading each row alone;
+more of them make the gradient less random, at the cost of reads. Entries are random
+signs of the whole read voltage, the largest input there is. Of a pair, whose products
+are read as a difference, the cell with the larger target is pulsed and the other
+stays as it is. Pulses follow from the step `-eta G` as they do from a distance in
+`write_and_verify`.
+
+Each read has the noise of the sense circuit, `sigma_read` a bit line. Every product
+drives all used cells: a batch of `B` takes `B` times the energy of reading each cell
+alone.
+
+**Arguments:**
+
+- `rule`: as for `write_and_verify`; the band applies to steps.
+- `vectors_per_row`: size of a batch in used rows, at least 1. Static.
+- `significance`: standard errors that a step needs, from 0 (plain gradient descent);
+    taken as half the largest possible number, `sqrt(B)`, where that is less.
+- the others: as for `write_and_verify`.
+
+**Returns:**
+
+The states reached, and what it took. The residual is that of the products over the
+root of the used rows, whose mean square is that of the weights, spread over all cells.
+
+**Raises:**
+
+- `ValueError`: if `vectors_per_row < 1`.
+"""

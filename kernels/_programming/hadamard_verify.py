@@ -22,6 +22,7 @@ from .closed_loop import (
     read_energy,
     visible_state,
 )
+from .scheme import Scheme
 
 
 def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"]:
@@ -90,7 +91,7 @@ def hadamard_read(
     return decoded / count.astype(seen.dtype)
 
 
-def hadamard_verify(
+def _hadamard_verify(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -100,14 +101,6 @@ def hadamard_verify(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """`write_and_verify` with `hadamard_read` in place of a read of each cell.
-
-    Rows are `N`, or padded to the power of two `N`. Every round reads `N` patterns,
-    whichever rows it wrote, and each pattern drives all used cells at the read voltage:
-    `N` times the energy of reading each cell alone.
-
-    **Arguments and returns:** as for `write_and_verify`.
-    """
     dtype = target.dtype
     reads = jnp.where(jnp.any(used), pattern_count(used), 0).astype(dtype)
 
@@ -125,3 +118,14 @@ def hadamard_verify(
         )
 
     return closed_loop(sense, initial, used, device, response, rule, key=key)
+
+
+hadamard_verify = Scheme(_hadamard_verify)
+"""`write_and_verify` with `hadamard_read` in place of a read of each cell.
+
+Rows are `N`, or padded to the power of two `N`. Every round reads `N` patterns,
+whichever rows it wrote, and each pattern drives all used cells at the read voltage:
+`N` times the energy of reading each cell alone.
+
+**Arguments and returns:** as for `write_and_verify`.
+"""

@@ -12,9 +12,10 @@ from .closed_loop import (
     pulse_cost,
     visible_state,
 )
+from .scheme import Scheme
 
 
-def open_loop(
+def _open_loop(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -24,23 +25,6 @@ def open_loop(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Program one array by the pulses that the nominal response asks for.
-
-    The train of a cell is the distance between its state and its target along the
-    response curve of the data sheet, in whole pulses. What the cell does with them
-    depends on its own curve and on cycle-to-cycle noise, of variance `sigma_c2c**2 n`
-    after `n` pulses. Nothing is read, so no read costs anything.
-
-    **Arguments:**
-
-    - `rule`: `max_pulses` caps the train; `band` says which cells count as unfinished.
-    - the others: as for `write_and_verify`.
-
-    **Returns:**
-
-    The states reached, and what it took; `residual` and `unfinished`, of which the
-    circuit knows nothing, are those of a noise-free reading.
-    """
     dtype = target.dtype
     nominal = nominal_response(device, dtype)
     wanted = hidden_state(target, device)
@@ -66,3 +50,23 @@ def open_loop(
         jnp.sum(jnp.abs(error) > rule.band).astype(jnp.int32),
         jnp.sqrt(jnp.sum(error**2) / cells),
     )
+
+
+open_loop = Scheme(_open_loop)
+"""Program one array by the pulses that the nominal response asks for.
+
+The train of a cell is the distance between its state and its target along the
+response curve of the data sheet, in whole pulses. What the cell does with them
+depends on its own curve and on cycle-to-cycle noise, of variance `sigma_c2c**2 n`
+after `n` pulses. Nothing is read, so no read costs anything.
+
+**Arguments:**
+
+- `rule`: `max_pulses` caps the train; `band` says which cells count as unfinished.
+- the others: as for `write_and_verify`.
+
+**Returns:**
+
+The states reached, and what it took; `residual` and `unfinished`, of which the
+circuit knows nothing, are those of a noise-free reading.
+"""

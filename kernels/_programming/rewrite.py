@@ -17,14 +17,13 @@ where in the band the value lies.
 """
 
 import math
-from functools import partial
 
 import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response
@@ -37,6 +36,7 @@ from .closed_loop import (
     hidden_state,
     visible_state,
 )
+from .scheme import Scheme
 
 _GILES = (  # of the centre, and of the tails
     (2.81022636e-08, -0.000200214257),
@@ -51,7 +51,7 @@ _GILES = (  # of the centre, and of the tails
 )
 
 
-def rewrite_and_verify(
+def _rewrite_and_verify(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -61,20 +61,6 @@ def rewrite_and_verify(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Program one array by rewriting each cell to its target until it reads right.
-
-    The reference for `rewrite_law`, attempt by attempt. Every attempt counts as two
-    pulses, one that erases (`v_ltd`, `t_ltd`) and one that sets (`v_ltp`, `t_ltp`), and
-    as one read.
-
-    **Arguments:**
-
-    - `device`: `sigma_c2c` is the noise of one attempt, as a fraction of the range of the
-        read current.
-    - `response`: not used: the amplitude is chosen, not the number of pulses.
-    - `rule`: `band` and `iterations` count, and nothing else of it.
-    - the others, and what is returned: as for `write_and_verify`.
-    """
     del response
     dtype = target.dtype
     cycle_key, read_key = jr.split(key)
@@ -120,7 +106,7 @@ def rewrite_and_verify(
     return state, _finish(stats, error, pending, used)
 
 
-def rewrite_law(
+def _sampled_rewrite(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -130,57 +116,15 @@ def rewrite_law(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Draw what `rewrite_and_verify` leaves from its law, without the loop.
-
-    One uniform a cell replaces all attempts. States, pulses, rounds, latencies and
-    unfinished cells have exactly the joint law of the loop. Energies count each failed
-    attempt at its target, the centre of its law: exact on average but for what the
-    window clips and the access transistor bends.
-
-    The law holds where one attempt says nothing about the next and the verify read is
-    exact. With read noise (`sigma_read > 0`) the loop itself runs. It does not hold for
-    incremental pulses (`write_and_verify`), where an attempt starts from the last state.
-
-    **Arguments and returns:** as for `rewrite_and_verify`.
-    """
-    del response
-    state, stats = rewrite_law_arrays(
-        target[None], initial[None], used[None], device, None, rule, key=key[None]
-    )
-    return state[0], jax.tree.map(lambda figure: figure[0], stats)
-
-
-def rewrite_law_arrays(
-    target: Float[Array, "arrays polarity rows cols"],
-    initial: Float[Array, "arrays polarity rows cols"],
-    used: Bool[Array, "arrays rows cols"],
-    device: Device,
-    response: Response | None,
-    rule: VerifyRule,
-    *,
-    key: Key[Array, " arrays"],
-) -> tuple[Float[Array, "arrays polarity rows cols"], WriteStats]:
-    """`rewrite_law` of several arrays, each with its own key: the same numbers."""
-    del response
-
-    def loop():
-        none = Response(jnp.zeros((), target.dtype), jnp.zeros((), target.dtype))
-        one = lambda cells, key: rewrite_and_verify(
-            cells[0], cells[1], cells[2], device, none, rule, key=key
-        )
-        return lax.map(lambda args: one(*args), ((target, initial, used), key))
-
-    def law():
-        one = partial(_law, device=device, rule=rule)
-        # One after another: what the figures are summed from stays in cache.
-        return lax.map(lambda args: one(*args), (target, initial, used, key))
-
+    cells = (target, initial, used)
+    loop = lambda: _rewrite_and_verify(*cells, device, response, rule, key=key)
+    draw = lambda: _draw_outcome(*cells, key, device=device, rule=rule)
     if isinstance(device.sigma_read, int | float):
-        return loop() if device.sigma_read > 0 else law()
-    return lax.cond(device.sigma_read > 0, loop, law)
+        return loop() if device.sigma_read > 0 else draw()
+    return lax.cond(device.sigma_read > 0, loop, draw)
 
 
-def _law(target, initial, used, key, *, device, rule):
+def _draw_outcome(target, initial, used, key, *, device, rule):
     dtype = target.dtype
     used = jnp.broadcast_to(used[None], target.shape)
     sigma, band = (jnp.asarray(v, dtype) for v in (device.sigma_c2c, rule.band))
@@ -307,3 +251,36 @@ def _finish(stats, error, pending, used):
             jnp.sqrt(jnp.sum(error**2) / count),
         ),
     )
+
+
+rewrite_and_verify = Scheme(_rewrite_and_verify)
+"""Program one array by rewriting each cell to its target until it reads right.
+
+The reference for `sampled_rewrite`, attempt by attempt. Every attempt counts as two
+pulses, one that erases (`v_ltd`, `t_ltd`) and one that sets (`v_ltp`, `t_ltp`), and
+as one read.
+
+**Arguments:**
+
+- `device`: `sigma_c2c` is the noise of one attempt, as a fraction of the range of the
+    read current.
+- `response`: not used: the amplitude is chosen, not the number of pulses.
+- `rule`: `band` and `iterations` count, and nothing else of it.
+- the others, and what is returned: as for `write_and_verify`.
+"""
+
+
+sampled_rewrite = Scheme(_sampled_rewrite, cellwise=True)
+"""Draw what `rewrite_and_verify` leaves from its distribution, without the loop.
+
+One uniform per cell replaces all attempts. States, pulses, rounds, latencies and
+unfinished cells have exactly the joint distribution of the loop. Energies count each
+failed attempt at its target, the centre of its distribution: exact on average but for
+what the window clips and the access transistor bends.
+
+This holds where one attempt says nothing about the next and the verify read is exact.
+With read noise (`sigma_read > 0`) the loop itself runs. It does not hold for
+incremental pulses (`write_and_verify`), where an attempt starts from the last state.
+
+**Arguments and returns:** as for `rewrite_and_verify`.
+"""

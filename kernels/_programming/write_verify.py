@@ -34,6 +34,7 @@ from .closed_loop import (
     visible_state,
 )
 from .compaction import compacted, count_before
+from .scheme import Scheme
 
 # Share of a row that the last unfinished cells of all arrays are packed to.
 _LAST = 16
@@ -87,7 +88,7 @@ class _Progress(eqx.Module):
     stats: WriteStats
 
 
-def write_and_verify(
+def _one_array(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -97,29 +98,15 @@ def write_and_verify(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Program one array, of one cell a weight or of two, in closed loop.
-
-    **Arguments:**
-
-    - `target`: visible states to reach, from 0 to 1.
-    - `initial`: states of the cells before, from 0 to 1.
-    - `used`: the weights that hold a matrix entry; other cells are left alone.
-    - `device`, `response`: the technology, and the curvature of each cell.
-    - `rule`: stopping rule.
-    - `key`: key of the cycle-to-cycle and verify-read noise of this array.
-
-    **Returns:**
-
-    The states reached, from 0 to 1, and what it took.
-    """
+    """`_several_arrays`, of one."""
     response = jax.tree.map(lambda u: u[None] if u.ndim else u, response)
-    state, stats = write_and_verify_arrays(
+    state, stats = _several_arrays(
         target[None], initial[None], used[None], device, response, rule, key=key[None]
     )
     return state[0], jax.tree.map(lambda figure: figure[0], stats)
 
 
-def write_and_verify_arrays(
+def _several_arrays(
     target: Float[Array, "arrays polarity rows cols"],
     initial: Float[Array, "arrays polarity rows cols"],
     used: Bool[Array, "arrays rows cols"],
@@ -129,7 +116,7 @@ def write_and_verify_arrays(
     *,
     key: Key[Array, " arrays"],
 ) -> tuple[Float[Array, "arrays polarity rows cols"], WriteStats]:
-    """`write_and_verify` of several arrays, each with its own key.
+    """Program several arrays, each with its own key.
 
     Faster than `vmap`: the first rounds run array by array, out of the cache, the last
     ones on all arrays together. The numbers are those of one array at a time.
@@ -398,3 +385,21 @@ def _read_energy(visible, device):
     through = lambda g: g / (1 + device.r_access * g)
     low, high = through(device.g_min), through(device.g_max)
     return device.v_read**2 * device.t_read * (low + visible * (high - low))
+
+
+write_and_verify = Scheme(_one_array, _several_arrays, cellwise=True)
+"""Program an array, of one cell per weight or of two, in closed loop.
+
+**Arguments:**
+
+- `target`: visible states to reach, from 0 to 1.
+- `initial`: states of the cells before, from 0 to 1.
+- `used`: the weights that hold a matrix entry; other cells are left alone.
+- `device`, `response`: the technology, and the curvature of each cell.
+- `rule`: stopping rule.
+- `key`: key of the cycle-to-cycle and verify-read noise of this array.
+
+**Returns:**
+
+The states reached, from 0 to 1, and what it took.
+"""

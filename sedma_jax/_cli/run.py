@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import devices
 from .._files.load import load_matrix, load_vector
-from .._products.corrected import BASELINE_LAMBDA, check_lambda
+from .._products.correction import BASELINE_LAMBDA, check_lambda
 from .._run import STAGES, check_node_key, read_workflow
 from .._tiling.pool_file import load_pool
 from .._trace import Trace, write_chrome_trace

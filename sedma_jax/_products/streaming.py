@@ -6,12 +6,14 @@ come in the order of their outputs, as many whole outputs at a time as fit. Sums
 those of `matvec` by rounding, since that multiplies by many tiles at once.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
+from typing import Unpack
 
 import equinox as eqx
 import jax
@@ -22,27 +24,32 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_key, check_vector, read
-from .._programming.program import Mapping, Progress, Scaling, Scheme, program_partition
+from .._programming.options import (
+    Programming,
+    ProgrammingOptions,
+    Progress,
+    programming_from,
+)
+from .._programming.program import program_partition
 from .._programming.program_stats import ProgramStats, total_stats
 from .._tiling.partition import Matrix, Partition, Vectors, exact_product
 from .._tiling.tile_source import SlicedMatrix, TileSource, tile_source
 from ..kernels import (
     Device,
-    VerifyRule,
+    RememberedLambda,
+    Scheme,
     WriteStats,
     acceptance_band,
-    column_scale,
-    differential,
-    write_and_verify,
+    correct_first_order,
+    first_order_inputs,
 )
 from .checkpoint import load_checkpoint, save_checkpoint
-from .corrected import (
+from .correction import (
     BASELINE_LAMBDA,
     CorrectionInfo,
     check_lambda,
-    denoise,
+    correct,
     encoding_array,
-    relative_error,
 )
 
 _CHUNK = 32
@@ -52,19 +59,15 @@ def stream_matvec(
     A: Matrix | SlicedMatrix,
     x: Vectors,
     device: Device,
+    programming: Programming | None = None,
     *,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
     chunk_tiles: int = _CHUNK,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Float[Array, "*batch m"], ProgramStats]:
     """Program a matrix and multiply by it, without ever holding all of its tiles.
 
@@ -77,8 +80,8 @@ def stream_matvec(
     - `A`: as in `program`; also `numpy.memmap`, or anything with `shape`, `dtype` and
         slices `A[a:b, c:d]`. NaN and infinity are found when their tile is reached.
     - `x`, `dac`, `adc`: as in `matvec`, with one full scale for all tiles.
-    - `device`, `array`, `arrays`, `mapping`, `scheme`, `rule`: as in `program`.
-    - `scaling`: as in `program`; one of your own has to treat each tile by itself.
+    - `device`, `programming`, `options`: as in `program`; a scaling of your own has to
+        treat each tile by itself.
     - `chunk_tiles`: tiles held at a time, from 1 up.
     - `checkpoint`: file that keeps the partial sums after each chunk, replaced in one
         step. A job whose file exists goes on after its last finished chunk, and ends
@@ -96,38 +99,30 @@ def stream_matvec(
         another job; if `chunk_tiles < 1`; if `A` is traced.
     """
     check_key(key)
-    job = _Job(
-        tile_source(A, *array),
-        _Programming(device, mapping, scaling, scheme, rule),
-        (dac, adc),
-        chunk_tiles,
-    )
+    how = programming_from("stream_matvec", programming, **options)
+    job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
     x = check_vector(x, job.source).astype(job.source.dtype)
     program_key, read_key = jr.split(key)
     vectors = jnp.atleast_2d(x)
     analog, exact = (vectors, read_key), vectors[:0]
     y, stats = _stream(job, analog, exact, checkpoint, progress, key=program_key)
-    return y if x.ndim == 2 else y[0], total_stats(stats, arrays)
+    return y if x.ndim == 2 else y[0], total_stats(stats, how.arrays)
 
 
 def stream_corrected_matvec(
     A: Matrix | SlicedMatrix,
     x: Vectors,
     device: Device,
+    programming: Programming | None = None,
     *,
-    lam: Float[Array, ""] | float = BASELINE_LAMBDA,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
+    lam: Float[Array, ""] | float | RememberedLambda = BASELINE_LAMBDA,
     dac: DAC | None = None,
     adc: ADC | None = None,
     chunk_tiles: int = _CHUNK,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
     """`corrected_matvec`, without ever holding all tiles of the matrix.
 
@@ -149,15 +144,15 @@ def stream_corrected_matvec(
     """
     check_key(key)
     check_lambda(lam)
-    programming = _Programming(device, mapping, scaling, scheme, rule)
-    job = _Job(tile_source(A, *array), programming, (dac, adc), chunk_tiles)
+    how = programming_from("stream_corrected_matvec", programming, **options)
+    job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
     x = check_vector(x, job.source).astype(job.source.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)
-    inputs = tile_source(vectors, *encoding_array(array, len(vectors)))
+    inputs = tile_source(vectors, *encoding_array(how.array, len(vectors)))
     encoding = eqx.tree_at(lambda j: j.source, job, inputs)
     encoded, vector_stats = _encode(encoding, key=vector_key)
-    analog = jnp.concatenate([vectors, vectors - encoded]), jr.split(read_key)[0]
+    analog = first_order_inputs(vectors, encoded), jr.split(read_key)[0]
     sums, stats = _stream(
         job,
         analog,
@@ -166,36 +161,17 @@ def stream_corrected_matvec(
         progress,
         key=matrix_key,
     )
-    raw, difference, first, exact = jnp.split(sums, 4)
-    y = denoise(first + difference, lam)
-    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
-    errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
-    one = lambda v: v if x.ndim == 2 else v[0]
-    l2_raw, l2, linf_raw, linf = map(one, errors)
-    info = CorrectionInfo(
-        one(raw),
-        l2_raw,
-        l2,
-        linf_raw,
-        linf,
-        jnp.asarray(lam, y.dtype),
-        total_stats(stats, arrays),
-        total_stats(vector_stats, None),
-    )
-    return one(y), info
-
-
-class _Programming(eqx.Module):
-    device: Device
-    mapping: Mapping
-    scaling: Scaling
-    scheme: Scheme
-    rule: VerifyRule | None
+    batch = len(vectors)
+    first, exact = sums[2 * batch : 3 * batch], sums[3 * batch :]
+    products = *correct_first_order(sums[: 2 * batch], first), exact, encoded
+    taken = total_stats(stats, how.arrays), total_stats(vector_stats, None)
+    return correct(products, vectors, lam, *taken, single=x.ndim == 1)
 
 
 class _Job(eqx.Module):
     source: TileSource
-    programming: _Programming
+    device: Device
+    how: Programming
     converters: tuple[DAC | None, ADC | None]
     chunk_tiles: int
 
@@ -229,10 +205,11 @@ def _program_chunks(
     job: _Job, first: int, key: PRNGKeyArray
 ) -> Iterator[tuple[np.ndarray, Partition, Crossbar, WriteStats]]:
     """Program chunk after chunk, from number `first` on."""
-    source, how = job.source, job.programming
+    source = job.source
     order = np.lexsort((source.inputs, source.outputs))
     chunks = _chunks(source.outputs[order], job.chunk_tiles)
-    scaling = source.local_scaling(how.scaling)
+    how = dataclasses.replace(job.how, arrays=None)
+    scaling = source.local_scaling(job.how.scaling)
     # Small matrices and last chunks share a few compilations.
     size = min(job.chunk_tiles, 1 << max(len(order) - 1, 0).bit_length())
     for chunk in chunks[first:]:
@@ -240,13 +217,9 @@ def _program_chunks(
         parts = source.partition(positions, size)
         crossbar, stats = program_partition(
             parts,
-            how.device,
-            arrays=None,
-            mapping=how.mapping,
+            job.device,
+            how,
             scaling=scaling,
-            scheme=how.scheme,
-            rule=how.rule,
-            progress=None,
             key=key,
         )
         yield positions, parts, crossbar, stats.per_array
@@ -334,14 +307,14 @@ def _stats_of(state):
 
 def _describe(job, analog, exact, key):
     """What a checkpoint has to share with the job that takes it up."""
-    how = job.programming
-    rule = acceptance_band(how.device) if how.rule is None else how.rule
+    how = job.how
+    rule = acceptance_band(job.device) if how.rule is None else how.rule
     functions = [_name(f) for f in (how.mapping, how.scaling, how.scheme)]
     options = (job.source.array, job.chunk_tiles, functions)
     return {
         "matrix": job.source.digest(),
         "vector": _digest((analog[0], exact)),
-        "device": _digest(how.device),
+        "device": _digest(job.device),
         "options": _digest((rule, job.converters), repr(options)),
         "key": _digest([jr.key_data(k) for k in (key, analog[1])], str(jr.key_impl(key))),
         "version": f"sedma-jax {version('sedma-jax')}, jax {jax.__version__}",
@@ -349,6 +322,8 @@ def _describe(job, analog, exact, key):
 
 
 def _name(function):
+    if isinstance(function, Scheme):
+        return _name(function.one)
     if isinstance(function, partial):
         return _name(function.func), function.args, sorted(function.keywords.items())
     return f"{function.__module__}.{function.__qualname__}"

@@ -9,6 +9,7 @@ of the scale of each array.
 
 import dataclasses
 from functools import partial
+from typing import Unpack
 
 import jax
 import jax.lax as lax
@@ -21,13 +22,9 @@ from .._crossbar.crossbar import (
     check_key,
 )
 from .._tiling.partition import Matrix, partition
-from ..kernels import Device, VerifyRule, column_scale, differential, write_and_verify
-from .program import (
-    Mapping,
-    Scaling,
-    Scheme,
-    program_partition,
-)
+from ..kernels import Device
+from .options import Programming, ProgrammingOptions, programming_from
+from .program import program_partition
 from .program_stats import ProgramStats, sum_stats
 from .residual import join_slices
 
@@ -35,16 +32,12 @@ from .residual import join_slices
 def program_bit_sliced(
     A: Matrix,
     device: Device,
+    programming: Programming | None = None,
     *,
     cell_bits: int,
     slices: int,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Crossbar, ProgramStats]:
     """Program a matrix with a few bits in each cell, on several arrays a tile.
 
@@ -54,11 +47,10 @@ def program_bit_sliced(
 
     **Arguments:**
 
-    - `A`, `device`, `array`, `mapping`, `scaling`, `scheme`, `rule`, `key`: as in
-        `program`.
+    - `A`, `device`, `programming`, `options`, `key`: as in `program`; `arrays` counts the
+        arrays for one slice.
     - `cell_bits`: bits of the magnitude in each cell, from 1.
     - `slices`: arrays for each tile, from 1; at most 23 bits in all.
-    - `arrays`: arrays there are for one slice.
 
     **Returns:**
 
@@ -75,9 +67,10 @@ def program_bit_sliced(
             "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
             f"Got {cell_bits=}, {slices=}."
         )
-    parts = partition(A, *array)
+    how = programming_from("program_bit_sliced", programming, **options)
+    parts = partition(A, *how.array)
     tiles = parts.tiles
-    scale = scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
+    scale = how.scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
     scale = lax.stop_gradient(scale)
     digits = _digits(tiles / scale[:, None, :], cell_bits, slices)
     held, taken = [], []
@@ -85,12 +78,8 @@ def program_bit_sliced(
         crossbar, stats = program_partition(
             dataclasses.replace(parts, tiles=digits[place]),
             device,
-            arrays=arrays,
-            mapping=mapping,
+            how,
             scaling=_no_scale,
-            scheme=scheme,
-            rule=rule,
-            progress=None,
             key=jr.fold_in(key, place),
         )
         held.append(dataclasses.replace(crossbar, scale=factor * scale))

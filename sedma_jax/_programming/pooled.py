@@ -1,6 +1,7 @@
 """Program a matrix on a pool of arrays of several sizes and materials."""
 
 from functools import partial
+from typing import Unpack
 
 import equinox as eqx
 import jax
@@ -18,20 +19,9 @@ from .._crossbar.crossbar import (
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import (
-    Device,
-    VerifyRule,
-    WriteStats,
-    column_scale,
-    differential,
-    write_and_verify,
-)
-from .program import (
-    Mapping,
-    Progress,
-    Scaling,
-    program_tiles,
-)
+from ..kernels import Device, WriteStats
+from .options import Programming, ProgrammingOptions, Progress, programming_from
+from .program import program_tiles
 from .program_stats import ProgramStats
 
 
@@ -92,12 +82,11 @@ def program_pool(
     A: Matrix,
     plan: PartitionPlan | Pool,
     device: Device | None = None,
+    programming: Programming | None = None,
     *,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    rule: VerifyRule | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[PooledCrossbar, ProgramStats]:
     """Program a matrix on a pool of arrays of several sizes and materials.
 
@@ -106,11 +95,12 @@ def program_pool(
 
     **Arguments:**
 
-    - `A`, `mapping`, `progress`, `key`: as in `program`.
+    - `A`, `progress`, `key`: as in `program`.
     - `plan`: from `plan_partitions`; or the pool, to be planned for `A`.
     - `device`: technology of the kinds of the pool that name none.
-    - `scaling`: as in `program`; `global_scale` is one scale for each kind of array.
-    - `rule`: for all kinds; `acceptance_band` of the device of each if left out.
+    - `programming`, `options`: as in `program`, but `array` and `arrays` are those of the
+        pool. `global_scale` is one scale for each kind of array; a `rule` is for all
+        kinds, and the default is the `acceptance_band` of the device of each.
 
     **Returns:**
 
@@ -124,6 +114,7 @@ def program_pool(
         shape, or leaves out a nonzero of `A`.
     """
     check_key(key)
+    how = programming_from("program_pool", programming, **options)
     if isinstance(A, Sparse):
         entries = checked_sparse(A)
         matrix, occupied = entries.tocsr(), (entries.row, entries.col)
@@ -150,10 +141,7 @@ def program_pool(
             np.array([plan.rectangles[i][:4] for i in index]),
             jnp.asarray(np.asarray(index, np.int32)),
             kind,
-            scaling,
-            mapping=mapping,
-            scheme=write_and_verify,
-            rule=rule,
+            how,
             progress=progress and (lambda n, _, done=done: progress(done + n, count)),
             key=jr.fold_in(key, number),
         )
@@ -185,7 +173,7 @@ def _check_cover(A, plan):
         )
 
 
-def _program_bank(A, places, index, kind, scaling, **how):
+def _program_bank(A, places, index, kind, how, *, progress, key):
     top, bottom, left, right = places.T
     inputs = _lines(left, right, kind.rows, A.shape[1])
     outputs = _lines(top, bottom, kind.cols, A.shape[0])
@@ -196,7 +184,7 @@ def _program_bank(A, places, index, kind, scaling, **how):
         tiles = jnp.asarray(tiles)
     else:
         tiles = _dense_tiles(A, inputs, outputs)
-    scale = _scales(tiles, scaling)
+    scale = _scales(tiles, how.scaling)
     weights, conductance, stats = program_tiles(
         tiles,
         scale,
@@ -204,18 +192,20 @@ def _program_bank(A, places, index, kind, scaling, **how):
         jnp.asarray((right - left).astype(np.int32)),
         jnp.asarray((bottom - top).astype(np.int32)),
         kind.device,
-        **how,
+        how,
+        progress=progress,
+        key=key,
     )
     count, rows, cols = tiles.shape
     block = jnp.asarray(np.arange(count, dtype=np.int32))
     crossbar = Crossbar(
-        weights,
-        conductance,
-        scale,
-        block,
-        block,
-        kind.device,
-        (count * cols, count * rows),
+        strips=weights,
+        conductance=conductance,
+        scale=scale,
+        inputs=block,
+        outputs=block,
+        device=kind.device,
+        shape=(count * cols, count * rows),
     )
     return Bank(crossbar, inputs, outputs), stats
 
@@ -240,7 +230,16 @@ def _dense_tiles(A, inputs, outputs):
 def _nothing(dtype) -> WriteStats:
     """The figures of no array."""
     count, figure = jnp.zeros(0, jnp.int32), jnp.zeros(0, dtype)
-    return WriteStats(count, count, figure, figure, figure, figure, count, figure)
+    return WriteStats(
+        pulses=count,
+        iterations=count,
+        write_energy=figure,
+        verify_energy=figure,
+        write_latency=figure,
+        verify_latency=figure,
+        unfinished=count,
+        residual=figure,
+    )
 
 
 @partial(jax.jit, static_argnames=("passes",))
@@ -258,11 +257,11 @@ def _total(
         return jnp.sum(slowest)
 
     return ProgramStats(
-        stats,
-        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
-        jnp.sum(stats.write_energy + stats.verify_energy),
-        last(stats.write_latency + stats.verify_latency),
-        jnp.sum(stats.write_energy),
-        last(stats.write_latency),
-        passes,
+        per_array=stats,
+        pulses=jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        energy=jnp.sum(stats.write_energy + stats.verify_energy),
+        latency=last(stats.write_latency + stats.verify_latency),
+        write_energy=jnp.sum(stats.write_energy),
+        write_latency=last(stats.write_latency),
+        passes=passes,
     )

@@ -1,8 +1,7 @@
 """Program a matrix on crossbar arrays."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax
@@ -11,42 +10,28 @@ import jax.dtypes
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._crossbar.crossbar import Crossbar, check_key
+from .._functions import same_function
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
-    VerifyRule,
+    Response,
     WriteStats,
     acceptance_band,
+    as_scheme,
     cell_conductance,
-    column_scale,
     differential,
     draw_response,
     hidden_state,
     nominal_response,
-    rewrite_law,
     signed_weights,
     visible_state,
     wide_jit,
-    write_and_verify,
-    write_and_verify_arrays,
 )
+from .options import Programming, ProgrammingOptions, Progress, Scaling, programming_from
 from .program_stats import ProgramStats, total_stats
-
-Scaling = Callable[[Float[Array, "tiles rows cols"]], Float[Array, "tiles cols"]]
-Mapping = Callable[[Float[Array, "rows cols"]], Float[Array, "polarity rows cols"]]
-Progress = Callable[[int, int], None]
-# What `kernels.write_and_verify` takes and returns.
-Scheme = Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
-
-# Signs of the weights that the two cells of a pair hold.
-_PAIR = np.array([1.0, -1.0])
-
-# Schemes that leave a cell alone that is not to be written.
-_FOLDED = (write_and_verify, rewrite_law)
 
 # Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
 # size share their compilations and a progress bar has something to show.
@@ -56,15 +41,11 @@ _CHUNKS = (1, 8, 32)
 def program(
     A: Matrix,
     device: Device,
+    programming: Programming | None = None,
     *,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Crossbar, ProgramStats]:
     """Program a matrix on crossbar arrays.
 
@@ -78,13 +59,8 @@ def program(
 
     - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
     - `device`: the technology; see `sedma_jax.devices`.
-    - `array`: word lines (inputs) and bit lines (outputs) of one array.
-    - `arrays`: arrays there are; as many as there are tiles if left out.
-    - `mapping`: `differential` (two cells a weight) or `offset` (one).
-    - `scaling`: `global_scale`, `tile_scale` or `column_scale`.
-    - `scheme`: `write_and_verify`, `hadamard_verify`, `gradient_programming`,
-        `open_loop`, `rewrite_and_verify` or `rewrite_law`, or a function like them.
-    - `rule`: `acceptance_band(device)` if left out, or `stagnation()`.
+    - `programming`, `options`: how; a `Programming`, and its fields as keywords: `array`,
+        `arrays`, `mapping`, `scaling`, `scheme` and `rule`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
     - `key`: typed key of all randomness of programming.
 
@@ -98,37 +74,30 @@ def program(
         NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
     """
     check_key(key)
-    return program_partition(
-        partition(A, *array),
-        device,
-        arrays=arrays,
-        mapping=mapping,
-        scaling=scaling,
-        scheme=scheme,
-        rule=rule,
-        progress=progress,
-        key=key,
-    )
+    how = programming_from("program", programming, **options)
+    parts = partition(A, *how.array)
+    return program_partition(parts, device, how, progress=progress, key=key)
 
 
 def program_partition(
     parts: Partition,
     device: Device,
+    how: Programming,
     *,
-    arrays: int | None,
-    mapping: Mapping,
-    scaling: Scaling,
-    scheme: Scheme,
-    rule: VerifyRule | None,
-    progress: Progress | None,
+    scaling: Scaling | None = None,
+    progress: Progress | None = None,
     key: PRNGKeyArray,
 ) -> tuple[Crossbar, ProgramStats]:
-    """`program`, for a matrix that is checked and cut already."""
-    if arrays is not None and arrays < 1:
+    """`program`, for a matrix that is checked and cut already.
+
+    `scaling` overrules that of `how`, and may hold arrays.
+    """
+    if how.arrays is not None and how.arrays < 1:
         raise ValueError(
-            f"`sedma_jax.program` needs `arrays >= 1`. Got {arrays=}. "
+            f"`sedma_jax.program` needs `arrays >= 1`. Got arrays={how.arrays}. "
             "Leave it out for as many arrays as there are tiles."
         )
+    scaling = how.scaling if scaling is None else scaling
     scale, index, used_rows, used_cols = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
         parts.tiles,
@@ -137,22 +106,20 @@ def program_partition(
         used_rows,
         used_cols,
         device,
-        mapping=mapping,
-        scheme=scheme,
-        rule=rule,
+        how,
         progress=progress,
         key=key,
     )
     crossbar = Crossbar(
-        weights.reshape(-1, parts.width * weights.shape[1], weights.shape[2]),
-        conductance,
-        scale,
-        parts.inputs,
-        parts.outputs,
-        device,
-        parts.shape,
+        strips=weights.reshape(-1, parts.width * weights.shape[1], weights.shape[2]),
+        conductance=conductance,
+        scale=scale,
+        inputs=parts.inputs,
+        outputs=parts.outputs,
+        device=device,
+        shape=parts.shape,
     )
-    return crossbar, total_stats(stats, arrays)
+    return crossbar, total_stats(stats, how.arrays)
 
 
 def program_tiles(
@@ -162,11 +129,9 @@ def program_tiles(
     used_rows: Int[Array, " tiles"],
     used_cols: Int[Array, " tiles"],
     device: Device,
+    how: Programming,
     *,
-    mapping: Mapping,
-    scheme: Scheme,
-    rule: VerifyRule | None,
-    progress: Progress | None,
+    progress: Progress | None = None,
     key: PRNGKeyArray,
 ) -> tuple[
     Float[Array, "tiles cols rows"], Float[Array, "tiles polarity rows cols"], WriteStats
@@ -175,14 +140,14 @@ def program_tiles(
 
     Weights come a row for each bit line, as a `Crossbar` keeps them.
     """
-    rule = acceptance_band(device) if rule is None else rule
+    rule = acceptance_band(device) if how.rule is None else how.rule
     write = partial(
         _write_tiles,
         device=device,
         rule=rule,
-        mapping=mapping,
-        scheme=scheme,
-        # Known when tracing or not, cells without spread share one response.
+        mapping=how.mapping,
+        scheme=as_scheme(how.scheme),
+        # Cells without spread share one response.
         spread=not (isinstance(device.sigma_d2d, float) and device.sigma_d2d == 0),
         exact_reads=isinstance(device.sigma_read, float) and device.sigma_read == 0,
         normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
@@ -272,7 +237,7 @@ def _write_tiles(
     normless,
     key,
 ):
-    # Known when tracing, what is not there takes no time.
+    # What is known to be absent when the program is traced takes no time when it runs.
     if exact_reads:
         device = eqx.tree_at(lambda d: d.sigma_read, device, 0.0)
     if normless:
@@ -280,69 +245,65 @@ def _write_tiles(
     rows, cols = tiles.shape[1:]
     row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
     keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
-    # Of a pair at most one cell is written, and the other stays as it is. Where no read
-    # joins the two, it takes no part.
-    fold = scheme in _FOLDED and mapping is differential
-    response, own = nominal_response(device, tiles.dtype), None
-    if spread:
-        shape = (1 if fold else jax.eval_shape(mapping, tiles[0]).shape[0], rows, cols)
-        draw = lambda key: draw_response(device, shape, tiles.dtype, key=key)
-        response = own = jax.vmap(draw)(keys[:, 0])
+    one = jax.ShapeDtypeStruct((rows, cols), tiles.dtype)
+    # Of a differential pair at most one cell is written.
+    pairs = same_function(mapping, differential, one)
+    polarity = jax.eval_shape(mapping, one).shape[0]
+    response = _responses(device, (polarity, rows, cols), tiles.dtype, pairs, spread, keys)
+
+    def used_cells(used_rows, used_cols):
+        return (row < used_rows)[:, None] & (col < used_cols)[None]
 
     def aim(tile, scale, used_rows, used_cols):
         """States to reach, and where."""
-        used = (row < used_rows)[:, None] & (col < used_cols)[None]
-        ideal = lax.stop_gradient(tile / scale[None])
-        if not fold:
-            return mapping(ideal), used
-        written = jnp.abs(ideal)[None]
-        return written, used & (written[0] > 0)
+        target = mapping(lax.stop_gradient(tile / scale[None]))
+        return target, used_cells(used_rows, used_cols)
 
     def present(state, tile, scale, used_rows, used_cols):
         """Weights of the states that were reached, a row for each bit line."""
-        ideal = tile / scale[None]
-        if fold:
-            sign = jnp.sign(lax.stop_gradient(ideal))
-            weights = sign * visible_state(state[0], device)
-        else:
-            weights = signed_weights(visible_state(state, device))
-        used = (row < used_rows)[:, None] & (col < used_cols)[None]
-        return _straight_through(jnp.where(used, weights, 0), ideal).T
+        used = used_cells(used_rows, used_cols)
+        weights = jnp.where(used, signed_weights(visible_state(state, device)), 0)
+        return _straight_through(weights, tile / scale[None]).T
 
     def write(arguments):
         tile, own, key = arguments
         target, used = aim(*tile)
+        cells = own if spread else response
         state, stats = scheme(
-            target,
-            jnp.zeros_like(target),
-            used,
-            device,
-            own if spread else response,
-            rule,
-            key=key,
+            target, jnp.zeros_like(target), used, device, cells, rule, key=key
         )
         return present(state, *tile), state, stats
 
     # One by one: a tile stays in the cache, and in a loop over all tiles the compiler
     # would round by their number.
     each = tiles, scale, used_rows, used_cols
-    if scheme is write_and_verify:
+    if scheme.several is not None:
         target, used = jax.vmap(aim)(*each)
-        start = jnp.zeros_like(target)
-        state, stats = write_and_verify_arrays(
-            target, start, used, device, response, rule, key=keys[:, 1]
+        state, stats = scheme.arrays(
+            target, jnp.zeros_like(target), used, device, response, rule, key=keys[:, 1]
         )
         weights = lax.map(lambda tile: present(*tile), (state, *each))
     else:
+        own = response if spread else None
         weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
     ideal = tiles / scale[:, None]
-    if fold:
-        signs = _PAIR[None, :, None, None].astype(ideal.dtype)
-        holds = lax.stop_gradient(ideal)[:, None] * signs
-        state = jnp.where(holds > 0, state, 0)
     # As with the weights: effects that start from the conductances keep the gradient.
     wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
     return weights, _straight_through(cell_conductance(state, device), wish), stats
+
+
+def _responses(device, shape, dtype, pairs, spread, keys):
+    """The response of the cells: one for all, or drawn for each cell of each array."""
+    if not spread:
+        shared = nominal_response(device, dtype)
+        return Response(shared.ltp, shared.ltd, shared if pairs else None)
+
+    def draw(key):
+        cells = draw_response(device, shape, dtype, key=key)
+        folded = draw_response(device, (1, *shape[1:]), dtype, key=key) if pairs else None
+        return Response(cells.ltp, cells.ltd, folded)
+
+    return jax.vmap(draw)(keys[:, 0])
 
 
 @jax.custom_jvp

@@ -49,13 +49,13 @@ def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
 
     energy = stats.write_energy + stats.verify_energy
     return ProgramStats(
-        stats,
-        jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
-        jnp.sum(energy),
-        last(stats.write_latency + stats.verify_latency),
-        jnp.sum(stats.write_energy),
-        last(stats.write_latency),
-        passes,
+        per_array=stats,
+        pulses=jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        energy=jnp.sum(energy),
+        latency=last(stats.write_latency + stats.verify_latency),
+        write_energy=jnp.sum(stats.write_energy),
+        write_latency=last(stats.write_latency),
+        passes=passes,
     )
 
 
@@ -63,13 +63,14 @@ def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
     """Add up the figures of slices that were programmed one after another."""
     figures = [stats.per_array for stats in slices]
     arrays = jax.tree.map(lambda *parts: jnp.concatenate(parts), *figures)
+    total = lambda field: reduce(operator.add, [getattr(s, field) for s in slices])
     return ProgramStats(
-        arrays,
-        reduce(operator.add, [s.pulses for s in slices]),
-        reduce(operator.add, [s.energy for s in slices]),
-        reduce(operator.add, [s.latency for s in slices]),
-        reduce(operator.add, [s.write_energy for s in slices]),
-        reduce(operator.add, [s.write_latency for s in slices]),
-        sum(s.passes for s in slices),
-        slices,
+        per_array=arrays,
+        pulses=total("pulses"),
+        energy=total("energy"),
+        latency=total("latency"),
+        write_energy=total("write_energy"),
+        write_latency=total("write_latency"),
+        passes=total("passes"),
+        slices=slices,
     )

@@ -8,6 +8,7 @@ is to store, `k` arrays leave `r**k` (Song et al. 2024, Science 383, 903,
 
 from dataclasses import replace
 from functools import partial
+from typing import Unpack
 
 import jax
 import jax.lax as lax
@@ -23,21 +24,12 @@ from .._crossbar.crossbar import (
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
-    VerifyRule,
     WriteStats,
-    column_scale,
-    differential,
     gaussian,
     series_conductance,
-    write_and_verify,
 )
-from .program import (
-    Mapping,
-    Progress,
-    Scaling,
-    Scheme,
-    program_partition,
-)
+from .options import Programming, ProgrammingOptions, Progress, programming_from
+from .program import program_partition
 from .program_stats import ProgramStats, sum_stats, total_stats
 
 # Tiles take numbers from 0 up to address their noise, and slices from here.
@@ -47,17 +39,13 @@ _SLICE = 2**31
 def program_residual(
     A: Matrix,
     device: Device,
+    programming: Programming | None = None,
     *,
     slices: int,
     reads: int = 1,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Crossbar, ProgramStats]:
     """Program a matrix on `slices` arrays a tile, each correcting the ones before.
 
@@ -68,11 +56,11 @@ def program_residual(
 
     **Arguments:**
 
-    - `A`, `device`: as in `program`, and so are `array`, `mapping`, `scaling` (applied
-        to each residual anew), `scheme`, `rule`, `progress` (called for each slice).
+    - `A`, `device`, `programming`, `options`: as in `program`; `scaling` is applied to
+        each residual anew, and `arrays` counts the arrays for one slice.
     - `slices`: arrays for each tile, at least 1. Static.
     - `reads`: times that cells are read back, and averaged, between slices; from 1.
-    - `arrays`: arrays there are for one slice.
+    - `progress`: as in `program`, called for each slice.
     - `key`: typed key of all randomness of programming.
 
     **Returns:**
@@ -92,17 +80,9 @@ def program_residual(
             raise ValueError(
                 f"`sedma_jax.program_residual` needs `{name} >= 1`. Got {name}={value}."
             )
-    parts = partition(A, *array)
-    write = partial(
-        program_partition,
-        device=device,
-        arrays=arrays,
-        mapping=mapping,
-        scaling=scaling,
-        scheme=scheme,
-        rule=rule,
-        progress=progress,
-    )
+    how = programming_from("program_residual", programming, **options)
+    parts = partition(A, *how.array)
+    write = partial(program_partition, device=device, how=how, progress=progress)
     held, taken = [], []
     for k in range(slices):
         slice_key = key if k == 0 else jr.fold_in(key, _SLICE + k)
@@ -110,7 +90,7 @@ def program_residual(
         if k + 1 < slices:
             read_key = jr.fold_in(slice_key, _SLICE)
             parts, cost = _read_back(parts, crossbar, stats.per_array, reads, read_key)
-            stats = total_stats(cost, arrays)
+            stats = total_stats(cost, how.arrays)
         held.append(crossbar)
         taken.append(stats)
     if slices == 1:

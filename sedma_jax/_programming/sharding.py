@@ -8,7 +8,9 @@ another number of tiles, which is rounding, or a step of a converter. The batch 
 over a second axis, `batch`. Only outputs cross devices.
 """
 
+import dataclasses
 from functools import partial
+from typing import Unpack
 
 import equinox as eqx
 import jax
@@ -25,13 +27,10 @@ from .._tiling.partition import Matrix, Partition, Vectors, common_width
 from .._tiling.tile_source import SlicedMatrix, TileSource, tile_source
 from ..kernels import (
     Device,
-    VerifyRule,
     acceptance_band,
-    column_scale,
-    differential,
-    write_and_verify,
 )
-from .program import Mapping, Scaling, Scheme, program_partition
+from .options import Programming, ProgrammingOptions, programming_from
+from .program import program_partition
 from .program_stats import ProgramStats, total_stats
 
 _AXES = ("tiles", "batch")
@@ -41,14 +40,10 @@ def program_sharded(
     A: Matrix | SlicedMatrix,
     device: Device,
     mesh: Mesh,
+    programming: Programming | None = None,
     *,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> tuple[Crossbar, ProgramStats]:
     """`program`, with the tiles laid over the devices of a mesh.
 
@@ -77,12 +72,13 @@ def program_sharded(
             "`sedma_jax.program_sharded` needs a mesh of the axes ('tiles',) or "
             f"('tiles', 'batch'). Got {mesh.axis_names}. Make it with `jax.make_mesh`."
         )
-    # Of explicit axes JAX would want a sharding for every index.
+    # With explicit axes JAX would ask for a sharding at every index.
     mesh = Mesh(mesh.devices, mesh.axis_names)
-    source = tile_source(A, *array)
+    how = programming_from("program_sharded", programming, **options)
+    source = tile_source(A, *how.array)
     positions = _deal(source, mesh.shape["tiles"])
     parts = _lay(source, positions, NamedSharding(mesh, P("tiles")))
-    rule = acceptance_band(device) if rule is None else rule
+    rule = acceptance_band(device) if how.rule is None else how.rule
     # Where each stored tile lies, in the order of `Partition`.
     places = np.argsort(np.where(positions < 0, source.inputs.size, positions).ravel())
     crossbar, stats = _program(
@@ -93,10 +89,8 @@ def program_sharded(
         np.asarray(jr.key_data(key)),
         key_impl=str(jr.key_impl(key)),
         mesh=mesh,
-        arrays=arrays,
-        mapping=mapping,
-        scaling=source.local_scaling(scaling),
-        scheme=scheme,
+        how=dataclasses.replace(how, rule=None),
+        scaling=source.local_scaling(how.scaling),
     )
     return eqx.tree_at(lambda c: c.device, crossbar, device), stats
 
@@ -230,10 +224,8 @@ def _program(
     *,
     key_impl,
     mesh,
-    arrays,
-    mapping,
+    how,
     scaling,
-    scheme,
 ):
     figures, known = eqx.partition((device, scaling), eqx.is_array)
 
@@ -242,12 +234,8 @@ def _program(
         crossbar, stats = program_partition(
             parts,
             device,
-            arrays=None,
-            mapping=mapping,
+            dataclasses.replace(how, arrays=None, rule=rule),
             scaling=scaling,
-            scheme=scheme,
-            rule=rule,
-            progress=None,
             key=jr.wrap_key_data(key_data, impl=key_impl),
         )
         used = parts.outputs < parts.grid[1]
@@ -262,9 +250,15 @@ def _program(
         lambda v: lax.with_sharding_constraint(v, everywhere)[places], stats
     )
     crossbar = Crossbar(
-        strips, conductance, scale, parts.inputs, parts.outputs, device, parts.shape
+        strips=strips,
+        conductance=conductance,
+        scale=scale,
+        inputs=parts.inputs,
+        outputs=parts.outputs,
+        device=device,
+        shape=parts.shape,
     )
-    return crossbar, total_stats(stats, arrays)
+    return crossbar, total_stats(stats, how.arrays)
 
 
 @partial(jax.jit, static_argnames=("key_impl", "out"))

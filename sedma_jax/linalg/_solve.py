@@ -12,7 +12,7 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from .._crossbar.crossbar import Crossbar, check_key
-from .._programming.program import Progress
+from .._programming.options import Progress
 from .._programming.program_stats import ProgramStats
 from .._programming.residual import program_residual
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse

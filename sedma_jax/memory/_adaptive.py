@@ -7,7 +7,8 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import split_key
-from .._products.corrected import BASELINE_LAMBDA, CorrectionInfo, corrected_matvec
+from .._products.corrected import corrected_matvec
+from .._products.correction import BASELINE_LAMBDA, CorrectionInfo
 from .._programming.pooled import program_pool
 from .._tiling.partition import Matrix, Vectors
 from .._tiling.pool import ArrayKind, PartitionPlan, Pool

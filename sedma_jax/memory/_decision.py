@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import devices
-from .._products.corrected import CorrectionInfo
+from .._products.correction import CorrectionInfo
 from .._programming.program_stats import ProgramStats
 from .._tiling.partition import Matrix, Sparse, checked_sparse
 from .._tiling.planning import (

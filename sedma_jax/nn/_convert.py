@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._crossbar.crossbar import check_key
-from .._programming.program import Progress
+from .._programming.options import Progress
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device
 from ..noise_models import MeasuredArray

@@ -29,17 +29,18 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import check_key
-from .._programming.program import Scheme, program_tiles
+from .._programming.options import Programming
+from .._programming.program import program_tiles
 from ..kernels import (
     Device,
+    Scheme,
     VerifyRule,
     clip_columns,
     column_scale,
-    differential,
     digitise_straight_through,
     gaussian,
     patches,
-    rewrite_law,
+    sampled_rewrite,
     tile,
     untile,
 )
@@ -54,7 +55,7 @@ class Hardware(eqx.Module):
     adc: ADC | None
     clip: float | None = eqx.field(static=True)
     array: tuple[int, int] = eqx.field(static=True)
-    scheme: Scheme = eqx.field(static=True)
+    scheme: Scheme | Callable = eqx.field(static=True)
 
 
 class HardwareAwareLinear(eqx.Module):
@@ -124,7 +125,7 @@ def hardware_aware(
     device: Device,
     *,
     where: Callable[[str, Any], bool] | None = None,
-    scheme: Scheme = rewrite_law,
+    scheme: Scheme | Callable = sampled_rewrite,
     rule: VerifyRule | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
@@ -143,7 +144,7 @@ def hardware_aware(
     - `device`: the technology.
     - `where`: function of path (such as `layers[0]`) and layer: whether to replace it.
         All are if left out.
-    - `scheme`, `rule`: how the weights will be programmed. `rewrite_law`, the default,
+    - `scheme`, `rule`: how the weights will be programmed. `sampled_rewrite`, the default,
         stands for every scheme that stops at an acceptance band, without its loop.
     - `dac`, `adc`: converters, quantised with a straight-through gradient. A full scale
         of the ADC needs to be one number.
@@ -290,10 +291,7 @@ def _programmed(layer, hardware, key):
         used_rows,
         used_cols,
         device,
-        mapping=differential,
-        scheme=hardware.scheme,
-        rule=rule,
-        progress=None,
+        Programming(scheme=hardware.scheme, rule=rule),
         key=key,
     )
     tiles = jnp.swapaxes(weights, 1, 2) * scale[:, None, :]

@@ -4,7 +4,9 @@ The function-level interface to analog networks: `program_matrix` once, `analog_
 `analog_conv` as often as wanted, in any framework whose arrays are JAX's.
 """
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax
@@ -18,26 +20,31 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._crossbar.abstract_crossbar import AbstractCrossbar
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_key
-from .._products.corrected import (
+from .._products.correction import (
     BASELINE_LAMBDA,
     check_lambda,
-    choose_lambda,
     denoise,
     encoding_array,
+    smoothed,
+)
+from .._programming.options import (
+    Programming,
+    ProgrammingOptions,
+    Progress,
+    programming_from,
 )
 from .._programming.pooled import PooledCrossbar, program_pool
-from .._programming.program import Mapping, Progress, Scaling, Scheme, program_partition
+from .._programming.program import program_partition
 from .._programming.program_stats import ProgramStats
 from .._tiling.partition import checked_array, cut, exact_product
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import (
     Device,
     RememberedLambda,
-    VerifyRule,
-    column_scale,
-    differential,
+    Scheme,
+    correct_first_order,
+    first_order_inputs,
     patches,
-    write_and_verify,
 )
 from ..noise_models import MeasuredArray
 from ._groups import block_diagonal, group_blocks, occupied
@@ -57,8 +64,8 @@ class AnalogMatrix(eqx.Module):
     - `target`: of every cell, in siemens: what it was to hold, where `measured` is.
     - `dac`, `adc`: converters; ideal if None.
     - `exact`: `A`, kept in digital memory where products are corrected.
-    - `lam`: weight of the roughness of corrected products.
-    - `rule`, `array`, `mapping`, `scaling`, `encoding`: how inputs are encoded.
+    - `lam`: regularisation parameter of the smoothing of corrected products.
+    - `encoding`: how inputs are encoded.
     """
 
     crossbar: AbstractCrossbar
@@ -71,11 +78,7 @@ class AnalogMatrix(eqx.Module):
     adc: ADC | None
     exact: Float[Array, "m n"] | None
     lam: Lambda
-    rule: VerifyRule | None
-    array: tuple[int, int] = eqx.field(static=True)
-    mapping: Mapping = eqx.field(static=True)
-    scaling: Scaling = eqx.field(static=True)
-    encoding: Scheme = eqx.field(static=True)
+    encoding: Programming
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,22 +110,18 @@ def _may_be_positive(crossbar: Crossbar) -> bool:
 def program_matrix(
     weight: Float[Array | np.ndarray, "m n"],
     device: Device | MeasuredArray,
+    programming: Programming | None = None,
     *,
     groups: int = 1,
-    array: tuple[int, int] = (256, 256),
-    arrays: int | None = None,
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
-    scheme: Scheme = write_and_verify,
-    rule: VerifyRule | None = None,
     plan: PartitionPlan | Pool | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
     corrected: bool = False,
     lam: Lambda = BASELINE_LAMBDA,
-    encoding: Scheme | None = None,
+    encoding: Scheme | Callable | None = None,
     progress: Progress | None = None,
     key: PRNGKeyArray,
+    **options: Unpack[ProgrammingOptions],
 ) -> AnalogMatrix:
     """Program the weights of a layer on crossbar arrays.
 
@@ -135,32 +134,32 @@ def program_matrix(
     - `device`: the technology; or published statistics, such as
         `sedma_jax.noise_models.PCM`, which leave each cell as that array would, with the
         read noise measured right after. Nothing is said then of pulses and energy.
-    - `array`, `arrays`, `mapping`, `scaling`, `scheme`, `rule`, `progress`: as in
-        `sedma_jax.program`. Statistics take the place of `scheme` and `rule`.
+    - `programming`, `options`, `progress`: as in `sedma_jax.program`. Statistics take the
+        place of `scheme` and `rule`.
     - `groups`: with more than one, `weight` holds the blocks of a block-diagonal matrix
         one below the other, and tiles without a block are not programmed.
     - `plan`: from `sedma_jax.plan_partitions`, or a pool of arrays to be planned for, in
-        place of `array` and `arrays`; always written by `write_and_verify`.
+        place of `array` and `arrays`.
     - `dac`, `adc`: converters of each product; ideal if left out.
     - `corrected`: keep the exact weights too, and correct every product to first order,
         `p = A x~ + A~ (x - x~)` with `x~` the input as cells of `device` hold it, and to
         second order, `(I + lam L^T L)^-1 p` (SEDMA, Eq. 5). `A x~` is a digital product,
         which costs as much as the exact answer.
-    - `lam`: weight of the roughness, from 0 up, or a `sedma_jax.RememberedLambda`, which
-        has it chosen for each product (SEDMA, Eq. 6).
+    - `lam`: regularisation parameter of the smoothing, from 0 up, or a
+        `sedma_jax.RememberedLambda`, which has it chosen for each product (SEDMA, Eq. 6).
     - `encoding`: scheme that writes `x~`; that of the weights if left out.
-        `sedma_jax.rewrite_law` takes one draw a cell instead of a loop.
+        `sedma_jax.sampled_rewrite` takes one draw per cell instead of a loop.
     - `key`: typed key of all randomness of programming.
 
     **Raises:**
 
     - `ValueError`: as `sedma_jax.program` and `sedma_jax.program_pool` do; if `lam` is
-        negative or not finite; if `groups` does not divide the outputs; if a scheme is
-        asked for together with a plan; if anything of programming is asked for together
-        with statistics.
+        negative or not finite; if `groups` does not divide the outputs; if anything of
+        programming is asked for together with statistics.
     """
     check_key(key)
     check_lambda(lam)
+    how = programming_from("nn.program_matrix", programming, **options)
     weight = checked_array(weight, "weight", ndim=2)
     if groups < 1 or len(weight) % groups:
         raise ValueError(
@@ -171,53 +170,51 @@ def program_matrix(
 
     def tiles():
         if groups == 1:
-            return cut(matrix, *array)
+            return cut(matrix, *how.array)
         m, n = weight.shape
-        return occupied(matrix, group_blocks((m, n), groups), array)
+        return occupied(matrix, group_blocks((m, n), groups), how.array)
 
     stats = measured = target = None
-    how: Any = {"mapping": mapping, "scaling": scaling}
     if isinstance(device, MeasuredArray):
-        _check_statistical(scheme=scheme, rule=rule, plan=plan, arrays=arrays)
+        _check_statistical(how, plan)
         measured, device = device, device.device
-        crossbar, target = program_by_statistics(tiles(), measured, **how, key=key)
+        crossbar, target = program_by_statistics(
+            tiles(), measured, mapping=how.mapping, scaling=how.scaling, key=key
+        )
         if progress is not None:
             progress(1, 1)
     elif plan is None:
-        how |= {"rule": rule, "progress": progress, "arrays": arrays, "scheme": scheme}
-        crossbar, stats = program_partition(tiles(), device, **how, key=key)
-    elif scheme is write_and_verify:
-        how |= {"rule": rule, "progress": progress}
-        crossbar, stats = program_pool(matrix, plan, device, **how, key=key)
-    else:
-        raise ValueError(
-            "`sedma_jax.nn.program_matrix` programs the arrays of a plan by "
-            f"`write_and_verify`. Got {scheme=}. Leave out one of both."
+        crossbar, stats = program_partition(
+            tiles(), device, how, progress=progress, key=key
         )
+    else:
+        crossbar, stats = program_pool(
+            matrix, plan, device, how, progress=progress, key=key
+        )
+    scheme = how.scheme if encoding is None else encoding
     return AnalogMatrix(
-        crossbar,
-        stats,
-        lax.stop_gradient(relative_error(crossbar, matrix)),
-        device,
-        measured,
-        target,
-        dac,
-        adc,
-        matrix if corrected else None,
-        lam,
-        rule,
-        array,
-        mapping,
-        scaling,
-        scheme if encoding is None else encoding,
+        crossbar=crossbar,
+        stats=stats,
+        error=lax.stop_gradient(relative_error(crossbar, matrix)),
+        device=device,
+        measured=measured,
+        target=target,
+        dac=dac,
+        adc=adc,
+        exact=matrix if corrected else None,
+        lam=lam,
+        encoding=dataclasses.replace(how, arrays=None, scheme=scheme),
     )
 
 
-def _check_statistical(*, scheme, **others):
+def _check_statistical(how: Programming, plan: PartitionPlan | Pool | None) -> None:
     """Refuse what says how to program, where statistics say what came of it."""
-    asked = {name: value for name, value in others.items() if value is not None}
-    if scheme is not write_and_verify:
-        asked["scheme"] = scheme
+    plain = Programming()
+    chosen = {"plan": plan}
+    for field in ("arrays", "scheme", "rule"):
+        value = getattr(how, field)
+        chosen[field] = None if value is getattr(plain, field) else value
+    asked = {name: value for name, value in chosen.items() if value is not None}
     if asked:
         raise ValueError(
             "`sedma_jax.nn.program_matrix` needs a `Device` for a scheme, a rule, a plan "
@@ -255,36 +252,27 @@ def multiply(
         return held.read(x, dac, adc, key)
     x = x.astype(exact.dtype)
     vector_key, read_key = jr.split(key)
-    x_tilde = _encode(matrix, x, vector_key)
-    first = exact_product(exact, x_tilde)
-    lam = matrix.lam
-    if not isinstance(lam, RememberedLambda):
-        return denoise(first + held.read(x - x_tilde, dac, adc, read_key), lam)
-    analog = held.read(jnp.concatenate([x, x - x_tilde]), dac, adc, read_key)
-    raw, difference = jnp.split(analog, 2)
-    p = first + difference
-    choice = lax.stop_gradient(choose_lambda(lam, raw, p, x, x_tilde))
-    return denoise(p, choice.lam)
+    encoded = _encode(matrix, x, vector_key)
+    first = exact_product(exact, encoded)
+    inputs = first_order_inputs(x, encoded)
+    if not isinstance(matrix.lam, RememberedLambda):
+        # The plain product is of no use then, and is not read.
+        difference = held.read(inputs[len(x) :], dac, adc, read_key)
+        return denoise(first + difference, matrix.lam)
+    raw, p = correct_first_order(held.read(inputs, dac, adc, read_key), first)
+    return smoothed(p, raw, x, encoded, matrix.lam)[0]
 
 
 def _encode(matrix, x, key):
     """Inputs as cells hold them, one vector to a bit line."""
-    tiles = cut(x, *encoding_array(matrix.array, len(x)))
+    how = matrix.encoding
+    tiles = cut(x, *encoding_array(how.array, len(x)))
     if matrix.measured is not None:
-        how: Any = {"mapping": matrix.mapping, "scaling": matrix.scaling}
-        encoded, _ = program_by_statistics(tiles, matrix.measured, **how, key=key)
+        encoded, _ = program_by_statistics(
+            tiles, matrix.measured, mapping=how.mapping, scaling=how.scaling, key=key
+        )
         return encoded.stored_matrix()
-    encoded, _ = program_partition(
-        tiles,
-        matrix.device,
-        arrays=None,
-        mapping=matrix.mapping,
-        scaling=matrix.scaling,
-        scheme=matrix.encoding,
-        rule=matrix.rule,
-        progress=None,
-        key=key,
-    )
+    encoded, _ = program_partition(tiles, matrix.device, how, key=key)
     return encoded.stored_matrix()
 
 

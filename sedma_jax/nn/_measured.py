@@ -5,8 +5,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._crossbar.crossbar import Crossbar
 from .._crossbar.effects import perturb
 from .._crossbar.read_effects import with_read_noise
-from .._programming.exactly import exact_partition
-from .._programming.program import Mapping, Scaling
+from .._programming.error_free import exact_partition
+from .._programming.options import Mapping, Scaling
 from .._tiling.partition import Partition
 from ..noise_models import MeasuredArray
 

@@ -22,7 +22,7 @@ from sedma_jax.nn import (
 
 EPIRAM, COARSE = sj.devices.EPIRAM, sj.devices.ALOX_HFO2
 NOISY = dataclasses.replace(EPIRAM, sigma_read=0.05)
-FAST = dict(scheme=sj.rewrite_law, array=(8, 4), key=jr.key(1))
+FAST = dict(scheme=sj.sampled_rewrite, array=(8, 4), key=jr.key(1))
 
 
 class Model(eqx.Module):

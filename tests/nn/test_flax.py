@@ -17,7 +17,7 @@ analogize, digitize = sj.nn.flax.analogize, sj.nn.flax.digitize
 # Pulses so fine that what is accepted is the target to rounding; reads draw nothing.
 IDEAL = sj.Device(0.0, 1e-5, 2**60, 2**60)
 NOISY = dataclasses.replace(sj.devices.EPIRAM, sigma_read=0.02)
-FAST = dict(scheme=sj.rewrite_law, array=(32, 16))
+FAST = dict(scheme=sj.sampled_rewrite, array=(32, 16))
 everything = lambda path, layer: True
 
 

@@ -17,7 +17,7 @@ MODEL = {
     "one": eqx.nn.Linear(5, 3, key=jr.key(0)),
     "two": eqx.nn.Linear(9, 10, key=jr.key(1)),
 }
-FAST = dict(scheme=sj.rewrite_law, array=(8, 4), key=jr.key(2))
+FAST = dict(scheme=sj.sampled_rewrite, array=(8, 4), key=jr.key(2))
 
 
 def test_figures_are_those_of_the_arrays():
@@ -94,7 +94,7 @@ def test_table_and_names():
     paths = {f"['attend'].{name}_proj" for name in ("query", "key", "value", "output")}
     devices = {place.replace("attend", "['attend']"): d for place, d in devices.items()}
     # Of statistics, a scheme has no say.
-    own = lambda path, layer: {} if "key" in path else dict(scheme=sj.rewrite_law)
+    own = lambda path, layer: {} if "key" in path else dict(scheme=sj.sampled_rewrite)
     program = eqx.filter_jit(lambda: analogize(
         model, devices, layer_options=own, array=(8, 4), key=jr.key(2)))  # fmt: skip
     analog = program()

@@ -18,7 +18,7 @@ from sedma_jax.nn import analogize, digitize, with_read_keys
 # Pulses so fine that what is accepted is the target to rounding; reads draw nothing.
 IDEAL = sj.Device(0.0, 1e-5, 2**60, 2**60)
 NOISY = dataclasses.replace(sj.devices.EPIRAM, sigma_read=0.02)
-FAST = dict(scheme=sj.rewrite_law, array=(8, 4))
+FAST = dict(scheme=sj.sampled_rewrite, array=(8, 4))
 everything = lambda path, layer: True
 
 

@@ -19,7 +19,7 @@ PCM, CMO = sj.noise_models.PCM, sj.noise_models.CMO_HFOX
 DEVICE = dataclasses.replace(sj.devices.EPIRAM, g_min=0.0, r_access=0.0)
 YEAR = 3.15e7
 MODEL = [eqx.nn.Linear(40, 30, key=jr.key(0)), eqx.nn.Linear(40, 30, key=jr.key(1))]
-FAST = dict(scheme=sj.rewrite_law, array=(64, 32), key=jr.key(2))
+FAST = dict(scheme=sj.sampled_rewrite, array=(64, 32), key=jr.key(2))
 # One exponent for all cells: all that drift does then is one factor.
 SAME = PowerLawDrift(PolynomialCurve((0.05,), 1.0), PolynomialCurve((0.0,), 1.0), 20.0)
 
@@ -159,7 +159,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="one typed key"):
         age(analog, 1.0, drift=SAME, key=jr.PRNGKey(0))
     for options in (
-        dict(scheme=sj.rewrite_law),
+        dict(scheme=sj.sampled_rewrite),
         dict(rule=sj.stagnation()),
         dict(arrays=1),
     ):

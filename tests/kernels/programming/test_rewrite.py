@@ -13,7 +13,7 @@ from sedma_jax.kernels import (
     VerifyRule,
     nominal_response,
     rewrite_and_verify,
-    rewrite_law,
+    sampled_rewrite,
     visible_state,
 )
 from tolerances import Z, kolmogorov_smirnov, mean_atol
@@ -52,7 +52,7 @@ def many(scheme, target, rule, keys):
 
 def two_laws(target, rule):
     loop = many(rewrite_and_verify, target, rule, jr.split(jr.key(1), COUNT))
-    return loop, many(rewrite_law, target, rule, jr.split(jr.key(2), COUNT))
+    return loop, many(sampled_rewrite, target, rule, jr.split(jr.key(2), COUNT))
 
 
 def distance(one, other):
@@ -86,7 +86,7 @@ def test_attempts_are_geometric_and_values_truncated_normal():
     sigma, band, rounds = DEVICE.sigma_c2c, 0.03, 5
     rule = VerifyRule(band, jnp.inf, jnp.inf, -1.0, rounds)
     state, stats = many(
-        rewrite_law, jnp.full((1, 1, 1), 0.5), rule, jr.split(jr.key(3), COUNT)
+        sampled_rewrite, jnp.full((1, 1, 1), 0.5), rule, jr.split(jr.key(3), COUNT)
     )
     q = 2 * scipy.stats.norm.sf(band / sigma)
     attempts = np.asarray(stats.pulses) // 2
@@ -125,13 +125,13 @@ def test_with_read_noise_it_is_the_loop():
     target = jnp.asarray(np.random.default_rng(0).random((2, 3, 4)))
     rule = VerifyRule(0.02, jnp.inf, jnp.inf, -1.0, 6)
     loop = run(rewrite_and_verify, target, rule, jr.key(4), device)
-    law = run(rewrite_law, target, rule, jr.key(4), device)
+    law = run(sampled_rewrite, target, rule, jr.key(4), device)
     for one, other in zip(jax.tree.leaves(loop), jax.tree.leaves(law), strict=True):
         # Compiled another way, sums are rounded otherwise.
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-@pytest.mark.parametrize("scheme", [rewrite_and_verify, rewrite_law])
+@pytest.mark.parametrize("scheme", [rewrite_and_verify, sampled_rewrite])
 def test_without_noise_one_attempt_is_exact(scheme):
     device = dataclasses.replace(DEVICE, sigma_c2c=0.0)
     target = jnp.asarray(np.random.default_rng(1).random((1, 8, 8)))
@@ -151,7 +151,7 @@ def test_without_noise_one_attempt_is_exact(scheme):
 def test_a_matrix_is_programmed_within_the_band():
     A = np.random.default_rng(2).normal(size=(40, 30)).astype(np.float32)
     rule = sj.acceptance_band(DEVICE, half_width=0.02)
-    how = dict(array=(16, 16), scaling=sj.global_scale, scheme=sj.rewrite_law, rule=rule)
+    how = dict(array=(16, 16), scaling=sj.global_scale, scheme=sj.sampled_rewrite, rule=rule)
     crossbar, stats = sj.program(A, DEVICE, **how, key=jr.key(6))
     error = np.abs(sj.stored_matrix(crossbar) - A) / np.abs(A).max()
     assert 0.015 < error.max() <= 0.02 * (1 + 1e-4)

@@ -26,7 +26,7 @@ SCHEMES = {
     "hadamard": sj.hadamard_verify,
     "gradient": partial(sj.gradient_programming, vectors_per_row=3),
     "rewrite": sj.rewrite_and_verify,
-    "rewrite law": sj.rewrite_law,
+    "rewrite law": sj.sampled_rewrite,
 }
 # Straight, silent, and so fine that rounding to whole pulses does not show.
 FINE = sj.Device(g_min=1e-6, g_max=1e-5, pulses_ltp=10**6, pulses_ltd=10**6)

@@ -18,10 +18,7 @@ from ..kernels import (
     hidden_state,
     side_by_side,
 )
-from .program import (
-    Mapping,
-    Scaling,
-)
+from .options import Mapping, Scaling
 
 
 def program_exactly(
@@ -63,7 +60,13 @@ def exact_partition(
     weights = masked_weights(targets, used, device)
     strips = side_by_side(weights, parts.width)
     return Crossbar(
-        strips, targets, scale, parts.inputs, parts.outputs, device, parts.shape
+        strips=strips,
+        conductance=targets,
+        scale=scale,
+        inputs=parts.inputs,
+        outputs=parts.outputs,
+        device=device,
+        shape=parts.shape,
     )
 
 

@@ -1,0 +1,191 @@
+"""What a corrected product does with its products: smooth, choose lambda, and say how far.
+
+The regularisation parameter lambda of the smoothing is given by the caller, or chosen here
+for each product from the data and what is remembered of earlier ones (SEDMA, Eq. 6).
+"""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._programming.program_stats import ProgramStats
+from .._tiling.partition import Vectors
+from ..kernels import (
+    LambdaChoice,
+    RememberedLambda,
+    combine_lambda,
+    denoise as denoise_kernel,
+    product_noise,
+    roughness_spectrum,
+    stein_lambda,
+)
+
+# The fixed value of MELISO+. It is the identity in float32: ||D - I|| is about 4e-12.
+BASELINE_LAMBDA = 1e-12
+
+# Entries that `denoise` works on at once on a CPU, so that they stay in cache between its
+# products: a third less time than all at once. Other backends take all.
+_CACHED = 2**18
+
+
+class CorrectionInfo(eqx.Module):
+    """What a corrected product was made of, and how far it is from the exact one.
+
+    - `raw`: the plain analog product `A~ x`.
+    - `relative_l2_raw`, `relative_l2_corrected`: `|y - A x| / |A x|`, of each vector.
+    - `relative_linf_raw`, `relative_linf_corrected`: the same in the largest norm.
+    - `lam`: weight of the roughness that was used.
+    - `stats`: what programming the matrix took.
+    - `vector_stats`: what encoding the input took.
+    - `choice`: where `lam` came from, if the product chose it.
+    """
+
+    raw: Float[Array, "*batch m"]
+    relative_l2_raw: Float[Array, " *batch"]
+    relative_l2_corrected: Float[Array, " *batch"]
+    relative_linf_raw: Float[Array, " *batch"]
+    relative_linf_corrected: Float[Array, " *batch"]
+    lam: Float[Array, ""]
+    stats: ProgramStats
+    vector_stats: ProgramStats
+    choice: LambdaChoice | None = None
+
+
+def denoise(
+    p: Vectors,
+    lam: Float[Array, ""] | float,
+    *,
+    zero_end: bool = False,
+) -> Float[Array, "*batch n"]:
+    """Smooth signals: `(I + lam L^T L)^-1 p`, in O(n), batched over leading axes.
+
+    **Arguments:**
+
+    - `p`: signals along the last axis.
+    - `lam`: weight of the roughness, from 0 (returns `p`) up.
+    - `zero_end`: with true, `L` is square with last row `e_n`, as MELISO+ has it.
+
+    **Returns:**
+
+    Signals of the same shape; differentiable in `p` and `lam` (SEDMA, Eq. 5).
+
+    **Raises:**
+
+    - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
+    """
+    p = jnp.asarray(p)
+    check_lambda(lam)
+    if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
+        raise ValueError(
+            "`sedma_jax.denoise` needs real signals of one entry or more. "
+            f"Got shape {p.shape}, dtype {p.dtype}."
+        )
+    return _denoise(p.reshape(-1, p.shape[-1]), lam, zero_end).reshape(p.shape)
+
+
+@partial(jax.jit, static_argnames=("zero_end",))
+def _denoise(p, lam, zero_end):
+    solve = lambda signal: denoise_kernel(signal, lam, zero_end=zero_end)
+    batch = max(1, _CACHED // p.shape[1])
+    if len(p) <= 2 * batch:
+        return jax.vmap(solve)(p)
+    return lax.platform_dependent(
+        p, cpu=lambda p: lax.map(solve, p, batch_size=batch), default=jax.vmap(solve)
+    )
+
+
+def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
+    """Refuse a weight of the roughness that is a negative or non-finite number."""
+    if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
+        raise ValueError(
+            f"`lam` needs to be finite and not negative. Got {lam=}. "
+            "Zero leaves the signal as it is."
+        )
+
+
+def smoothed(
+    p: Float[Array, "batch m"],
+    raw: Float[Array, "batch m"],
+    x: Float[Array, "batch n"],
+    encoded: Float[Array, "batch n"],
+    lam: Float[Array, ""] | float | RememberedLambda,
+) -> tuple[Float[Array, "batch m"], Float[Array, ""] | float, LambdaChoice | None]:
+    """The second order of correction: `p` smoothed, by which lambda, and where from.
+
+    All vectors of the batch share one lambda.
+    """
+    choice = None
+    if isinstance(lam, RememberedLambda):
+        choice = lax.stop_gradient(_choose_lambda(lam, raw, p, x, encoded))
+        lam = choice.lam
+    return denoise(p, lam), lam, choice
+
+
+def _choose_lambda(memory, raw, p, x, encoded):
+    """Eq. 6."""
+    variance = jax.vmap(product_noise)(raw, p, x, x - encoded)
+    spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))
+    return combine_lambda(spectrum, stein_lambda(spectrum), memory)
+
+
+def correct(
+    products: tuple[Float[Array, "batch m"], ...],
+    x: Float[Array, "batch n"],
+    lam: Float[Array, ""] | float | RememberedLambda,
+    stats: ProgramStats,
+    vector_stats: ProgramStats,
+    *,
+    single: bool,
+) -> tuple[Float[Array, "*batch m"], CorrectionInfo]:
+    """The corrected product and its record.
+
+    **Arguments:**
+
+    - `products`: the plain product, the one corrected to first order, the exact one, and
+        `x~`.
+    - `single`: whether there is one vector, whose batch axis goes.
+    """
+    y, errors, lam, choice = _correct(*products, x, lam)
+    drop = lambda v: v[0] if single else v
+    l2_raw, l2, linf_raw, linf = map(drop, errors)
+    info = CorrectionInfo(
+        raw=drop(products[0]),
+        relative_l2_raw=l2_raw,
+        relative_l2_corrected=l2,
+        relative_linf_raw=linf_raw,
+        relative_linf_corrected=linf,
+        lam=lam,
+        stats=stats,
+        vector_stats=vector_stats,
+        choice=choice,
+    )
+    return drop(y), info
+
+
+# One program for all tilings: the products themselves are made elsewhere.
+@jax.jit
+def _correct(raw, p, exact, encoded, x, lam):
+    if not isinstance(lam, RememberedLambda):
+        lam = jnp.asarray(lam, p.dtype)
+    y, lam, choice = smoothed(p, raw, x, encoded, lam)
+    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
+    errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
+    return y, errors, jnp.asarray(lam, p.dtype), choice
+
+
+def relative_error(
+    values: Float[Array, "batch m"], exact: Float[Array, "batch m"], norm
+) -> Float[Array, " batch"]:
+    """Error over the norm of the exact result; the plain error where that is zero."""
+    values, exact = lax.stop_gradient((values, exact))
+    size = norm(exact, axis=1)
+    return norm(values - exact, axis=1) / jnp.where(size == 0, 1, size)
+
+
+def encoding_array(array: tuple[int, int], batch: int) -> tuple[int, int]:
+    """What inputs take of arrays of this size, one vector to a bit line."""
+    return array[0], min(array[1], batch)
