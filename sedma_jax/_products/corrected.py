@@ -115,10 +115,12 @@ def corrected_matvec(
     # The arrays that hold inputs are others than those that hold the matrix.
     encoding = dataclasses.replace(how, arrays=None)
     encoded, vector_stats = program_partition(parts, device, encoding, key=vector_key)
-    products = _products(
+    *products, x_tilde = _products(
         operand, crossbar, encoded, vectors, dac, adc, read_key, analog_matrix
     )
-    return correct(products, vectors, lam, stats, vector_stats, single=x.ndim == 1)
+    return correct(
+        tuple(products), vectors, x_tilde, lam, stats, vector_stats, single=x.ndim == 1
+    )
 
 
 @partial(jax.jit, static_argnames=("analog_matrix",))

@@ -135,6 +135,7 @@ def _choose_lambda(memory, raw, p, x, encoded):
 def correct(
     products: tuple[Float[Array, "batch m"], ...],
     x: Float[Array, "batch n"],
+    encoded: Float[Array, "batch n"],
     lam: Float[Array, ""] | float | RememberedLambda,
     stats: ProgramStats,
     vector_stats: ProgramStats,
@@ -145,11 +146,11 @@ def correct(
 
     **Arguments:**
 
-    - `products`: the plain product, the one corrected to first order, the exact one, and
-        `x~`.
+    - `products`: the plain product, the one corrected to first order, and the exact one.
+    - `x`, `encoded`: the input, and `x~`.
     - `single`: whether there is one vector, whose batch axis goes.
     """
-    y, errors, lam, choice = _correct(*products, x, lam)
+    y, errors, lam, choice = _correct(*products, encoded, x, lam)
     drop = lambda v: v[0] if single else v
     l2_raw, l2, linf_raw, linf = map(drop, errors)
     info = CorrectionInfo(

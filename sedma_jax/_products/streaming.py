@@ -163,9 +163,9 @@ def stream_corrected_matvec(
     )
     batch = len(vectors)
     first, exact = sums[2 * batch : 3 * batch], sums[3 * batch :]
-    products = *correct_first_order(sums[: 2 * batch], first), exact, encoded
+    products = *correct_first_order(sums[: 2 * batch], first), exact
     taken = total_stats(stats, how.arrays), total_stats(vector_stats, None)
-    return correct(products, vectors, lam, *taken, single=x.ndim == 1)
+    return correct(products, vectors, encoded, lam, *taken, single=x.ndim == 1)
 
 
 class _Job(eqx.Module):
