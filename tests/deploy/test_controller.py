@@ -9,12 +9,12 @@ from control_plane import DoublePlane
 from real_control_plane import RealPlane, missing
 
 from sedma_jax import deploy
+from sedma_jax.deploy._control.changes import changes
 from sedma_jax.deploy._control.cluster import ClusterError
 from sedma_jax.deploy._control.controller import Controller, RolloutFailed
 from sedma_jax.deploy._control.lease import Lease, LeaseLost
 from sedma_jax.deploy._control.reconcile import Settings
-from sedma_jax.deploy._control.record import Deployed
-from sedma_jax.deploy._control.server_objects import changes
+from sedma_jax.deploy._placing.deployed import Deployed
 
 WORKFLOW = """\
 name: tour

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sedma_jax.deploy._control.trigger import Limits, Trigger
+from sedma_jax.deploy._placing.trigger import Limits, Trigger
 
 
 def runs(ratios, loads=(), *, act=lambda k: None, **limits):

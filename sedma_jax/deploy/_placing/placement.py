@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._keys import split_key
 from ...kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
-from .optimality import prove
+from .proof import prove
 
 try:
     import mtkahypar

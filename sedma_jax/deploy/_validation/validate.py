@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from .._workflow.yaml import load_documents
-from .rules import rule_errors
+from .._workflow.yaml_files import load_documents
+from .kind_rules import rule_errors
 from .schema import Key, Path, schema_errors
 
 _BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")

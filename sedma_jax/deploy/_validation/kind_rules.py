@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from .rules_names import (
+from .name_rules import (
     Refused,
     between,
     data_keys,
@@ -16,7 +16,7 @@ from .rules_names import (
     one_of,
     selector,
 )
-from .rules_pod import pod, port_number
+from .pod_rules import pod, port_number
 from .schema import Path
 
 _LARGEST_DATA = 2**20

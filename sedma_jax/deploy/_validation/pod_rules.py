@@ -3,7 +3,7 @@
 import re
 
 from .._workflow.quantity import parse_quantity
-from .rules_names import (
+from .name_rules import (
     Refused,
     between,
     dns_label,
