@@ -116,7 +116,7 @@ spec:
         ("image: local/a:1", "imagee: x", 16, "imagee: is no field"),
         ("name: main", "name: Main", 15, "containers[0].name: needs a-z"),
         ("selector:", "replicas: two\n  selector:", 10, "spec.replicas: 'two'"),
-        ("app: a}}\n  template", "app: b}}\n  template", 12, "the selector takes"),
+        ("app: a}}\n  template", "app: b}}\n  template", 12, "the selector matches"),
         ("{name: c}", "{name: c, namespace: nowhere}", 3, "needs one of default"),
         ("kind: ConfigMap", "kind: ConfigMop", 1, "has no ConfigMop"),
         ("kind: ConfigMap", "kind: null", 2, "kind: is required"),

@@ -348,7 +348,8 @@ class Cluster:
 _PLAIN: dict[str, Any] = {"serialize": False, "_request_timeout": _TIMES}
 
 
-def _said(error: ApiException) -> str:
+def _said(error: Any) -> str:
+    """What the server says in an `ApiException`."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

@@ -68,7 +68,7 @@ def goal_of(
                 target[name] = node
                 break
     for name, node in start.items():
-        if name not in target and node in rooms:
+        if name not in target and node is not None and node in rooms:
             target[name] = node  # it stays, and takes room there
     return Goal(pods=pods, replicas=replicas, start=start, target=target)
 

@@ -23,7 +23,7 @@ _UNITS = 2**20
 
 _Arrays = dict[str, np.ndarray]  # the fields of a problem
 _Assignments = list[list[cp_model.IntVar]]  # [agent][node]: whether the agent is there
-_Edge = tuple[int, int, float]  # two agents, and MB/s between them
+_Edge = tuple[np.integer, np.integer, np.floating]  # two agents, and their MB/s
 _Term = tuple[float, cp_model.IntVar]  # of the cost: what the variable costs per unit
 
 
