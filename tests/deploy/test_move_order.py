@@ -1,4 +1,4 @@
-"""A migration's steps fit one after another, with as few stops as there can be."""
+"""The steps of a migration fit one after another, with as few stops as possible."""
 
 import itertools
 import random
@@ -29,7 +29,7 @@ def holds(room, members, weights):
 
 
 def fewest_stops(replicas, rooms, start, target, weights):
-    """Search all states for the fewest stops; None where no order exists."""
+    """Search all states for the fewest stops; None if no order exists."""
     names = [r.name for r in replicas]
     of = {r.name: r for r in replicas}
     first = tuple(start[n] for n in names)

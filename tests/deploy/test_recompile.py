@@ -1,4 +1,4 @@
-"""A deployment that gets slow is placed anew, and what that brings is remembered."""
+"""A slow deployment is placed anew, and how well that performs is remembered."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Placements that memory holds, and what is made of them."""
+"""Placements that memory holds are taken again, or the search starts from them."""
 
 import jax.random as jr
 import numpy as np

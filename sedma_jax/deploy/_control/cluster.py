@@ -99,7 +99,7 @@ class Cluster:
         return cls(api, **options)
 
     def unguarded(self, patience: float) -> "Cluster":
-        """The same server without this one's guard."""
+        """Connect to the same server without this guard."""
         return Cluster(self._api, patience=patience)
 
     def apply(
@@ -175,7 +175,7 @@ class Cluster:
                 return items, found["metadata"].get("resourceVersion", "0")
 
     def create(self, body: JsonObject) -> JsonObject:
-        """Make an object. It is asked for once: after a lost answer it may be there."""
+        """Make an object; never repeated, since it may be there after a lost answer."""
         self.guard()
         call = lambda of: of.create(
             body=body,
@@ -325,7 +325,7 @@ class Cluster:
         *,
         patience: float | None = None,
     ) -> Any:
-        """Call with the client of a kind, again while failures may pass; its answer."""
+        """Call with the client of a kind, repeatedly while failures may pass."""
         patience = self.patience if patience is None else patience
         end, pause = time.monotonic() + patience, 0.2
         while True:

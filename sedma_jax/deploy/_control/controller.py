@@ -147,7 +147,7 @@ class Controller:
             self.wait(min(self.settings.interval, max(0.0, end - self.clock())))
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a change of a pod, for at most `seconds`; whether there was one."""
+        """Wait for a change of a pod, at most `seconds`; return whether there was one."""
         if seconds <= 0:
             return False
         found = labels(self.workflow)

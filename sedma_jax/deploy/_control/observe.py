@@ -59,7 +59,7 @@ class Observed:
 
 
 def observe(cluster: Cluster, workflow: Workflow) -> Observed:
-    """List pods and nodes.
+    """List the pods of a workflow, and the nodes.
 
     If this user may list the pods of others, what they request is taken off the nodes.
     """

@@ -63,7 +63,7 @@ class Recompiler:
         self._judged: tuple[float, dict[str, str]] | None = None
 
     def tick(self) -> str | None:
-        """Measure, and place anew, resize or go back if need be; what was done, or None."""
+        """Measure, and place anew, resize or go back if need be; return what was done."""
         measured = self.source()
         record = self.controller.keeper.load()
         if record.wanted is None or not record.wanted.nodes:
@@ -97,7 +97,7 @@ class Recompiler:
     def _judge(
         self, measured: Measurement, workflow: Workflow, record: DeploymentRecord
     ) -> str | None:
-        """Write to memory what a placement brings, once enough was measured.
+        """Write to memory how well a placement performs, once enough was measured.
 
         If the placement was new and is worse than the one before it, that one returns.
         """
@@ -169,7 +169,7 @@ class Recompiler:
         cause: str,
         load: float,
     ) -> str | None:
-        """Move to a better placement, if there is one; what was done, or None."""
+        """Move to a better placement, if there is one; return what was done, or None."""
         workflow, rooms = self._as_used(record, workflow, measured, seen, load)
         old = wanted_of(record, workflow).nodes
         before = cost_of(workflow, old, rooms)

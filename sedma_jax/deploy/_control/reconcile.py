@@ -33,7 +33,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class DeploymentStatus:
-    """What one step found and did."""
+    """What one step of the reconciler found and did."""
 
     ready: int  # replicas that are ready on their node
     wanted: int
@@ -44,7 +44,7 @@ class DeploymentStatus:
 
 
 class Reconciler:
-    """Brings pods where the record wants them, a step at a time; see `Controller`."""
+    """Brings pods to where the record wants them, step by step; see `Controller`."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class Reconciler:
         return self._status(wanted, seen, lost, evicted, problems)
 
     def rooms(self, record: DeploymentRecord, seen: Observed) -> dict[str, Room]:
-        """What nodes of the workflow offer now, without lost, cordoned and tainted ones."""
+        """Give what nodes offer now, without lost, cordoned and tainted ones."""
         workflow = wanted_of(record, self.workflow).workflow
         return self.rooms_of(workflow, seen, self._lost(workflow, seen))
 
     def rooms_of(
         self, workflow: Workflow, seen: Observed, lost: Collection[str]
     ) -> dict[str, Room]:
-        """The same for a workflow that is not on record yet."""
+        """Give the rooms of a workflow that is not on record yet."""
         rooms = {}
         for node in workflow.nodes:
             live = seen.nodes.get(node.name)
@@ -102,7 +102,7 @@ class Reconciler:
     def _place(
         self, record: DeploymentRecord, seen: Observed, lost: Collection[str]
     ) -> int:
-        """Do the first wave of moves towards the plan; the number of evictions."""
+        """Do the first wave of moves towards the plan; return the number of evictions."""
         deployed = wanted_of(record, self.workflow)
         rooms, weights = self.rooms(record, seen), shared_weights(deployed)
         goal = goal_of(deployed, record.sizes, seen, lost, rooms)

@@ -48,7 +48,7 @@ def watch(
 
 
 class _Rounds:
-    """Rounds of the loop; when the next measurement is due outlasts a lost lease."""
+    """Leads again and again; when the next measurement is due outlasts a lost lease."""
 
     def __init__(
         self,

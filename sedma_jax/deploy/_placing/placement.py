@@ -138,7 +138,7 @@ def _annealed(
     start: np.ndarray | None,
     keys: tuple[jax.Array, jax.Array],
 ) -> tuple[np.ndarray, float]:
-    """Anneal chains side by side; the best placement, and the proposals made."""
+    """Anneal chains side by side; return the best placement, and how many proposals."""
     scale = _scale(problem)
     dtype = problem.memory.dtype
     value = lambda x: jnp.asarray(x, dtype)

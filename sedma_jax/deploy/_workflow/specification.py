@@ -198,7 +198,7 @@ def _known(name: str, names: list[str], place: tuple[str | int, ...], kind: str)
 
 
 def _cycle(workflow: Workflow) -> tuple[int, list[str]] | None:
-    """Find a cycle; the number of the edge that closes it, and the agents on it."""
+    """Find a cycle; return the number of the edge that closes it, and its agents."""
     following: dict[str, list[tuple[int, str]]] = {}
     for k, edge in enumerate(workflow.edges):
         following.setdefault(edge.source, []).append((k, edge.target))
