@@ -23,8 +23,8 @@ BASE = "localhost/sedma-test-base"
 PYTHON = "opt/python"  # in the image
 SITE = f"{PYTHON}/lib/python3.{sys.version_info.minor}/site-packages"
 
-# For machines where root lacks some of its rights: limits below podman's defaults, and runc,
-# which accepts mixed versions of cgroups.
+# For machines where root lacks some of its rights: limits below podman's defaults, and
+# runc, which accepts mixed versions of cgroups.
 SETTINGS = """\
 [containers]
 default_ulimits=["nofile=1024:1024","nproc=1024:1024"]
@@ -111,7 +111,7 @@ def _base_files() -> dict[str, Path | str]:
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, cwd="/"
     )
     for origin in map(Path, printed.stdout.split()):
-        # The project's own files follow below; its virtual environment may lie in its folder.
+        # The project's own files follow below; its environment may lie in its folder.
         if origin.is_relative_to(ROOT) and not origin.is_relative_to(sys.prefix):
             continue
         if origin.is_dir():
