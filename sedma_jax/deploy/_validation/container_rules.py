@@ -6,7 +6,7 @@ from collections.abc import Collection
 from .._json import JsonObject
 from .._workflow.quantity import parse_quantity
 from .name_rules import (
-    Refused,
+    PROTOCOLS,
     between,
     dns_label,
     one_of,
@@ -14,11 +14,10 @@ from .name_rules import (
     port_number,
     qualified_name,
 )
-from .schema import Key, Path
+from .schema import Departures, Key, Path
 
 LARGEST_ID = 2**31 - 1
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
-_PROTOCOLS = {"TCP", "UDP", "SCTP"}
 _RESOURCES = {"cpu", "memory", "ephemeral-storage"}
 _PULL_POLICIES = {"Always", "IfNotPresent", "Never"}
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -27,7 +26,7 @@ _PROFILES = {"Localhost", "RuntimeDefault", "Unconfined"}
 
 def container(
     path: Path, item: JsonObject, volumes: Collection[str | None], *, initial: bool
-) -> Refused:
+) -> Departures:
     """Yield for a container at `path`.
 
     **Arguments:**
@@ -51,7 +50,7 @@ def container(
     yield from security((*path, "securityContext"), item.get("securityContext", {}))
 
 
-def _image(path: Path, item: JsonObject) -> Refused:
+def _image(path: Path, item: JsonObject) -> Departures:
     if not item.get("name"):
         yield (*path, "name"), "is required"
     else:
@@ -62,7 +61,7 @@ def _image(path: Path, item: JsonObject) -> Refused:
         yield (*path, "imagePullPolicy"), one_of(_PULL_POLICIES, item["imagePullPolicy"])
 
 
-def _ports(path: Path, item: JsonObject) -> Refused:
+def _ports(path: Path, item: JsonObject) -> Departures:
     names = set()
     for k, port in enumerate(item.get("ports", [])):
         at = (*path, "ports", k)
@@ -70,16 +69,16 @@ def _ports(path: Path, item: JsonObject) -> Refused:
             yield (*at, "containerPort"), "is required, and must not be 0"
         yield from between((*at, "containerPort"), port.get("containerPort"), 1, 65535)
         yield from between((*at, "hostPort"), port.get("hostPort"), 0, 65535)
-        if port.get("protocol", "TCP") not in _PROTOCOLS:
-            yield (*at, "protocol"), one_of(_PROTOCOLS, port["protocol"])
+        if port.get("protocol", "TCP") not in PROTOCOLS:
+            yield (*at, "protocol"), one_of(PROTOCOLS, port["protocol"])
         if "name" in port:
             yield from port_name((*at, "name"), port["name"])
             if port["name"] in names:
-                yield (*at, "name"), f"stands twice among ports: {port['name']!r}"
+                yield (*at, "name"), f"is given twice among ports: {port['name']!r}"
             names.add(port["name"])
 
 
-def _environment(path: Path, item: JsonObject) -> Refused:
+def _environment(path: Path, item: JsonObject) -> Departures:
     for k, variable in enumerate(item.get("env", [])):
         at = (*path, "env", k)
         name = variable.get("name", "")
@@ -95,7 +94,7 @@ def _environment(path: Path, item: JsonObject) -> Refused:
             yield (*path, "envFrom", k, given[0], "name"), "is required"
 
 
-def _mounts(path: Path, item: JsonObject, volumes: Collection[str | None]) -> Refused:
+def _mounts(path: Path, item: JsonObject, volumes: Collection[str | None]) -> Departures:
     paths = set()
     for k, mount in enumerate(item.get("volumeMounts", [])):
         at = (*path, "volumeMounts", k)
@@ -105,11 +104,11 @@ def _mounts(path: Path, item: JsonObject, volumes: Collection[str | None]) -> Re
         if not where:
             yield (*at, "mountPath"), "is required"
         elif where in paths:
-            yield (*at, "mountPath"), f"stands twice: {where!r}"
+            yield (*at, "mountPath"), f"is given twice: {where!r}"
         paths.add(where)
 
 
-def _resources(path: Path, resources: JsonObject) -> Refused:
+def _resources(path: Path, resources: JsonObject) -> Departures:
     for kind in ("requests", "limits"):
         for name, quantity in resources.get(kind, {}).items():
             yield from _amount((*path, kind, Key(name)), name, quantity)
@@ -125,7 +124,7 @@ def _resources(path: Path, resources: JsonObject) -> Refused:
             yield (*path, "requests"), f"needs the limit of {name} to be the same"
 
 
-def _amount(path: Path, name: str, quantity: str | float) -> Refused:
+def _amount(path: Path, name: str, quantity: str | float) -> Departures:
     """Yield unless `name` is a resource that can be asked for in this quantity."""
     value = parse_quantity(quantity)
     if "/" in name:
@@ -138,7 +137,7 @@ def _amount(path: Path, name: str, quantity: str | float) -> Refused:
         yield path, f"needs at least 0. Got {quantity!r}"
 
 
-def _probe(path: Path, probe: JsonObject) -> Refused:
+def _probe(path: Path, probe: JsonObject) -> Departures:
     given = [name for name in _HANDLERS if name in probe]
     if not given:
         yield path, f"needs one of {', '.join(_HANDLERS)}"
@@ -162,7 +161,7 @@ def _probe(path: Path, probe: JsonObject) -> Refused:
         yield (*path, "successThreshold"), f"needs 1. Got {probe['successThreshold']}"
 
 
-def security(path: Path, context: JsonObject) -> Refused:
+def security(path: Path, context: JsonObject) -> Departures:
     """Yield for the security context of a pod or of a container."""
     for name in ("runAsUser", "runAsGroup", "fsGroup"):
         yield from between((*path, name), context.get(name), 0, LARGEST_ID)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .._json import JsonObject
 from .name_rules import (
-    Refused,
+    PROTOCOLS,
     between,
     data_keys,
     dns_label,
@@ -19,7 +19,7 @@ from .name_rules import (
     selector,
 )
 from .pod_rules import pod
-from .schema import Path
+from .schema import Departures, Path
 
 _LARGEST_DATA = 2**20
 _LARGEST_PRIORITY = 10**9
@@ -27,7 +27,7 @@ _PERCENT = re.compile(r"[0-9]+%")
 _SPEC: Path = ("spec",)
 
 
-def rule_errors(manifest: JsonObject) -> Refused:
+def rule_errors(manifest: JsonObject) -> Departures:
     """Yield where a manifest that fits its schema would be refused, and why."""
     kind = manifest["kind"]
     yield from metadata(kind, manifest.get("metadata", {}))
@@ -35,7 +35,7 @@ def rule_errors(manifest: JsonObject) -> Refused:
         yield from _RULES[kind](manifest)
 
 
-def _template(path: Path, spec: JsonObject, restarts: set[str]) -> Refused:
+def _template(path: Path, spec: JsonObject, restarts: set[str]) -> Departures:
     template = spec.get("template", {})
     at = (*path, "template")
     yield from label_map((*at, "metadata", "labels"), _labels(template))
@@ -49,7 +49,7 @@ def _labels(template: JsonObject) -> JsonObject:
     return template.get("metadata", {}).get("labels", {})
 
 
-def _replicated(spec: JsonObject) -> Refused:
+def _replicated(spec: JsonObject) -> Departures:
     """Yield for what Deployments, StatefulSets and DaemonSets have in common."""
     wanted = spec.get("selector", {})
     yield from selector((*_SPEC, "selector"), wanted)
@@ -65,7 +65,7 @@ def _replicated(spec: JsonObject) -> Refused:
     yield from _template(_SPEC, spec, {"Always"})
 
 
-def _deployment(manifest: JsonObject) -> Refused:
+def _deployment(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     yield from _replicated(spec)
     strategy, at = spec.get("strategy", {}), (*_SPEC, "strategy")
@@ -89,7 +89,7 @@ def _deployment(manifest: JsonObject) -> Refused:
         )
 
 
-def _count(path: Path, value: object) -> Refused:
+def _count(path: Path, value: object) -> Departures:
     """Yield unless `value` is a number, or a percentage of at most 100."""
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):
@@ -99,7 +99,7 @@ def _count(path: Path, value: object) -> Refused:
     yield from between(path, value, 0)
 
 
-def _stateful_set(manifest: JsonObject) -> Refused:
+def _stateful_set(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     yield from _replicated(spec)
     policies = {"OrderedReady", "Parallel"}
@@ -112,15 +112,15 @@ def _stateful_set(manifest: JsonObject) -> Refused:
         yield at, one_of({"OnDelete", "RollingUpdate"}, update)
 
 
-def _daemon_set(manifest: JsonObject) -> Refused:
+def _daemon_set(manifest: JsonObject) -> Departures:
     yield from _replicated(manifest.get("spec", {}))
 
 
-def _job(manifest: JsonObject) -> Refused:
+def _job(manifest: JsonObject) -> Departures:
     yield from _job_spec(_SPEC, manifest.get("spec", {}), manifest["metadata"])
 
 
-def _job_spec(path: Path, spec: JsonObject, meta: JsonObject) -> Refused:
+def _job_spec(path: Path, spec: JsonObject, meta: JsonObject) -> Departures:
     mode, count = spec.get("completionMode", "NonIndexed"), spec.get("completions")
     if mode not in ("NonIndexed", "Indexed"):
         yield (*path, "completionMode"), one_of({"NonIndexed", "Indexed"}, mode)
@@ -145,7 +145,7 @@ def _job_spec(path: Path, spec: JsonObject, meta: JsonObject) -> Refused:
     yield from _template(path, spec, {"OnFailure", "Never"})
 
 
-def _cron_job(manifest: JsonObject) -> Refused:
+def _cron_job(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     name = manifest["metadata"].get("name", "")
     if len(name) > 52:
@@ -161,7 +161,7 @@ def _cron_job(manifest: JsonObject) -> Refused:
     yield from _job_spec((*_SPEC, "jobTemplate", "spec"), inner, {})
 
 
-def _job_set(manifest: JsonObject) -> Refused:
+def _job_set(manifest: JsonObject) -> Departures:
     """Yield for the jobs of a JobSet; the schema of the JobSet is the cluster's."""
     path = (*_SPEC, "replicatedJobs")
     for k, job in enumerate(manifest["spec"]["replicatedJobs"]):
@@ -172,7 +172,7 @@ def _job_set(manifest: JsonObject) -> Refused:
         yield from _job_spec(at, inner, {"name": name})
 
 
-def _service(manifest: JsonObject) -> Refused:
+def _service(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     kind, ports = spec.get("type", "ClusterIP"), spec.get("ports", [])
     kinds = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"}
@@ -194,27 +194,27 @@ def _service(manifest: JsonObject) -> Refused:
     yield from _service_ports(kind, ports)
 
 
-def _service_ports(kind: str, ports: list[JsonObject]) -> Refused:
+def _service_ports(kind: str, ports: list[JsonObject]) -> Departures:
     names = set()
     for k, port in enumerate(ports):
         at = (*_SPEC, "ports", k)
         if port.get("name"):
             yield from dns_label((*at, "name"), port["name"])
             if port["name"] in names:
-                yield (*at, "name"), f"stands twice among ports: {port['name']!r}"
+                yield (*at, "name"), f"is given twice among ports: {port['name']!r}"
             names.add(port["name"])
         elif len(ports) > 1:
             yield (*at, "name"), "is required if there are two ports"
         yield from between((*at, "port"), port.get("port"), 1, 65535)
         if "targetPort" in port:
             yield from port_number((*at, "targetPort"), port["targetPort"])
-        if port.get("protocol", "TCP") not in ("TCP", "UDP", "SCTP"):
-            yield (*at, "protocol"), one_of({"TCP", "UDP", "SCTP"}, port["protocol"])
+        if port.get("protocol", "TCP") not in PROTOCOLS:
+            yield (*at, "protocol"), one_of(PROTOCOLS, port["protocol"])
         if "nodePort" in port and kind not in ("NodePort", "LoadBalancer"):
             yield (*at, "nodePort"), f"must be left out if the type is {kind}"
 
 
-def _config_map(manifest: JsonObject) -> Refused:
+def _config_map(manifest: JsonObject) -> Departures:
     text, binary = manifest.get("data", {}), manifest.get("binaryData", {})
     yield from data_keys(("data",), text)
     yield from data_keys(("binaryData",), binary)
@@ -226,7 +226,7 @@ def _config_map(manifest: JsonObject) -> Refused:
         yield (), f"needs at most {_LARGEST_DATA} bytes of values. Got {size}"
 
 
-def _secret(manifest: JsonObject) -> Refused:
+def _secret(manifest: JsonObject) -> Departures:
     for field in ("data", "stringData"):
         yield from data_keys((field,), manifest.get(field, {}))
     size = sum(len(v) * 3 // 4 for v in manifest.get("data", {}).values())
@@ -235,7 +235,7 @@ def _secret(manifest: JsonObject) -> Refused:
         yield ("data",), f"needs at most {_LARGEST_DATA} bytes of values. Got {size}"
 
 
-def _disruption_budget(manifest: JsonObject) -> Refused:
+def _disruption_budget(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     if "minAvailable" in spec and "maxUnavailable" in spec:
         yield _SPEC, "needs minAvailable or maxUnavailable, not both"
@@ -244,7 +244,7 @@ def _disruption_budget(manifest: JsonObject) -> Refused:
     yield from selector((*_SPEC, "selector"), spec.get("selector", {}))
 
 
-def _autoscaler(manifest: JsonObject) -> Refused:
+def _autoscaler(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     outside = {"Object", "External"} & {m.get("type") for m in spec.get("metrics", [])}
@@ -258,7 +258,7 @@ def _autoscaler(manifest: JsonObject) -> Refused:
             yield (*_SPEC, "scaleTargetRef", name), "is required"
 
 
-def _network_policy(manifest: JsonObject) -> Refused:
+def _network_policy(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     yield from selector((*_SPEC, "podSelector"), spec.get("podSelector", {}))
     for k, kind in enumerate(spec.get("policyTypes", [])):
@@ -273,17 +273,17 @@ def _network_policy(manifest: JsonObject) -> Refused:
                 yield from _policy_peer((*at, side, n), peer)
 
 
-def _policy_port(path: Path, port: JsonObject) -> Refused:
+def _policy_port(path: Path, port: JsonObject) -> Departures:
     yield from port_number((*path, "port"), port.get("port"))
-    if port.get("protocol", "TCP") not in ("TCP", "UDP", "SCTP"):
-        yield (*path, "protocol"), one_of({"TCP", "UDP", "SCTP"}, port["protocol"])
+    if port.get("protocol", "TCP") not in PROTOCOLS:
+        yield (*path, "protocol"), one_of(PROTOCOLS, port["protocol"])
     if "endPort" in port:
         yield from between((*path, "endPort"), port["endPort"], 1, 65535)
         if not isinstance(port.get("port"), int) or port["endPort"] < port["port"]:
             yield (*path, "endPort"), "needs a number in port that is no larger"
 
 
-def _policy_peer(path: Path, peer: JsonObject) -> Refused:
+def _policy_peer(path: Path, peer: JsonObject) -> Departures:
     if not peer:
         yield path, "needs podSelector, namespaceSelector or ipBlock"
     if "ipBlock" in peer and len(peer) > 1:
@@ -299,7 +299,7 @@ def _policy_peer(path: Path, peer: JsonObject) -> Refused:
             yield at, f"needs a network such as 10.0.0.0/8. Got {block.get('cidr')!r}"
 
 
-def _role(manifest: JsonObject) -> Refused:
+def _role(manifest: JsonObject) -> Departures:
     for k, rule in enumerate(manifest.get("rules", [])):
         at: Path = ("rules", k)
         if not rule.get("verbs"):
@@ -313,7 +313,7 @@ def _role(manifest: JsonObject) -> Refused:
                 yield (*at, name), "needs a value; '' is the core group"
 
 
-def _role_binding(manifest: JsonObject) -> Refused:
+def _role_binding(manifest: JsonObject) -> Departures:
     reference = manifest.get("roleRef", {})
     if reference.get("apiGroup") not in (None, "", "rbac.authorization.k8s.io"):
         group = {"rbac.authorization.k8s.io"}
@@ -336,7 +336,7 @@ def _role_binding(manifest: JsonObject) -> Refused:
             yield (*at, "namespace"), "is required for a ServiceAccount"
 
 
-def _priority(manifest: JsonObject) -> Refused:
+def _priority(manifest: JsonObject) -> Departures:
     value, name = manifest.get("value", 0), manifest["metadata"].get("name", "")
     if value > _LARGEST_PRIORITY:
         yield ("value",), f"needs at most {_LARGEST_PRIORITY}. Got {value}"
@@ -347,11 +347,11 @@ def _priority(manifest: JsonObject) -> Refused:
         yield ("preemptionPolicy",), one_of(policies, manifest["preemptionPolicy"])
 
 
-def _bare_pod(manifest: JsonObject) -> Refused:
+def _bare_pod(manifest: JsonObject) -> Departures:
     yield from pod(_SPEC, manifest.get("spec", {}))
 
 
-_RULES: dict[str, Callable[[JsonObject], Refused]] = {
+_RULES: dict[str, Callable[[JsonObject], Departures]] = {
     "ClusterRole": _role,
     "ClusterRoleBinding": _role_binding,
     "ConfigMap": _config_map,

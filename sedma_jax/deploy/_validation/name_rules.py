@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from .._json import JsonObject
 from .schema import Departures, Key, Path
 
-Refused = Departures
-
+PROTOCOLS = {"TCP", "UDP", "SCTP"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -24,7 +23,7 @@ _PATH_SEGMENTS = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 _LABELS = {"Service", "Namespace"}
 
 
-def dns_label(path: Path, text: str, most: int = 63) -> Refused:
+def dns_label(path: Path, text: str, most: int = 63) -> Departures:
     """Yield unless `text` is a label of RFC 1123, of at most `most` characters."""
     if len(text) > most:
         yield path, f"needs at most {most} characters. Got {len(text)}"
@@ -32,7 +31,7 @@ def dns_label(path: Path, text: str, most: int = 63) -> Refused:
         yield path, f"needs a-z, 0-9 and '-' with no '-' at an end. Got {text!r}"
 
 
-def dns_subdomain(path: Path, text: str) -> Refused:
+def dns_subdomain(path: Path, text: str) -> Departures:
     """Yield unless `text` is a subdomain of RFC 1123, of at most 253 characters."""
     if len(text) > 253:
         yield path, f"needs at most 253 characters. Got {len(text)}"
@@ -44,7 +43,7 @@ def dns_subdomain(path: Path, text: str) -> Refused:
         )
 
 
-def port_name(path: Path, name: str) -> Refused:
+def port_name(path: Path, name: str) -> Departures:
     """Yield unless `name` is a service name of RFC 6335."""
     if len(name) > 15:
         yield path, f"needs at most 15 characters. Got {len(name)}"
@@ -54,7 +53,7 @@ def port_name(path: Path, name: str) -> Refused:
         yield path, f"needs a letter. Got {name!r}"
 
 
-def port_number(path: Path, port: object) -> Refused:
+def port_number(path: Path, port: object) -> Departures:
     """Yield unless `port` is a number from 1 to 65535 or the name of a port."""
     if isinstance(port, str):
         yield from port_name(path, port)
@@ -62,7 +61,7 @@ def port_number(path: Path, port: object) -> Refused:
         yield from between(path, port, 1, 65535)
 
 
-def qualified_name(path: Path, text: str) -> Refused:
+def qualified_name(path: Path, text: str) -> Departures:
     """Yield unless `text` is a name with an optional `prefix/`."""
     prefix, slash, name = text.rpartition("/")
     if slash:
@@ -75,14 +74,14 @@ def qualified_name(path: Path, text: str) -> Refused:
         )
 
 
-def label_map(path: Path, labels: JsonObject) -> Refused:
+def label_map(path: Path, labels: JsonObject) -> Departures:
     """Yield for keys and values that cannot be labels."""
     for key, value in labels.items():
         yield from qualified_name(path, key)
         yield from label_value(path, value)
 
 
-def label_value(path: Path, value: str) -> Refused:
+def label_value(path: Path, value: str) -> Departures:
     """Yield unless `value` may be the value of a label."""
     if len(value) > 63 or (value and not _WORD.fullmatch(value)):
         yield (
@@ -92,7 +91,7 @@ def label_value(path: Path, value: str) -> Refused:
         )
 
 
-def selector(path: Path, selector: JsonObject) -> Refused:
+def selector(path: Path, selector: JsonObject) -> Departures:
     """Yield for a label selector that the server cannot read."""
     yield from label_map((*path, "matchLabels"), selector.get("matchLabels", {}))
     for k, term in enumerate(selector.get("matchExpressions", [])):
@@ -101,7 +100,7 @@ def selector(path: Path, selector: JsonObject) -> Refused:
         yield from requirement(at, term, {"In", "NotIn", "Exists", "DoesNotExist"})
 
 
-def requirement(path: Path, term: JsonObject, operators: set[str]) -> Refused:
+def requirement(path: Path, term: JsonObject, operators: set[str]) -> Departures:
     """Yield for an operator that is unknown, or has the wrong number of values."""
     operator, values = term.get("operator"), term.get("values", [])
     if operator not in operators:
@@ -136,14 +135,14 @@ def one_of(allowed: Iterable[str], value: object) -> str:
     return f"needs one of {', '.join(sorted(allowed))}. Got {str(value)[:60]!r}"
 
 
-def between(path: Path, value: object, least: int, most: int | None = None) -> Refused:
+def between(path: Path, value: object, least: int, most: int | None = None) -> Departures:
     """Yield unless `value`, where it is given, lies in a range, bounds included."""
     if isinstance(value, int) and (value < least or (most is not None and value > most)):
         upper = "" if most is None else f" and at most {most}"
         yield path, f"needs at least {least}{upper}. Got {value}"
 
 
-def metadata(kind: str, meta: JsonObject) -> Refused:
+def metadata(kind: str, meta: JsonObject) -> Departures:
     """Yield for metadata that objects of this kind may not have."""
     name, path = meta.get("name", ""), ("metadata", "name")
     if not name:
@@ -174,7 +173,7 @@ def metadata(kind: str, meta: JsonObject) -> Refused:
                 yield ("metadata", "ownerReferences", k, field), "must not be empty"
 
 
-def data_keys(path: Path, data: JsonObject) -> Refused:
+def data_keys(path: Path, data: JsonObject) -> Departures:
     """Yield for keys that a ConfigMap or a Secret may not have."""
     for key in data:
         bad = not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)

@@ -4,7 +4,6 @@ from .._json import JsonObject
 from .._workflow.quantity import parse_quantity
 from .container_rules import LARGEST_ID, container, security
 from .name_rules import (
-    Refused,
     between,
     dns_label,
     dns_subdomain,
@@ -14,7 +13,7 @@ from .name_rules import (
     requirement,
     selector,
 )
-from .schema import Path
+from .schema import Departures, Path
 
 _EFFECTS = {"NoSchedule", "PreferNoSchedule", "NoExecute"}
 _NODE_OPERATORS = {"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"}
@@ -25,7 +24,7 @@ _CHOICES = {
 }
 
 
-def pod(path: Path, spec: JsonObject) -> Refused:
+def pod(path: Path, spec: JsonObject) -> Departures:
     """Yield for the spec of a pod at `path`."""
     if not spec.get("containers"):
         yield (*path, "containers"), "needs a container"
@@ -48,7 +47,7 @@ def pod(path: Path, spec: JsonObject) -> Refused:
     )
 
 
-def _containers(path: Path, spec: JsonObject) -> Refused:
+def _containers(path: Path, spec: JsonObject) -> Departures:
     volumes = {volume.get("name") for volume in spec.get("volumes", [])}
     seen = set()
     for kind in ("initContainers", "containers"):
@@ -56,11 +55,11 @@ def _containers(path: Path, spec: JsonObject) -> Refused:
             at = (*path, kind, k)
             yield from container(at, item, volumes, initial=kind == "initContainers")
             if item.get("name") in seen:
-                yield (*at, "name"), f"stands twice among containers: {item['name']!r}"
+                yield (*at, "name"), f"is given twice among containers: {item['name']!r}"
             seen.add(item.get("name"))
 
 
-def _volume(path: Path, volume: JsonObject) -> Refused:
+def _volume(path: Path, volume: JsonObject) -> Departures:
     yield from dns_label((*path, "name"), volume.get("name", ""))
     sources = [name for name in volume if name != "name"]
     for name in sources[1:]:
@@ -74,7 +73,7 @@ def _volume(path: Path, volume: JsonObject) -> Refused:
         yield (*path, "emptyDir", "sizeLimit"), f"needs at least 0. Got {size!r}"
 
 
-def _scheduling(path: Path, spec: JsonObject) -> Refused:
+def _scheduling(path: Path, spec: JsonObject) -> Departures:
     yield from label_map((*path, "nodeSelector"), spec.get("nodeSelector", {}))
     for k, gate in enumerate(spec.get("schedulingGates", [])):
         yield from qualified_name((*path, "schedulingGates", k), gate.get("name", ""))
@@ -83,7 +82,7 @@ def _scheduling(path: Path, spec: JsonObject) -> Refused:
     yield from _affinity((*path, "affinity"), spec.get("affinity", {}))
 
 
-def _tolerations(path: Path, spec: JsonObject) -> Refused:
+def _tolerations(path: Path, spec: JsonObject) -> Departures:
     for k, item in enumerate(spec.get("tolerations", [])):
         at = (*path, "tolerations", k)
         operator = item.get("operator") or "Equal"
@@ -100,7 +99,7 @@ def _tolerations(path: Path, spec: JsonObject) -> Refused:
             yield (*at, "effect"), "needs NoExecute if tolerationSeconds is set"
 
 
-def _spreading(path: Path, spec: JsonObject) -> Refused:
+def _spreading(path: Path, spec: JsonObject) -> Departures:
     seen = set()
     for k, item in enumerate(spec.get("topologySpreadConstraints", [])):
         at = (*path, "topologySpreadConstraints", k)
@@ -113,12 +112,12 @@ def _spreading(path: Path, spec: JsonObject) -> Refused:
             yield (*at, "whenUnsatisfiable"), one_of(_WHEN, when)
         pair = (item.get("topologyKey"), when)
         if pair in seen:
-            yield at, f"stands twice for {pair[0]!r} and {pair[1]!r}"
+            yield at, f"is given twice for {pair[0]!r} and {pair[1]!r}"
         seen.add(pair)
         yield from selector((*at, "labelSelector"), item.get("labelSelector", {}))
 
 
-def _affinity(path: Path, affinity: JsonObject) -> Refused:
+def _affinity(path: Path, affinity: JsonObject) -> Departures:
     node = affinity.get("nodeAffinity", {})
     required = "requiredDuringSchedulingIgnoredDuringExecution"
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -142,19 +141,19 @@ def _affinity(path: Path, affinity: JsonObject) -> Refused:
             yield from _pod_term((*at, "podAffinityTerm"), item.get("podAffinityTerm", {}))
 
 
-def _weight(path: Path, item: JsonObject) -> Refused:
+def _weight(path: Path, item: JsonObject) -> Departures:
     if not 1 <= item.get("weight", 0) <= 100:
         yield (*path, "weight"), f"needs 1 to 100. Got {item.get('weight')}"
 
 
-def _node_term(path: Path, term: JsonObject) -> Refused:
+def _node_term(path: Path, term: JsonObject) -> Departures:
     for kind in ("matchExpressions", "matchFields"):
         for k, item in enumerate(term.get(kind, [])):
             yield from requirement((*path, kind, k), item, _NODE_OPERATORS)
             yield from qualified_name((*path, kind, k, "key"), item.get("key", ""))
 
 
-def _pod_term(path: Path, term: JsonObject) -> Refused:
+def _pod_term(path: Path, term: JsonObject) -> Departures:
     if not term.get("topologyKey"):
         yield (*path, "topologyKey"), "is required"
     yield from selector((*path, "labelSelector"), term.get("labelSelector", {}))

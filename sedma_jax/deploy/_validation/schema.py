@@ -144,7 +144,7 @@ def _list_map_keys(
             entry = tuple(str(item.get(key, defaults.get(key))) for key in keys)
             if entry in seen:
                 error = ValidationError(
-                    f"stands twice by {', '.join(keys)}: {', '.join(entry)}"
+                    f"is given twice by {', '.join(keys)}: {', '.join(entry)}"
                 )
                 error.path.append(k)
                 yield error
