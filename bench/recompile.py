@@ -41,8 +41,8 @@ from control_plane import DoublePlane
 
 from sedma_jax import deploy
 from sedma_jax.deploy._control.controller import Controller
-from sedma_jax.deploy._control.record import Deployed
-from sedma_jax.deploy._workflow.yaml import to_yaml
+from sedma_jax.deploy._placing.deployed import Deployed
+from sedma_jax.deploy._workflow.yaml_files import to_yaml
 
 HORIZON = 60.0  # seconds in which an arm may adapt
 NODES = 10

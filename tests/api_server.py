@@ -1,8 +1,8 @@
 """A double of the Kubernetes API server: HTTP on loopback, objects in memory.
 
-What it answers to server-side apply is held to a recorded sequence by
-`test_api_server.py`; the client that talks to it is the real one. `control_plane.py` adds
-the controllers and nodes. Faults can be set: an outage, and statuses by method and path.
+`test_api_server.py` compares its answers to server-side apply with a recorded sequence; the
+client that talks to it is the real one. `control_plane.py` adds the controllers and nodes.
+Tests can make it fail: with an outage, or with statuses by method and path.
 """
 
 import copy
@@ -65,7 +65,7 @@ class Store:
     def __init__(self):
         self.objects, self.log, self.version = {}, [], 100
         self.changed = threading.Condition(threading.RLock())
-        self.oldest = 0  # watches from before have expired
+        self.oldest = 0  # watches of earlier versions have expired
 
     def get(self, plural, namespace, name):
         try:
@@ -83,7 +83,7 @@ class Store:
         ]
 
     def put(self, plural, item):
-        """Store an object; what is as before keeps its version."""
+        """Store an object; an object that does not change keeps its version."""
         meta = item["metadata"]
         key = plural, meta.get("namespace"), meta["name"]
         old = self.objects.get(key)
@@ -125,12 +125,12 @@ class ApiServer:
 
     def __init__(self):
         self.store = Store()
-        self.down = False  # connections are closed without an answer
+        self.down = 0  # requests whose connection is closed without an answer; or True: all
         self.faults = []  # [function of method, path, query; status; times; message]
-        self.page = 10**9  # items of a list at most
+        self.page = 10**9  # most items of one page of a list
         self.requests = []  # (method, path)
         self.usage = {"nodes": {}, "pods": {}}  # what the metrics API says
-        self.grace = None  # called with a pod that is to go; None: it goes at once
+        self.grace = None  # None: a deleted pod goes at once; else its node drops it
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -171,6 +171,8 @@ class ApiServer:
         length = int(http.headers.get("Content-Length") or 0)
         content = http.rfile.read(length)
         if self.down:
+            if self.down is not True:
+                self.down -= 1
             http.close_connection = True
             return
         parts = urlsplit(http.path)
@@ -434,7 +436,7 @@ class ApiServer:
 
 
 def reversed_until(log, since):
-    """What came after a version, without a walk through all that was before."""
+    """What came after a version, found from the end of the log."""
     k = len(log)
     while k and log[k - 1][0] > since:
         k -= 1
@@ -524,7 +526,7 @@ _POD = {
 
 
 def _fill(plural, item):
-    """Defaults that the server writes, for the kinds in which tests look at them."""
+    """Write the server's defaults, for the kinds whose defaults tests look at."""
     fill = lambda value, defaults: [
         value.setdefault(k, copy.deepcopy(v)) for k, v in defaults.items()
     ]
@@ -564,7 +566,7 @@ def _check(plural, live, item):
 
 
 def _check_pod(live, item):
-    """A pod's spec is fixed, save that a gated one may be given a node and lose gates."""
+    """A pod's spec is fixed, but a gated one may be given a node and lose its gates."""
     gates = live["spec"].get("schedulingGates", [])
     left = item["spec"].get("schedulingGates", [])
     changed = {
@@ -584,7 +586,7 @@ def _check_pod(live, item):
 
 
 def _undeclared(model, value, path):
-    """The first field that a typed model of the client does not have."""
+    """Find the first field that the client's typed model does not have."""
     types = getattr(model, "openapi_types", None)
     if types is None or not isinstance(value, dict):
         return None

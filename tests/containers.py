@@ -1,8 +1,8 @@
-"""Containers by podman, for the tests that run what is compiled. No registry is asked.
+"""Containers by podman, for the tests that run compiled workflows. No registry is asked.
 
-The base image is this Python with the packages that agents import, and the libraries of
-the system that those load. Without podman tests are skipped; under SEDMA_REQUIRE_SERVICES=1
-they fail.
+The base image is this Python with the packages that agents import, and the system's
+libraries that those load. Without podman the tests are skipped, or fail if
+SEDMA_REQUIRE_SERVICES is 1.
 """
 
 import importlib.metadata
@@ -23,8 +23,8 @@ BASE = "localhost/sedma-test-base"
 PYTHON = "opt/python"  # in the image
 SITE = f"{PYTHON}/lib/python3.{sys.version_info.minor}/site-packages"
 
-# For machines that lend root without all of its rights: lower limits than podman asks for,
-# and runc, which takes mixed versions of cgroups.
+# For machines where root lacks some of its rights: limits below podman's defaults, and
+# runc, which accepts mixed versions of cgroups.
 SETTINGS = """\
 [containers]
 default_ulimits=["nofile=1024:1024","nproc=1024:1024"]
@@ -50,7 +50,7 @@ for name in sorted({name.partition(".")[0] for name in sys.modules}):
 
 
 class Podman:
-    """Podman with settings and a store of its own."""
+    """Podman with settings of its own."""
 
     def __init__(self, folder: Path):
         if shutil.which("podman") is None or shutil.which("runc") is None:
@@ -61,7 +61,7 @@ class Podman:
         self.environment = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
 
     def __call__(self, *arguments: str, check: bool = True, **named) -> str:
-        """Run podman; what it prints, or an error with what it says."""
+        """Run podman; return what it prints, or raise with what it says."""
         command = ["podman", *arguments]
         done = subprocess.run(
             command, env=self.environment, capture_output=True, timeout=300, **named
@@ -72,7 +72,7 @@ class Podman:
 
 
 def missing(what):
-    """Skip a test for want of containers, or fail it."""
+    """Skip a test that needs containers, or fail it."""
     if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
         raise RuntimeError(f"{what}; `bash .ci/services` installs them")
     pytest.skip(what)
@@ -95,7 +95,7 @@ def import_base(podman: Podman, folder: Path) -> None:
 
 
 def _base_files() -> dict[str, Path | str]:
-    """The files of the image by name: where they are here, or their text."""
+    """List the files of the image by name: where they are here, or their text."""
     standard = Path(sysconfig.get_path("stdlib"))
     keep = lambda path: (
         not {"site-packages", "dist-packages", "__pycache__", "test"}
@@ -143,7 +143,7 @@ def _base_files() -> dict[str, Path | str]:
         if path.resolve() not in inside:
             files[str(path)[1:]] = path
     files["etc/passwd"] = "root:x:0:0::/:/bin/sh\n"
-    # Names are resolved by what libc loads when it is asked.
+    # libc loads these when it resolves a name.
     for folder in {Path(p).parent for p in re.findall(r"(/\S+/libc\.so\.6) \(0x", linked)}:
         for path in [*folder.glob("libnss_*.so.2"), *folder.glob("libresolv.so.2")]:
             files[str(path)[1:]] = path

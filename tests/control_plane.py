@@ -1,8 +1,8 @@
-"""The double of a control plane: the API server's, with controllers and nodes.
+"""A double of a control plane: the API server's double, with controllers and nodes.
 
-A thread plays scheduler, Deployments, StatefulSets and kubelets on the double's objects. An
-image with `broken` in its name never gets ready. `real_control_plane.py` has the same
-methods on a real one; `test_deploy_controller.py` runs on both.
+One thread plays the scheduler, the controllers of Deployments and StatefulSets, and the
+kubelets. A pod whose image has `broken` in its name never gets ready. `RealPlane` of
+`real_control_plane.py` has the same methods; `deploy/test_controller.py` runs on both.
 """
 
 import copy
@@ -18,7 +18,7 @@ from sedma_jax.deploy._control.cluster import Cluster
 
 MANAGERS = "double"
 
-# Two agents on two nodes, as `plane` of conftest.py has them.
+# Two agents, and the two nodes that the fixture `plane` of conftest.py has.
 TOUR = """\
 name: tour
 agents:
@@ -62,6 +62,11 @@ class DoublePlane:
         self._thread.join()
         self.server.close()
 
+    def wait_for(self, condition, seconds=120):
+        """Wait until a condition on the store's objects holds."""
+        with self.server.store.changed:
+            assert self.server.store.changed.wait_for(condition, seconds)
+
     def add_node(self, name, cpu, memory):
         size = {"cpu": str(cpu), "memory": str(memory), "pods": "110"}
         node = {
@@ -83,7 +88,7 @@ class DoublePlane:
             self.server.store.drop("nodes", node)
 
     def kill_node(self, name):
-        """Stop a node's heart-beat: the node and its pods are no longer ready."""
+        """Stop a node's heartbeat: the node and its pods are no longer ready."""
         with self.server.store.changed:
             self._down.add(name)
             node = copy.deepcopy(self.server.store.get("nodes", None, name))
@@ -93,7 +98,7 @@ class DoublePlane:
                 if pod["spec"].get("nodeName") == name:
                     self._condition(pod, "Ready", "False")
 
-    # What runs in the thread: each looks at all objects, and returns when to look again.
+    # The thread runs what follows.
 
     def _run(self):
         store, seen = self.server.store, -1
@@ -209,7 +214,7 @@ class DoublePlane:
                 self._condition(pod, "PodScheduled", "False", said)
 
     def _nodes(self):
-        """Play the kubelets; seconds until one has something to do."""
+        """Play the kubelets; return the seconds until one has something to do."""
         now, soon = time.monotonic(), 0.5
         for pod in self.server.store.all("pods"):
             name = pod["spec"].get("nodeName")
@@ -319,7 +324,7 @@ def _admits(node, spec):
 
 
 def kubeconfig(url):
-    """What names the double to a command."""
+    """A kubeconfig for the double."""
     return {
         "apiVersion": "v1",
         "kind": "Config",

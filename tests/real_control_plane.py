@@ -1,7 +1,8 @@
 """A real control plane on loopback, from the binaries that KUBEBUILDER_ASSETS names.
 
-Needs `etcd`, `kube-apiserver`, `kube-scheduler` and `kube-controller-manager`. Nodes are
-Node objects; a thread plays their kubelets: it renews Leases and writes pods' statuses.
+It needs `etcd`, `kube-apiserver`, `kube-scheduler` and `kube-controller-manager`. Its nodes
+are Node objects alone; a thread plays their kubelets: it renews Leases and writes the
+statuses of pods.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ _KINDS = [
 
 
 def missing():
-    """What is missing to start one, None if nothing."""
+    """Say what is missing to start one, None if nothing is."""
     folder = os.environ.get("KUBEBUILDER_ASSETS")
     if not folder:
         return "KUBEBUILDER_ASSETS is not set"
@@ -54,7 +55,7 @@ def missing():
 
 
 class RealPlane:
-    """Started once; `reset` empties it between tests."""
+    """A control plane that is started once; `reset` empties it between tests."""
 
     tier = "real"
 
@@ -86,7 +87,7 @@ class RealPlane:
         self._nodes[name] = size
         self._down.discard(name)
         self._beat(name)
-        end = time.monotonic() + 30  # the controllers take the not-ready taint off
+        end = time.monotonic() + 30  # until the controllers remove the not-ready taint
         while self._own.get("v1", "Node", name)["spec"].get("taints"):
             if time.monotonic() > end:
                 raise TimeoutError(f"Node {name} keeps its taints.")
@@ -98,7 +99,7 @@ class RealPlane:
         self._own.delete("v1", "Node", self._own.get("v1", "Node", name)["metadata"])
 
     def kill_node(self, name):
-        """Stop the heart-beat; the controllers notice within seconds."""
+        """Stop the heartbeat of a node; the controllers notice within seconds."""
         self._down.add(name)
 
     def reset(self):

@@ -1,7 +1,7 @@
 """Server-side apply as the API server does it, for the kinds that `sedma deploy` uses.
 
-A field is a path of `f:name` and `k:{...}` elements, as in `managedFields`. Held to a
-sequence recorded from Kubernetes 1.36.2 by `test_api_server.py`.
+A field is a path of `f:name` and `k:{...}` elements, as in `managedFields`.
+`test_api_server.py` compares this with a sequence recorded from Kubernetes 1.36.2.
 """
 
 import copy
@@ -48,7 +48,7 @@ class Conflict(Exception):
 
 
 def keys_of(path):
-    """Keys of the list at a path, None where it is atomic."""
+    """Give the keys of the list at a path, None if the list is atomic."""
     name = path[-1].removeprefix("f:")
     if name == "ports":
         return ["containerPort" if "f:containers" in path else "port", "protocol"]
@@ -61,7 +61,7 @@ def element(keys, item):
 
 
 def field_set(value, path=()):
-    """All fields that an object sets."""
+    """Give all fields that an object sets."""
     found = set()
     if isinstance(value, dict) and not (path and path[-1][2:] in ATOMIC):
         for key, item in value.items():
@@ -83,7 +83,7 @@ def field_set(value, path=()):
 
 
 def look(value, path):
-    """What an object has at a path, None if nothing."""
+    """Give what an object has at a path, None if nothing."""
     for k, step in enumerate(path):
         if isinstance(value, dict):
             value = value.get(step[2:])
@@ -115,7 +115,7 @@ def merge(old, new, path=()):
 
 
 def prune(value, path, held):
-    """Take a field out, and what of its parents nobody holds and is empty then."""
+    """Remove a field, and those of its parents that are empty then and nobody holds."""
     parent = look(value, path[:-1])
     if any(p[: len(path)] == path for p in held):
         return
@@ -184,7 +184,7 @@ def _write_sets(item, sets, before, time):
 
 
 def apply(live, body, manager, force, time):
-    """The object after an apply; raises `Conflict`."""
+    """Give the object after an apply, or raise `Conflict`."""
     wanted = field_set(body)
     sets = _sets(live) if live else {}
     me = (manager, "Apply", None)
@@ -216,7 +216,7 @@ def apply(live, body, manager, force, time):
 
 
 def update(live, item, manager, time, subresource=None):
-    """Note who changed what by a create, replace or patch."""
+    """Note which manager changed what by a create, replace or patch."""
     sets = _sets(live) if live else {}
     after = field_set(item)
     changed = {p for p in after if not live or look(live, p) != look(item, p)}

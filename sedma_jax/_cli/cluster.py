@@ -7,14 +7,24 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
 import jax.random as jr
 from rich.console import Console
 from rich.table import Table
 
+from .._trace import Trace
 
-def add_actions(actions) -> None:
-    """Say how the actions on a cluster are called."""
+if TYPE_CHECKING:
+    from ..deploy import Target, Workflow
+    from ..deploy._control.changes import Change
+    from ..deploy._control.controller import Controller, Report
+    from ..deploy._control.measure import Prometheus
+    from ..deploy._control.recompile import Recompiler
+
+
+def add_actions(actions: "argparse._SubParsersAction") -> None:
+    """Add the actions on a cluster to those of `sedma deploy`."""
     for name, action, about in (
         ("diff", diff, "ask the cluster what `apply` would change"),
         ("apply", apply, "deploy to a cluster, and wait until it is ready"),
@@ -37,55 +47,54 @@ def add_actions(actions) -> None:
             _add_limits(parser)
 
 
-def add_target(parser) -> None:
-    """Options of a cluster, and of how to roll out there."""
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a cluster, and of how to roll out there."""
     _add_cluster(parser)
     _add_force(parser)
     _add_patience(parser)
 
 
-def _add_cluster(parser) -> None:
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", metavar="FILE")
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
 
 
-def _add_force(parser) -> None:
+def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="take fields that others manage"
     )
 
 
-def _add_patience(parser) -> None:
+def _add_patience(parser: argparse.ArgumentParser) -> None:
     number = functools.partial(parser.add_argument, type=float, metavar="SECONDS")
-    number("--timeout", default=300.0, help="to be ready")
-    number("--lost-after", default=30.0, help="that a node may be silent")
+    number("--timeout", default=300.0, help="until all is ready")
+    number("--lost-after", default=30.0, help="of silence until a node is lost")
 
 
-def _add_limits(parser) -> None:
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     number = functools.partial(parser.add_argument, type=float)
     parser.add_argument("--prometheus", metavar="URL", help="where throughput is measured")
-    parser.add_argument("--query", metavar="PROMQL", help="one number, more is better")
+    parser.add_argument("--query", metavar="PROMQL", help="one number; more is better")
     parser.add_argument(
         "--traffic", metavar="PROMQL", help="bytes/s with labels source and target"
     )
     parser.add_argument("--memory", metavar="URL", help="long-term memory")
     number("--interval", default=10.0, metavar="SECONDS", help="between measurements")
-    number("--theta", default=0.8, help="least performance over expected")
-    number("--rho", default=0.85, help="most utilisation of a node")
+    number("--theta", default=0.8, help="least performance over the expected one")
+    number("--rho", default=0.85, help="greatest utilisation of a node")
     number("--cool-down", default=120.0, metavar="SECONDS", help="between placements")
-    number("--move-cost", default=0.01, help="share of the present cost, for each move")
-    parser.add_argument("--moves", type=int, default=10, help="most of one placement")
+    number("--move-cost", default=0.01, help="per move, as a share of the present cost")
+    parser.add_argument("--moves", type=int, default=10, help="at most, per placement")
 
 
 def diff(options: argparse.Namespace) -> int:
-    """Show what applying would change; the exit status."""
-    from ..deploy._control.rollout import placed_on
-    from ..deploy._control.server_objects import changes
+    """Show what applying would change; return the exit status."""
+    from ..deploy._control.apply import placed_on
 
     _, controller = _opened(options)
     record = controller.keeper.load()
     deployed = placed_on(controller, jr.key(options.seed))
-    found = changes(controller.cluster, deployed, controller.keeper, force=options.force)
+    changes = controller.dry_run(deployed, force=options.force)
     old = record.wanted.nodes if record.wanted else {}
     moves = {
         name: (old.get(name), node)
@@ -95,14 +104,21 @@ def diff(options: argparse.Namespace) -> int:
     if options.json:
         rows = [
             {"action": c.action, "kind": c.kind, "name": c.name, "fields": list(c.lines)}
-            for c in found
+            for c in changes
         ]
         print(json.dumps({"objects": rows, "moves": moves}))
-        return 0
+    else:
+        _print_changes(changes, moves)
+    return 0
+
+
+def _print_changes(
+    changes: "list[Change]", moves: dict[str, tuple[str | None, str]]
+) -> None:
     table = Table()
     for heading in ("change", "object", "fields"):
         table.add_column(heading, overflow="fold")
-    for change in found:
+    for change in changes:
         if change.action != "same":
             table.add_row(
                 change.action, f"{change.kind}/{change.name}", "\n".join(change.lines)
@@ -111,34 +127,38 @@ def diff(options: argparse.Namespace) -> int:
         table.add_row("move", name, f"{source or '(none)'} -> {target}")
     if table.row_count:
         Console(width=None if sys.stdout.isatty() else 120).print(table)
-    same = sum(change.action == "same" for change in found)
-    print(f"{len(found) - same} objects change, {same} stay, {len(moves)} replicas move.")
-    return 0
+    same = sum(change.action == "same" for change in changes)
+    print(f"{len(changes) - same} objects change, {same} stay, {len(moves)} replicas move.")
 
 
 def apply(options: argparse.Namespace) -> int:
-    """Deploy, and wait until all is ready; the exit status."""
+    """Deploy, and wait until all replicas are ready; return the exit status."""
     if options.dry_run:
         return diff(options)
-    from ..deploy._control.rollout import interruptible, lease_of, placed_on
+    from .. import deploy
+    from ..deploy._control.apply import roll_out
 
-    workflow, controller = _opened(options)
-    with interruptible(), lease_of(controller):
-        deployed = placed_on(controller, jr.key(options.seed))
-        start = time.monotonic()
-        status = controller.roll_out(deployed, force=options.force)
+    workflow = deploy.load_workflow(options.spec)
+    start = time.monotonic()
+    applied = roll_out(
+        workflow,
+        target_of(options),
+        trace=Trace(),
+        report=_report(),
+        key=jr.key(options.seed),
+    )
     _said(
         options,
-        f"{workflow.name}: {status.ready} replicas ready in "
+        f"{workflow.name}: {applied.ready} replicas ready in "
         f"{time.monotonic() - start:.1f} s.",
-        {"ready": status.ready, "placement": deployed.nodes},
+        {"ready": applied.ready, "placement": applied.placement},
     )
     return 0
 
 
 def rollback(options: argparse.Namespace) -> int:
-    """Return to the last good deployment; the exit status."""
-    from ..deploy._control.rollout import interruptible, lease_of
+    """Return to the last good deployment; return the exit status."""
+    from ..deploy._control.apply import interruptible, lease_of
 
     workflow, controller = _opened(options)
     with interruptible(), lease_of(controller):
@@ -152,87 +172,92 @@ def rollback(options: argparse.Namespace) -> int:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Keep what was applied as it should be until interrupted; the exit status."""
-    from ..deploy._control.cluster import ClusterError
-    from ..deploy._control.controller import RolloutFailed
-    from ..deploy._control.lease import LeaseLost
-    from ..deploy._control.measure import Prometheus, measure
-    from ..deploy._control.recompile import Recompiler
-    from ..deploy._control.rollout import lease_of
-    from ..deploy._control.trigger import Limits
+    """Keep what was applied as it should be until interrupted; return the exit status."""
+    from ..deploy._control import watch as loop
 
-    if bool(options.prometheus) != bool(options.query):
-        raise ValueError(
-            "`watch` needs --prometheus and --query together. Got one of them. Give both, "
-            "or none to watch utilisation alone."
-        )
-    limits = Limits(
-        theta=options.theta,
-        rho=options.rho,
-        cool_down=options.cool_down,
-        moves=options.moves,
-        move_share=options.move_cost,
-    )
-    prometheus = None
-    if options.prometheus:
-        prometheus = Prometheus(options.prometheus, options.query, options.traffic)
     workflow, controller = _opened(options)
+    loop.watch(
+        controller,
+        _recompiler(controller, options),
+        interval=options.interval,
+        said=lambda what: _said(options, f"{workflow.name}: {what}", {"event": what}),
+        ended=_ended_by_sigterm(),
+    )
+    return 0
+
+
+def _recompiler(controller: "Controller", options: argparse.Namespace) -> "Recompiler":
+    """What measures and places anew, as the options say."""
+    from ..deploy._control.measure import measure
+    from ..deploy._control.recompile import Recompiler
+    from ..deploy._placing.trigger import Limits
+
+    prometheus = _prometheus(options)
     memory = None
     if options.memory:
         from .. import memory as long_term
 
         memory = long_term.open(options.memory)
-    source = lambda: measure(controller.cluster, workflow.namespace, prometheus)
-    recompiler = Recompiler(controller, source, memory=memory, limits=limits)
-    said = lambda what: _said(options, f"{workflow.name}: {what}", {"event": what})
+    namespace = controller.workflow.namespace
+    return Recompiler(
+        controller,
+        lambda: measure(controller.cluster, namespace, prometheus),
+        memory=memory,
+        limits=Limits(
+            theta=options.theta,
+            rho=options.rho,
+            cool_down=options.cool_down,
+            moves=options.moves,
+            move_share=options.move_cost,
+        ),
+    )
+
+
+def _prometheus(options: argparse.Namespace) -> "Prometheus | None":
+    from ..deploy._control.measure import Prometheus
+
+    if bool(options.prometheus) != bool(options.query):
+        raise ValueError(
+            "`sedma deploy watch` needs --prometheus and --query together. Got one of "
+            "them. Give both, or none to watch utilisation alone."
+        )
+    if not options.prometheus:
+        return None
+    return Prometheus(options.prometheus, options.query, options.traffic)
+
+
+def _ended_by_sigterm() -> threading.Event:
+    """An event that SIGTERM sets; it also interrupts whatever is waiting."""
     ended = threading.Event()
 
-    def end(*_):
-        # A callback of a library may swallow what is raised into it; the event stays.
+    def end(*_: object) -> None:
+        # A callback of a library may swallow the exception; the event stays set.
         ended.set()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
-    due = 0.0
-    while not ended.is_set():
-        try:
-            lease = lease_of(controller)
-            lease.acquire(float("inf"))  # another one leads: stand by
-            try:
-                controller.resume()
-                while not ended.is_set():
-                    status = controller.settle()
-                    if not status.settled:
-                        said("not ready: " + "; ".join(status.problems))
-                    elif time.monotonic() >= due:
-                        due = time.monotonic() + options.interval
-                        if done := recompiler.tick():
-                            said(done)
-                    controller.wait(max(0.5, due - time.monotonic()))
-            finally:
-                lease.release()
-        except (ClusterError, LeaseLost, RolloutFailed) as error:
-            said(str(error))
-            time.sleep(1.0)
-        except KeyboardInterrupt:
-            break
-    return 0
+    return ended
 
 
-def _opened(options):
+def _opened(options: argparse.Namespace) -> "tuple[Workflow, Controller]":
     from .. import deploy
-    from ..deploy._control import rollout as _rollout
+    from ..deploy._control.apply import connect
 
     workflow = deploy.load_workflow(options.spec)
-    controller = _rollout.connect(workflow, target_of(options))
-    if sys.stderr.isatty():
-        show = lambda s: print(f"{s.ready}/{s.wanted} ready", end="\r", file=sys.stderr)
-        controller.report = show
-    return workflow, controller
+    return workflow, connect(workflow, target_of(options), _report())
 
 
-def target_of(options: argparse.Namespace):
-    """The cluster that the options name; those not given have their defaults."""
+def _report() -> "Report":
+    """What shows the progress of a roll-out on a terminal."""
+    from ..deploy._control.controller import silent
+
+    if not sys.stderr.isatty():
+        return silent
+    return lambda s: print(f"{s.ready}/{s.wanted} ready", end="\r", file=sys.stderr)
+
+
+def target_of(options: argparse.Namespace) -> "Target":
+    """Make the target that the options name, with defaults for those not given."""
     from .. import deploy
 
     names = {"kubeconfig", "context", "timeout", "lost_after", "force"}
@@ -240,5 +265,5 @@ def target_of(options: argparse.Namespace):
     return deploy.Target(**given)
 
 
-def _said(options, text, value) -> None:
+def _said(options: argparse.Namespace, text: str, value: dict[str, Any]) -> None:
     print(json.dumps(value) if options.json else text, flush=True)

@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax.random as jr
 from rich.console import Console
@@ -13,9 +14,12 @@ from rich.table import Table
 from .._files.whole_files import replacing
 from .cluster import add_actions
 
+if TYPE_CHECKING:
+    from ..deploy import Placement, Workflow
 
-def add_parser(commands) -> None:
-    """Say how `sedma deploy` is called."""
+
+def add_parser(commands: "argparse._SubParsersAction") -> None:
+    """Add `sedma deploy` to the commands."""
     deploy = commands.add_parser("deploy", help="place and compile agent workflows")
     actions = deploy.add_subparsers(required=True, metavar="ACTION")
     for name, action, about in (
@@ -42,14 +46,14 @@ def add_parser(commands) -> None:
         "--namespace",
         action="append",
         metavar="NAME",
-        help="of the cluster; given once or more, objects in others are refused",
+        help="of the cluster; objects in namespaces that are not given are refused",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_actions(actions)
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Check files of manifests; the exit status, 1 where one is refused."""
+    """Check files of manifests; return the exit status, 1 if one is refused."""
     from .. import deploy
 
     count, refusals = deploy.validate_files(options.files, namespaces=options.namespace)
@@ -63,25 +67,35 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Place the workflow, and show where everything goes; the exit status."""
+    """Place the workflow, and show where every replica goes; return the exit status."""
     from .. import deploy
 
-    workflow, placement = _placed(deploy, options)
+    workflow, placement = _placed(options)
     if placement is None:
-        deploy.placement_problem(workflow)  # says that there are no nodes
-        raise AssertionError("A workflow without nodes was taken for one with.")
+        deploy.placement_problem(workflow)  # raises: there are no nodes
+        raise AssertionError("A workflow without nodes was placed.")
     shares = deploy.node_shares(workflow, placement)
     if options.plot:
-        from ..viz import placement_map  # matplotlib is an extra
-
-        path = Path(options.plot)
-        edges = [(e.source, e.target, e.volume * e.rate) for e in workflow.edges]
-        figure = placement_map(shares, edges)
-        with replacing(path) as part:
-            figure.savefig(part, format=path.suffix[1:] or "png")
+        _plot(Path(options.plot), workflow, shares)
     if options.json:
         print(json.dumps(deploy.describe(workflow, placement) | {"nodes": shares}))
-        return 0
+    else:
+        _print_plan(workflow, placement, shares)
+    return 0
+
+
+def _plot(path: Path, workflow: "Workflow", shares: list[dict[str, Any]]) -> None:
+    from ..viz import placement_map  # matplotlib is an extra
+
+    edges = [(e.source, e.target, e.volume * e.rate) for e in workflow.edges]
+    figure = placement_map(shares, edges)
+    with replacing(path) as part:
+        figure.savefig(part, format=path.suffix[1:] or "png")
+
+
+def _print_plan(
+    workflow: "Workflow", placement: "Placement", shares: list[dict[str, Any]]
+) -> None:
     said = "proven optimal" if placement.optimal else "not proven optimal"
     cost = placement.cost
     print(
@@ -99,14 +113,13 @@ def plan(options: argparse.Namespace) -> int:
             " ".join(share["replicas"]),
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    return 0
 
 
 def compile_files(options: argparse.Namespace) -> int:
-    """Write the files of a workflow, or with `--dry-run` their names; the exit status."""
+    """Write the files of a workflow, with `--dry-run` only their names; the exit status."""
     from .. import deploy
 
-    workflow, placement = _placed(deploy, options)
+    workflow, placement = _placed(options)
     files = deploy.compile(workflow, placement)
     folder = Path(options.out)
     if not options.dry_run:
@@ -123,7 +136,10 @@ def compile_files(options: argparse.Namespace) -> int:
     return 0
 
 
-def _placed(deploy, options):
+def _placed(options: argparse.Namespace) -> "tuple[Workflow, Placement | None]":
+    """The workflow, and its placement if it names nodes."""
+    from .. import deploy
+
     workflow = deploy.load_workflow(options.spec)
     if not workflow.nodes:
         return workflow, None

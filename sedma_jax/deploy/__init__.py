@@ -5,6 +5,7 @@ from .._extras import require
 require(
     "deploy",
     "jsonschema",
+    "kubernetes",
     "kubernetes_validate",
     "mtkahypar",
     "ortools",
@@ -13,7 +14,11 @@ require(
 )
 
 
-from ._control.target import Applied as Applied, Target as Target, apply as apply
+from ._control.apply import apply as apply
+from ._control.cluster import ClusterError as ClusterError
+from ._control.controller import RolloutFailed as RolloutFailed
+from ._control.lease import LeaseLost as LeaseLost
+from ._control.target import Applied as Applied, Target as Target
 from ._manifests.compile import (
     compile as compile,
     default_workflow as default_workflow,
@@ -21,7 +26,6 @@ from ._manifests.compile import (
     node_shares as node_shares,
     plan as plan,
 )
-from ._placing.optimality import Proof as Proof, prove as prove
 from ._placing.placement import (
     Infeasible as Infeasible,
     Placement as Placement,
@@ -33,7 +37,8 @@ from ._placing.problem import (
     placement_problem as placement_problem,
     replica_names as replica_names,
 )
-from ._placing.remembered import remembered_plan as remembered_plan
+from ._placing.proof import Proof as Proof, prove as prove
+from ._placing.remembered_plan import remembered_plan as remembered_plan
 from ._validation.validate import (
     Refusal as Refusal,
     validate as validate,
@@ -50,4 +55,7 @@ from ._workflow.specification import (
     SharedModel as SharedModel,
     Workflow as Workflow,
 )
-from ._workflow.yaml import load_workflow as load_workflow, parse_workflow as parse_workflow
+from ._workflow.yaml_files import (
+    load_workflow as load_workflow,
+    parse_workflow as parse_workflow,
+)

@@ -16,7 +16,7 @@ def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:
     **Arguments:**
 
     - `request`: safetensors with `A` (m, n), `x` (n,) and optionally `seed`, an integer.
-    - `call`: how to ask other agents; this one asks none.
+    - `call`: asks another agent; not used here.
 
     **Returns:**
 

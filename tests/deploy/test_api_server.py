@@ -30,7 +30,7 @@ def cluster(server):
 
 
 def normal(item):
-    """An object without what a clock, a counter or another controller puts there."""
+    """An object without what clocks, counters or other controllers write there."""
     meta = item["metadata"]
     fields = [
         {k: v for k, v in entry.items() if k != "time"}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from control_plane import TOUR as WORKFLOW, kubeconfig
@@ -75,19 +74,12 @@ def test_watch_heals_and_ends_cleanly(run, plane, save):
     try:
         nodes = lambda: {p["spec"].get("nodeName") for p in plane.server.store.all("pods")}
         gone = nodes().pop()
-        wait_until(lambda: plane.server.store.all("leases"))
+        plane.wait_for(lambda: plane.server.store.all("leases"))
         plane.delete_node(gone)
-        wait_until(lambda: nodes() == {"n0", "n1"} - {gone})
+        plane.wait_for(lambda: nodes() == {"n0", "n1"} - {gone})
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
         process.kill()
     (lease,) = plane.server.store.all("leases")
     assert lease["spec"]["holderIdentity"] == ""
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

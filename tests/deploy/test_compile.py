@@ -12,8 +12,8 @@ import yaml
 
 from sedma_jax import deploy
 from sedma_jax._cli.main import main
-from sedma_jax.deploy._manifests import agent_server as _serve
-from sedma_jax.deploy._manifests.manifests import agent_objects
+from sedma_jax.deploy._manifests import agent_server
+from sedma_jax.deploy._manifests.agent_objects import agent_objects
 
 TOUR = """\
 name: tour
@@ -129,7 +129,7 @@ def test_the_example_is_compiled_into_the_files_on_record():
     workflow = deploy.load_workflow(ROOT / "docs/refinement/workflow.yaml")
     files = deploy.compile(workflow)
     serving = files.pop("serve.py")
-    assert serving == Path(_serve.__file__).read_text()
+    assert serving == Path(agent_server.__file__).read_text()
     recorded = {
         path.relative_to(GOLDEN).as_posix(): path.read_text()
         for path in GOLDEN.rglob("*")
@@ -178,22 +178,22 @@ def test_agents_answer_over_libp2p_along_the_edges_alone(monkeypatch, capsys):
     monkeypatch.setenv("SEDMA_SECRET", "of this test")
     monkeypatch.setenv("SEDMA_AGENT", "tour/back")
     monkeypatch.setenv("SEDMA_CALLERS", "front")
-    ((stop_back, port),) = _serve.serve(shout, {"libp2p": 0})
+    ((stop_back, port),) = agent_server.serve(shout, {"libp2p": 0})
     try:
         monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://127.0.0.1:{port}")
         monkeypatch.setenv("SEDMA_AGENT", "tour/front")
-        assert _serve.call("back", b"hello" * 1000) == b"HELLO" * 1000
+        assert agent_server.call("back", b"hello" * 1000) == b"HELLO" * 1000
         with pytest.raises(OSError, match="its log says why"):
-            _serve.call("back", b"fail")
+            agent_server.call("back", b"fail")
         assert "secret" in capsys.readouterr().err
         monkeypatch.setenv("SEDMA_AGENT", "tour/stranger")
-        monkeypatch.setattr(_serve, "SECONDS", 5.0)
+        monkeypatch.setattr(agent_server, "SECONDS", 5.0)
         with pytest.raises(OSError):
-            _serve.call("back", b"hello")
+            agent_server.call("back", b"hello")
     finally:
         for name in ("tour/front", "tour/stranger"):
-            if name in _serve._peers:
-                _serve._peers.pop(name).close()
+            if name in agent_server._peers:
+                agent_server._peers.pop(name).close()
         monkeypatch.setenv("SEDMA_AGENT", "tour/back")
         stop_back()
 
@@ -215,15 +215,15 @@ def test_impossible_capacities_are_said_with_by_how_much(old, new, says):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_agents_answer_each_other(protocol, monkeypatch):
     shout = lambda request, call: request.upper()
-    ((stop_back, port),) = _serve.serve(shout, {protocol: 0})
+    ((stop_back, port),) = agent_server.serve(shout, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_BACK_OFFICE", f"{protocol}://127.0.0.1:{port}")
     ask = lambda request, call: b"it said " + call("back-office", request)
-    ((stop_front, port),) = _serve.serve(ask, {protocol: 0})
+    ((stop_front, port),) = agent_server.serve(ask, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_FRONT", f"{protocol}://127.0.0.1:{port}")
     try:
-        assert _serve.call("front", b"hello") == b"it said HELLO"
+        assert agent_server.call("front", b"hello") == b"it said HELLO"
         with pytest.raises(LookupError, match="no edge"):
-            _serve.call("other", b"")
+            agent_server.call("other", b"")
     finally:
         stop_front()
         stop_back()
@@ -235,11 +235,11 @@ def test_an_agent_that_fails_keeps_its_reasons_to_its_log(protocol, monkeypatch,
     def fail(request, call):
         raise RuntimeError("secret")
 
-    ((stop, port),) = _serve.serve(fail, {protocol: 0})
+    ((stop, port),) = agent_server.serve(fail, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_BACK", f"{protocol}://127.0.0.1:{port}")
     try:
         with pytest.raises(OSError) as caught:
-            _serve.call("back", b"")
+            agent_server.call("back", b"")
         if hasattr(caught.value, "close"):
             caught.value.close()
         assert "secret" not in str(caught.value)
@@ -249,7 +249,7 @@ def test_an_agent_that_fails_keeps_its_reasons_to_its_log(protocol, monkeypatch,
 
 
 def test_serving_needs_python_alone():
-    folder = Path(_serve.__file__).parent
+    folder = Path(agent_server.__file__).parent
     code = (
         f"import sys; sys.path[:0] = [{str(folder)!r}]; import agent_server; "
         "assert not {'jax', 'numpy', 'grpc'} & sys.modules.keys()"
@@ -290,8 +290,8 @@ def test_the_default_workflow_is_an_agent_that_works():
 
     random = np.random.default_rng(0)
     A, x = random.normal(size=(8, 8)), random.normal(size=8)
-    answer = crossbar(safetensors.numpy.save({"A": A, "x": x}), _serve.call)
+    answer = crossbar(safetensors.numpy.save({"A": A, "x": x}), agent_server.call)
     y = safetensors.numpy.load(answer)["y"]
     assert np.linalg.norm(y - A @ x) < 0.05 * np.linalg.norm(A @ x)
     with pytest.raises(ValueError, match="Send both"):
-        crossbar(safetensors.numpy.save({"A": A}), _serve.call)
+        crossbar(safetensors.numpy.save({"A": A}), agent_server.call)

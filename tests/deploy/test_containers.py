@@ -1,4 +1,4 @@
-"""What is compiled is built and run: by podman, by compose, and from the manifests."""
+"""A compiled workflow is built and run: by podman, by compose, and from manifests."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def built(podman, tmp_path_factory):
     assert main(["deploy", "compile", str(spec), "--out", str(folder)]) == 0
     shutil.copy(EXAMPLE / "refinement.py", folder)
     image = "localhost/refinement:latest"
-    # The base has the packages; no index of packages is asked.
+    # The base image has the packages; no package index is asked.
     arguments = [f"--build-arg={a}" for a in (f"BASE={BASE}", "PIP=", "SEDMA=")]
     podman("build", *arguments, "-t", image, str(folder))
     yield folder
@@ -130,7 +130,7 @@ def test_compose_runs_the_same(podman, built):
 
 
 def test_the_deployments_run_under_podman_and_memory_is_limited(podman, built):
-    """Of one agent with its ConfigMap: podman knows no Services between pods."""
+    """One agent with its ConfigMap is run: podman has no Services between pods."""
     documents = yaml.safe_load_all((built / "manifests/10-checker.yaml").read_text())
     found = [d for d in documents if d["kind"] in ("ConfigMap", "Deployment")]
     assert deploy.validate(found) == []

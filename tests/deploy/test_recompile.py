@@ -1,4 +1,4 @@
-"""A deployment that gets slow is placed anew, and what that brings is remembered."""
+"""A slow deployment is placed anew, and how well that performs is remembered."""
 
 import contextlib
 import json
@@ -10,11 +10,12 @@ from control_plane import DoublePlane
 
 from sedma_jax import deploy, memory as long_term
 from sedma_jax.deploy._control.controller import Controller
-from sedma_jax.deploy._control.measure import Measured, Prometheus, measure
-from sedma_jax.deploy._control.recompile import KIND, Recompiler, structure
+from sedma_jax.deploy._control.measure import Measurement, Prometheus, measure
+from sedma_jax.deploy._control.recompile import Recompiler
 from sedma_jax.deploy._control.reconcile import Settings
-from sedma_jax.deploy._control.record import Deployed
-from sedma_jax.deploy._control.trigger import Limits
+from sedma_jax.deploy._placing.deployed import Deployed
+from sedma_jax.deploy._placing.patterns import MEASURED, structure
+from sedma_jax.deploy._placing.trigger import Limits
 
 WORKFLOW = """\
 name: tour
@@ -138,7 +139,7 @@ def test_a_shift_of_load_is_answered_once_and_remembered(recompiler, world):
     assert at["a"] == at["c"]
     assert recompiler.controller.reconciler.moves == 2  # they change places
     wanted = recompiler.controller.keeper.load().wanted
-    found = recompiler.memory.recall(KIND, structure(wanted.workflow))
+    found = recompiler.memory.recall(MEASURED, structure(wanted.workflow))
     together = [p.choice["nodes"]["a-0"] == p.choice["nodes"]["c-0"] for p in found]
     assert sorted(together) == [False, True]
     means = dict(zip(together, [p.mean for p in found], strict=True))
@@ -162,7 +163,7 @@ def test_a_placement_that_turns_out_worse_is_taken_back_and_not_tried_again(
 
 def test_nothing_moves_while_measurements_are_missing(recompiler, world):
     world.ticks(recompiler, 8)
-    recompiler.source = lambda: Measured()
+    recompiler.source = lambda: Measurement()
     assert world.ticks(recompiler, 20) == []
 
 

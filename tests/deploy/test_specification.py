@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sedma_jax.deploy._workflow.quantity import parse_quantity
-from sedma_jax.deploy._workflow.yaml import load_workflow, parse_workflow, to_yaml
+from sedma_jax.deploy._workflow.yaml_files import load_workflow, parse_workflow, to_yaml
 
 VALID = """\
 name: tour

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sedma_jax.deploy._control.trigger import Limits, Trigger
+from sedma_jax.deploy._placing.trigger import Limits, Trigger
 
 
 def runs(ratios, loads=(), *, act=lambda k: None, **limits):
@@ -48,7 +48,8 @@ def test_a_cure_ends_the_doubling():
 
 def test_noise_around_a_good_level_does_not_fire():
     draw = random.Random(0)
-    # The median of five is below 0.8 with three draws 2.5 spreads low: 2e-6 a step.
+    # The median of five is below 0.8 if three draws are 2.5 standard deviations low: 2e-6
+    # per step.
     assert runs([draw.gauss(1.0, 0.08) for _ in range(5000)]) == []
 
 

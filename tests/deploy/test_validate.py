@@ -1,4 +1,4 @@
-"""The validator is held to what a Kubernetes 1.36 API server said."""
+"""The validator agrees with the recorded verdicts of a Kubernetes 1.36 API server."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def manifest_of(case):
 
 
 def fields_of(case):
-    """The fields that the server named, with numbers in place of the keys of list maps."""
+    """The fields that the server named, with numbers instead of the keys of list maps."""
     causes = [cause["field"] for cause in case["causes"] or []]
     if causes:
         return causes
@@ -43,7 +43,7 @@ def fields_of(case):
                 k = next(k for k, item in enumerate(place) if item["name"] == name)
                 place, at = place[k], f"{at}[{k}]"
         return [at[1:]]
-    # What the server says without a field.
+    # Verdicts in which the server names no field.
     return {
         400: ["apiVersion"],
         404: ["metadata.namespace"],
@@ -73,7 +73,7 @@ def test_verdicts_are_the_servers(case):
     assert refusals, case["message"]
     assert any(
         same_field(refusal.field, server)
-        # An object that is left out lacks the fields that the server asks for.
+        # A missing object lacks the fields that the server asks for.
         or (refusal.reason == "is required" and server.startswith(f"{refusal.field}."))
         for refusal in refusals
         for server in fields_of(case)
@@ -116,7 +116,7 @@ spec:
         ("image: local/a:1", "imagee: x", 16, "imagee: is no field"),
         ("name: main", "name: Main", 15, "containers[0].name: needs a-z"),
         ("selector:", "replicas: two\n  selector:", 10, "spec.replicas: 'two'"),
-        ("app: a}}\n  template", "app: b}}\n  template", 12, "the selector takes"),
+        ("app: a}}\n  template", "app: b}}\n  template", 12, "the selector matches"),
         ("{name: c}", "{name: c, namespace: nowhere}", 3, "needs one of default"),
         ("kind: ConfigMap", "kind: ConfigMop", 1, "has no ConfigMop"),
         ("kind: ConfigMap", "kind: null", 2, "kind: is required"),

@@ -1,7 +1,7 @@
 """Talk to the API server: dictionaries in, dictionaries out, errors by status.
 
-The dynamic client of `kubernetes` finds what kinds the server has; its typed models changed
-with version 37, its dictionaries did not. Nothing else of the package imports it.
+The dynamic client of `kubernetes` asks the server which kinds it has. Its typed models
+changed with version 37; its dictionaries did not. No other module imports `kubernetes`.
 """
 
 import json
@@ -23,10 +23,11 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[deploy]'`."
     ) from error
 
-from .._manifests.manifests import OWNER
+from .._json import JsonObject
+from .._manifests.objects import OWNER
 
 _UNREACHABLE = (client.rest.urllib3.exceptions.HTTPError, OSError)  # pyright: ignore[reportAttributeAccessIssue]
-_PASSING = {429, 502, 503, 504}  # statuses that a later try may not see again
+_PASSING = {429, 502, 503, 504}  # statuses after which another try may succeed
 _TIMES = (5, 30)  # seconds to connect, and to wait for bytes
 
 _REMEDIES = {
@@ -34,9 +35,9 @@ _REMEDIES = {
     403: "Give the user a Role that allows it, or ask whoever may.",
     404: "Check the names, and that the namespace exists.",
     409: "Another manager holds a field, or the object changed meanwhile; look at the "
-    "diff, then try again or say --force.",
+    "diff, then try again or give --force.",
     422: "Correct what is named in the workflow.",
-    429: "Wait; a disruption budget or the server's load forbids it now.",
+    429: "Wait; a disruption budget or the load of the server forbids it now.",
 }
 
 
@@ -55,14 +56,14 @@ class ClusterError(RuntimeError):
 
 
 class Cluster:
-    """An API server. Requests that may be repeated are, until `patience` is spent.
+    """An API server; requests that may be repeated are repeated while `patience` lasts.
 
     **Arguments:**
 
     - `api`: a client with address and credentials.
     - `patience`: seconds for which a server that is away or overloaded is asked again.
 
-    `guard` is called before every change, and raises where this process may not write.
+    `guard` is called before every change, and raises if this process may not write.
     """
 
     def __init__(self, api: Any, *, patience: float = 60.0):
@@ -71,10 +72,12 @@ class Cluster:
         self.guard: Callable[[], None] = lambda: None
 
     @classmethod
-    def connect(cls, kubeconfig: str | None = None, context: str | None = None, **options):
-        """Connect as a kubeconfig says, or as a pod of the cluster does without one.
+    def connect(
+        cls, kubeconfig: str | None = None, context: str | None = None, **options: Any
+    ) -> "Cluster":
+        """Connect as a kubeconfig says; without one, as a pod of the cluster does.
 
-        **Raises:** `ValueError` where neither says how.
+        **Raises:** `ValueError` if neither is possible.
         """
         try:
             if (
@@ -96,18 +99,18 @@ class Cluster:
         return cls(api, **options)
 
     def unguarded(self, patience: float) -> "Cluster":
-        """The same server without this one's guard."""
+        """Connect to the same server without this guard."""
         return Cluster(self._api, patience=patience)
 
     def apply(
         self,
-        body: dict,
+        body: JsonObject,
         *,
         dry_run: bool = False,
         force: bool = False,
         manager: str = OWNER,
-    ) -> dict:
-        """Apply an object on the server, strictly validated; what it then is.
+    ) -> JsonObject:
+        """Apply an object on the server, strictly validated; return what it becomes.
 
         **Raises:** `ClusterError`; 409 names the manager of a field and the field.
         """
@@ -133,8 +136,8 @@ class Cluster:
 
     def get(
         self, version: str, kind: str, name: str, namespace: str | None = None
-    ) -> dict | None:
-        """One object, None where there is none."""
+    ) -> JsonObject | None:
+        """Get one object, None if there is none."""
         call = lambda of: of.get(name=name, namespace=namespace, **_PLAIN)
         try:
             return self._ask(f"show {kind} {name}", call, version, kind)
@@ -151,10 +154,10 @@ class Cluster:
         *,
         labels: dict[str, str] | None = None,
         fields: str | None = None,
-    ) -> tuple[list[dict], str]:
-        """All objects of a kind that agree with the labels, and the version of the list."""
+    ) -> tuple[list[JsonObject], str]:
+        """List all objects of a kind with these labels; return the list's version, too."""
         chosen = ",".join(f"{k}={v}" for k, v in (labels or {}).items()) or None
-        items: list[dict] = []
+        items: list[JsonObject] = []
         page = None
         while True:
             call = lambda of, page=page: of.get(
@@ -171,8 +174,8 @@ class Cluster:
             if not page:
                 return items, found["metadata"].get("resourceVersion", "0")
 
-    def create(self, body: dict) -> dict:
-        """Make an object. Asked once: a lost answer leaves in doubt whether it is there."""
+    def create(self, body: JsonObject) -> JsonObject:
+        """Make an object; never repeated, since it may be there after a lost answer."""
         self.guard()
         call = lambda of: of.create(
             body=body,
@@ -183,14 +186,14 @@ class Cluster:
         action = f"create {body['kind']} {body['metadata'].get('name', '')}"
         return self._ask(action, call, body["apiVersion"], body["kind"], patience=0)
 
-    def replace(self, body: dict) -> dict:
-        """Write an object over the version of it that `body` carries, or raise 409."""
+    def replace(self, body: JsonObject) -> JsonObject:
+        """Replace the version of an object that `body` names; status 409 if it changed."""
         self.guard()
         call = lambda of: of.replace(body=body, field_manager=OWNER, **_PLAIN)
         action = f"replace {body['kind']} {body['metadata']['name']}"
         return self._ask(action, call, body["apiVersion"], body["kind"], patience=0)
 
-    def patch(self, version: str, kind: str, body: dict) -> dict:
+    def patch(self, version: str, kind: str, body: JsonObject) -> JsonObject:
         """Merge `body` into an object (RFC 7396)."""
         self.guard()
         meta = body["metadata"]
@@ -204,8 +207,8 @@ class Cluster:
         )
         return self._ask(f"patch {kind} {meta['name']}", call, version, kind)
 
-    def resize(self, body: dict) -> dict:
-        """Change what a running pod's containers are given, where it runs."""
+    def resize(self, body: JsonObject) -> JsonObject:
+        """Change the resources of a running pod's containers in place."""
         self.guard()
         meta = body["metadata"]
         call = lambda of: of.patch(
@@ -218,9 +221,9 @@ class Cluster:
         return self._ask(f"resize {meta['name']}", call, "v1", "Pod", "resize")
 
     def delete(
-        self, version: str, kind: str, meta: dict, *, seconds: int | None = None
+        self, version: str, kind: str, meta: JsonObject, *, seconds: int | None = None
     ) -> None:
-        """Delete this very object (its uid), if it is still there."""
+        """Delete the object with this uid, if it is still there."""
         self.guard()
         options = {"preconditions": {"uid": meta["uid"]}, "propagationPolicy": "Background"}
         if seconds is not None:
@@ -231,11 +234,11 @@ class Cluster:
         try:
             self._ask(f"delete {kind} {meta['name']}", call, version, kind)
         except ClusterError as error:
-            if error.status not in (404, 409):  # gone, or another of this name
+            if error.status not in (404, 409):  # gone, or another object of this name
                 raise
 
-    def evict(self, meta: dict) -> bool:
-        """Evict a pod; False where a disruption budget forbids it now."""
+    def evict(self, meta: JsonObject) -> bool:
+        """Evict a pod; False if a disruption budget forbids it now."""
         self.guard()
         eviction = {
             "apiVersion": "policy/v1",
@@ -256,18 +259,23 @@ class Cluster:
             raise
         return True
 
-    def read(self, path: str) -> dict:
-        """What an API that is not among the kinds answers, such as usage of resources."""
+    def read(self, path: str) -> JsonObject:
+        """Ask an API that has no kinds, such as the one of resource usage."""
         ask = lambda _: self._client().request("get", path, **_PLAIN)
         return self._ask(f"answer {path}", ask)
 
     def changed(
-        self, kind: str, namespace: str | None, labels: dict, since: str, seconds: float
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: dict[str, str],
+        since: str,
+        seconds: float,
     ) -> bool:
-        """Wait for the first change of an object of v1 after a version, at most so long.
+        """Wait up to `seconds` for a change of an object of v1 after version `since`.
 
-        A watch that has expired (410), or a server that is away, counts as a change: who
-        waits lists anew.
+        An expired watch (410) or a server that is away counts as a change: the caller
+        lists the objects again.
         """
         chosen = ",".join(f"{k}={v}" for k, v in labels.items())
         try:
@@ -283,21 +291,22 @@ class Cluster:
                     return True
             return False
         except (ApiException, *_UNREACHABLE, ValueError):
-            time.sleep(min(1.0, seconds))  # or a server that is away is asked in a circle
+            time.sleep(min(1.0, seconds))  # do not hammer a server that is away
             return True
 
-    def _client(self):
+    def _client(self) -> Any:
         if self._dynamic is None:
             with tempfile.TemporaryDirectory() as folder:
-                # Its own cache lies in a folder of all users, named after the address.
+                # By default its cache lies in a folder that all users share.
                 try:
                     found = DynamicClient(self._api, cache_file=f"{folder}/kinds.json")
-                except ValueError as error:  # what it makes of a connection cut short
+                except ValueError as error:  # it raises this for a connection cut short
                     raise ConnectionError(str(error)) from error
                 self._dynamic = found
         return self._dynamic
 
-    def _kind(self, version, kind, part=None):
+    def _kind(self, version: str, kind: str, part: str | None = None) -> Any:
+        """The client of a kind, or of a subresource of it."""
         try:
             found = self._client().resources.get(api_version=version, kind=kind)
         except ResourceNotFoundError as error:
@@ -307,8 +316,16 @@ class Cluster:
         return found.subresources[part] if part else found
 
     def _ask(
-        self, action, call, version=None, kind=None, part=None, *, patience=None
+        self,
+        action: str,
+        call: Callable[[Any], Any],
+        version: str = "",
+        kind: str | None = None,
+        part: str | None = None,
+        *,
+        patience: float | None = None,
     ) -> Any:
+        """Call with the client of a kind, repeatedly while failures may pass."""
         patience = self.patience if patience is None else patience
         end, pause = time.monotonic() + patience, 0.2
         while True:
@@ -323,7 +340,7 @@ class Cluster:
                 status, said, passing = 0, f"it cannot be reached: {error}", True
             if not passing or time.monotonic() + pause > end:
                 raise ClusterError(status, action, said)
-            # Spread out: many clients come back at once to a server that was away.
+            # The random part spreads the clients that wait for the same server.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 5.0)
 
@@ -331,7 +348,8 @@ class Cluster:
 _PLAIN: dict[str, Any] = {"serialize": False, "_request_timeout": _TIMES}
 
 
-def _said(error) -> str:
+def _said(error: Any) -> str:
+    """What the server says in an `ApiException`."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

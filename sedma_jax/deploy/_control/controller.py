@@ -1,22 +1,30 @@
 """Keep a workflow as its record wants it: roll out, move, heal, go back.
 
-All that is known is in the cluster: a controller that starts again looks, and goes on.
+All state is in the cluster: a controller that starts again reads it there, and goes on.
 """
 
 import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
-from .._manifests.manifests import OWNER, labels
+from .._manifests.objects import OWNER, labels
+from .._placing.deployed import Deployed
 from .._placing.placement import Infeasible
-from .._placing.relocation import replaced
+from .._placing.placing_anew import place_anew
 from .._workflow.specification import Workflow
+from .changes import Change, apply_objects, changes
 from .cluster import Cluster, ClusterError
 from .observe import observe
-from .reconcile import NOTHING, Reconciler, Settings, Status
-from .record import Deployed, Record
-from .server_objects import apply_objects, changes
+from .reconcile import DeploymentStatus, Reconciler, Settings, wanted_of
+from .record import DeploymentRecord
+
+Report = Callable[[DeploymentStatus], None]
+
+
+def silent(status: DeploymentStatus) -> None:
+    """Report nothing."""
 
 
 class RolloutFailed(RuntimeError):
@@ -24,14 +32,15 @@ class RolloutFailed(RuntimeError):
 
 
 class Controller:
-    """Applies one workflow to one cluster. Needs the workflow's lease if others may run.
+    """Applies one workflow to one cluster; if others may do so too, it needs the lease.
 
     **Arguments:**
 
-    - `cluster`: where.
-    - `workflow`: which; only its name and namespace count here.
+    - `cluster`: where to apply it.
+    - `workflow`: which one; only its name and namespace count here.
     - `settings`: deadlines.
     - `clock`: monotonic seconds.
+    - `report`: told the status after every step.
     """
 
     def __init__(
@@ -41,39 +50,49 @@ class Controller:
         settings: Settings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        report: Report = silent,
     ):
         self.cluster, self.workflow = cluster, workflow
         self.settings, self.clock = settings or Settings(), clock
         self.reconciler = Reconciler(cluster, workflow, self.settings, clock)
         self.keeper = self.reconciler.keeper
-        self.report: Callable[[Status], None] = lambda status: None
+        self.report = report
 
-    def roll_out(self, deployed: Deployed, *, force: bool = False) -> Status:
+    def roll_out(self, deployed: Deployed, *, force: bool = False) -> DeploymentStatus:
+        """Try a workflow as a dry run, then carry it out; see `dry_run` and `carry_out`."""
+        self.dry_run(deployed, force=force)
+        return self.carry_out(deployed, force=force)
+
+    def dry_run(self, deployed: Deployed, *, force: bool = False) -> list[Change]:
+        """Ask the server what a workflow would change; nothing is written.
+
+        **Raises:** `ClusterError` for what the server refuses, `ValueError` for an object
+        of another owner in the way.
+        """
+        self.keeper.load()
+        return changes(self.cluster, deployed, self.keeper, force=force)
+
+    def carry_out(self, deployed: Deployed, *, force: bool = False) -> DeploymentStatus:
         """Apply a workflow and wait until it is ready; else go back to the last good one.
-
-        Everything is first tried on the server as a dry run; if anything is refused,
-        nothing is written.
 
         **Raises:** `RolloutFailed`, `ClusterError`, `ValueError` for foreign objects.
         """
         record = self.keeper.load()
-        changes(self.cluster, deployed, self.keeper, force=force)
         self.keeper.save(dataclasses.replace(record, wanted=deployed))
-        return self._finish(record, force)
+        return self._finish(record, deployed, force)
 
-    def resume(self) -> Status:
+    def resume(self) -> DeploymentStatus:
         """Go on with what is on record: a rollout that was cut short, or one that is done.
 
         Objects that were deleted or changed meanwhile are applied again.
         """
         record = self.keeper.load()
-        if record.wanted is None:
-            raise ValueError(NOTHING.format(name=self.workflow.name))
-        return self._finish(record, False)
+        return self._finish(record, wanted_of(record, self.workflow), force=False)
 
-    def _finish(self, record: Record, force: bool) -> Status:
-        deployed = self.keeper.load().wanted
-        assert deployed is not None
+    def _finish(
+        self, record: DeploymentRecord, deployed: Deployed, force: bool
+    ) -> DeploymentStatus:
+        """Apply, wait, then confirm; or go back to what `record` has as the last good."""
         try:
             apply_objects(self.cluster, deployed, self.keeper, force=force)
             status = self.settle()
@@ -87,14 +106,12 @@ class Controller:
             self.event("Applied", f"{status.ready} replicas are ready.")
             return status
         self._go_back(record, said)
-        raise AssertionError("Going back raises.")
 
-    def move(self, nodes: Mapping[str, str], reason: str) -> Status:
+    def move(self, nodes: Mapping[str, str], reason: str) -> DeploymentStatus:
         """Move replicas to other nodes; go back if they do not get ready there."""
         record = self.keeper.load()
-        if record.wanted is None:
-            raise ValueError(NOTHING.format(name=self.workflow.name))
-        wanted = dataclasses.replace(record.wanted, nodes=dict(nodes))
+        before = wanted_of(record, self.workflow)
+        wanted = dataclasses.replace(before, nodes=dict(nodes))
         self.event("Moving", reason)
         self.keeper.save(dataclasses.replace(record, wanted=wanted))
         status = self.settle()
@@ -103,7 +120,6 @@ class Controller:
             self.keeper.save(dataclasses.replace(now, good=now.wanted))
             return status
         self._go_back(record, "; ".join(status.problems) or "it did not get ready")
-        raise AssertionError("Going back raises.")
 
     def roll_back(self) -> Deployed:
         """Return to the last good deployment before the present one."""
@@ -111,15 +127,15 @@ class Controller:
         back = record.good if record.good != record.wanted else record.previous
         if back is None:
             raise ValueError(
-                f"`rollback` needs an earlier deployment of {self.workflow.name} that got "
-                "ready. There is none on record. Apply one."
+                "`sedma deploy rollback` needs an earlier deployment of "
+                f"{self.workflow.name} that got ready. There is none on record. Apply one."
             )
         self._return_to(record, back)
         self.event("RolledBack", "To the last good deployment, as asked for.")
         return back
 
-    def settle(self, seconds: float | None = None) -> Status:
-        """Step until all is ready, at most `seconds`; the last status."""
+    def settle(self, seconds: float | None = None) -> DeploymentStatus:
+        """Step until all is ready, for at most `seconds`; return the last status."""
         end = self.clock() + (self.settings.deadline if seconds is None else seconds)
         while True:
             status = self.reconciler.step()
@@ -131,7 +147,7 @@ class Controller:
             self.wait(min(self.settings.interval, max(0.0, end - self.clock())))
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a change of a pod, at most so long."""
+        """Wait for a change of a pod, at most `seconds`; return whether there was one."""
         if seconds <= 0:
             return False
         found = labels(self.workflow)
@@ -146,7 +162,7 @@ class Controller:
             return
         rooms = self.reconciler.rooms(record, observe(self.cluster, self.workflow))
         try:
-            nodes = replaced(record.wanted, rooms)
+            nodes = place_anew(record.wanted, rooms)
         except Infeasible as error:
             self.event("NoRoom", str(error), warning=True)
             raise RolloutFailed(
@@ -159,7 +175,7 @@ class Controller:
         self.keeper.save(dataclasses.replace(record, wanted=wanted, good=good))
 
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
-        """Tell the cluster's users what happened; a failure to do so stops nothing."""
+        """Write an Event that says what happened; a failure to write it stops nothing."""
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         reference = self.keeper.reference() | {"namespace": self.workflow.namespace}
         body = {
@@ -183,13 +199,15 @@ class Controller:
         except ClusterError:
             pass
 
-    def _confirm(self, before: Record) -> None:
+    def _confirm(self, before: DeploymentRecord) -> None:
+        """Note that what is wanted got ready."""
         record = self.keeper.load()  # healing may have changed the nodes meanwhile
         same = before.good is None or before.good.workflow == _workflow(record)
         previous = before.previous if same else before.good
         self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=previous))
 
-    def _go_back(self, record: Record, said: str) -> None:
+    def _go_back(self, record: DeploymentRecord, said: str) -> NoReturn:
+        """Return to the last good deployment of `record`, and raise `RolloutFailed`."""
         name = self.workflow.name
         if record.good is None:
             self.event("Failed", said, warning=True)
@@ -204,10 +222,11 @@ class Controller:
             "Correct the workflow, or the cluster, and apply again."
         )
 
-    def _return_to(self, record: Record, back: Deployed) -> None:
+    def _return_to(self, record: DeploymentRecord, back: Deployed) -> None:
+        """Apply an earlier deployment again, and wait until it is ready."""
         self.keeper.save(dataclasses.replace(record, wanted=back, sizes={}))
         apply_objects(self.cluster, back, self.keeper)
-        # It got ready before: a deadline meant to find what does not is no measure here.
+        # It got ready before, so a short deadline for new deployments does not apply.
         status = self.settle(max(self.settings.deadline, 120.0))
         if not status.settled:
             said = "; ".join(status.problems)
@@ -219,5 +238,5 @@ class Controller:
         self.keeper.save(dataclasses.replace(record, good=record.wanted, previous=None))
 
 
-def _workflow(record: Record) -> Workflow | None:
+def _workflow(record: DeploymentRecord) -> Workflow | None:
     return record.wanted and record.wanted.workflow

@@ -1,8 +1,8 @@
-"""One controller at a time, by a Lease.
+"""A Lease lets one controller at a time change a workflow.
 
-A holder renews it; another takes it over only after it has seen no renewal for the whole
-duration by its own clock: clocks of two machines are never compared. Writes are fenced by
-`check`, and by the version of the record.
+Its holder renews it; another controller takes it over only after it has seen no renewal for
+the whole duration by its own clock: clocks of two machines are never compared. `check` and
+the version of the record fence all writes.
 """
 
 import datetime
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from .._json import JsonObject
 from .cluster import Cluster, ClusterError
 
 _API = ("coordination.k8s.io/v1", "Lease")
@@ -24,10 +25,11 @@ class Lease:
 
     **Arguments:**
 
-    - `cluster`: of which `guard` is set while the lease is held: nothing is written
-        without it.
-    - `name`, `namespace`: of the Lease. `identity`: of this process, unlike any other's.
-    - `seconds`: after which another may take it over.
+    - `cluster`: where the Lease is; its `guard` is set, so that from then on nothing is
+        written without the lease.
+    - `name`, `namespace`: of the Lease.
+    - `identity`: of this process, unlike any other's.
+    - `seconds`: without renewal, after which another process may take it over.
     - `clock`: monotonic seconds.
     """
 
@@ -50,7 +52,7 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def try_acquire(self) -> str | None:
-        """Take or renew the lease if it is free; who holds it otherwise."""
+        """Take or renew the lease if it is free; otherwise return who holds it."""
         asked = self._clock()
         live = self._writer.get(*_API, self._name, self._namespace)
         try:
@@ -68,7 +70,7 @@ class Lease:
             if error.status == 409:  # another was faster
                 return "another controller"
             raise
-        # Counted from before the request: the server had it no earlier.
+        # Counted from before the request: the server renewed it no earlier than that.
         self._renewed = asked
         return None
 
@@ -120,10 +122,10 @@ class Lease:
         self.acquire()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object):
         self.release()
 
-    def _keep(self):
+    def _keep(self) -> None:
         while not self._stop.wait(self._seconds / 5):
             try:
                 if self.try_acquire() is not None:
@@ -132,13 +134,13 @@ class Lease:
             except ClusterError:
                 continue  # `check` fails once too long has passed
 
-    def _expired(self, meta, spec) -> bool:
+    def _expired(self, meta: JsonObject, spec: JsonObject) -> bool:
         now, version = self._clock(), meta["resourceVersion"]
         if self._seen is None or self._seen[0] != version:
             self._seen = (version, now)
         return now - self._seen[1] > float(spec.get("leaseDurationSeconds") or 15)
 
-    def _body(self, meta, transitions):
+    def _body(self, meta: JsonObject, transitions: int) -> JsonObject:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
             "apiVersion": _API[0],

@@ -1,4 +1,4 @@
-"""What runs how well: Prometheus for throughput and traffic, the metrics API for usage."""
+"""Measure a deployment: throughput and traffic by Prometheus, usage by the metrics API."""
 
 import dataclasses
 import json
@@ -6,7 +6,9 @@ import math
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 
+from .._json import JsonObject
 from .._workflow.quantity import parse_quantity
 from .cluster import Cluster, ClusterError
 
@@ -15,13 +17,13 @@ _SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """One measurement; None is what nobody says.
+class Measurement:
+    """One measurement; a part that no source gives is None.
 
-    - `performance`: of the whole workflow, more is better.
+    - `performance`: of the whole workflow; more is better.
     - `nodes`: GB and cores used on every node.
     - `pods`: GB and cores used by every pod.
-    - `traffic`: MB/s from an agent to another.
+    - `traffic`: MB/s by the names of the agent that calls and the one that is called.
     """
 
     performance: float | None = None
@@ -35,9 +37,10 @@ class Prometheus:
     """A Prometheus server and what to ask it.
 
     - `url`: such as `http://prometheus:9090`.
-    - `performance`: PromQL of one number, more is better, that does not fall only because
-        less is asked for: answers per second over requests per second, or 1 / latency.
-    - `traffic`: PromQL of bytes per second with the labels `source` and `target`.
+    - `performance`: PromQL for one number, more is better, that does not fall merely
+        because less is asked for: answers per second over requests per second, or
+        1 / latency.
+    - `traffic`: PromQL for bytes per second with the labels `source` and `target`.
     """
 
     url: str
@@ -53,8 +56,7 @@ class Prometheus:
             )
 
     def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and values that an instant query gives; values that are not finite are
-        left out.
+        """Give the labels and values of an instant query; infinite ones and NaN left out.
 
         **Raises:** `ConnectionError`.
         """
@@ -85,8 +87,8 @@ class Prometheus:
         return [(labels, value) for labels, value in found if math.isfinite(value)]
 
 
-def measure(cluster: Cluster, namespace: str, prometheus: Prometheus | None) -> Measured:
-    """Measure now. A source that fails leaves its part None: no reason to move."""
+def measure(cluster: Cluster, namespace: str, prometheus: Prometheus | None) -> Measurement:
+    """Measure now. A source that fails leaves its part None, and so moves nothing."""
     performance, traffic = None, None
     if prometheus:
         try:
@@ -106,10 +108,13 @@ def measure(cluster: Cluster, namespace: str, prometheus: Prometheus | None) -> 
         f"{base}/namespaces/{namespace}/pods",
         lambda item: [c["usage"] for c in item["containers"]],
     )
-    return Measured(performance, nodes, pods, traffic)
+    return Measurement(performance=performance, nodes=nodes, pods=pods, traffic=traffic)
 
 
-def _usage(cluster, path, parts):
+def _usage(
+    cluster: Cluster, path: str, parts: Callable[[JsonObject], list[JsonObject]]
+) -> dict[str, tuple[float, float]] | None:
+    """GB and cores used by every item that the metrics API lists at `path`."""
     try:
         items = cluster.read(path)["items"]
         return {
@@ -120,4 +125,4 @@ def _usage(cluster, path, parts):
             for item in items
         }
     except (ClusterError, KeyError, TypeError, ValueError):
-        return None  # no metrics-server, or one that is not ready
+        return None  # there is no metrics-server, or it is not ready

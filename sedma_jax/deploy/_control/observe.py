@@ -1,12 +1,13 @@
-"""What runs where, read from the cluster."""
+"""Read from the cluster which pods of a workflow run where, and what nodes have left."""
 
 import dataclasses
 
-from .._manifests.manifests import labels
+from .._json import JsonObject
+from .._manifests.objects import labels
+from .._manifests.pod_node import node_of, waits_for_node
 from .._workflow.quantity import parse_quantity
 from .._workflow.specification import Workflow, gigabytes
 from .cluster import Cluster, ClusterError
-from .server_objects import GATE
 
 _NAME = "app.kubernetes.io/name"
 
@@ -18,25 +19,26 @@ class Pod:
     `state` is `gated` (waits for its node), `starting`, `ready`, `leaving` or `ended`.
     """
 
-    meta: dict
+    meta: JsonObject
     agent: str
     node: str | None
     state: str
     memory: float  # GB requested
     cpu: float  # cores requested
-    problem: str = ""  # why it does not get ready, as the cluster says it
+    problem: str = ""  # why it does not get ready, in the words of the cluster
 
     @property
     def name(self) -> str:
-        """Of the pod."""
+        """The name of the pod."""
         return self.meta["name"]
 
 
 @dataclasses.dataclass(frozen=True)
 class NodeSeen:
-    """One node: what it has for this workflow, and whether pods may come.
+    """One node: what it has for this workflow, and whether pods may be scheduled there.
 
-    `allocatable` is GB and cores for all pods; `memory` and `cpu` are what others left.
+    `allocatable` is GB and cores for all pods; `memory` and `cpu` are what the pods of
+    others leave of them.
     """
 
     name: str
@@ -49,7 +51,7 @@ class NodeSeen:
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-    """All pods of the workflow and the nodes of the cluster, and the list's version."""
+    """All pods of a workflow and all nodes; `version` is that of the list of pods."""
 
     pods: tuple[Pod, ...]
     nodes: dict[str, NodeSeen]
@@ -57,9 +59,9 @@ class Observed:
 
 
 def observe(cluster: Cluster, workflow: Workflow) -> Observed:
-    """List pods and nodes.
+    """List the pods of a workflow, and the nodes.
 
-    What pods of others request is taken off the nodes where this user may list them.
+    If this user may list the pods of others, what they request is taken off the nodes.
     """
     try:
         items, version = cluster.list("v1", "Pod")
@@ -68,7 +70,8 @@ def observe(cluster: Cluster, workflow: Workflow) -> Observed:
             raise
         items, version = cluster.list("v1", "Pod", workflow.namespace)
     wanted = labels(workflow)
-    pods, taken = [], {}
+    pods: list[Pod] = []
+    taken: dict[str, tuple[float, float]] = {}
     for item in items:
         meta, found = item["metadata"], item["metadata"].get("labels") or {}
         ours = meta.get("namespace") == workflow.namespace
@@ -85,19 +88,15 @@ def observe(cluster: Cluster, workflow: Workflow) -> Observed:
     return Observed(tuple(pods), nodes, version)
 
 
-def _pod(item) -> Pod:
+def _pod(item: JsonObject) -> Pod:
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    gates = [gate["name"] for gate in spec.get("schedulingGates") or []]
-    # Ungated, but not yet bound: it holds the room that it was given.
-    selector = spec.get("nodeSelector") or {}
-    node = spec.get("nodeName") or selector.get("kubernetes.io/hostname")
     conditions = {c["type"]: c for c in status.get("conditions") or []}
     if meta.get("deletionTimestamp"):
         state = "leaving"
     elif status.get("phase") in ("Failed", "Succeeded"):
         state = "ended"
-    elif GATE in gates:
-        state, node = "gated", None
+    elif waits_for_node(spec):
+        state = "gated"
     elif conditions.get("Ready", {}).get("status") == "True":
         state = "ready"
     else:
@@ -107,13 +106,21 @@ def _pod(item) -> Pod:
     kept = ("name", "namespace", "uid", "resourceVersion", "ownerReferences")
     meta = {k: meta[k] for k in kept if k in meta}
     problem = _problem(status, conditions) if state == "starting" else ""
-    return Pod(meta, agent, node, state, memory, cpu, problem)
+    return Pod(
+        meta=meta,
+        agent=agent,
+        node=node_of(spec),
+        state=state,
+        memory=memory,
+        cpu=cpu,
+        problem=problem,
+    )
 
 
-def _requests(spec) -> tuple[float, float]:
-    """GB and cores: of all containers at once, or of the largest that runs before them."""
+def _requests(spec: JsonObject) -> tuple[float, float]:
+    """GB and cores: of all containers together, or of the largest init container."""
 
-    def of(container, what):
+    def of(container: JsonObject, what: str) -> float:
         asked = container.get("resources") or {}
         asked = (asked.get("limits") or {}) | (asked.get("requests") or {})
         return float(parse_quantity(asked.get(what, 0)))
@@ -127,7 +134,7 @@ def _requests(spec) -> tuple[float, float]:
     return found[0] / 1e9, found[1]
 
 
-def _problem(status, conditions) -> str:
+def _problem(status: JsonObject, conditions: dict[str, JsonObject]) -> str:
     for container in status.get("containerStatuses") or []:
         state = container.get("state") or {}
         waiting = state.get("waiting") or state.get("terminated") or {}
@@ -139,7 +146,7 @@ def _problem(status, conditions) -> str:
     return ""
 
 
-def _node(item, taken) -> NodeSeen:
+def _node(item: JsonObject, taken: tuple[float, float]) -> NodeSeen:
     status, spec = item.get("status") or {}, item.get("spec") or {}
     allocatable = status.get("allocatable") or {}
     conditions = {c["type"]: c["status"] for c in status.get("conditions") or []}
@@ -148,10 +155,10 @@ def _node(item, taken) -> NodeSeen:
     memory = gigabytes(allocatable.get("memory", "0"))
     cpu = float(parse_quantity(allocatable.get("cpu", "0")))
     return NodeSeen(
-        item["metadata"]["name"],
-        (memory, cpu),
-        max(0.0, memory - taken[0]),
-        max(0.0, cpu - taken[1]),
-        conditions.get("Ready") == "True",
-        not spec.get("unschedulable") and not taints,
+        name=item["metadata"]["name"],
+        allocatable=(memory, cpu),
+        memory=max(0.0, memory - taken[0]),
+        cpu=max(0.0, cpu - taken[1]),
+        ready=conditions.get("Ready") == "True",
+        open=not spec.get("unschedulable") and not taints,
     )

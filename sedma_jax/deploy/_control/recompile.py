@@ -1,9 +1,9 @@
 """Measure what runs, and place it anew when Eq. 14 says so; remember what worked.
 
-Expected performance is the best that long-term memory has for workflows of this structure.
-A placement that was tried before under traffic like this one's competes with the solver's,
-unless it was found bad. What the new placement brings is measured and written back; if it
-is worse than what was left, the old one returns.
+The expected performance is the best that long-term memory has for workflows of this
+structure. Placements that were tried before under similar traffic compete with the
+solver's, unless they were found bad. The performance of a new placement is measured and
+written to memory; if it is worse than before the move, the old placement returns.
 """
 
 import dataclasses
@@ -13,38 +13,42 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from .._placing.migration import Room
-from .._placing.patterns import KIND, Remembers, features, structure
+from .._placing.deployed import Deployed
+from .._placing.move_order import Room
+from .._placing.patterns import MEASURED, Remembers, features, structure
 from .._placing.placement import Infeasible
-from .._placing.relocation import cost_of, replaced
+from .._placing.placing_anew import cost_of, place_anew
+from .._placing.trigger import Limits, Trigger
 from .._workflow.quantity import parse_quantity
 from .._workflow.specification import Workflow, gigabytes
 from .controller import Controller
-from .measure import Measured
+from .measure import Measurement
 from .observe import Observed, observe
-from .record import Deployed, Record
-from .trigger import Limits, Trigger
+from .reconcile import wanted_of
+from .record import DeploymentRecord
 
 _ALIKE = 1.0  # distance of features, in standard deviations
-_GROWTH = 1.2  # memory that a pod is given, over what it uses
+_GROWTH = 1.2  # memory that a pod is given over what it uses
+_LARGEST = 2**14 - 256  # bytes of a choice that memory takes
 
 
 class Recompiler:
-    """Watches one deployment. `tick` measures once, and acts if it is due.
+    """Watches one deployment; `tick` measures once, and acts if it is time to.
 
     **Arguments:**
 
-    - `controller`: what moves replicas.
+    - `controller`: moves replicas.
     - `source`: gives a measurement; see `measure`.
-    - `memory`: long-term memory; without one, the first measurements after the start are
-        what is expected.
-    - `limits`: of Eq. 14. `clock`: monotonic seconds.
+    - `memory`: long-term memory; without it, the best performance since the start is what
+        is expected.
+    - `limits`: of Eq. 14.
+    - `clock`: monotonic seconds.
     """
 
     def __init__(
         self,
         controller: Controller,
-        source: Callable[[], Measured],
+        source: Callable[[], Measurement],
         *,
         memory: Remembers | None = None,
         limits: Limits | None = None,
@@ -54,11 +58,12 @@ class Recompiler:
         self.memory, self.limits = memory, limits or Limits()
         self.trigger = Trigger(self.limits)
         self._window: list[float] = []
-        self._first: float | None = None  # expected where there is no memory
+        self._best: float | None = None  # what is expected if there is no memory
+        # Performance before the last move, and the nodes then, until the move is judged.
         self._judged: tuple[float, dict[str, str]] | None = None
 
     def tick(self) -> str | None:
-        """Measure; place anew, resize or go back if due. What was done, or None."""
+        """Measure, and place anew, resize or go back if need be; return what was done."""
         measured = self.source()
         record = self.controller.keeper.load()
         if record.wanted is None or not record.wanted.nodes:
@@ -69,7 +74,7 @@ class Recompiler:
         ratio = None
         if measured.performance is not None and expected:
             ratio = measured.performance / expected
-        if back := self._judge(measured, record, now):
+        if back := self._judge(measured, now, record):
             return back
         load = utilisation(measured, seen, set(record.wanted.nodes.values()))
         cause = self.trigger.observe(ratio, load, self.clock())
@@ -80,17 +85,22 @@ class Recompiler:
         if cause == "utilisation" and self._grow(record, measured, seen):
             return "resized"
         record = self.controller.keeper.load()
-        return self._place(record, now, measured, seen, cause, load or 0.0)
+        return self._place_anew(record, now, measured, seen, cause, load or 0.0)
 
     def expected(self, workflow: Workflow) -> float | None:
         """The best performance on record for workflows of this structure."""
         if self.memory is None:
-            return self._first
-        found = self.memory.recall(KIND, structure(workflow))
+            return self._best
+        found = self.memory.recall(MEASURED, structure(workflow))
         return max((pattern.mean for pattern in found), default=None)
 
-    def _judge(self, measured, record, workflow) -> str | None:
-        """Write back what a placement brings, once a window is full."""
+    def _judge(
+        self, measured: Measurement, workflow: Workflow, record: DeploymentRecord
+    ) -> str | None:
+        """Write to memory how well a placement performs, once enough was measured.
+
+        If the placement was new and is worse than the one before it, that one returns.
+        """
         if measured.performance is None:
             return None
         self._window.append(measured.performance)
@@ -98,8 +108,8 @@ class Recompiler:
             return None
         middle = statistics.median(self._window)
         self._window.clear()
-        self._first = max(self._first or 0.0, middle)
-        self._write_back(workflow, record.wanted.nodes, middle)
+        self._best = max(self._best or 0.0, middle)
+        self._remember(workflow, wanted_of(record, workflow).nodes, middle)
         if self._judged is None:
             return None
         (before, nodes), self._judged = self._judged, None
@@ -115,48 +125,56 @@ class Recompiler:
         )
         return "went back"
 
-    def _write_back(self, workflow, nodes, reward):
+    def _remember(
+        self, workflow: Workflow, nodes: Mapping[str, str], performance: float
+    ) -> None:
         choice = {"nodes": dict(nodes)}
-        if self.memory is None or len(json.dumps(choice)) > 2**14 - 256:
-            return  # what memory takes; such a placement is not remembered
+        if self.memory is None or len(json.dumps(choice)) > _LARGEST:
+            return
         self.memory.record(
-            *(KIND, structure(workflow), choice, reward), features=features(workflow)
+            MEASURED,
+            structure(workflow),
+            choice,
+            performance,
+            features=features(workflow),
         )
 
-    def _grow(self, record: Record, measured: Measured, seen: Observed) -> bool:
-        """Give agents that outgrew their memory more, where their nodes have it."""
-        assert record.wanted is not None
+    def _grow(
+        self, record: DeploymentRecord, measured: Measurement, seen: Observed
+    ) -> bool:
+        """Give agents that outgrew their memory more of it, if their nodes have room."""
+        wanted = wanted_of(record, self.controller.workflow)
         sizes = grown(record, measured, seen, self.limits.rho)
         if sizes == record.sizes:
             return False
-        wider = with_sizes(record.wanted.workflow, sizes)
+        wider = with_sizes(wanted.workflow, sizes)
         rooms = self.controller.reconciler.rooms(record, seen)
-        if cost_of(wider, record.wanted.nodes, rooms) is None:
+        if cost_of(wider, wanted.nodes, rooms) is None:
             return False  # no room where they are
         self.controller.keeper.save(dataclasses.replace(record, sizes=sizes))
         self.controller.event("Resizing", f"Memory in bytes: {sizes}")
-        # A node may not support it, and says so: then moving comes next.
+        # A node that does not support it says so; then the next measurements move pods.
         status = self.controller.settle()
         if not status.settled:
             now = self.controller.keeper.load()
             self.controller.keeper.save(dataclasses.replace(now, sizes=record.sizes))
         return status.settled
 
-    def _place(self, record, workflow, measured, seen, cause, load) -> str | None:
-        rooms = self.controller.reconciler.rooms(record, seen)
-        # For whichever cause: else one would undo what the other one did.
-        if measured.nodes is not None:
-            sizes = grown(record, measured, seen, self.limits.rho)
-            workflow = with_sizes(workflow, sizes)
-            workflow = with_usage(workflow, measured, seen, self.limits.rho)
-            rooms = spared(rooms, measured, seen, self.limits.rho)
-        pressure = min(max(load, 0.0), 0.99)
-        price = workflow.lambda_mem / (1 - pressure)
-        workflow = workflow.model_copy(update={"lambda_mem": price})
-        old = record.wanted.nodes
+    def _place_anew(
+        self,
+        record: DeploymentRecord,
+        workflow: Workflow,
+        measured: Measurement,
+        seen: Observed,
+        cause: str,
+        load: float,
+    ) -> str | None:
+        """Move to a better placement, if there is one; return what was done, or None."""
+        workflow, rooms = self._as_used(record, workflow, measured, seen, load)
+        old = wanted_of(record, workflow).nodes
         before = cost_of(workflow, old, rooms)
         try:
-            found = replaced(
+            found = place_anew(
                 Deployed(workflow, old),
                 rooms,
                 moves=self.limits.moves,
@@ -172,21 +190,49 @@ class Recompiler:
         )
         if nodes == old or not gained:
             return None
-        # A node was relieved at a price: throughput does not judge that.
+        # Relieving a full node may cost throughput, so that is no reason to go back.
         if cause == "performance" and measured.performance is not None:
             self._judged = (measured.performance, dict(old))
         shown = "none" if before is None else f"{before:.4g}"
         self.controller.move(nodes, f"{cause}: cost {shown} -> {after:.4g}")
         return f"placed anew for {cause}"
 
-    def _choose(self, workflow, found, rooms, old) -> dict[str, str]:
-        """The solver's placement, or one on record that costs less; none that was bad."""
+    def _as_used(
+        self,
+        record: DeploymentRecord,
+        workflow: Workflow,
+        measured: Measurement,
+        seen: Observed,
+        load: float,
+    ) -> tuple[Workflow, dict[str, Room]]:
+        """The workflow with what it uses, and what nodes offer; memory costs more if full.
+
+        This does not depend on the cause: else one placement would undo the other's.
+        """
+        rooms = self.controller.reconciler.rooms(record, seen)
+        if measured.nodes is not None:
+            sizes = grown(record, measured, seen, self.limits.rho)
+            workflow = with_sizes(workflow, sizes)
+            workflow = with_usage(workflow, measured, seen, self.limits.rho)
+            rooms = spared(rooms, measured, seen, self.limits.rho)
+        pressure = min(max(load, 0.0), 0.99)
+        price = workflow.lambda_mem / (1 - pressure)
+        return workflow.model_copy(update={"lambda_mem": price}), rooms
+
+    def _choose(
+        self,
+        workflow: Workflow,
+        found: dict[str, str],
+        rooms: Mapping[str, Room],
+        old: dict[str, str],
+    ) -> dict[str, str]:
+        """The cheapest of the solver's placement and those on record, without bad ones."""
         if self.memory is None or not features(workflow):
             return found
         name, best = structure(workflow), self.expected(workflow) or 0.0
         tried = [
             (pattern.choice.get("nodes"), pattern.mean)
-            for pattern in self.memory.nearest(KIND, features(workflow), k=16)
+            for pattern in self.memory.nearest(MEASURED, features(workflow), k=16)
             if pattern.workload == name and (pattern.distance or 0.0) < _ALIKE
         ]
         bad = [nodes for nodes, mean in tried if mean < self.limits.theta * best]
@@ -202,10 +248,10 @@ class Recompiler:
         return candidates[min(feasible)[1]] if feasible else dict(old)
 
 
-def utilisation(measured: Measured, seen: Observed, used: set[str]) -> float | None:
-    """Of the fullest of these nodes, of memory or CPU, over what they have.
+def utilisation(measured: Measurement, seen: Observed, used: set[str]) -> float | None:
+    """The largest share of memory or CPU that is used of any of these nodes.
 
-    The mean would hide the one node that a new placement can relieve.
+    A mean would hide the one node that a new placement can relieve.
     """
     if measured.nodes is None:
         return None
@@ -220,9 +266,9 @@ def utilisation(measured: Measured, seen: Observed, used: set[str]) -> float | N
 
 
 def spared(
-    rooms: Mapping[str, Room], measured: Measured, seen: Observed, rho: float
+    rooms: Mapping[str, Room], measured: Measurement, seen: Observed, rho: float
 ) -> dict[str, Room]:
-    """What nodes offer if use is to stay below `rho`, after what is used by others."""
+    """What nodes offer if at most `rho` of each is to be used, others' use included."""
     ours: dict[str, tuple[float, float]] = {}
     for pod in seen.pods:
         if pod.node and measured.pods and pod.name in measured.pods:
@@ -233,8 +279,10 @@ def spared(
         own = ours.get(name, (0.0, 0.0))
         used = (measured.nodes or {}).get(name, own)
         left = [
-            rho * has - max(0.0, all_ - mine)
-            for has, all_, mine in zip(seen.nodes[name].allocatable, used, own, strict=True)
+            rho * has - max(0.0, everyone - mine)
+            for has, everyone, mine in zip(
+                seen.nodes[name].allocatable, used, own, strict=True
+            )
         ]
         memory, cpu = min(rho * room.memory, left[0]), min(rho * room.cpu, left[1])
         found[name] = Room(max(memory, 0.0), max(cpu, 0.0), room.base)
@@ -244,7 +292,7 @@ def spared(
 def with_traffic(
     workflow: Workflow, traffic: Mapping[tuple[str, str], float] | None
 ) -> Workflow:
-    """The workflow with the volumes, in MB/s, that were measured."""
+    """The workflow with the measured volumes, in MB/s, in place of those it states."""
     if not traffic:
         return workflow
     edges = tuple(
@@ -259,12 +307,12 @@ def with_traffic(
 
 
 def with_usage(
-    workflow: Workflow, measured: Measured, seen: Observed, rho: float
+    workflow: Workflow, measured: Measurement, seen: Observed, rho: float
 ) -> Workflow:
     """The workflow as it has to fit in `rho` of every node.
 
-    Each agent takes `rho` of its request, or what its busiest pod uses if that is more: so
-    requests fit in the whole node, and use in `rho` of it.
+    Each agent takes `rho` of its request, or what its busiest pod uses if that is more.
+    Requests then fit in the whole node, and use fits in `rho` of it.
     """
     most: dict[str, tuple[float, float]] = {}
     for pod in seen.pods:
@@ -293,8 +341,10 @@ def with_sizes(workflow: Workflow, sizes: Mapping[str, int]) -> Workflow:
     return workflow.model_copy(update={"agents": agents})
 
 
-def grown(record: Record, measured: Measured, seen: Observed, rho: float) -> dict[str, int]:
-    """Memory, in bytes, of every agent of which a pod uses more than `rho` of its own."""
+def grown(
+    record: DeploymentRecord, measured: Measurement, seen: Observed, rho: float
+) -> dict[str, int]:
+    """Memory, in bytes, for the agents with a pod that uses more than `rho` of its own."""
     sizes = dict(record.sizes)
     for pod in seen.pods:
         used = (measured.pods or {}).get(pod.name, (0.0, 0.0))[0]

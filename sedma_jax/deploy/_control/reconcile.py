@@ -1,21 +1,25 @@
-"""One look at the cluster, and what is due then: nodes for pods, evictions, clearing up.
+"""Look at the cluster once, and do what is due: assign nodes, evict, clear lost nodes.
 
-Pods wait for their node behind a scheduling gate, which names no revision of a Deployment:
-a move evicts a pod, so that disruption budgets hold, and gives its successor the new node.
+Pods wait for their node behind a scheduling gate (`pod_node`). A move evicts a pod, so that
+disruption budgets hold, and gives its successor the new node; `moves` decides which.
 """
 
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
-from .._manifests.manifests import labels
-from .._placing.migration import NoOrder, Replica, Room, fits, migration, waves
+from .._json import JsonObject
+from .._manifests.objects import labels
+from .._manifests.pod_node import node_assignment
+from .._placing.deployed import Deployed, nodes_by_agent
+from .._placing.move_order import NoOrder, Room, Step, fits
 from .._workflow.quantity import parse_quantity
 from .._workflow.specification import Workflow, gigabytes
 from .cluster import Cluster, ClusterError
+from .moves import Goal, first_wave, goal_of, present_on_nodes, quiet, shared_weights
 from .observe import Observed, Pod, observe
-from .record import Deployed, Record, RecordKeeper
+from .record import DeploymentRecord, RecordKeeper
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +32,19 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Status:
-    """What one step found and did."""
+class DeploymentStatus:
+    """What one step of the reconciler found and did."""
 
     ready: int  # replicas that are ready on their node
     wanted: int
     settled: bool
-    lost: tuple[str, ...] = ()  # nodes of the plan that are gone
+    lost: tuple[str, ...] = ()  # nodes of the plan that are lost
     evicted: int = 0
     problems: tuple[str, ...] = ()
 
 
 class Reconciler:
-    """Brings pods where the record wants them, a step at a time; see `Controller`."""
+    """Brings pods to where the record wants them, step by step; see `Controller`."""
 
     def __init__(
         self,
@@ -56,37 +60,38 @@ class Reconciler:
         self.version = "0"  # of the pods that were seen last
         self._away: dict[str, float] = {}
 
-    def step(self) -> Status:
-        """Do what is due now: assign waiting pods, evict what moves, free lost nodes."""
+    def step(self) -> DeploymentStatus:
+        """Do what is due now: assign waiting pods, evict what moves, clear lost nodes."""
         record = self.keeper.load()
-        if record.wanted is None:
-            raise ValueError(NOTHING.format(name=self.workflow.name))
+        wanted = wanted_of(record, self.workflow)
         seen = observe(self.cluster, self.workflow)
         self.version = seen.version
-        lost = self._lost(record, seen)
-        self._free(record.wanted.workflow, seen, lost)
+        lost = self._lost(wanted.workflow, seen)
+        self._clear(wanted.workflow, seen, lost)
         problems: list[str] = []
         evicted = 0
-        if record.wanted.nodes:
+        if wanted.nodes:
             try:
                 evicted = self._place(record, seen, lost)
             except NoOrder as error:
                 problems.append(str(error))
-        self._resize(record, seen, problems)
+        problems += self._resize(record, seen)
         self.moves += evicted
-        return self._status(record.wanted, seen, lost, evicted, problems)
+        return self._status(wanted, seen, lost, evicted, problems)
 
-    def rooms(self, record: Record, seen: Observed) -> dict[str, Room]:
-        """What nodes of the workflow offer now, without lost, cordoned and tainted ones."""
-        assert record.wanted is not None
-        return self.rooms_of(record.wanted.workflow, seen, self._lost(record, seen))
+    def rooms(self, record: DeploymentRecord, seen: Observed) -> dict[str, Room]:
+        """Give what nodes offer now, without lost, cordoned and tainted ones."""
+        workflow = wanted_of(record, self.workflow).workflow
+        return self.rooms_of(workflow, seen, self._lost(workflow, seen))
 
-    def rooms_of(self, workflow: Workflow, seen: Observed, away) -> dict[str, Room]:
-        """The same for nodes of a workflow that is not on record yet."""
+    def rooms_of(
+        self, workflow: Workflow, seen: Observed, lost: Collection[str]
+    ) -> dict[str, Room]:
+        """Give the rooms of a workflow that is not on record yet."""
         rooms = {}
         for node in workflow.nodes:
             live = seen.nodes.get(node.name)
-            if live and live.ready and live.open and node.name not in away:
+            if live and live.ready and live.open and node.name not in lost:
                 rooms[node.name] = Room(
                     min(gigabytes(node.memory), live.memory),
                     min(float(parse_quantity(node.cpu)), live.cpu),
@@ -94,100 +99,51 @@ class Reconciler:
                 )
         return rooms
 
-    def _place(self, record: Record, seen: Observed, lost) -> int:
-        deployed = record.wanted
-        assert deployed is not None
-        rooms = self.rooms(record, seen)
-        weights = {m.name: gigabytes(m.memory) for m in deployed.workflow.models}
-        pods, replicas, start, target = self._positions(record, seen, lost)
-        held = [p for p in seen.pods if p.name not in pods and p.state != "ended"]
-        target = {name: node for name, node in target.items() if node in rooms}
-        for name in start:
-            if name not in target and start[name] is None:  # more than planned: scaled up
-                for node, room in rooms.items():
-                    there = [replicas[n] for n, q in target.items() if q == node]
-                    if fits(room, [*there, replicas[name]], weights):
-                        target[name] = node
-                        break
-        # What stays where it is takes room, and has nowhere to go.
-        moving = {n: target.get(n, start[n]) for n in start}
-        known = [replicas[n] for n in start if moving[n] is not None]
-        begin = {n: start[n] for n in start if moving[n] is not None}
-        for name, node in moving.items():
-            if node is not None and node not in rooms:
-                begin.pop(name)
-        goal = {n: node for n in begin if (node := moving[n]) is not None}
-        known = [r for r in known if r.name in begin]
-        order = migration(known, rooms, begin, goal, weights=weights)
-        first = waves(order, known, rooms, begin, weights=weights)[:1]
-        # One wave after the other; what is to leave need not get ready first.
-        arriving = lambda p: p.state == "starting" and target.get(p.name, p.node) == p.node
-        quiet = not any(p.state == "leaving" or arriving(p) for p in seen.pods)
-        present: dict[str, list[Replica]] = {}
-        for pod in [*pods.values(), *held]:
-            if pod.node:
-                replica = replicas.get(pod.name) or Replica(pod.name, pod.memory, pod.cpu)
-                present.setdefault(pod.node, []).append(replica)
-        evicted = 0
-        for step in first[0] if first else []:
-            pod = pods[step.replica]
-            if step.source is None and step.target is not None:
-                here = present.setdefault(step.target, [])
-                if fits(rooms[step.target], [*here, replicas[pod.name]], weights):
-                    here.append(replicas[pod.name])
-                    self._assign(pod, step.target)
-            elif quiet and self.cluster.evict(pod.meta):
-                evicted += 1
-        return evicted
+    def _place(
+        self, record: DeploymentRecord, seen: Observed, lost: Collection[str]
+    ) -> int:
+        """Do the first wave of moves towards the plan; return the number of evictions."""
+        deployed = wanted_of(record, self.workflow)
+        rooms, weights = self.rooms(record, seen), shared_weights(deployed)
+        goal = goal_of(deployed, record.sizes, seen, lost, rooms)
+        wave = first_wave(goal, rooms, weights)
+        arrivals = [step for step in wave if step.source is None]
+        self._assign_nodes(arrivals, goal, seen, rooms, weights)
+        leaving = [step for step in wave if step.source is not None]
+        if not quiet(goal, seen):
+            return 0
+        return sum(self.cluster.evict(goal.pods[step.replica].meta) for step in leaving)
 
-    def _positions(self, record: Record, seen: Observed, lost):
-        """Pods by name, what they take, where they are, and where each belongs."""
-        assert record.wanted is not None
-        pods, replicas, start, target = {}, {}, {}, {}
-        slots = _slots(record.wanted)
-        for agent in record.wanted.workflow.agents:
-            mine = [
-                pod
-                for pod in sorted(seen.pods, key=lambda p: p.name)
-                if pod.agent == agent.name
-                and pod.state in ("gated", "starting", "ready")
-                and pod.node not in lost
-            ]
-            free = Counter(slots[agent.name])
-            rest = []
-            size = record.sizes.get(agent.name, 0) / 1e9
-            for pod in mine:
-                pods[pod.name] = pod
-                memory = max(pod.memory, gigabytes(agent.memory), size)
-                group = agent.name if agent.replicas > 1 else None
-                replicas[pod.name] = Replica(pod.name, memory, pod.cpu, agent.model, group)
-                start[pod.name] = pod.node
-                if pod.node is not None and free[pod.node] > 0:
-                    free[pod.node] -= 1
-                    target[pod.name] = pod.node
-                else:
-                    rest.append(pod)
-            places = list(free.elements())
-            # Those that wait come first: they serve nobody where they are.
-            rest.sort(key=lambda p: (p.node is not None, p.name))
-            for pod, node in zip(rest, places, strict=False):
-                target[pod.name] = node
-        return pods, replicas, start, target
+    def _assign_nodes(
+        self,
+        arrivals: list[Step],
+        goal: Goal,
+        seen: Observed,
+        rooms: Mapping[str, Room],
+        weights: Mapping[str, float],
+    ) -> None:
+        """Give waiting pods their nodes, as far as these have room for them now."""
+        present = present_on_nodes(goal, seen)
+        for step in arrivals:
+            assert step.target is not None
+            here = present.setdefault(step.target, [])
+            replica = goal.replicas[step.replica]
+            if fits(rooms[step.target], [*here, replica], weights):
+                here.append(replica)
+                self._assign_node(goal.pods[step.replica], step.target)
 
-    def _assign(self, pod: Pod, node: str) -> None:
+    def _assign_node(self, pod: Pod, node: str) -> None:
         meta = {k: pod.meta[k] for k in ("name", "namespace", "resourceVersion")}
-        spec = {
-            "nodeSelector": {"kubernetes.io/hostname": node},
-            "schedulingGates": None,
-        }
         try:
-            self.cluster.patch("v1", "Pod", {"metadata": meta, "spec": spec})
+            body = {"metadata": meta, "spec": node_assignment(node)}
+            self.cluster.patch("v1", "Pod", body)
         except ClusterError as error:
-            if error.status not in (404, 409):  # gone or changed: the next look sees it
+            if error.status not in (404, 409):  # gone or changed: the next step sees it
                 raise
 
-    def _resize(self, record: Record, seen: Observed, problems: list[str]) -> None:
-        """Give running pods the memory that the record has for their agent."""
+    def _resize(self, record: DeploymentRecord, seen: Observed) -> list[str]:
+        """Give running pods the memory that the record has for them; say what failed."""
+        problems = []
         for pod in seen.pods:
             size = record.sizes.get(pod.agent, 0)
             if pod.state == "ready" and size / 1e9 > pod.memory * (1 + 1e-6):
@@ -197,11 +153,12 @@ class Reconciler:
                     if error.status not in (404, 405, 409, 422):
                         raise
                     problems.append(f"{pod.name} was not resized: {error.said}")
+        return problems
 
     def resize(self, pod: Pod, size: int) -> None:
-        """Set the memory of a running pod, in bytes, where it runs."""
+        """Set the memory of a running pod, in bytes, in place."""
         memory = {"memory": str(size)}
-        body = {
+        body: JsonObject = {
             "metadata": {k: pod.meta[k] for k in ("name", "namespace")},
             "spec": {
                 "containers": [
@@ -211,10 +168,10 @@ class Reconciler:
         }
         self.cluster.resize(body)
 
-    def _lost(self, record: Record, seen: Observed) -> tuple[str, ...]:
-        assert record.wanted is not None
+    def _lost(self, workflow: Workflow, seen: Observed) -> tuple[str, ...]:
+        """Nodes that were deleted, or have not been ready for `lost_after` seconds."""
         now, lost = self.clock(), []
-        for node in record.wanted.workflow.nodes:
+        for node in workflow.nodes:
             live = seen.nodes.get(node.name)
             if live is not None and live.ready:
                 self._away.pop(node.name, None)
@@ -224,11 +181,11 @@ class Reconciler:
                 lost.append(node.name)
         return tuple(lost)
 
-    def _free(self, workflow: Workflow, seen: Observed, lost) -> None:
-        """Delete pods of lost nodes at once, or their successors would wait for them.
+    def _clear(self, workflow: Workflow, seen: Observed, lost: Collection[str]) -> None:
+        """Delete pods of lost nodes at once; their successors would wait for them.
 
-        A stateful pod of a node that may still run is left: two of one name would write
-        to one disk.
+        A stateful pod of a node that may still run is left: two pods of one name would
+        write to one disk.
         """
         stateful = {agent.name for agent in workflow.agents if agent.stateful}
         for pod in seen.pods:
@@ -237,23 +194,17 @@ class Reconciler:
                 self.cluster.delete("v1", "Pod", pod.meta, seconds=0)
 
     def _status(
-        self, deployed: Deployed, seen: Observed, lost, evicted, problems
-    ) -> Status:
-        slots = _slots(deployed)
-        ready = wanted = 0
-        settled = not problems
-        alive = [p for p in seen.pods if p.state != "ended"]
-        for agent in deployed.workflow.agents:
-            mine = [p for p in alive if p.agent == agent.name]
-            wanted += agent.replicas
-            at = Counter(p.node for p in mine if p.state == "ready")
-            plan: Counter[str | None] = Counter(slots[agent.name])
-            placed = (at & plan).total() if deployed.nodes else at.total()
-            ready += placed
-            settled &= placed >= agent.replicas and len(mine) == at.total()
-        for pod in alive:
-            if pod.problem:
-                problems.append(f"{pod.name}: {pod.problem}")
+        self,
+        deployed: Deployed,
+        seen: Observed,
+        lost: Collection[str],
+        evicted: int,
+        problems: list[str],
+    ) -> DeploymentStatus:
+        alive = [pod for pod in seen.pods if pod.state != "ended"]
+        ready, complete = _ready(deployed, alive)
+        settled = complete and not problems
+        problems = problems + [f"{p.name}: {p.problem}" for p in alive if p.problem]
         if settled:
             settled = not evicted and self._rolled_out(deployed.workflow)
         elif not problems:
@@ -261,17 +212,17 @@ class Reconciler:
             if late:
                 problems.append(f"not ready: {', '.join(late[:5])}")
         used = set(deployed.nodes.values())
-        return Status(
-            ready,
-            wanted,
-            settled,
-            tuple(node for node in lost if node in used),
-            evicted,
-            tuple(problems),
+        return DeploymentStatus(
+            ready=ready,
+            wanted=sum(agent.replicas for agent in deployed.workflow.agents),
+            settled=settled,
+            lost=tuple(node for node in lost if node in used),
+            evicted=evicted,
+            problems=tuple(problems),
         )
 
     def _rolled_out(self, workflow: Workflow) -> bool:
-        """Whether the controllers of the cluster have seen the last revision."""
+        """Whether the cluster's own controllers have carried out the last revision."""
         for kind in ("Deployment", "StatefulSet"):
             items, _ = self.cluster.list(
                 "apps/v1", kind, workflow.namespace, labels=labels(workflow)
@@ -288,15 +239,28 @@ class Reconciler:
         return True
 
 
-def _slots(deployed: Deployed) -> dict[str, list[str]]:
-    """The nodes of every agent, one for each replica."""
-    slots: dict[str, list[str]] = {}
+def _ready(deployed: Deployed, alive: list[Pod]) -> tuple[int, bool]:
+    """How many replicas are ready where they belong, and whether that is all there is."""
+    slots = nodes_by_agent(deployed)
+    total, complete = 0, True
     for agent in deployed.workflow.agents:
-        names = [f"{agent.name}-{r}" for r in range(agent.replicas)]
-        slots[agent.name] = [deployed.nodes[n] for n in names if n in deployed.nodes]
-    return slots
+        mine = [pod for pod in alive if pod.agent == agent.name]
+        at = Counter(pod.node for pod in mine if pod.state == "ready")
+        plan: Counter[str | None] = Counter(slots[agent.name])
+        placed = (at & plan).total() if deployed.nodes else at.total()
+        total += placed
+        complete &= placed >= agent.replicas and len(mine) == at.total()
+    return total, complete
 
 
-NOTHING = (
-    "`sedma deploy` needs a deployment of {name} on record. There is none. Apply it first."
-)
+def wanted_of(record: DeploymentRecord, workflow: Workflow) -> Deployed:
+    """What the record of a workflow wants.
+
+    **Raises:** `ValueError` if nothing is on record.
+    """
+    if record.wanted is None:
+        raise ValueError(
+            f"`sedma deploy` needs a deployment of {workflow.name} on record. There is "
+            "none. Apply it first."
+        )
+    return record.wanted

@@ -1,13 +1,16 @@
-"""What the controller remembers, in a ConfigMap of the cluster.
+"""The controller's record of a deployment, in a ConfigMap of the cluster.
 
-It owns all namespaced objects of the workflow (ownerReferences), so that deleting it
-deletes them. It is written over the version that was read: of two writers one gets 409.
+The ConfigMap owns all namespaced objects of the workflow (ownerReferences), so that
+deleting it deletes them. A write names the version that was read: of two writers one gets
+status 409.
 """
 
 import dataclasses
 import json
 
-from .._manifests.manifests import OWNER, labels
+from .._json import JsonObject
+from .._manifests.objects import OWNER, labels
+from .._placing.deployed import Deployed
 from .._workflow.specification import Workflow
 from .cluster import Cluster, ClusterError
 
@@ -16,20 +19,12 @@ _LARGEST = 900 * 1024  # bytes; a ConfigMap takes 1 MiB
 
 
 @dataclasses.dataclass(frozen=True)
-class Deployed:
-    """A workflow and the node of every replica; none where it has no nodes."""
-
-    workflow: Workflow
-    nodes: dict[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
+class DeploymentRecord:
     """The state of one workflow on a cluster.
 
     - `wanted`: what is being rolled out or runs.
     - `good`: the last one that got ready; `previous`: the good one before it.
-    - `sizes`: memory in bytes of agents that were resized in place.
+    - `sizes`: memory, in bytes, of agents that were resized in place.
     """
 
     wanted: Deployed | None = None
@@ -39,7 +34,7 @@ class Record:
 
 
 def record_name(workflow_name: str) -> str:
-    """Name of the ConfigMap of a workflow."""
+    """Name the ConfigMap that holds the record of a workflow."""
     return f"{OWNER}-record-{workflow_name}"
 
 
@@ -53,13 +48,13 @@ class RecordKeeper:
     def __init__(self, cluster: Cluster, workflow: Workflow):
         self.cluster, self._labels = cluster, labels(workflow)
         self.name, self.namespace = record_name(workflow.name), workflow.namespace
-        self._live: dict | None = None
+        self._live: JsonObject | None = None
 
-    def load(self) -> Record:
-        """Read it; an empty one where there is none."""
+    def load(self) -> DeploymentRecord:
+        """Read the record; an empty one if there is none."""
         self._live = self.cluster.get("v1", "ConfigMap", self.name, self.namespace)
         if self._live is None:
-            return Record()
+            return DeploymentRecord()
         found = self._live["metadata"].get("labels") or {}
         if any(found.get(k) != v for k, v in self._labels.items()):
             raise ValueError(
@@ -75,8 +70,8 @@ class RecordKeeper:
                 "workflow), then apply again."
             ) from error
 
-    def save(self, record: Record) -> None:
-        """Write it over the version that was read last."""
+    def save(self, record: DeploymentRecord) -> None:
+        """Write the record over the version that was read last."""
         text = json.dumps(_plain(record), sort_keys=True)
         if len(text) > _LARGEST:
             raise ValueError(
@@ -107,30 +102,29 @@ class RecordKeeper:
 
     @property
     def uid(self) -> str | None:
-        """Of the ConfigMap that was read or written last."""
+        """The uid of the ConfigMap that was read or written last."""
         return self._live["metadata"]["uid"] if self._live else None
 
-    def reference(self) -> dict:
-        """How an event or an owned object refers to it."""
+    def reference(self) -> JsonObject:
+        """How an event or an owned object refers to the ConfigMap."""
         return {"apiVersion": "v1", "kind": "ConfigMap", "name": self.name, "uid": self.uid}
 
 
-def _plain(record):
-    plain = lambda d: (
-        d
-        and {
-            "workflow": d.workflow.model_dump(mode="json"),
-            "nodes": d.nodes,
-        }
-    )
+def _plain(record: DeploymentRecord) -> JsonObject:
+    def plain(deployed: Deployed | None) -> JsonObject | None:
+        if deployed is None:
+            return None
+        workflow = deployed.workflow.model_dump(mode="json")
+        return {"workflow": workflow, "nodes": deployed.nodes}
+
     kept = {k: plain(getattr(record, k)) for k in ("wanted", "good", "previous")}
     return kept | {"sizes": record.sizes}
 
 
-def _parse(text):
+def _parse(text: str) -> DeploymentRecord:
     value = json.loads(text)
 
-    def deployed(part):
+    def deployed(part: JsonObject | None) -> Deployed | None:
         if part is None:
             return None
         nodes = {str(k): str(v) for k, v in part["nodes"].items()}
@@ -138,4 +132,4 @@ def _parse(text):
 
     kept = {k: deployed(value[k]) for k in ("wanted", "good", "previous")}
     sizes = {str(k): int(v) for k, v in value["sizes"].items()}
-    return Record(**kept, sizes=sizes)
+    return DeploymentRecord(**kept, sizes=sizes)

@@ -2,19 +2,15 @@
 
 import dataclasses
 
-import jax
-
-from ..._trace import Trace
-from .._workflow.specification import Workflow
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A cluster, and how to roll out there.
 
-    - `kubeconfig`: file; left out, as kubectl finds it. `context`: of that file.
-    - `timeout`: seconds to be ready.
-    - `lost_after`: seconds that a node may be silent.
+    - `kubeconfig`: file; found as kubectl finds it if left out.
+    - `context`: of that file.
+    - `timeout`: seconds within which all replicas have to be ready.
+    - `lost_after`: seconds of silence after which a node counts as lost.
     - `force`: whether to take fields that others manage.
     """
 
@@ -29,38 +25,11 @@ class Target:
 class Applied:
     """What came of a roll-out.
 
-    - `ready`: replicas that are ready, all of them.
-    - `placement`: the node of every replica; empty where the workflow names no nodes.
-    - `objects`: how many were created, changed, pruned and left the same.
+    - `ready`: the number of replicas that are ready, which is all of them.
+    - `placement`: the node of every replica; empty if the workflow names no nodes.
+    - `objects`: how many objects were created, changed, pruned and left the same.
     """
 
     ready: int
     placement: dict[str, str]
     objects: dict[str, int]
-
-
-def apply(
-    workflow: Workflow,
-    target: Target | None = None,
-    *,
-    trace: Trace | None = None,
-    key: jax.Array,
-) -> Applied:
-    """Deploy a workflow to a cluster, and wait until all of it is ready.
-
-    The server first tries everything as a dry run; if it refuses anything, nothing is
-    written. What does not get ready is taken back.
-
-    **Arguments:**
-
-    - `target`: the cluster; the current context if left out.
-    - `trace`: where the stages are recorded: dry-run, apply.
-    - `key`: of the placement.
-
-    **Raises:** `ValueError` where there is no such context, no placement, or objects of
-    others in the way; `ClusterError` (a `RuntimeError`) for what the server refuses;
-    `RolloutFailed` (another) where it did not get ready.
-    """
-    from .rollout import roll_out  # it needs the client, which files do not
-
-    return roll_out(workflow, target or Target(), trace or Trace(), key)

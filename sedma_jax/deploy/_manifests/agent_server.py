@@ -1,9 +1,9 @@
-"""Serve one agent: what `sedma deploy compile` copies beside the agents' code.
+"""Serve one agent: `sedma deploy compile` copies this file beside the agents' code.
 
-It needs the standard library, grpcio where an edge is gRPC, and `sedma-jax[comm]` where one
-is libp2p. `SEDMA_ENTRY` names the
-agent's function, `module:function`, called with the request's bytes and with
-`call(agent, request)`, which asks an agent that `SEDMA_CALL_<AGENT>` gives an address of.
+It needs the standard library, grpcio if an edge is gRPC, and `sedma-jax[comm]` if one is
+libp2p. `SEDMA_ENTRY` names the agent's function as `module:function`. It is called with the
+bytes of a request and with `call(agent, request)`, which asks another agent at the address
+in `SEDMA_CALL_<AGENT>`.
 """
 
 import importlib
@@ -12,11 +12,17 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 LARGEST = 64 * 2**20  # bytes of a request or an answer
 SECONDS = 30.0  # that a call may take
+
+Call = Callable[[str, bytes], bytes]
+Entry = Callable[[bytes, Call], bytes]
+Started = tuple[Callable[[], object], int]  # what stops a server, and its port
 
 
 def call(agent: str, request: bytes) -> bytes:
@@ -40,19 +46,15 @@ def call(agent: str, request: bytes) -> bytes:
     return content
 
 
-def serve(entry, ports: dict[str, int]) -> list:
+def serve(entry: Entry, ports: dict[str, int]) -> list[Started]:
     """Start a server for every protocol of `ports`; port 0 takes a free one.
 
-    **Returns:** the servers' ports, in the order of `ports`, each after its shutdown.
+    **Returns:** for every server, in the order of `ports`, what stops it and its port.
     """
-    started = []
-    for protocol, port in ports.items():
-        start = _SERVERS[protocol]
-        started.append(start(entry, port))
-    return started
+    return [_SERVERS[protocol](entry, port) for protocol, port in ports.items()]
 
 
-def _serve_http(entry, port):
+def _serve_http(entry: Entry, port: int) -> Started:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = SECONDS
@@ -73,13 +75,13 @@ def _serve_http(entry, port):
         def do_GET(self):
             self._answer(200, b"ready")
 
-        def _answer(self, status, content):
+        def _answer(self, status: int, content: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format, *args):
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("", port), Handler)
@@ -93,15 +95,16 @@ def _serve_http(entry, port):
     return stop, server.server_address[1]
 
 
-def _serve_grpc(entry, port):
+def _serve_grpc(entry: Entry, port: int) -> Started:
     import grpc
 
-    def answer(request, context):
+    def answer(request: bytes, context: Any) -> bytes:
         try:
             return bytes(entry(request, call))
         except Exception as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             context.abort(grpc.StatusCode.INTERNAL, "the agent failed; its log says why")
+            raise AssertionError("`abort` raises.") from error
 
     method = grpc.unary_unary_rpc_method_handler(answer)  # bytes in, bytes out
     size = ("grpc.max_receive_message_length", LARGEST)
@@ -114,7 +117,7 @@ def _serve_grpc(entry, port):
     return (lambda: server.stop(1).wait()), port
 
 
-def _call_grpc(agent, address, request):
+def _call_grpc(agent: str, address: str, request: bytes) -> bytes:
     import grpc
 
     size = ("grpc.max_receive_message_length", LARGEST)
@@ -126,7 +129,7 @@ def _call_grpc(agent, address, request):
             raise OSError(f"{agent} at {address} failed: {error.code().name}.") from error
 
 
-def _serve_libp2p(entry, port):
+def _serve_libp2p(entry: Entry, port: int) -> Started:
     peer = _peer(port, lambda request: entry(request, call))
 
     def stop():
@@ -137,11 +140,11 @@ def _serve_libp2p(entry, port):
 
 
 _SERVERS = {"http": _serve_http, "grpc": _serve_grpc, "libp2p": _serve_libp2p}
-_peers: dict = {}  # by the agent's name; a process has one
+_peers: dict[str, Any] = {}  # by the agent's name; a process has one
 _lock = threading.Lock()
 
 
-def _peer(port=None, answer=None):
+def _peer(port: int | None = None, answer: Callable[[bytes], bytes] | None = None) -> Any:
     """The peer of this agent, started when it is first needed."""
     name = os.environ["SEDMA_AGENT"]
     with _lock:

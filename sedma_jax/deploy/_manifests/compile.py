@@ -7,26 +7,29 @@ import jax
 import numpy as np
 
 from ...kernels import node_loads
+from .._json import JsonObject
 from .._placing.placement import Placement, place
 from .._placing.problem import placement_problem, replica_names
 from .._workflow.quantity import parse_quantity
 from .._workflow.specification import Agent, Node, Workflow
-from .._workflow.yaml import to_yaml
-from .manifests import agent_objects, job_objects, speaks_libp2p, workflow_objects
+from .._workflow.yaml_files import to_yaml
+from .agent_objects import agent_objects, speaks_libp2p
+from .job_objects import job_objects
+from .objects import workflow_objects
 
-_SERVE = Path(__file__).with_name("agent_server.py")
+_AGENT_SERVER = Path(__file__).with_name("agent_server.py")
 
 
 def compile(
     workflow: Workflow | None = None,
     placement: Placement | None = None,
 ) -> dict[str, str]:
-    """Compile a workflow into files, the same ones each time.
+    """Compile a workflow into files, the same bytes each time.
 
     **Arguments:**
 
-    - `workflow`: what to deploy; left out, one agent on one node.
-    - `placement`: of `plan`; pods are pinned to its nodes by required affinity.
+    - `workflow`: what to deploy; one agent on one node if left out.
+    - `placement`: what `plan` found; a required affinity pins pods to its nodes.
 
     **Returns:**
 
@@ -36,7 +39,7 @@ def compile(
     workflow = workflow or default_workflow()
     nodes = _nodes_of_agents(workflow, placement) if placement else {}
     files = {
-        "serve.py": _SERVE.read_text(),
+        "serve.py": _AGENT_SERVER.read_text(),
         "Dockerfile": _dockerfile(workflow),
         "compose.yaml": to_yaml(_compose(workflow)),
         "manifests/00-workflow.yaml": to_yaml(*workflow_objects(workflow)),
@@ -60,7 +63,7 @@ def plan(
 
 
 def default_workflow() -> Workflow:
-    """Give the workflow of `sedma run` where none is given: one agent on one node."""
+    """Give the workflow that `sedma run` takes by default: one agent on one node."""
     agent = Agent(
         name="crossbar",
         entry="sedma_jax.deploy.agents:crossbar",
@@ -74,8 +77,8 @@ def default_workflow() -> Workflow:
     )
 
 
-def describe(workflow: Workflow, placement: Placement) -> dict:
-    """Say where every replica goes, and the parts of the cost."""
+def describe(workflow: Workflow, placement: Placement) -> JsonObject:
+    """Describe a placement: the node of every replica, and the parts of the cost."""
     names = [node.name for node in workflow.nodes]
     cost = placement.cost
     return {
@@ -94,7 +97,7 @@ def describe(workflow: Workflow, placement: Placement) -> dict:
     }
 
 
-def _nodes_of_agents(workflow, placement):
+def _nodes_of_agents(workflow: Workflow, placement: Placement) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     owners = [a.name for a in workflow.agents for _ in range(a.replicas)]
     for owner, q in zip(owners, placement.nodes.tolist(), strict=True):
@@ -102,11 +105,11 @@ def _nodes_of_agents(workflow, placement):
     return found
 
 
-def _dockerfile(workflow):
+def _dockerfile(workflow: Workflow) -> str:
     grpc = any(edge.protocol == "grpc" for edge in workflow.edges)
     extras = ["deploy"] * any(a.entry.startswith("sedma_jax.") for a in workflow.agents)
     libp2p = any(edge.protocol == "libp2p" for edge in workflow.edges)
-    # A part of libp2p has no wheel.
+    # A dependency of libp2p has no wheel, so that pip has to build it.
     headers = (
         "apt-get update && apt-get install -y --no-install-recommends build-essential "
         "libgmp-dev && "
@@ -134,7 +137,7 @@ def _dockerfile(workflow):
     )
 
 
-def _compose(workflow):
+def _compose(workflow: Workflow) -> JsonObject:
     services = {}
     for agent in sorted(workflow.agents, key=lambda a: a.name):
         objects = agent_objects(workflow, agent)
@@ -162,8 +165,8 @@ def _compose(workflow):
     return {"name": workflow.name, "services": services}
 
 
-def node_shares(workflow: Workflow, placement: Placement) -> list[dict]:
-    """Say what every node holds: its replicas, and the memory and CPU they take of it."""
+def node_shares(workflow: Workflow, placement: Placement) -> list[JsonObject]:
+    """Say what every node holds: its replicas, and their share of its memory and CPU."""
     problem = placement_problem(workflow)
     names = replica_names(workflow)
     shares = []

@@ -1,35 +1,47 @@
-"""Workflows as long-term memory knows them."""
+"""How workflows and their placements are written in long-term memory."""
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from .._json import JsonObject
 from .._workflow.specification import Workflow
 
-KIND = "deployment"  # of patterns; the reward is the performance measured, more is better
-_EDGES = 64  # that are features; memory takes up to 256
+# Kinds of patterns, and their rewards.
+MEASURED = "deployment"  # what `sedma deploy watch` measured; more is better
+PLANNED = "placement"  # what `remembered_plan` found; minus the cost
+_EDGES = 64  # edges that give a feature; memory takes up to 256 features
 
 
 @runtime_checkable
 class Remembers(Protocol):
-    """What is asked of `sedma_jax.memory.Memory`."""
+    """What is needed of `sedma_jax.memory.Memory`."""
 
-    def record(self, kind, workload, choice, reward, *, features=None) -> None:
-        """Add a reward."""
+    def record(
+        self,
+        kind: str,
+        workload: str,
+        choice: JsonObject,
+        reward: float,
+        *,
+        features: Sequence[float] | None = None,
+    ) -> None:
+        """Add a reward to the pattern of a choice."""
         ...
 
-    def recall(self, kind, workload) -> list[Any]:
+    def recall(self, kind: str, workload: str) -> list[Any]:
         """Patterns of a workload, the best first."""
         ...
 
-    def nearest(self, kind, features, k=8) -> list[Any]:
+    def nearest(self, kind: str, features: Sequence[float], k: int = 8) -> list[Any]:
         """Patterns with features near these."""
         ...
 
 
 def structure(workflow: Workflow) -> str:
-    """The class of a workflow: its agents and edges, whatever their traffic."""
+    """Name the structure of a workflow: its agents and edges, but not their traffic."""
     agents = sorted((a.name, a.replicas) for a in workflow.agents)
     edges = sorted((e.source, e.target, e.protocol) for e in workflow.edges)
     text = json.dumps([workflow.name, agents, edges])
@@ -37,6 +49,6 @@ def structure(workflow: Workflow) -> str:
 
 
 def features(workflow: Workflow) -> list[float]:
-    """log2 of the traffic of every edge in kB/s, at most the first 64 by name."""
+    """Give log2 of the traffic in kB/s of the edges, at most the first 64 by name."""
     edges = sorted((e.source, e.target, e.volume * e.rate) for e in workflow.edges)
     return [math.log2(1 + 1e3 * volume) for _, _, volume in edges[:_EDGES]]

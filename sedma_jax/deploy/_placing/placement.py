@@ -2,6 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..._keys import split_key
 from ...kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
-from .optimality import prove
+from .proof import prove
 
 try:
     import mtkahypar
@@ -24,8 +25,9 @@ except ImportError as error:
 PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
 _LARGE = 500  # agents
 _CHAINS = 2  # vmapped, in each of two threads
-# There: many short ones, since each may end behind a barrier. Over 14 problems of 20 and 30
-# agents, 4 keys each, 8 of 1000 rounds end 3.5 % above the best known, 32 of 125 0.7 %.
+# Small cases have many short chains, since each may end in a local optimum. Over 14
+# problems of 20 and 30 agents with 4 keys each, 8 chains of 1000 rounds end 3.5 % above the
+# best known cost, 32 chains of 125 rounds 0.7 %.
 _SMALL_CHAINS = 32
 
 
@@ -39,7 +41,7 @@ class Placement:
 
     nodes: np.ndarray  # of every agent
     cost: PlacementCost
-    bound: float | None  # no placement costs less; None where no proof was tried
+    bound: float | None  # no placement costs less; None if no proof was tried
     optimal: bool  # proven
     proposals: float
 
@@ -54,26 +56,27 @@ def place(
 ) -> Placement:
     """Find a placement near the optimum of Eq. 11-13; for 30 agents or fewer, prove it.
 
-    Where the proof ends in time there is no annealing.
+    A problem whose proof ends in time is not annealed.
 
     **Arguments:**
 
-    - `problem`: agents, edges and nodes. Where agents run now (`home`) is one of the
-        starts if moving costs anything or is limited.
+    - `problem`: agents, edges and nodes. The nodes where agents run now (`home`) are one
+        of the starts if moving costs anything or is limited.
     - `rounds`: length of the annealing, 1152 proposals each; by default 125 up to
-        30 agents, 60 for those from a `start`, 3000 up to 500, and 6000 above. Above 30,
+        30 agents (60 if there is a `start`), 3000 up to 500, and 6000 above. Above 30,
         half as many more follow at penalties that leave no capacity exceeded.
     - `prove_seconds`: wall time of the proof; 0 for none.
     - `start`: node of every agent in a placement that is known to be good, if there is
-        one; what is found costs no more.
+        one; the result costs no more.
+    - `key`: for the annealing.
 
     **Returns:**
 
-    The best feasible placement. The same key gives the same one in a fresh process, save
-    where the proof ran out of time; mtkahypar's cuts of 31 to 500 agents go on from its
-    earlier ones.
+    The best feasible placement. The same key gives the same one in a fresh process, unless
+    the proof ran out of time; for 31 to 500 agents mtkahypar's cuts depend on the ones that
+    the process made before.
 
-    **Raises:** `Infeasible`, where none was found.
+    **Raises:** `Infeasible` if none was found.
     """
     impossible = shortages(problem)
     if impossible:
@@ -82,7 +85,8 @@ def place(
     agents = problem.memory.shape[0]
     small = agents <= PROVABLE
     proof, candidates = None, [] if start is None else [np.asarray(start)]
-    # First: most small cases need no annealing then, which takes seconds to compile.
+    # The proof comes first: after it most small cases need no annealing, which takes
+    # seconds to compile.
     if small and prove_seconds > 0:
         proof = prove(problem, hint=start, seconds=prove_seconds)
         if proof.placement is not None:
@@ -103,14 +107,20 @@ def place(
         verdict = "It is proven that none is possible." if proven else "None was found."
         raise Infeasible(_excess(cost, verdict))
     bound = None if proof is None else proof.bound
-    return Placement(nodes, cost, bound, proof is not None and proof.optimal, proposals)
+    return Placement(
+        nodes=nodes,
+        cost=cost,
+        bound=bound,
+        optimal=proof is not None and proof.optimal,
+        proposals=proposals,
+    )
 
 
-# One program for all who ask.
+# Compiled once for all callers.
 _compiled_cost = eqx.filter_jit(placement_cost)
 
 
-def placed_cost(problem: PlacementProblem, nodes) -> PlacementCost:
+def placed_cost(problem: PlacementProblem, nodes: np.ndarray) -> PlacementCost:
     """Cost and constraints of a placement."""
     return _compiled_cost(problem, jnp.asarray(nodes))
 
@@ -121,15 +131,23 @@ def _rank(cost: PlacementCost) -> tuple[bool, float, float]:
     return not cost.feasible, float(excess), float(cost.total)
 
 
-def _annealed(problem, rounds, small, start, keys):
+def _annealed(
+    problem: PlacementProblem,
+    rounds: int,
+    small: bool,
+    start: np.ndarray | None,
+    keys: tuple[jax.Array, jax.Array],
+) -> tuple[np.ndarray, float]:
+    """Anneal chains side by side; return the best placement, and how many proposals."""
     scale = _scale(problem)
     dtype = problem.memory.dtype
     value = lambda x: jnp.asarray(x, dtype)
-    # Measured: a cut is lost above 0.3; a small case has no use for one.
+    # Measured: above 0.3 the advantage of starting from a cut is lost; small cases start
+    # from none.
     hot = 3.0 if small else 0.3
     wide = Schedule(value(hot * scale), value(0.005 * scale), value(20), value(2000))
-    # Measured at 2000 agents: most ends of the first still exceed a capacity by a little;
-    # after this none does, and the cost is 2 % lower.
+    # Measured at 2000 agents: after the first schedule most chains still exceed a capacity
+    # by a little; after this one none does, and the cost is 2 % lower.
     strict = Schedule(value(0.05 * scale), value(0.005 * scale), value(2e3), value(2e4))
     chains = _SMALL_CHAINS if small else _CHAINS
     placements = _starts(problem, small, 2 * chains, start, keys[0])
@@ -143,8 +161,14 @@ def _annealed(problem, rounds, small, start, keys):
     return placements[ranks.index(min(ranks))], float(made)
 
 
-def _side_by_side(problem, starts, schedule, rounds, keys):
-    """Anneal in two threads: XLA runs such small steps on one core each."""
+def _side_by_side(
+    problem: PlacementProblem,
+    starts: np.ndarray,
+    schedule: Schedule,
+    rounds: int,
+    keys: jax.Array,
+) -> Any:
+    """Anneal in two threads, since XLA runs such small steps on one core."""
     run = lambda part: jax.tree.map(
         np.asarray, _run(problem, starts[part], schedule, jnp.asarray(rounds), keys[part])
     )
@@ -154,13 +178,19 @@ def _side_by_side(problem, starts, schedule, rounds, keys):
 
 
 @eqx.filter_jit
-def _run(problem, starts, schedule, rounds, keys):
+def _run(
+    problem: PlacementProblem,
+    starts: jax.Array | np.ndarray,
+    schedule: Schedule,
+    rounds: jax.Array,
+    keys: jax.Array,
+) -> Any:
     chain = lambda start, key: anneal(problem, start, schedule, rounds=rounds, key=key)
     return jax.vmap(chain)(starts, keys)
 
 
-def _scale(problem) -> float:
-    """A typical change of cost: of one edge between two nodes, or of one node's base."""
+def _scale(problem: PlacementProblem) -> float:
+    """A typical change of cost: an edge between two nodes, or the base of a node."""
     volume = np.asarray(problem.volume)
     distance = np.asarray(problem.distance)
     volume, distance = volume[volume > 0], distance[distance > 0]
@@ -169,7 +199,14 @@ def _scale(problem) -> float:
     return float(problem.lambda_mem * np.max(problem.base)) or 1.0
 
 
-def _starts(problem, small, count, known, key) -> np.ndarray:
+def _starts(
+    problem: PlacementProblem,
+    small: bool,
+    count: int,
+    known: np.ndarray | None,
+    key: jax.Array,
+) -> np.ndarray:
+    """Placements that the chains start from: random ones, or cuts of a larger graph."""
     agents, nodes = problem.allowed.shape
     allowed, home = np.asarray(problem.allowed), np.asarray(problem.home)
     random = np.random.default_rng(np.asarray(jr.key_data(key)))
@@ -193,8 +230,8 @@ def _starts(problem, small, count, known, key) -> np.ndarray:
 _KAHYPAR = mtkahypar.initialize(1)  # threads; a second call in a process is an error
 
 
-def _cut(problem, seed) -> np.ndarray:
-    """Cut the graph into one block a node, of the weights that nodes can carry."""
+def _cut(problem: PlacementProblem, seed: int) -> np.ndarray:
+    """Cut the graph into one block per node, no heavier than the node can carry."""
     nodes = problem.node_memory.shape[0]
     memory, cpu = np.asarray(problem.memory), np.asarray(problem.cpu)
     room, cores = np.asarray(problem.node_memory), np.asarray(problem.node_cpu)
@@ -221,7 +258,7 @@ def _cut(problem, seed) -> np.ndarray:
 
 
 def shortages(problem: PlacementProblem) -> list[str]:
-    """Say what no placement can meet: an agent without a node, a sum above the capacity."""
+    """Say what no placement can meet: agents without a node, sums above the capacity."""
     memory, cpu = np.asarray(problem.memory), np.asarray(problem.cpu)
     allowed = np.asarray(problem.allowed)
     room = np.asarray(problem.node_memory - problem.base)

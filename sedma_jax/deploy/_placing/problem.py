@@ -1,15 +1,19 @@
 """A workflow as arrays: replicas become agents, links become distances."""
 
 import math
+from collections.abc import Iterable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...kernels import PlacementProblem
 from .._workflow.quantity import parse_quantity
-from .._workflow.specification import Workflow, gigabytes
+from .._workflow.specification import Agent, Workflow, gigabytes
 
-PERIOD = 1.0  # seconds of traffic that Eq. 12's data volume counts
+PERIOD = 1.0  # seconds of traffic that the data volume of Eq. 12 counts
+
+_Pairs = dict[tuple[int, int], float]  # MB/s between two replicas, the lower number first
 
 
 def replica_names(workflow: Workflow) -> list[str]:
@@ -30,71 +34,67 @@ def placement_problem(
 
     - `workflow`: needs nodes.
     - `home`: node of every replica now; with it, `move_cost` is the cost of each move and
-        `move_budget` the most moves.
+        `move_budget` the greatest number of moves.
 
     **Returns:**
 
-    Volumes in MB a second, split evenly over replicas; sizes in GB; distances in
-    ms / Gbps.
+    Volumes in MB/s, split evenly over replicas; sizes in GB; distances in ms / Gbps.
 
     **Raises:** `ValueError` for a workflow without nodes.
     """
     if not workflow.nodes:
         raise ValueError(
-            "A placement needs `nodes:` with memory and cpu. Got none. List them, or "
-            "compile without a placement."
+            "`placement_problem` needs `nodes:` with memory and cpu. Got none. List them, "
+            "or compile without a placement."
         )
-    names = [node.name for node in workflow.nodes]
+    agents = [agent for agent in workflow.agents for _ in range(agent.replicas)]
+    pairs = _volumes(workflow, agents)
+    neighbours, volumes = _adjacency(len(agents), pairs)
+    edges = np.array(sorted(pairs), np.int32).reshape(-1, 2)
     models = [model.name for model in workflow.models]
-    owners = [k for k, a in enumerate(workflow.agents) for _ in range(a.replicas)]
-    of_agent: dict[str, list[int]] = {}
-    for i, k in enumerate(owners):
-        of_agent.setdefault(workflow.agents[k].name, []).append(i)
-    pairs: dict[tuple[int, int], float] = {}
+    spread = _spread(workflow)
+    return PlacementProblem(
+        first=_whole(edges[:, 0]),
+        second=_whole(edges[:, 1]),
+        volume=_real(pairs[a, b] for a, b in edges.tolist()),
+        neighbours=_whole(neighbours),
+        neighbour_volume=_real(volumes),
+        memory=_real(gigabytes(a.memory) for a in agents),
+        cpu=_real(float(parse_quantity(a.cpu)) for a in agents),
+        model=_whole(_position(a.model, models) for a in agents),
+        group=_whole(_position(a.name, spread) for a in agents),
+        allowed=_allowed(workflow, agents),
+        home=_whole(np.zeros(len(agents)) if home is None else home),
+        move_cost=_real([0.0 if home is None else move_cost] * len(agents)),
+        move_budget=jnp.asarray(math.inf if home is None else move_budget, jnp.float32),
+        distance=jnp.asarray(distances(workflow).astype(np.float32)),
+        node_memory=_real(gigabytes(n.memory) for n in workflow.nodes),
+        node_cpu=_real(float(parse_quantity(n.cpu)) for n in workflow.nodes),
+        base=_real(gigabytes(n.base) for n in workflow.nodes),
+        weights=_real([*(gigabytes(m.memory) for m in workflow.models), 0.0]),
+        lambda_mem=jnp.asarray(workflow.lambda_mem, jnp.float32),
+        groups=len(spread) + 1,
+    )
+
+
+def _volumes(workflow: Workflow, agents: Sequence[Agent]) -> _Pairs:
+    """Split the traffic of every edge evenly over pairs of replicas."""
+    replicas: dict[str, list[int]] = {}
+    for i, agent in enumerate(agents):
+        replicas.setdefault(agent.name, []).append(i)
+    pairs: _Pairs = {}
     for edge in workflow.edges:
-        sources, targets = of_agent[edge.source], of_agent[edge.target]
+        sources, targets = replicas[edge.source], replicas[edge.target]
         share = edge.volume * edge.rate * PERIOD / (len(sources) * len(targets))
         for i in sources:
             for j in targets:
                 pair = (min(i, j), max(i, j))
                 pairs[pair] = pairs.get(pair, 0.0) + share
-    agents = [workflow.agents[k] for k in owners]
-    neighbours, volumes = _adjacency(len(agents), pairs)
-    spread = {a.name: g for g, a in enumerate(x for x in workflow.agents if x.replicas > 1)}
-    # More replicas than nodes cannot be spread.
-    spread = {n: g for n, g in spread.items() if len(of_agent[n]) <= len(names)}
-    groups = sorted(spread)
-    edges = np.array(sorted(pairs), np.int32).reshape(-1, 2)
-    real = lambda values: jnp.asarray(np.asarray(list(values), np.float32))
-    whole = lambda values: jnp.asarray(np.asarray(list(values), np.int32))
-    allowed = [[not a.nodes or q in a.nodes for q in names] for a in agents]
-    return PlacementProblem(
-        first=whole(edges[:, 0]),
-        second=whole(edges[:, 1]),
-        volume=real(pairs[a, b] for a, b in edges.tolist()),
-        neighbours=whole(neighbours),
-        neighbour_volume=real(volumes),
-        memory=real(gigabytes(a.memory) for a in agents),
-        cpu=real(float(parse_quantity(a.cpu)) for a in agents),
-        model=whole(models.index(a.model) if a.model else len(models) for a in agents),
-        group=whole(
-            groups.index(a.name) if a.name in groups else len(groups) for a in agents
-        ),
-        allowed=jnp.asarray(np.array(allowed, bool)),
-        home=whole(np.zeros(len(agents)) if home is None else home),
-        move_cost=real([0.0 if home is None else move_cost] * len(agents)),
-        move_budget=jnp.asarray(math.inf if home is None else move_budget, jnp.float32),
-        distance=jnp.asarray(distances(workflow).astype(np.float32)),
-        node_memory=real(gigabytes(n.memory) for n in workflow.nodes),
-        node_cpu=real(float(parse_quantity(n.cpu)) for n in workflow.nodes),
-        base=real(gigabytes(n.base) for n in workflow.nodes),
-        weights=real([*(gigabytes(m.memory) for m in workflow.models), 0.0]),
-        lambda_mem=jnp.asarray(workflow.lambda_mem, jnp.float32),
-        groups=len(groups) + 1,
-    )
+    return pairs
 
 
-def _adjacency(count, pairs):
+def _adjacency(count: int, pairs: _Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours of every replica and the volumes to them, padded with itself and zero."""
     rows: list[list[tuple[int, float]]] = [[] for _ in range(count)]
     for (i, j), volume in sorted(pairs.items()):
         rows[i].append((j, volume))
@@ -108,8 +108,32 @@ def _adjacency(count, pairs):
     return neighbours, volumes
 
 
+def _spread(workflow: Workflow) -> list[str]:
+    """Agents whose replicas go to different nodes; more replicas than nodes cannot."""
+    nodes = len(workflow.nodes)
+    return sorted(a.name for a in workflow.agents if 1 < a.replicas <= nodes)
+
+
+def _allowed(workflow: Workflow, agents: Sequence[Agent]) -> jax.Array:
+    rows = [[not a.nodes or q.name in a.nodes for q in workflow.nodes] for a in agents]
+    return jnp.asarray(np.array(rows, bool))
+
+
+def _position(name: str | None, names: Sequence[str]) -> int:
+    """The place of a name among `names`, and one past the last if it is not there."""
+    return names.index(name) if name in names else len(names)
+
+
+def _real(values: np.ndarray | Iterable[float]) -> jax.Array:
+    return jnp.asarray(np.asarray(list(values), np.float32))
+
+
+def _whole(values: np.ndarray | Iterable[int]) -> jax.Array:
+    return jnp.asarray(np.asarray(list(values), np.int32))
+
+
 def distances(workflow: Workflow) -> np.ndarray:
-    """Eq. 13: latency / bandwidth in ms / Gbps between nodes, zero on the diagonal."""
+    """Give latency / bandwidth of nodes (Eq. 13) in ms / Gbps, zero on the diagonal."""
     network, nodes = workflow.network, workflow.nodes
     cost = lambda link: link.latency_ms / link.bandwidth_gbps
     found = np.zeros((len(nodes), len(nodes)))

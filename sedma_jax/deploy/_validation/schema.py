@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
@@ -11,6 +12,7 @@ from jsonschema.validators import extend
 from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 
+from .._json import JsonObject
 from .._workflow.quantity import parse_quantity
 
 VERSION = "1.36"
@@ -18,16 +20,17 @@ _FOLDER = "kubernetes-json-schema/v1.36.0-local-strict"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 
 Path = tuple[str | int, ...]
+Departures = Iterator[tuple[Path, str]]  # where a manifest is wrong, and why
 
 
 class Key(str):
     """A step of a path into a map whose keys the user chooses: `data[a/b]`."""
 
 
-def schema_errors(manifest: dict) -> Iterator[tuple[Path, str]]:
+def schema_errors(manifest: JsonObject) -> Departures:
     """Yield where a manifest departs from its schema, and why.
 
-    Kinds of other groups than Kubernetes's own are defined by the cluster: of these only
+    Kinds of groups other than Kubernetes's own are defined by the cluster: only their
     `metadata` is checked, and the jobs of a JobSet.
     """
     version, kind = manifest.get("apiVersion"), manifest.get("kind")
@@ -43,7 +46,7 @@ def schema_errors(manifest: dict) -> Iterator[tuple[Path, str]]:
     if checker is not None:
         yield from _departures(checker, manifest)
     elif "." not in group or (group.endswith(".k8s.io") and group not in _ADDED):
-        newer = "write the version of today"
+        newer = "write the present version"
         yield ("apiVersion",), f"Kubernetes {VERSION} has no {kind} of {version}; {newer}"
     else:
         yield from _of_part("ServiceAccount", "v1", "metadata", manifest, ())
@@ -57,7 +60,7 @@ _KIND = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 _ADDED = {"jobset.x-k8s.io", "leaderworkerset.x-k8s.io", "kueue.x-k8s.io"}
 
 
-def _jobs(spec):
+def _jobs(spec: object) -> Departures:
     jobs = spec.get("replicatedJobs") if isinstance(spec, dict) else None
     path: Path = ("spec", "replicatedJobs")
     if not isinstance(jobs, list) or not jobs:
@@ -73,8 +76,10 @@ def _jobs(spec):
             yield from _of_part("Job", "batch/v1", "spec", job["template"], at)
 
 
-def _of_part(kind, version, part, manifest, path):
-    """Departures of one part, by the schema of a kind that has the same part."""
+def _of_part(
+    kind: str, version: str, part: str, manifest: JsonObject, path: Path
+) -> Departures:
+    """Yield for one part of a manifest, by the schema of a kind with the same part."""
     checker = _checker(version, kind)
     assert checker is not None
     whole = {"apiVersion": version, "kind": kind, part: manifest.get(part)}
@@ -82,12 +87,12 @@ def _of_part(kind, version, part, manifest, path):
         yield (*path, *at), reason
 
 
-def _departures(checker, manifest):
+def _departures(checker: Validator, manifest: JsonObject) -> Departures:
     for error in checker.iter_errors(manifest):
         yield from _said(error)
 
 
-def _said(error: ValidationError) -> Iterator[tuple[Path, str]]:
+def _said(error: ValidationError) -> Departures:
     path: Path = tuple(error.absolute_path)
     if error.validator == "required" and isinstance(error.instance, dict):
         wanted = error.validator_value
@@ -128,8 +133,10 @@ def _checker(version: str, kind: str) -> Validator | None:
     return _Checker(schema, registry=registry, format_checker=_formats)
 
 
-def _list_map_keys(validator, keys, value, schema):
-    """Lists that the server merges by keys refuse entries with the same ones."""
+def _list_map_keys(
+    validator: object, keys: list[str], value: object, schema: object
+) -> Iterator[ValidationError]:
+    """Yield for entries with the same keys in a list that the server merges by keys."""
     seen = set()
     for k, item in enumerate(value if isinstance(value, list) else ()):
         if isinstance(item, dict):
@@ -137,7 +144,7 @@ def _list_map_keys(validator, keys, value, schema):
             entry = tuple(str(item.get(key, defaults.get(key))) for key in keys)
             if entry in seen:
                 error = ValidationError(
-                    f"stands twice by {', '.join(keys)}: {', '.join(entry)}"
+                    f"is given twice by {', '.join(keys)}: {', '.join(entry)}"
                 )
                 error.path.append(k)
                 yield error
@@ -149,7 +156,7 @@ _formats = FormatChecker(formats=())
 
 
 @_formats.checks("quantity", raises=ValueError)
-def _is_quantity(value) -> bool:
+def _is_quantity(value: Any) -> bool:
     if value is not None:
         parse_quantity(value)
     return True

@@ -1,11 +1,13 @@
 """Refuse manifests that the API server would refuse, before it sees them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
-from .._workflow.yaml import load_documents
-from .rules import rule_errors
+from .._json import JsonObject
+from .._workflow.yaml_files import load_documents
+from .kind_rules import rule_errors
 from .schema import Key, Path, schema_errors
 
 _BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")
@@ -21,7 +23,7 @@ class Refusal:
     file: str = ""
     line: int = 0
 
-    def __str__(self):
+    def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.file else ""
         return f"{where}{self.object}: {self.field}: {self.reason}."
 
@@ -31,19 +33,19 @@ def validate(
 ) -> list[Refusal]:
     """Check Kubernetes manifests without a server.
 
-    Types, unknown fields and duplicates are held to the published schemas of 1.36; names,
-    quantities, selectors, ports, probes, affinity and the rest to rules of our own.
+    Types, unknown fields and duplicates are checked against the published schemas of 1.36;
+    names, quantities, selectors, ports, probes, affinity and the rest by rules of our own.
 
     **Arguments:**
 
-    - `manifests`: objects of Kubernetes, as dictionaries. Custom resources are held to the
-        rules of metadata alone, and the jobs of a JobSet to those of a Job.
+    - `manifests`: objects of Kubernetes, as dictionaries. Of custom resources only the
+        metadata is checked, and the jobs of a JobSet as those of a Job.
     - `namespaces`: those of the cluster, beside the built-in ones and those among
         `manifests`. An object in any other is refused. Not checked if left out.
 
     **Returns:**
 
-    What would be refused, in the order of `manifests`; empty if the server would take all.
+    What would be refused, in the order of `manifests`; empty if nothing would be.
     """
     manifests = list(manifests)
     known = None if namespaces is None else {*namespaces, *_BUILT_IN, *_made(manifests)}
@@ -69,19 +71,25 @@ def validate_files(
     found = []
     for name, manifest, line_of in documents:
         for path, reason in _errors(manifest, known):
-            refusal = Refusal(_title(manifest), _field(path), reason, name, line_of(path))
+            refusal = Refusal(
+                object=_title(manifest),
+                field=_field(path),
+                reason=reason,
+                file=name,
+                line=line_of(path),
+            )
             found.append(refusal)
     return len(documents), found
 
 
-def _errors(manifest, known):
+def _errors(manifest: object, known: set[str] | None) -> list[tuple[Path, str]]:
     if not isinstance(manifest, dict):
         return [
             ((), f"needs an object with apiVersion and kind. Got {str(manifest)[:60]!r}")
         ]
-    # The server takes null for a field that is left out.
+    # The server treats null as a field that is left out.
     manifest = {k: _without_nulls(v) for k, v in manifest.items() if v is not None}
-    # Rules count on types, so that what breaks the schema is said first and alone.
+    # Rules rely on types, so errors of the schema are reported first and alone.
     found = sorted(schema_errors(manifest), key=lambda error: list(map(str, error[0])))
     if not found:
         manifest.setdefault("metadata", {})
@@ -95,7 +103,7 @@ def _errors(manifest, known):
     return found
 
 
-def _without_nulls(value):
+def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_nulls(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
@@ -103,23 +111,24 @@ def _without_nulls(value):
     return value
 
 
-def _meta(manifest):
+def _meta(manifest: object) -> JsonObject:
     meta = manifest.get("metadata") if isinstance(manifest, dict) else None
     return meta if isinstance(meta, dict) else {}
 
 
-def _namespace(manifest):
+def _namespace(manifest: JsonObject) -> str | None:
     namespace = _meta(manifest).get("namespace")
     return namespace if isinstance(namespace, str) else None
 
 
-def _made(manifests):
+def _made(manifests: Iterable[object]) -> Iterator[str]:
+    """Names of the namespaces among the manifests."""
     for manifest in manifests:
         if isinstance(manifest, dict) and manifest.get("kind") == "Namespace":
             yield str(_meta(manifest).get("name"))
 
 
-def _title(manifest):
+def _title(manifest: object) -> str:
     if not isinstance(manifest, dict):
         return "object"
     name = _meta(manifest).get("name") or "(no name)"

@@ -28,7 +28,7 @@ def _quantity(text: str) -> str:
     return text
 
 
-def _matching(form: re.Pattern, needs: str):
+def _matching(form: re.Pattern, needs: str) -> AfterValidator:
     def check(text: str) -> str:
         if not form.fullmatch(text):
             raise ValueError(f"{needs}. Got {text[:60]!r}")
@@ -45,42 +45,44 @@ EntryPoint = Annotated[
 Image = Annotated[str, _matching(_IMAGE, "an image needs the form registry/name:tag")]
 
 
-class _Record(BaseModel):
+class _Strict(BaseModel):
+    """A part of the file: other fields are refused, and it never changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
-class SharedModel(_Record):
+class SharedModel(_Strict):
     """Weights that the agents of one node share."""
 
     name: Name
     memory: Quantity
 
 
-class Agent(_Record):
-    """One agent: its code, what it takes, and how many run."""
+class Agent(_Strict):
+    """One agent: its code, what it takes, and its number of replicas."""
 
     name: Name
-    entry: EntryPoint  # a function of (request: bytes, call) that answers bytes
-    image: Image | None = None  # built from the generated Dockerfile if left out
+    entry: EntryPoint  # a function of (request: bytes, call) that returns bytes
+    image: Image | None = None  # built from the compiled Dockerfile if left out
     memory: Quantity
     cpu: Quantity
     model: Name | None = None
     replicas: int = Field(default=1, ge=1, le=1000)
     stateful: bool = False
-    nodes: tuple[str, ...] = ()  # where it may run; anywhere if empty
+    nodes: tuple[str, ...] = ()  # nodes it may run on; any if empty
 
 
-class Edge(_Record):
-    """Calls of one agent to another."""
+class Edge(_Strict):
+    """The calls that one agent makes to another."""
 
     source: Name
     target: Name
     protocol: Literal["http", "grpc", "libp2p"] = "http"
-    volume: float = Field(gt=0, allow_inf_nan=False)  # MB a request, both ways
-    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # requests a second
+    volume: float = Field(gt=0, allow_inf_nan=False)  # MB per request, both ways
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # requests per second
 
 
-class Node(_Record):
+class Node(_Strict):
     """What a node of the cluster offers."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
@@ -88,17 +90,17 @@ class Node(_Record):
     cpu: Quantity
     rack: str = ""
     zone: str = ""
-    base: Quantity = "64Mi"  # runtime of a node that is used
+    base: Quantity = "64Mi"  # memory that a node's runtime takes once it is used
 
 
-class Link(_Record):
-    """Latency and bandwidth between nodes whose nearest common part is `level`."""
+class Link(_Strict):
+    """Latency and bandwidth between two nodes."""
 
     latency_ms: float = Field(ge=0, allow_inf_nan=False)
     bandwidth_gbps: float = Field(gt=0, allow_inf_nan=False)
 
 
-class Network(_Record):
+class Network(_Strict):
     """Links in a rack, in a zone, and between zones."""
 
     rack: Link = Link(latency_ms=0.05, bandwidth_gbps=25)
@@ -106,7 +108,7 @@ class Network(_Record):
     region: Link = Link(latency_ms=1.0, bandwidth_gbps=4)
 
 
-class JaxJob(_Record):
+class JaxJob(_Strict):
     """A JAX program on several hosts."""
 
     name: Name
@@ -118,10 +120,10 @@ class JaxJob(_Record):
     carrier: Literal["job", "jobset"] = "job"
 
 
-class Workflow(_Record):
+class Workflow(_Strict):
     """A workflow of agents and the cluster to place it on.
 
-    **Raises:** `pydantic.ValidationError` for names that stand for nothing or twice, and
+    **Raises:** `pydantic.ValidationError` for names that are unknown or given twice, and
     for cycles unless `cycles` is true.
     """
 
@@ -131,27 +133,27 @@ class Workflow(_Record):
     edges: tuple[Edge, ...] = Field(default=(), max_length=200_000)
     models: tuple[SharedModel, ...] = ()
     jobs: tuple[JaxJob, ...] = ()
-    nodes: tuple[Node, ...] = ()  # no placement is made without nodes
+    nodes: tuple[Node, ...] = ()  # without nodes no placement is made
     network: Network = Network()
     cycles: bool = False  # whether agents may call each other in a circle
     lambda_mem: float = Field(default=0.5, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _names_stand_for_one_thing(self):
+    def _names_stand_for_one_thing(self) -> "Workflow":
         for kind in ("agents", "models", "nodes", "jobs"):
             seen = set()
             for k, item in enumerate(getattr(self, kind)):
                 if item.name in seen:
                     raise Misplaced(
                         (kind, k, "name"),
-                        f"a name stands once among {kind}. Got {item.name!r} again. "
+                        f"a name may be given once among {kind}. Got {item.name!r} again. "
                         "Rename one",
                     )
                 seen.add(item.name)
         return self
 
     @model_validator(mode="after")
-    def _references_are_known(self):
+    def _references_are_known(self) -> "Workflow":
         known = [agent.name for agent in self.agents]
         for k, edge in enumerate(self.edges):
             for end in ("source", "target"):
@@ -179,14 +181,15 @@ class Workflow(_Record):
 
 
 class Misplaced(ValueError):
-    """An error of the whole workflow that belongs to one field of it."""
+    """An error that the whole workflow shows, but that one field of it causes."""
 
-    def __init__(self, place: tuple, message: str):
+    def __init__(self, place: tuple[str | int, ...], message: str):
         super().__init__(message)
         self.place = place
 
 
-def _known(name, names, place, kind):
+def _known(name: str, names: list[str], place: tuple[str | int, ...], kind: str) -> None:
+    """Raise `Misplaced` unless `name` is among the names of a kind."""
     if name not in names:
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise Misplaced(
@@ -195,13 +198,13 @@ def _known(name, names, place, kind):
 
 
 def _cycle(workflow: Workflow) -> tuple[int, list[str]] | None:
-    """Some cycle, and the number of the edge that closes it."""
+    """Find a cycle; return the number of the edge that closes it, and its agents."""
     following: dict[str, list[tuple[int, str]]] = {}
     for k, edge in enumerate(workflow.edges):
         following.setdefault(edge.source, []).append((k, edge.target))
     done: set[str] = set()
     for agent in workflow.agents:
-        # A stack in place of recursion: a chain may be longer than Python's.
+        # A stack, not recursion: a chain may be longer than Python's limit.
         path, position = [agent.name], {agent.name: 0}
         pending = [iter(following.get(agent.name, []))]
         while pending and agent.name not in done:
@@ -220,5 +223,5 @@ def _cycle(workflow: Workflow) -> tuple[int, list[str]] | None:
 
 
 def gigabytes(quantity: str) -> float:
-    """A quantity of bytes in GB (1e9)."""
+    """Convert a quantity of bytes to GB (1e9)."""
     return float(parse_quantity(quantity) / Decimal(10) ** 9)

@@ -1,4 +1,4 @@
-"""Place a running workflow anew: on what there is now, and with moves counted."""
+"""Place a running workflow anew, on the nodes that it can use now, where moves cost."""
 
 import math
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ import jax.random as jr
 import numpy as np
 
 from ...kernels import placement_cost
-from .._control.record import Deployed
 from .._workflow.specification import Workflow
-from .migration import Room
-from .optimality import prove
+from .deployed import Deployed
+from .move_order import Room
 from .placement import PROVABLE, Infeasible, place, shortages
 from .problem import placement_problem, replica_names
+from .proof import prove
 
 
-def replaced(
+def place_anew(
     deployed: Deployed,
     rooms: Mapping[str, Room],
     *,
@@ -27,16 +27,17 @@ def replaced(
     seconds: float = 5.0,
     key: jax.Array | None = None,
 ) -> dict[str, str]:
-    """Find nodes for all replicas near the optimum of Eq. 11-13, where moves cost.
+    """Find nodes for all replicas near the optimum of Eq. 11-13, with a cost per move.
 
     **Arguments:**
 
     - `deployed`: the workflow, with volumes and rates as they are now, and where its
         replicas run.
     - `rooms`: nodes that may be used, and what they offer.
-    - `moves`: most replicas that may move, those without a node not counted.
+    - `moves`: the greatest number of replicas to move, not counting those without a node.
     - `move_share`: cost of a move, as a share of what the present placement costs.
-    - `seconds`: of the proof, for 30 replicas or fewer.
+    - `seconds`: wall time of the proof, for 30 replicas or fewer.
+    - `key`: for the annealing of larger workflows.
 
     **Returns:** the node of every replica.
 
@@ -66,8 +67,10 @@ def replaced(
     return {n: workflow.nodes[q].name for n, q in zip(names, found.tolist(), strict=True)}
 
 
-def cost_of(workflow: Workflow, nodes: Mapping[str, str], rooms: Mapping[str, Room]):
-    """Cost of a placement of all replicas on these nodes; None if it is not feasible."""
+def cost_of(
+    workflow: Workflow, nodes: Mapping[str, str], rooms: Mapping[str, Room]
+) -> float | None:
+    """Give the cost of a placement on these nodes; None if it is not feasible."""
     workflow = _on(workflow, rooms)
     at = {node.name: q for q, node in enumerate(workflow.nodes)}
     names = replica_names(workflow)
@@ -79,7 +82,7 @@ def cost_of(workflow: Workflow, nodes: Mapping[str, str], rooms: Mapping[str, Ro
     return float(cost.total) if bool(cost.feasible) else None
 
 
-def _on(workflow: Workflow, rooms) -> Workflow:
+def _on(workflow: Workflow, rooms: Mapping[str, Room]) -> Workflow:
     """The workflow on the nodes that may be used, at their present capacity."""
     nodes = tuple(
         node.model_copy(

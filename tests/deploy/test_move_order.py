@@ -1,4 +1,4 @@
-"""A migration's steps fit one after another, with as few stops as there can be."""
+"""The steps of a migration fit one after another, with as few stops as possible."""
 
 import itertools
 import random
@@ -6,12 +6,12 @@ from collections import deque
 
 import pytest
 
-from sedma_jax.deploy._placing.migration import (
+from sedma_jax.deploy._placing.move_order import (
     NoOrder,
     Replica,
     Room,
     Step,
-    migration,
+    order_moves,
     waves,
 )
 
@@ -29,7 +29,7 @@ def holds(room, members, weights):
 
 
 def fewest_stops(replicas, rooms, start, target, weights):
-    """Search all states for the fewest stops; None where no order exists."""
+    """Search all states for the fewest stops; None if no order exists."""
     names = [r.name for r in replicas]
     of = {r.name: r for r in replicas}
     first = tuple(start[n] for n in names)
@@ -119,9 +119,9 @@ def test_brute_force_finds_no_order_with_fewer_stops():
         case = (replicas, rooms, start, target)
         if expected is None:
             with pytest.raises(NoOrder):
-                migration(*case, weights=weights)
+                order_moves(*case, weights=weights)
             continue
-        steps = migration(*case, weights=weights)
+        steps = order_moves(*case, weights=weights)
         assert replayed(steps, replicas, rooms, start, weights) == target
         assert sum(s.target is None for s in steps) == expected, seed
         tried, stopped = tried + 1, stopped + (expected > 0)
@@ -138,14 +138,14 @@ def circle(count):
 @pytest.mark.parametrize("most_states", [20_000, 1])
 def test_a_circle_of_full_nodes_needs_one_stop(most_states):
     replicas, rooms, start, target = circle(7)
-    steps = migration(replicas, rooms, start, target, most_states=most_states)
+    steps = order_moves(replicas, rooms, start, target, most_states=most_states)
     assert replayed(steps, replicas, rooms, start, {}) == target
     assert sum(s.target is None for s in steps) == 1
 
 
 def test_large_migrations_end_too():
     replicas, rooms, start, target = circle(60)
-    steps = migration(replicas, rooms, start, target)
+    steps = order_moves(replicas, rooms, start, target)
     assert replayed(steps, replicas, rooms, start, {}) == target
 
 
@@ -155,7 +155,7 @@ def test_steps_of_a_wave_fit_in_any_order():
         if not (start and target):
             continue
         try:
-            steps = migration(replicas, rooms, start, target, weights=weights)
+            steps = order_moves(replicas, rooms, start, target, weights=weights)
         except NoOrder:
             continue
         found = waves(steps, replicas, rooms, start, weights=weights)
@@ -170,13 +170,13 @@ def test_steps_of_a_wave_fit_in_any_order():
 def test_a_target_that_does_not_fit_is_refused():
     replicas, rooms, start, _ = circle(2)
     with pytest.raises(NoOrder, match=r"r0, r1 on n0"):
-        migration(replicas, rooms, start, {"r0": "n0", "r1": "n0"})
+        order_moves(replicas, rooms, start, {"r0": "n0", "r1": "n0"})
 
 
 def test_two_of_a_group_never_stop_together():
     pair = [Replica("a", 6, 1, group="g"), Replica("b", 6, 1, group="g")]
     rooms = {"n0": Room(8, 4), "n1": Room(8, 4), "n2": Room(8, 4)}
     start, target = {"a": "n0", "b": "n1"}, {"a": "n1", "b": "n2"}
-    steps = migration(pair, rooms, start, target)
+    steps = order_moves(pair, rooms, start, target)
     assert steps == [Step("b", "n1", "n2"), Step("a", "n0", "n1")]
     assert len(waves(steps, pair, rooms, start)) == 2

@@ -1,12 +1,13 @@
-"""YAML in, with the line of every field; YAML out, for readers of YAML 1.1 and 1.2."""
+"""Read YAML, with the line of every field, and write YAML that 1.1 and 1.2 read alike."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from .._json import JsonObject
 from .specification import Misplaced, Workflow
 
 try:
@@ -26,16 +27,16 @@ _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "i
 def load_workflow(path: str | Path) -> Workflow:
     """Read a workflow from a YAML file.
 
-    **Raises:** `ValueError`, one line for each error: file, line, field, what it needs,
+    **Raises:** `ValueError` with one line per error: file, line, field, what it needs,
     what was received, and the remedy.
     """
     return parse_workflow(_read(Path(path)), str(path))
 
 
 def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int]]]:
-    """Read the documents of a YAML file, each with a function from a path to its line.
+    """Read the documents of a YAML file, each with a function that gives a path's line.
 
-    **Raises:** `ValueError` for a file that cannot be read, is too large, or is no YAML.
+    **Raises:** `ValueError` for a file that cannot be read, is too large, or is not YAML.
     """
     name, content = str(path), _read(Path(path))
     try:
@@ -49,7 +50,7 @@ def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int
         raise ValueError(_no_yaml(name, "manifests", error)) from error
 
 
-def _read(path):
+def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -68,7 +69,8 @@ def _read(path):
 _UNREADABLE = (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError)
 
 
-def _composed(content):
+def _composed(content: bytes | str) -> list[yaml.Node | None]:
+    """The documents as trees of nodes, which keep their lines."""
     if isinstance(content, bytes):
         content = content.decode()
     _refuse_aliases(content)
@@ -78,17 +80,17 @@ def _composed(content):
     return nodes
 
 
-def _no_yaml(name, what, error):
+def _no_yaml(name: str, what: str, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"{name}: a file needs UTF-8. Got {error}."
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     said = " ".join(str(getattr(error, "problem", None) or error).split())
-    return f"{name}{line}: this is no YAML for {what}: {said}"
+    return f"{name}{line}: this is not YAML for {what}: {said}"
 
 
 def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
-    """Read a workflow from YAML text; `name` stands in errors for the file's."""
+    """Read a workflow from YAML text; errors call it `name` instead of a file name."""
     try:
         root, *more = _composed(content) or [None]
         if more:
@@ -96,7 +98,7 @@ def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
         value = yaml.SafeLoader("").construct_document(root) if root else None
     except _UNREADABLE as error:
         raise ValueError(_no_yaml(name, "a workflow", error)) from error
-    if not isinstance(value, dict):
+    if root is None or not isinstance(value, dict):
         raise ValueError(
             f"{name}:1: a workflow needs fields such as `name:` and `agents:`. Got "
             f"{type(value).__name__}. See README for an example."
@@ -104,24 +106,28 @@ def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
     try:
         return Workflow.model_validate(value)
     except ValidationError as error:
-        lines = []
-        for item in error.errors(include_url=False):
-            cause = item.get("ctx", {}).get("error")
-            place = cause.place if isinstance(cause, Misplaced) else item["loc"]
-            field = ".".join(map(str, place)) or "workflow"
-            said = item["msg"].removeprefix("Value error, ").rstrip(".")
-            if not isinstance(cause, ValueError) and item["type"] != "missing":
-                said += f". Got {str(item['input'])[:60]!r}"
-            lines.append(f"{name}:{_line(root, place)}: {field}: {said}.")
-        raise ValueError("\n".join(lines)) from error
+        raise ValueError("\n".join(_errors(error, root, name))) from error
 
 
-def _refuse_aliases(content):
+def _errors(error: ValidationError, root: yaml.Node, name: str) -> Iterator[str]:
+    """One line per error, with the file, the line and the field."""
+    for item in error.errors(include_url=False):
+        cause = item.get("ctx", {}).get("error")
+        place = cause.place if isinstance(cause, Misplaced) else item["loc"]
+        field = ".".join(map(str, place)) or "workflow"
+        said = item["msg"].removeprefix("Value error, ").rstrip(".")
+        if not isinstance(cause, ValueError) and item["type"] != "missing":
+            said += f". Got {str(item['input'])[:60]!r}"
+        yield f"{name}:{_line(root, place)}: {field}: {said}."
+
+
+def _refuse_aliases(content: str) -> None:
+    """Refuse aliases and deep nesting before anything is built."""
     depth = 0
     for event in yaml.parse(content, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
-                problem="an alias (*) may grow a file beyond any size; write it out",
+                problem="an alias (*) may make a file grow beyond any size; write it out",
                 problem_mark=event.start_mark,
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -132,13 +138,13 @@ def _refuse_aliases(content):
             )
 
 
-def _refuse_duplicates(node):
+def _refuse_duplicates(node: yaml.Node | None) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the field {key.value!r} stands twice; take one out",
+                    problem=f"the field {key.value!r} is given twice; take one out",
                     problem_mark=key.start_mark,
                 )
             seen.add(key.value)
@@ -148,7 +154,8 @@ def _refuse_duplicates(node):
             _refuse_duplicates(value)
 
 
-def _line(node, place) -> int:
+def _line(node: yaml.Node, place: tuple[str | int, ...]) -> int:
+    """The line of the field at a path, or of the last step of it that is there."""
     line = node.start_mark.line
     for step in place:
         if isinstance(node, yaml.MappingNode):
@@ -165,11 +172,12 @@ def _line(node, place) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
-def _text(dumper, text):
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quote text that YAML 1.1 or 1.2 could take for something else."""
     if "\n" in text:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
     plain = _SAFE.fullmatch(text) and text.lower() not in _WORDS
@@ -180,8 +188,8 @@ def _text(dumper, text):
 _Dumper.add_representer(str, _text)
 
 
-def to_yaml(*documents: dict) -> str:
-    """Write documents, fields in the order of the dictionaries."""
+def to_yaml(*documents: JsonObject) -> str:
+    """Write documents, with fields in the order of the dictionaries."""
     return yaml.dump_all(
         documents,
         Dumper=_Dumper,

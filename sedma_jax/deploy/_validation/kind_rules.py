@@ -4,8 +4,9 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from .rules_names import (
-    Refused,
+from .._json import JsonObject
+from .name_rules import (
+    PROTOCOLS,
     between,
     data_keys,
     dns_label,
@@ -14,10 +15,11 @@ from .rules_names import (
     matches,
     metadata,
     one_of,
+    port_number,
     selector,
 )
-from .rules_pod import pod, port_number
-from .schema import Path
+from .pod_rules import pod
+from .schema import Departures, Path
 
 _LARGEST_DATA = 2**20
 _LARGEST_PRIORITY = 10**9
@@ -25,7 +27,7 @@ _PERCENT = re.compile(r"[0-9]+%")
 _SPEC: Path = ("spec",)
 
 
-def rule_errors(manifest: dict) -> Refused:
+def rule_errors(manifest: JsonObject) -> Departures:
     """Yield where a manifest that fits its schema would be refused, and why."""
     kind = manifest["kind"]
     yield from metadata(kind, manifest.get("metadata", {}))
@@ -33,7 +35,7 @@ def rule_errors(manifest: dict) -> Refused:
         yield from _RULES[kind](manifest)
 
 
-def _template(path, spec, restarts) -> Refused:
+def _template(path: Path, spec: JsonObject, restarts: set[str]) -> Departures:
     template = spec.get("template", {})
     at = (*path, "template")
     yield from label_map((*at, "metadata", "labels"), _labels(template))
@@ -43,11 +45,12 @@ def _template(path, spec, restarts) -> Refused:
         yield (*at, "spec", "restartPolicy"), one_of(restarts, policy)
 
 
-def _labels(template):
+def _labels(template: JsonObject) -> JsonObject:
     return template.get("metadata", {}).get("labels", {})
 
 
-def _workload(spec) -> Refused:
+def _replicated(spec: JsonObject) -> Departures:
+    """Yield for what Deployments, StatefulSets and DaemonSets have in common."""
     wanted = spec.get("selector", {})
     yield from selector((*_SPEC, "selector"), wanted)
     if not wanted.get("matchLabels") and not wanted.get("matchExpressions"):
@@ -55,29 +58,29 @@ def _workload(spec) -> Refused:
     elif "template" in spec and not matches(wanted, _labels(spec["template"])):
         yield (
             (*_SPEC, "template", "metadata", "labels"),
-            f"needs labels that the selector takes. Got {_labels(spec['template'])}",
+            f"needs labels that the selector matches. Got {_labels(spec['template'])}",
         )
     for name in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
         yield from between((*_SPEC, name), spec.get(name), 0)
     yield from _template(_SPEC, spec, {"Always"})
 
 
-def _deployment(manifest) -> Refused:
+def _deployment(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
-    yield from _workload(spec)
+    yield from _replicated(spec)
     strategy, at = spec.get("strategy", {}), (*_SPEC, "strategy")
     kind = strategy.get("type", "RollingUpdate")
     if kind not in ("Recreate", "RollingUpdate"):
         yield at, one_of({"Recreate", "RollingUpdate"}, kind)
     elif kind == "Recreate" and "rollingUpdate" in strategy:
-        yield (*at, "rollingUpdate"), "must be left out where the type is Recreate"
+        yield (*at, "rollingUpdate"), "must be left out if the type is Recreate"
     elif "rollingUpdate" in strategy:
         rolling, at = strategy["rollingUpdate"], (*at, "rollingUpdate")
         for name in ("maxSurge", "maxUnavailable"):
             yield from _count((*at, name), rolling.get(name))
         zero = (0, "0%")
         if rolling.get("maxSurge") in zero and rolling.get("maxUnavailable") in zero:
-            yield (*at, "maxUnavailable"), "must not be 0 where maxSurge is 0"
+            yield (*at, "maxUnavailable"), "must not be 0 if maxSurge is 0"
     deadline = spec.get("progressDeadlineSeconds", 600)
     if deadline <= spec.get("minReadySeconds", 0):
         yield (
@@ -86,8 +89,8 @@ def _deployment(manifest) -> Refused:
         )
 
 
-def _count(path, value) -> Refused:
-    """A number, or a percentage of at most 100."""
+def _count(path: Path, value: object) -> Departures:
+    """Yield unless `value` is a number, or a percentage of at most 100."""
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):
             yield path, f"needs a number or a percentage such as 25%. Got {value!r}"
@@ -96,9 +99,9 @@ def _count(path, value) -> Refused:
     yield from between(path, value, 0)
 
 
-def _stateful_set(manifest) -> Refused:
+def _stateful_set(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
-    yield from _workload(spec)
+    yield from _replicated(spec)
     policies = {"OrderedReady", "Parallel"}
     if spec.get("podManagementPolicy", "Parallel") not in policies:
         policy = spec["podManagementPolicy"]
@@ -109,21 +112,21 @@ def _stateful_set(manifest) -> Refused:
         yield at, one_of({"OnDelete", "RollingUpdate"}, update)
 
 
-def _daemon_set(manifest) -> Refused:
-    yield from _workload(manifest.get("spec", {}))
+def _daemon_set(manifest: JsonObject) -> Departures:
+    yield from _replicated(manifest.get("spec", {}))
 
 
-def _job(manifest) -> Refused:
+def _job(manifest: JsonObject) -> Departures:
     yield from _job_spec(_SPEC, manifest.get("spec", {}), manifest["metadata"])
 
 
-def _job_spec(path, spec, meta) -> Refused:
+def _job_spec(path: Path, spec: JsonObject, meta: JsonObject) -> Departures:
     mode, count = spec.get("completionMode", "NonIndexed"), spec.get("completions")
     if mode not in ("NonIndexed", "Indexed"):
         yield (*path, "completionMode"), one_of({"NonIndexed", "Indexed"}, mode)
     elif mode == "Indexed" and count is None:
-        yield (*path, "completions"), "is required where the mode is Indexed"
-    elif mode == "Indexed" and count > 0:
+        yield (*path, "completions"), "is required if the mode is Indexed"
+    elif mode == "Indexed" and count is not None and count > 0:
         last = f"{meta.get('name', '')}-{count - 1}"
         if len(last) > 63:
             yield (
@@ -142,7 +145,7 @@ def _job_spec(path, spec, meta) -> Refused:
     yield from _template(path, spec, {"OnFailure", "Never"})
 
 
-def _cron_job(manifest) -> Refused:
+def _cron_job(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     name = manifest["metadata"].get("name", "")
     if len(name) > 52:
@@ -158,8 +161,8 @@ def _cron_job(manifest) -> Refused:
     yield from _job_spec((*_SPEC, "jobTemplate", "spec"), inner, {})
 
 
-def _job_set(manifest) -> Refused:
-    """Jobs within a JobSet, whose own schema is the cluster's."""
+def _job_set(manifest: JsonObject) -> Departures:
+    """Yield for the jobs of a JobSet; the schema of the JobSet is the cluster's."""
     path = (*_SPEC, "replicatedJobs")
     for k, job in enumerate(manifest["spec"]["replicatedJobs"]):
         inner, at = job.get("template", {}).get("spec", {}), (*path, k, "template", "spec")
@@ -169,7 +172,7 @@ def _job_set(manifest) -> Refused:
         yield from _job_spec(at, inner, {"name": name})
 
 
-def _service(manifest) -> Refused:
+def _service(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     kind, ports = spec.get("type", "ClusterIP"), spec.get("ports", [])
     kinds = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"}
@@ -186,28 +189,32 @@ def _service(manifest) -> Refused:
         except ValueError:
             yield (*_SPEC, "clusterIP"), f"needs an IP address. Got {spec['clusterIP']!r}"
     elif headless and kind in ("NodePort", "LoadBalancer"):
-        yield (*_SPEC, "clusterIP"), f"must not be None where the type is {kind}"
+        yield (*_SPEC, "clusterIP"), f"must not be None if the type is {kind}"
     yield from label_map((*_SPEC, "selector"), spec.get("selector", {}))
+    yield from _service_ports(kind, ports)
+
+
+def _service_ports(kind: str, ports: list[JsonObject]) -> Departures:
     names = set()
     for k, port in enumerate(ports):
         at = (*_SPEC, "ports", k)
         if port.get("name"):
             yield from dns_label((*at, "name"), port["name"])
             if port["name"] in names:
-                yield (*at, "name"), f"stands twice among ports: {port['name']!r}"
+                yield (*at, "name"), f"is given twice among ports: {port['name']!r}"
             names.add(port["name"])
         elif len(ports) > 1:
-            yield (*at, "name"), "is required where there are two ports"
+            yield (*at, "name"), "is required if there are two ports"
         yield from between((*at, "port"), port.get("port"), 1, 65535)
         if "targetPort" in port:
             yield from port_number((*at, "targetPort"), port["targetPort"])
-        if port.get("protocol", "TCP") not in ("TCP", "UDP", "SCTP"):
-            yield (*at, "protocol"), one_of({"TCP", "UDP", "SCTP"}, port["protocol"])
+        if port.get("protocol", "TCP") not in PROTOCOLS:
+            yield (*at, "protocol"), one_of(PROTOCOLS, port["protocol"])
         if "nodePort" in port and kind not in ("NodePort", "LoadBalancer"):
-            yield (*at, "nodePort"), f"must be left out where the type is {kind}"
+            yield (*at, "nodePort"), f"must be left out if the type is {kind}"
 
 
-def _config_map(manifest) -> Refused:
+def _config_map(manifest: JsonObject) -> Departures:
     text, binary = manifest.get("data", {}), manifest.get("binaryData", {})
     yield from data_keys(("data",), text)
     yield from data_keys(("binaryData",), binary)
@@ -219,7 +226,7 @@ def _config_map(manifest) -> Refused:
         yield (), f"needs at most {_LARGEST_DATA} bytes of values. Got {size}"
 
 
-def _secret(manifest) -> Refused:
+def _secret(manifest: JsonObject) -> Departures:
     for field in ("data", "stringData"):
         yield from data_keys((field,), manifest.get(field, {}))
     size = sum(len(v) * 3 // 4 for v in manifest.get("data", {}).values())
@@ -228,7 +235,7 @@ def _secret(manifest) -> Refused:
         yield ("data",), f"needs at most {_LARGEST_DATA} bytes of values. Got {size}"
 
 
-def _disruption_budget(manifest) -> Refused:
+def _disruption_budget(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     if "minAvailable" in spec and "maxUnavailable" in spec:
         yield _SPEC, "needs minAvailable or maxUnavailable, not both"
@@ -237,7 +244,7 @@ def _disruption_budget(manifest) -> Refused:
     yield from selector((*_SPEC, "selector"), spec.get("selector", {}))
 
 
-def _autoscaler(manifest) -> Refused:
+def _autoscaler(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     outside = {"Object", "External"} & {m.get("type") for m in spec.get("metrics", [])}
@@ -251,7 +258,7 @@ def _autoscaler(manifest) -> Refused:
             yield (*_SPEC, "scaleTargetRef", name), "is required"
 
 
-def _network_policy(manifest) -> Refused:
+def _network_policy(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     yield from selector((*_SPEC, "podSelector"), spec.get("podSelector", {}))
     for k, kind in enumerate(spec.get("policyTypes", [])):
@@ -266,17 +273,17 @@ def _network_policy(manifest) -> Refused:
                 yield from _policy_peer((*at, side, n), peer)
 
 
-def _policy_port(path, port) -> Refused:
+def _policy_port(path: Path, port: JsonObject) -> Departures:
     yield from port_number((*path, "port"), port.get("port"))
-    if port.get("protocol", "TCP") not in ("TCP", "UDP", "SCTP"):
-        yield (*path, "protocol"), one_of({"TCP", "UDP", "SCTP"}, port["protocol"])
+    if port.get("protocol", "TCP") not in PROTOCOLS:
+        yield (*path, "protocol"), one_of(PROTOCOLS, port["protocol"])
     if "endPort" in port:
         yield from between((*path, "endPort"), port["endPort"], 1, 65535)
         if not isinstance(port.get("port"), int) or port["endPort"] < port["port"]:
             yield (*path, "endPort"), "needs a number in port that is no larger"
 
 
-def _policy_peer(path, peer) -> Refused:
+def _policy_peer(path: Path, peer: JsonObject) -> Departures:
     if not peer:
         yield path, "needs podSelector, namespaceSelector or ipBlock"
     if "ipBlock" in peer and len(peer) > 1:
@@ -292,7 +299,7 @@ def _policy_peer(path, peer) -> Refused:
             yield at, f"needs a network such as 10.0.0.0/8. Got {block.get('cidr')!r}"
 
 
-def _role(manifest) -> Refused:
+def _role(manifest: JsonObject) -> Departures:
     for k, rule in enumerate(manifest.get("rules", [])):
         at: Path = ("rules", k)
         if not rule.get("verbs"):
@@ -306,7 +313,7 @@ def _role(manifest) -> Refused:
                 yield (*at, name), "needs a value; '' is the core group"
 
 
-def _role_binding(manifest) -> Refused:
+def _role_binding(manifest: JsonObject) -> Departures:
     reference = manifest.get("roleRef", {})
     if reference.get("apiGroup") not in (None, "", "rbac.authorization.k8s.io"):
         group = {"rbac.authorization.k8s.io"}
@@ -326,10 +333,10 @@ def _role_binding(manifest) -> Refused:
                 one_of({"Group", "ServiceAccount", "User"}, subject.get("kind")),
             )
         elif subject["kind"] == "ServiceAccount" and not subject.get("namespace"):
-            yield (*at, "namespace"), "is required of a ServiceAccount"
+            yield (*at, "namespace"), "is required for a ServiceAccount"
 
 
-def _priority(manifest) -> Refused:
+def _priority(manifest: JsonObject) -> Departures:
     value, name = manifest.get("value", 0), manifest["metadata"].get("name", "")
     if value > _LARGEST_PRIORITY:
         yield ("value",), f"needs at most {_LARGEST_PRIORITY}. Got {value}"
@@ -340,11 +347,11 @@ def _priority(manifest) -> Refused:
         yield ("preemptionPolicy",), one_of(policies, manifest["preemptionPolicy"])
 
 
-def _bare_pod(manifest) -> Refused:
+def _bare_pod(manifest: JsonObject) -> Departures:
     yield from pod(_SPEC, manifest.get("spec", {}))
 
 
-_RULES: dict[str, Callable[[dict], Refused]] = {
+_RULES: dict[str, Callable[[JsonObject], Departures]] = {
     "ClusterRole": _role,
     "ClusterRoleBinding": _role_binding,
     "ConfigMap": _config_map,

@@ -1,4 +1,4 @@
-"""Placements that memory holds, and what is made of them."""
+"""Placements that memory holds are taken again, or the search starts from them."""
 
 import jax.random as jr
 import numpy as np
@@ -7,8 +7,8 @@ from control_plane import TOUR as WORKFLOW
 
 import sedma_jax as sj
 from sedma_jax import deploy
-from sedma_jax.deploy._placing import placement as _placement, remembered as _remember
-from sedma_jax.deploy._placing.patterns import KIND, features, structure
+from sedma_jax.deploy._placing import placement, remembered_plan
+from sedma_jax.deploy._placing.patterns import MEASURED, PLANNED, features, structure
 
 
 @pytest.fixture
@@ -29,25 +29,25 @@ def test_a_proven_placement_is_taken_again_without_a_search(memory, monkeypatch)
     def no_search(*_, **__):
         raise AssertionError("It was searched for.")
 
-    monkeypatch.setattr(_remember, "place", no_search)
+    monkeypatch.setattr(remembered_plan, "place", no_search)
     second, told = planned(memory)
     assert told["choice"] == "recalled" and told["patterns"] == 1
     assert told["expected"] == pytest.approx(float(first.cost.total))
     np.testing.assert_array_equal(second.nodes, first.nodes)
     assert second.optimal and second.bound == pytest.approx(float(first.cost.total))
-    (pattern,) = memory.patterns(_remember.KIND)
+    (pattern,) = memory.patterns(PLANNED)
     assert pattern.count == 2 and pattern.mean == pytest.approx(-told["expected"])
 
 
 def test_other_traffic_starts_the_search_from_what_is_known(memory, monkeypatch):
     first, _ = planned(memory)
-    starts, place = [], _remember.place
+    starts, place = [], remembered_plan.place
 
     def watched(problem, *, start, **how):
         starts.append(start)
         return place(problem, start=start, **how)
 
-    monkeypatch.setattr(_remember, "place", watched)
+    monkeypatch.setattr(remembered_plan, "place", watched)
     _, told = planned(memory, WORKFLOW.replace("volume: 2", "volume: 3"))
     np.testing.assert_array_equal(starts[0], first.nodes)
     assert told["patterns"] == 1
@@ -64,7 +64,7 @@ def test_a_placement_that_was_measured_to_be_bad_gives_way(memory):
     good = {"front-0": "n0", "back-0": "n1"}
     for nodes, performance in ((bad, 1.0), (good, 2.0)):
         memory.record(
-            *(KIND, structure(workflow), {"nodes": nodes}, performance),
+            *(MEASURED, structure(workflow), {"nodes": nodes}, performance),
             features=features(workflow),
         )
     second, told = planned(memory)
@@ -76,7 +76,7 @@ def test_a_known_start_is_never_lost(monkeypatch):
     problem = deploy.placement_problem(deploy.parse_workflow(WORKFLOW))
     best = deploy.place(problem, key=jr.key(0))
     apart = np.array([0, 1], np.int32), 0.0  # what the annealing comes to
-    monkeypatch.setattr(_placement, "_annealed", lambda *_: apart)
+    monkeypatch.setattr(placement, "_annealed", lambda *_: apart)
     how = {"prove_seconds": 0, "key": jr.key(1)}
     assert deploy.place(problem, **how).nodes.tolist() == [0, 1]
     found = deploy.place(problem, start=best.nodes, **how)

@@ -1,20 +1,23 @@
 """Bring a workflow's objects to the server: what would change, then the change.
 
-Everything is applied by the server under the field manager `sedma`, and as a dry run before
-anything is written. Objects of others are refused, never adopted.
+All objects are applied on the server under the field manager `sedma`, and as a dry run
+before anything is written. Objects of others are refused, never adopted.
 """
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from .._manifests.manifests import agent_objects, job_objects, labels, workflow_objects
+from .._json import JsonObject
+from .._manifests.agent_objects import agent_objects
+from .._manifests.job_objects import job_objects
+from .._manifests.objects import labels, workflow_objects
+from .._manifests.pod_node import gates
+from .._placing.deployed import Deployed
 from .cluster import Cluster, ClusterError
-from .record import Deployed, RecordKeeper
+from .record import RecordKeeper
 
-GATE = "sedma-jax/placement"  # a pod waits for it until its node is chosen
-
-_KINDS = (  # what may be pruned, callers before what they refer to
+_KINDS = (  # what may be pruned, each before the objects that it refers to
     ("apps/v1", "Deployment"),
     ("apps/v1", "StatefulSet"),
     ("batch/v1", "Job"),
@@ -27,7 +30,7 @@ _KINDS = (  # what may be pruned, callers before what they refer to
     ("rbac.authorization.k8s.io/v1", "Role"),
     ("v1", "ServiceAccount"),
 )
-_OF_SERVER = {
+_SET_BY_SERVER = {  # metadata that no difference is shown of
     "managedFields",
     "resourceVersion",
     "uid",
@@ -39,23 +42,23 @@ _OF_SERVER = {
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What applying does to one object: `create`, `change`, `prune` or `same`."""
+    """What applying does to one object."""
 
-    action: str
+    action: str  # create, change, prune or same
     kind: str
     name: str
     lines: tuple[str, ...] = ()  # field: before -> after
 
 
-def desired_objects(deployed: Deployed, owner: dict | None) -> list[dict]:
-    """Make all objects of a workflow; pods of a placed one wait for their node."""
+def desired_objects(deployed: Deployed, owner: JsonObject | None) -> list[JsonObject]:
+    """Make all objects of a workflow; if it is placed, its pods wait for their node."""
     workflow = deployed.workflow
     objects = workflow_objects(workflow)
     for agent in sorted(workflow.agents, key=lambda a: a.name):
         made = agent_objects(workflow, agent)
         for item in made:
             if deployed.nodes and item["kind"] in ("Deployment", "StatefulSet"):
-                item["spec"]["template"]["spec"]["schedulingGates"] = [{"name": GATE}]
+                item["spec"]["template"]["spec"]["schedulingGates"] = gates()
         objects += made
     for job in sorted(workflow.jobs, key=lambda j: j.name):
         objects += job_objects(workflow, job)
@@ -93,7 +96,7 @@ def changes(
 def apply_objects(
     cluster: Cluster, deployed: Deployed, keeper: RecordKeeper, *, force: bool = False
 ) -> None:
-    """Apply all objects, then prune those of this workflow that it no longer has."""
+    """Apply all objects, then prune those that the workflow no longer has."""
     for item in desired_objects(deployed, keeper.reference()):
         live = _live(cluster, item)
         _refuse_foreign(item, live, deployed, keeper.uid)
@@ -102,15 +105,18 @@ def apply_objects(
         cluster.delete(version, kind, live["metadata"])
 
 
-def _live(cluster, item):
+def _live(cluster: Cluster, item: JsonObject) -> JsonObject | None:
+    """The object on the server that has this one's kind and name."""
     meta = item["metadata"]
     return cluster.get(
         item["apiVersion"], item["kind"], meta["name"], meta.get("namespace")
     )
 
 
-def _surplus(cluster, deployed, keeper) -> Iterator[tuple[str, str, dict]]:
-    """Objects with this workflow's labels that its record owns, and it no longer wants."""
+def _surplus(
+    cluster: Cluster, deployed: Deployed, keeper: RecordKeeper
+) -> Iterator[tuple[str, str, JsonObject]]:
+    """Version, kind and object of what the record owns and the workflow no longer has."""
     wanted = {(o["kind"], o["metadata"]["name"]) for o in desired_objects(deployed, None)}
     workflow = deployed.workflow
     for version, kind in _KINDS:
@@ -119,7 +125,7 @@ def _surplus(cluster, deployed, keeper) -> Iterator[tuple[str, str, dict]]:
                 version, kind, workflow.namespace, labels=labels(workflow)
             )
         except ClusterError as error:
-            if error.status == 404:  # a kind that is not installed
+            if error.status == 404:  # the kind is not installed
                 continue
             raise
         for live in items:
@@ -127,12 +133,14 @@ def _surplus(cluster, deployed, keeper) -> Iterator[tuple[str, str, dict]]:
                 yield version, kind, live
 
 
-def _owned(live, uid) -> bool:
+def _owned(live: JsonObject, uid: str | None) -> bool:
     owners = live["metadata"].get("ownerReferences") or []
     return uid is not None and any(o.get("uid") == uid for o in owners)
 
 
-def _refuse_foreign(item, live, deployed, uid):
+def _refuse_foreign(
+    item: JsonObject, live: JsonObject | None, deployed: Deployed, uid: str | None
+) -> None:
     if live is None:
         return
     found = live["metadata"].get("labels") or {}
@@ -142,13 +150,13 @@ def _refuse_foreign(item, live, deployed, uid):
     if not ours:
         raise ValueError(
             f"`sedma deploy` needs {item['kind']} {item['metadata']['name']!r} to be its "
-            "own or not there. Got one that it did not make. Rename the agent, or delete "
+            "own or absent. Got one that it did not make. Rename the agent, or delete "
             "that object; nothing was written to it."
         )
 
 
-def _without_autoscaled(item, live):
-    """Leave replicas to whoever scales: the field was taken through `scale`."""
+def _without_autoscaled(item: JsonObject, live: JsonObject | None) -> JsonObject:
+    """Leave out `replicas` if an autoscaler took the field through `scale`."""
     for entry in (live or {}).get("metadata", {}).get("managedFields") or []:
         fields = entry.get("fieldsV1", {}).get("f:spec", {})
         if entry.get("subresource") == "scale" and "f:replicas" in fields:
@@ -157,12 +165,14 @@ def _without_autoscaled(item, live):
     return item
 
 
-def _stripped(item: dict) -> dict:
-    meta = {k: v for k, v in item.get("metadata", {}).items() if k not in _OF_SERVER}
+def _stripped(item: JsonObject) -> JsonObject:
+    """The object without its status and what else the server sets."""
+    meta = {k: v for k, v in item.get("metadata", {}).items() if k not in _SET_BY_SERVER}
     return {k: v for k, v in item.items() if k != "status"} | {"metadata": meta}
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Lines of what differs; entries of a list are matched by their names."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
             where = f"{path}.{key}" if path else key

@@ -1,21 +1,23 @@
-"""In what order replicas move, so that every one finds room where it goes.
+"""The order in which replicas move, so that each finds room where it goes.
 
-A replica that moves leaves its node first and then starts on the next. Where replicas hold
-each other's room in a circle, some have to stop before they can start: as few as a search
-finds (0-1 BFS; exact while the circle is small, else one at a time).
+A replica that moves leaves its node first and then starts on the next. If replicas hold
+each other's room in a circle, some have to stop for a while; a search finds how to stop as
+few as possible (0-1 BFS; exact for small circles, else one replica at a time).
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_STATES = 20_000  # of the search
+_STATES = 20_000  # that the search visits at most
 _ROUNDING = 1 + 1e-6
+
+_State = tuple[str | None, ...]  # the nodes of the replicas that are to move
 
 
 @dataclass(frozen=True)
 class Replica:
-    """What a replica takes; of a `group`, one at a time may be stopped or moving."""
+    """What a replica takes; of a `group`, one replica at a time may be stopped."""
 
     name: str
     memory: float  # GB
@@ -26,7 +28,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Room:
-    """What a node offers, and what it needs itself where any replica runs."""
+    """What a node offers, and what it needs itself once a replica runs there."""
 
     memory: float  # GB
     cpu: float  # cores
@@ -35,7 +37,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Step:
-    """Move a replica; without a source it starts, without a target it stops."""
+    """A move of a replica; without a source it starts, without a target it stops."""
 
     replica: str
     source: str | None
@@ -46,7 +48,7 @@ class NoOrder(ValueError):
     """The target does not fit, or nothing can move without breaking a group."""
 
 
-def migration(
+def order_moves(
     replicas: Sequence[Replica],
     rooms: Mapping[str, Room],
     start: Mapping[str, str | None],
@@ -57,25 +59,26 @@ def migration(
 ) -> list[Step]:
     """Order the steps from one placement to another.
 
-    After every step, no node that was reached holds more memory or CPU than it has, shared
-    weights and base counted once a node, and no two replicas of a group share a node
-    unless the target or the start has it so. Of a group at most one is stopped.
+    After every step, no node that a replica moved to holds more memory or CPU than it has,
+    with shared weights and base counted once per node, and no two replicas of a group
+    share a node unless they do so in `start` or `target`. At most one replica of a group
+    is stopped.
 
     **Arguments:**
 
-    - `replicas`, `rooms`: what they take and what nodes offer.
+    - `replicas`, `rooms`: what replicas take and what nodes offer.
     - `start`: node of every replica, None for one that is stopped.
     - `target`: node of every replica.
     - `weights`: GB of every shared model.
-    - `most_states`: size of the search; beyond it replicas are stopped one at a time.
+    - `most_states`: size of the search; beyond it, replicas are stopped one at a time.
 
     **Returns:**
 
-    Steps in order, each replica that does not move left out, the fewest stops first.
+    Steps in order, with as few stops as were found; replicas that stay have none.
 
-    **Raises:** `NoOrder`, where `target` exceeds a node, or groups forbid all orders.
+    **Raises:** `NoOrder` if `target` exceeds a node, or groups forbid all orders.
     """
-    task = _Task(replicas, rooms, dict(start), dict(target), dict(weights or {}))
+    task = _Task(replicas, rooms, start, target, weights or {})
     task.check_target()
     steps = task.safe_moves()
     rest = task.search(most_states)
@@ -92,13 +95,13 @@ def waves(
     *,
     weights: Mapping[str, float] | None = None,
 ) -> list[list[Step]]:
-    """Join steps that may be done at the same time, in whichever order they finish.
+    """Join steps that may be done at the same time, whatever the order they finish in.
 
-    In a wave, what leaves still counts where it was, and a group moves one replica.
+    Within a wave, a replica that leaves still counts on its old node, and a group moves
+    one replica.
     """
     found: list[list[Step]] = []
-    at = dict(start)
-    task = _Task(replicas, rooms, at, {}, dict(weights or {}))
+    task = _Task(replicas, rooms, start, {}, weights or {})
     arrivals: dict[str, list[str]] = {}
     groups: set[str] = set()
     for step in steps:
@@ -111,7 +114,7 @@ def waves(
             joined = task.fits(step.target, [*members, step.replica])
         if not joined:
             for done in found[-1] if found else []:
-                at[done.replica] = done.target
+                task.at[done.replica] = done.target
             found.append([])
             arrivals, groups = {}, set()
         found[-1].append(step)
@@ -123,7 +126,7 @@ def waves(
 
 
 def fits(room: Room, members: Sequence[Replica], weights: Mapping[str, float]) -> bool:
-    """Whether a node holds these replicas, base and shared weights counted once."""
+    """Whether a node has room for these replicas, base and shared weights counted once."""
     models = {r.model for r in members if r.model is not None}
     memory = sum(r.memory for r in members) + (room.base if members else 0.0)
     memory += sum(weights.get(model, 0.0) for model in models)
@@ -131,25 +134,41 @@ def fits(room: Room, members: Sequence[Replica], weights: Mapping[str, float]) -
     return memory <= room.memory * _ROUNDING and cpu <= room.cpu * _ROUNDING
 
 
+_Came = dict[_State, tuple[_State, Step] | None]  # the state before, and the step from it
+
+
 class _Task:
     """Where replicas are while the order is sought."""
 
-    def __init__(self, replicas, rooms, at, target, weights):
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        rooms: Mapping[str, Room],
+        start: Mapping[str, str | None],
+        target: Mapping[str, str],
+        weights: Mapping[str, float],
+    ):
         self.replica = {r.name: r for r in replicas}
-        self.rooms, self.at, self.target, self.weights = rooms, at, target, weights
-        share = lambda where: {
-            (self.replica[a].group, node)
-            for a, node in where.items()
-            if self.replica[a].group is not None and node is not None
-            for b, other in where.items()
-            if a < b and node == other and self.replica[a].group == self.replica[b].group
-        }
-        self.shared = share(at) | share(target)
+        self.rooms, self.weights = rooms, weights
+        self.at, self.target = dict(start), dict(target)
+        self.shared = self._shared(self.at) | self._shared(self.target)
 
-    def on(self, node, at=None):
+    def _shared(self, where: Mapping[str, str | None]) -> set[tuple[str, str]]:
+        """Groups with more than one replica on a node, and that node."""
+        group_of = lambda name: self.replica[name].group
+        count = Counter(
+            (group, node)
+            for name, node in where.items()
+            if (group := group_of(name)) is not None and node is not None
+        )
+        return {pair for pair, members in count.items() if members > 1}
+
+    def on(self, node: str, at: Mapping[str, str | None] | None = None) -> list[str]:
+        """Replicas on a node, now or in the state `at`."""
         return [name for name, q in (at or self.at).items() if q == node]
 
-    def fits(self, node, names) -> bool:
+    def fits(self, node: str, names: Sequence[str]) -> bool:
+        """Whether a node has room for replicas, and they may share it."""
         room = self.rooms.get(node)
         if room is None:
             return False
@@ -161,21 +180,23 @@ class _Task:
             groups.count(g) == 1 or (g, node) in self.shared for g in dict.fromkeys(groups)
         )
 
-    def check_target(self):
+    def check_target(self) -> None:
+        """Raise `NoOrder` if a node lacks room for what the target puts there."""
         for node in dict.fromkeys(self.target[name] for name in self.pending()):
             names = self.on(node, self.target)
             if not self.fits(node, names):
                 raise NoOrder(
-                    "A migration needs a target that fits. Got "
+                    "Moving replicas needs a target that fits. Got "
                     f"{', '.join(sorted(names))} on {node}, which is more than it holds. "
-                    "Place anew."
+                    "Place the workflow anew."
                 )
 
-    def pending(self):
+    def pending(self) -> list[str]:
+        """Replicas that are not where they belong."""
         return [name for name, q in self.target.items() if self.at[name] != q]
 
     def safe_moves(self) -> list[Step]:
-        """Moves to nodes that hold all that is still to come: they never hinder others."""
+        """Make the moves to nodes with room for all arrivals; they hinder no other."""
         steps, moved = [], True
         while moved:
             moved = False
@@ -188,16 +209,18 @@ class _Task:
                     moved = True
         return steps
 
-    def may_stop(self, name, at=None) -> bool:
-        """Whether it is stopped already, or no other replica of its group is."""
+    def may_stop(self, name: str, at: Mapping[str, str | None] | None = None) -> bool:
+        """Whether a replica is stopped already, or no other one of its group is."""
         at = at or self.at
         group = self.replica[name].group
         if group is None or at[name] is None:
             return True
         return not any(q is None and self.replica[n].group == group for n, q in at.items())
 
-    def following(self, at, names):
-        """Steps that are possible now, with the stops they add."""
+    def following(
+        self, at: Mapping[str, str | None], names: Sequence[str]
+    ) -> Iterator[tuple[int, Step]]:
+        """Steps that are possible in the state `at`, each with the stops it adds."""
         for name in names:
             here, there = at[name], self.target[name]
             if here == there or not self.may_stop(name, at):
@@ -207,11 +230,12 @@ class _Task:
             if here is not None:
                 yield 1, Step(name, here, None)
 
-    def search(self, most_states) -> list[Step] | None:
+    def search(self, most_states: int) -> list[Step] | None:
+        """Find the steps with the fewest stops; None beyond `most_states`."""
         names = self.pending()
         first = tuple(self.at[name] for name in names)
         goal = tuple(self.target[name] for name in names)
-        came: dict[tuple, tuple[tuple, Step] | None] = {first: None}
+        came: _Came = {first: None}
         cost = {first: 0}
         queue = deque([first])
         done = set()
@@ -233,15 +257,16 @@ class _Task:
         if queue:
             return None
         raise NoOrder(
-            "A migration needs replicas that may stop. Got groups of which more than one "
+            "Moving replicas needs some that may stop. Got groups of which more than one "
             f"would have to: {', '.join(names)}. Allow more unavailable replicas, or free "
             "room on their nodes."
         )
 
     def one_at_a_time(self) -> list[Step]:
+        """Move without a search: whatever can move, else stop what takes most memory."""
         steps: list[Step] = []
-        while names := self.pending():
-            # Safe moves first: a stop costs service.
+        while self.pending():
+            # Safe moves come first: a stop interrupts service.
             steps += self.safe_moves()
             names = self.pending()
             options = sorted(
@@ -252,7 +277,7 @@ class _Task:
                 if not names:
                     break
                 raise NoOrder(
-                    "A migration needs replicas that may stop. Got none among "
+                    "Moving replicas needs some that may stop. Got none among "
                     f"{', '.join(names[:8])}. Free room on their nodes."
                 )
             step = options[0][1]
@@ -261,9 +286,10 @@ class _Task:
         return steps
 
 
-def _path(came, state) -> list[Step]:
+def _path(came: _Came, state: _State) -> list[Step]:
+    """The steps that led to a state."""
     steps = []
-    while came[state] is not None:
-        state, step = came[state]
+    while (reached := came[state]) is not None:
+        state, step = reached
         steps.append(step)
     return steps[::-1]

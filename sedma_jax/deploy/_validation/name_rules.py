@@ -1,12 +1,12 @@
-"""Rules of names, labels and metadata that the API server checks beyond the schema."""
+"""Rules of names, ports, labels and metadata that the API server checks."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from .schema import Key, Path
+from .._json import JsonObject
+from .schema import Departures, Key, Path
 
-Refused = Iterator[tuple[Path, str]]
-
+PROTOCOLS = {"TCP", "UDP", "SCTP"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -23,7 +23,7 @@ _PATH_SEGMENTS = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 _LABELS = {"Service", "Namespace"}
 
 
-def dns_label(path: Path, text: str, most: int = 63) -> Refused:
+def dns_label(path: Path, text: str, most: int = 63) -> Departures:
     """Yield unless `text` is a label of RFC 1123, of at most `most` characters."""
     if len(text) > most:
         yield path, f"needs at most {most} characters. Got {len(text)}"
@@ -31,18 +31,37 @@ def dns_label(path: Path, text: str, most: int = 63) -> Refused:
         yield path, f"needs a-z, 0-9 and '-' with no '-' at an end. Got {text!r}"
 
 
-def dns_subdomain(path: Path, text: str) -> Refused:
+def dns_subdomain(path: Path, text: str) -> Departures:
     """Yield unless `text` is a subdomain of RFC 1123, of at most 253 characters."""
     if len(text) > 253:
         yield path, f"needs at most 253 characters. Got {len(text)}"
     elif not _SUBDOMAIN.fullmatch(text):
         yield (
             path,
-            f"needs a-z, 0-9, '-' and '.', no end a mark. Got {text!r}",
+            "needs a-z, 0-9, '-' and '.', with a letter or digit at both ends. "
+            f"Got {text!r}",
         )
 
 
-def qualified_name(path: Path, text: str) -> Refused:
+def port_name(path: Path, name: str) -> Departures:
+    """Yield unless `name` is a service name of RFC 6335."""
+    if len(name) > 15:
+        yield path, f"needs at most 15 characters. Got {len(name)}"
+    elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        yield path, f"needs a-z, 0-9 and single '-' between them. Got {name!r}"
+    elif name.replace("-", "").isdigit():
+        yield path, f"needs a letter. Got {name!r}"
+
+
+def port_number(path: Path, port: object) -> Departures:
+    """Yield unless `port` is a number from 1 to 65535 or the name of a port."""
+    if isinstance(port, str):
+        yield from port_name(path, port)
+    else:
+        yield from between(path, port, 1, 65535)
+
+
+def qualified_name(path: Path, text: str) -> Departures:
     """Yield unless `text` is a name with an optional `prefix/`."""
     prefix, slash, name = text.rpartition("/")
     if slash:
@@ -50,30 +69,30 @@ def qualified_name(path: Path, text: str) -> Refused:
     if len(name) > 63 or not _WORD.fullmatch(name):
         yield (
             path,
-            "needs 1 to 63 letters, digits, '-', '_' and '.', both ends a letter or digit. "
-            f"Got {name[:80]!r}",
+            "needs 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at "
+            f"both ends. Got {name[:80]!r}",
         )
 
 
-def label_map(path: Path, labels: dict) -> Refused:
+def label_map(path: Path, labels: JsonObject) -> Departures:
     """Yield for keys and values that cannot be labels."""
     for key, value in labels.items():
         yield from qualified_name(path, key)
         yield from label_value(path, value)
 
 
-def label_value(path: Path, value: str) -> Refused:
-    """Yield unless `value` may stand behind a label's key."""
+def label_value(path: Path, value: str) -> Departures:
+    """Yield unless `value` may be the value of a label."""
     if len(value) > 63 or (value and not _WORD.fullmatch(value)):
         yield (
             path,
-            "needs values of at most 63 letters, digits, '-', '_' and '.', both ends a "
-            f"letter or digit. Got {value[:80]!r}",
+            "needs values of at most 63 letters, digits, '-', '_' and '.', with a "
+            f"letter or digit at both ends. Got {value[:80]!r}",
         )
 
 
-def selector(path: Path, selector: dict) -> Refused:
-    """Yield for a label selector that the server does not read."""
+def selector(path: Path, selector: JsonObject) -> Departures:
+    """Yield for a label selector that the server cannot read."""
     yield from label_map((*path, "matchLabels"), selector.get("matchLabels", {}))
     for k, term in enumerate(selector.get("matchExpressions", [])):
         at = (*path, "matchExpressions", k)
@@ -81,21 +100,21 @@ def selector(path: Path, selector: dict) -> Refused:
         yield from requirement(at, term, {"In", "NotIn", "Exists", "DoesNotExist"})
 
 
-def requirement(path: Path, term: dict, operators: set[str]) -> Refused:
+def requirement(path: Path, term: JsonObject, operators: set[str]) -> Departures:
     """Yield for an operator that is unknown, or has the wrong number of values."""
     operator, values = term.get("operator"), term.get("values", [])
     if operator not in operators:
         yield (*path, "operator"), one_of(operators, operator)
     elif operator in ("In", "NotIn") and not values:
-        yield (*path, "values"), f"is required where the operator is {operator}"
+        yield (*path, "values"), f"is required if the operator is {operator}"
     elif operator in ("Exists", "DoesNotExist") and values:
-        yield (*path, "values"), f"must be left out where the operator is {operator}"
+        yield (*path, "values"), f"must be left out if the operator is {operator}"
     elif operator in ("Gt", "Lt") and len(values) != 1:
-        yield (*path, "values"), f"needs one value where the operator is {operator}"
+        yield (*path, "values"), f"needs one value if the operator is {operator}"
 
 
-def matches(selector: dict, labels: dict) -> bool:
-    """Whether a label selector takes an object with these labels."""
+def matches(selector: JsonObject, labels: JsonObject) -> bool:
+    """Whether a label selector matches an object with these labels."""
     if not selector.get("matchLabels", {}).items() <= labels.items():
         return False
     for term in selector.get("matchExpressions", []):
@@ -111,19 +130,19 @@ def matches(selector: dict, labels: dict) -> bool:
     return True
 
 
-def one_of(allowed, value) -> str:
+def one_of(allowed: Iterable[str], value: object) -> str:
     """Say what is allowed, and what was received."""
     return f"needs one of {', '.join(sorted(allowed))}. Got {str(value)[:60]!r}"
 
 
-def between(path: Path, value, least: int, most: int | None = None) -> Refused:
+def between(path: Path, value: object, least: int, most: int | None = None) -> Departures:
     """Yield unless `value`, where it is given, lies in a range, bounds included."""
     if isinstance(value, int) and (value < least or (most is not None and value > most)):
         upper = "" if most is None else f" and at most {most}"
         yield path, f"needs at least {least}{upper}. Got {value}"
 
 
-def metadata(kind: str, meta: dict) -> Refused:
+def metadata(kind: str, meta: JsonObject) -> Departures:
     """Yield for metadata that objects of this kind may not have."""
     name, path = meta.get("name", ""), ("metadata", "name")
     if not name:
@@ -154,7 +173,7 @@ def metadata(kind: str, meta: dict) -> Refused:
                 yield ("metadata", "ownerReferences", k, field), "must not be empty"
 
 
-def data_keys(path: Path, data: dict) -> Refused:
+def data_keys(path: Path, data: JsonObject) -> Departures:
     """Yield for keys that a ConfigMap or a Secret may not have."""
     for key in data:
         bad = not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)

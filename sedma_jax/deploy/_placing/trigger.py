@@ -1,9 +1,9 @@
 """When to place anew: Eq. 14 with hysteresis, a cool-down and a budget of moves.
 
 A deployment is placed anew when `performance / expected < theta`, or `utilisation > rho`.
-Single measurements are noisy: the median of the last few counts. Nothing fires within the
-cool-down, which doubles each time that a placement did not cure its cause; a cause is cured
-once it is away by a margin.
+Single measurements are noisy, so the median of the last few counts. Nothing fires within
+the cool-down, which doubles each time a placement did not cure its cause; a cause is cured
+once the median is past its limit by a margin.
 """
 
 import dataclasses
@@ -13,13 +13,14 @@ from collections import deque
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The limits of Eq. 14, and what keeps it from flapping.
+    """The limits of Eq. 14, and what keeps placements from alternating.
 
-    - `theta`, `rho`: of performance over expected, and of utilisation.
-    - `margin`: by which a cause has to be away before it counts as cured.
+    - `theta`: the least performance over the expected one.
+    - `rho`: the greatest utilisation of a node.
+    - `margin`: how far past its limit a cause has to be before it counts as cured.
     - `samples`: measurements whose median counts; odd.
     - `cool_down`: seconds until the next placement; up to 16 times that after failures.
-    - `moves`: most replicas that one placement moves.
+    - `moves`: the greatest number of replicas that one placement moves.
     - `move_share`: cost of a move, as a share of the present cost.
     - `gain`: share of the cost that a placement has to save.
     """
@@ -43,7 +44,7 @@ class Limits:
 
 
 class Trigger:
-    """Decides from measurements; the clock is whatever the caller measures by."""
+    """Decides from measurements when to place anew, by the clock of the caller."""
 
     def __init__(self, limits: Limits | None = None):
         self.limits = limits or Limits()
@@ -59,11 +60,11 @@ class Trigger:
 
         **Arguments:**
 
-        - `ratio`: performance over expected; None where it is not known.
-        - `utilisation`: of the fullest node, 0 to 1; None where it is not known.
+        - `ratio`: performance over the expected one; None if it is not known.
+        - `utilisation`: of the fullest node, 0 to 1; None if it is not known.
         - `now`: seconds.
 
-        **Returns:** the cause to place anew for, `performance` or `utilisation`, or None.
+        **Returns:** why to place anew, `performance` or `utilisation`, or None.
         """
         limits = self.limits
         for values, value in ((self._ratios, ratio), (self._loads, utilisation)):
@@ -87,7 +88,7 @@ class Trigger:
         return causes[0] if causes and now - self._fired >= wait else None
 
     def fired(self, now: float) -> None:
-        """Note that a placement was made: what was measured before it no longer counts."""
+        """Note that a placement was made; measurements from before no longer count."""
         self._fired = now
         self._failures += 1
         self._ratios.clear()
