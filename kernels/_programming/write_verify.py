@@ -39,7 +39,7 @@ from .scheme import Scheme
 # Share of a row that the last unfinished cells of all arrays are packed to.
 _LAST = 16
 # Those that the cells of one array are packed to before.
-_SHARES = (2, 4)
+_SHARES = (4,)
 _FEW = 2**14  # cells that are not worth packing, which takes long to compile
 
 
@@ -265,11 +265,15 @@ def _advance(lanes, progress, key, until, *, device, rule):
         reads = 0, 0
         if not light:
             reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
-        for cycle, read in zip(cycles, reads, strict=True):
+        def turn_of(carry, noise):
             cells, progress = carry
+            cycle, read = noise
             after = _round(cells, progress, lanes, cycle, read, device, rule)
             # Parameters of the device may be of another precision.
-            carry = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
+            return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), None
+
+        noise = jnp.stack(cycles), (jnp.stack(reads) if not light else jnp.zeros(2, dtype))
+        carry, _ = lax.scan(turn_of, carry, noise)
         cells, progress = carry
         widest = jnp.max(_left(cells[1]), axis=1)
         return cells, dataclasses.replace(progress, widest=widest)

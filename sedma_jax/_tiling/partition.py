@@ -9,7 +9,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental import sparse as jax_sparse
+from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
 from ..kernels import grid_shape, join_outputs, products, split_inputs, tile, untile
@@ -78,7 +78,11 @@ def _tiles(matrix, rows, cols):
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
-    """Convert to a finite real floating array, or say what is wrong with it."""
+    """Convert to a finite real floating array, or say what is wrong with it.
+
+    Inside `jit` the values are not known: NaN and infinity flow on, unless the caller
+    wraps the computation in `jax.experimental.checkify.checkify`.
+    """
     ndim = (ndim,) if isinstance(ndim, int) else ndim
     wanted = " or ".join(str(d) for d in ndim)
     if not isinstance(value, jax.Array):
@@ -96,9 +100,10 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
         return jnp.asarray(value, jnp.result_type(float))
     array = jnp.asarray(value)
     if isinstance(array, jax.core.Tracer):
-        array = eqx.error_if(
-            array,
-            ~jnp.all(jnp.isfinite(array)),
+        # No callback, which would keep the program out of `jax.export` and of the cache:
+        # this becomes an error under `checkify` alone, and nothing otherwise.
+        checkify.debug_check(
+            jnp.all(jnp.isfinite(array)),
             f"`{name}` needs finite entries. Got NaN or infinity. Clean it first.",
         )
     return array
