@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from .converters import ADC, drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     read,
 )

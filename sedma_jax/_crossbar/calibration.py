@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from .converters import ADC, DAC, drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     tile_currents,
 )

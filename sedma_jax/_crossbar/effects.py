@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int8, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Partition, Vectors
 from ..kernels import (
     AbstractDrift,
@@ -42,7 +43,6 @@ from ..kernels import (
 from .converters import drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     tile_currents,
     tile_index,

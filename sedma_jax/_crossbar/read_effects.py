@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from ..kernels import (
     AbstractReadNoise,
@@ -29,7 +30,6 @@ from .converters import ADC, DAC, convert, drive_lines
 from .crossbar import (
     Crossbar,
     add_tiles,
-    check_key,
     check_vector,
     tile_currents,
     tile_index,

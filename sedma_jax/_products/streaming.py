@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_key, check_vector, read
+from .._crossbar.crossbar import Crossbar, check_vector, read
+from .._keys import check_key
 from .._programming.program import Mapping, Progress, Scaling, Scheme, program_partition
 from .._programming.program_stats import ProgramStats, total_stats
 from .._tiling.partition import Matrix, Partition, Vectors, exact_product

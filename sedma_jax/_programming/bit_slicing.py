@@ -18,8 +18,8 @@ from jaxtyping import PRNGKeyArray
 
 from .._crossbar.crossbar import (
     Crossbar,
-    check_key,
 )
+from .._keys import check_key
 from .._tiling.partition import Matrix, partition
 from ..kernels import Device, VerifyRule, column_scale, differential, write_and_verify
 from .program import (

@@ -14,7 +14,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
+from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,

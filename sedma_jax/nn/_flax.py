@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, Device
 from ..noise_models import MeasuredArray

@@ -28,7 +28,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from .._programming.program import Scheme, program_tiles
 from ..kernels import (
     Device,

@@ -16,7 +16,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from ..kernels import (
     Device,
     Response,

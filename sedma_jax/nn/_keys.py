@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from ._matrix import AnalogMatrix
 
 ReadKey = UInt32[Array, "2"]

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
 from .._crossbar.effects import age as age_crossbar, compensate_drift
 from .._crossbar.read_effects import with_read_noise
+from .._keys import check_key
 from .._programming.pooled import PooledCrossbar
 from ..kernels import AbstractDrift
 from ._convert import Path, check_paths, map_analog, of_path, path_key
