@@ -1,6 +1,7 @@
 """Turn the layers of a network analog, look into them, and train against the noise."""
 
-from importlib import import_module
+import typing as _typing
+from importlib import import_module as _import_module
 
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
@@ -38,9 +39,16 @@ from ._matrix import (
 )
 from ._over_time import age as age
 
+if _typing.TYPE_CHECKING:
+    from . import _flax as flax  # noqa: F401
+else:
 
-def __getattr__(name: str):
-    # An extra of its own: who has no flax can use the rest.
-    if name == "flax":
-        return import_module("._flax", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        # It needs an extra of its own; the rest of `nn` works without.
+        if name == "flax":
+            return _import_module("._flax", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(name for name in {*globals(), "flax"} if not name.startswith("_"))
