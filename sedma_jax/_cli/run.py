@@ -135,7 +135,7 @@ def _finish(
 ) -> int:
     """Perform the stages after the product, if they were asked for, and show it all."""
     names = [record["device"] for record in records]
-    result = records[0] if len(records) == 1 else {"runs": records}
+    result: dict[str, Any] = records[0] if len(records) == 1 else {"runs": records}
     failed: dict[str, str] = {}
     if options.end_to_end:
         # The product is on disk before a later stage can fail.
