@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 
 # Loading even the smallest program takes a fraction of compiling it: an end-to-end run of
-# a hundred programs starts in 7.0 s if all of them are kept, in 9.6 s if only those are that
-# take half a second or more to compile, and in 18.9 s if none is kept.
+# a hundred programs starts in 7.0 s if all of them are kept, in 9.6 s if only those that
+# take half a second or more to compile are kept, and in 18.9 s if none is kept.
 _WORTH_KEEPING = 0.0
 
 _VARIABLE = "SEDMA_COMPILATION_CACHE"

@@ -78,8 +78,8 @@ def _microsiemens(*coefficients: float, reference: float = 1.0) -> PolynomialCur
 # --- RRAM -----------------------------------------------------------------------------
 
 # Wan et al. (2022), Nature 608, 504, Extended Data Fig. 3: HfOx of the NeuRRAM chip, up
-# to 40 uS. Each fit describes the conductances at one time, so it covers
-# programming and drift together. aihwkit `reram.py`.
+# to 40 uS. Each fit describes the conductances at one time, so it covers programming
+# and drift together. aihwkit `reram.py`.
 WAN_2022_1S = ProgrammingNoise(
     _microsiemens(0.348, 16.030, -43.853, 45.393, -16.815, reference=40.0)
 )

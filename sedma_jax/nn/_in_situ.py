@@ -300,7 +300,7 @@ def _pulse_column(
 
 
 def _column(
-    cells: Float[Array, "..."], column: Int[Array, ""], shape: tuple[int, int]
+    cells: Float[Array, "..."], column: Int[Array, ""], shape: tuple[int, ...]
 ) -> Float[Array, "rows 1"]:
     """One column of an array of this shape, in which all cells may share one value."""
     whole = jnp.broadcast_to(cells, shape)
@@ -308,7 +308,7 @@ def _column(
 
 
 def _column_response(
-    response: Response, column: Int[Array, ""], shape: tuple[int, int]
+    response: Response, column: Int[Array, ""], shape: tuple[int, ...]
 ) -> Response:
     """The responses of the cells of one column."""
     return Response(
