@@ -49,7 +49,7 @@ def conductance_map(conductance: ArrayLike) -> Figure:
     if values.ndim != 3 or len(values) > 2:
         raise ValueError(
             "`sedma_jax.viz.conductance_map` needs shape (rows, cols) or (polarity, rows, "
-            f"cols) with 1 or 2 polarities. Got {np.shape(conductance)}. Pass a single tile."
+            f"cols) with 1 or 2 polarities. Got {np.shape(conductance)}. Pass one tile."
         )
     figure = _map_figure(values.shape[1:], len(values))
     axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
