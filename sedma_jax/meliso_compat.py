@@ -196,7 +196,7 @@ def _program(
     weight = jnp.zeros_like(target)
     nothing = jnp.zeros((), target.dtype)
 
-    def iterate(i, carry):
+    def iterate(i: Int[Array, ""], carry: tuple) -> tuple:
         state, weight, cost = carry
         state, step = _write(
             state, target - weight, device, response, key=jr.fold_in(key, i)

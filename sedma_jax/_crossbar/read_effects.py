@@ -143,12 +143,12 @@ def _per_cell(
     currents = tile_currents(crossbar, voltages, key=constant_key)
     parts = split_inputs(voltages, crossbar.array[0])[crossbar.inputs]
 
-    def read_tile(arguments):
+    def read_tile(arguments: tuple) -> Array:
         g, before, parts, index, used = arguments
         tile_key = jr.fold_in(cell_key, index)
         quiet = visible_weights(g, device)
 
-        def read_vector(arguments):
+        def read_vector(arguments: tuple) -> Array:
             v, place = arguments
             seen = read_noise(model, g, time, before, key=jr.fold_in(tile_key, place))
             change = jnp.where(used, visible_weights(seen, device) - quiet, 0)

@@ -18,12 +18,7 @@ from ._hardware_aware import (
     hardware_aware as hardware_aware,
     plain as plain,
 )
-from ._in_situ import (
-    PulsedState as PulsedState,
-    TikiTakaState as TikiTakaState,
-    pulsed_updates as pulsed_updates,
-    tiki_taka as tiki_taka,
-)
+from ._in_situ import PulsedState as PulsedState, pulsed_updates as pulsed_updates
 from ._inspect import (
     LayerFigures as LayerFigures,
     NetworkFigures as NetworkFigures,
@@ -38,6 +33,7 @@ from ._matrix import (
     program_matrix as program_matrix,
 )
 from ._over_time import age as age
+from ._tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
 
 if _typing.TYPE_CHECKING:
     from . import _flax as flax  # noqa: F401

@@ -216,7 +216,7 @@ def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
     """
     check_key(key)
 
-    def draw(path, layer):
+    def draw(path: tuple, layer: Any) -> Any:
         if not isinstance(layer, _LAYERS):
             return layer
         own = jr.fold_in(key, zlib.crc32(jtu.keystr(path).encode()))
@@ -233,7 +233,7 @@ def plain(model: PyTree) -> PyTree:
     `analogize` can program.
     """
 
-    def one(layer):
+    def one(layer: Any) -> Any:
         if not isinstance(layer, _LAYERS):
             return layer
         inner, hardware = layer.layer, layer.hardware

@@ -130,7 +130,7 @@ def inspect(
     weights = None if digital is None else digital_weights(digital)
     found: list[LayerFigures] = []
 
-    def one(path, layer):
+    def one(path: Path, layer: Any) -> Any:
         matrix, error = layer.matrix, None
         if weights is not None:
             error = error_now(path, layer.digital().weight, weights)

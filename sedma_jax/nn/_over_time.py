@@ -61,7 +61,7 @@ def age(
     """
     matrices: dict[Path, AnalogMatrix] = {}
 
-    def note(path, layer):
+    def note(path: Path, layer: Any) -> Any:
         matrices[path] = layer.matrix
         return layer
 
@@ -70,7 +70,7 @@ def age(
     check_key(key)
     aged: dict[int, Any] = {}
 
-    def one(path, layer):
+    def one(path: Path, layer: Any) -> Any:
         # One object at two places is one array.
         if id(layer) not in aged:
             old = aged_matrix(
