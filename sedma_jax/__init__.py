@@ -1,8 +1,8 @@
 """Simulate RRAM in-memory computing in JAX."""
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+import typing as _typing
+from importlib import import_module as _import_module
+from importlib.metadata import version as _version
 
 from . import (
     costs as costs,
@@ -102,20 +102,28 @@ from .kernels import (
 rewrite_law = sampled_rewrite
 """The former name of `sampled_rewrite`."""
 
-if TYPE_CHECKING:
-    from . import comm as comm, data as data, linalg as linalg, memory as memory, nn as nn
+__version__ = _version("sedma-jax")
 
-__version__ = version("sedma-jax")
+# Each needs an extra, and is imported when it is first asked for.
+_EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn", "viz")
 
-# Subpackages that need an extra: imported when they are first asked for.
-_EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn")
+if _typing.TYPE_CHECKING:
+    from . import (
+        comm as comm,
+        data as data,
+        deploy as deploy,
+        linalg as linalg,
+        memory as memory,
+        nn as nn,
+        viz as viz,
+    )
+else:  # a type checker that saw this function would take every name for a module
 
-
-def __getattr__(name: str):
-    if name in _EXTRAS:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _EXTRAS:
+            return _import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_EXTRAS})
+    return sorted(name for name in {*globals(), *_EXTRAS} if not name.startswith("_"))

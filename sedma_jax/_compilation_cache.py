@@ -1,4 +1,4 @@
-"""Keep compiled programs between processes."""
+"""Keep compiled programs from one process to the next."""
 
 import os
 import stat
@@ -7,28 +7,28 @@ from pathlib import Path
 import jax
 
 # Loading even the smallest program takes a fraction of compiling it: an end-to-end run of
-# a hundred programs starts in 7.0 s with all of them kept, in 9.6 s with those of half a
-# second and up, in 18.9 s with none.
+# a hundred programs starts in 7.0 s if all of them are kept, in 9.6 s if only those that
+# take half a second or more to compile are kept, and in 18.9 s if none is kept.
 _WORTH_KEEPING = 0.0
 
 _VARIABLE = "SEDMA_COMPILATION_CACHE"
 _OFF = "off"
 
-# A run keeps about 2 MB; releases of JAX share nothing, so the folder would grow for ever.
+# A run keeps about 2 MB. Releases of JAX share no program, so the folder would grow on.
 _MOST_BYTES = 2**29
 
 
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path:
-    """Keep what JAX compiles in a folder, for the processes to come.
+    """Keep what JAX compiles in a folder, for later processes.
 
-    Call it before the first computation: JAX settles on a cache then. The folder may be
-    shared by processes, and may be deleted at any time. What it holds is run as it is:
+    Call it before the first computation, at which JAX fixes its cache. Processes may share
+    the folder, and it may be deleted at any time. JAX runs the programs in it unchecked, so
     nobody else should be able to write there.
 
     **Arguments:**
 
-    - `path`: the folder, made if needed, for its owner alone. Without it `sedma-jax` in
-        `XDG_CACHE_HOME`, or in `~/.cache` where that is not set.
+    - `path`: the folder, which is made for its owner alone if it is missing. By default
+        `sedma-jax` in `XDG_CACHE_HOME`, or in `~/.cache` if that is not set.
 
     **Returns:**
 
@@ -46,15 +46,15 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path
 
 
 def cache_of_commands(folder: str | None, wanted: bool = True) -> Path | None:
-    """The cache that a command of `sedma` uses; None to go without.
+    """The cache that a command of `sedma` uses, or None for no cache.
 
-    In this order: `folder`, as an option names it; `SEDMA_COMPILATION_CACHE`, a folder or
-    `off`; what JAX was configured with; the folder of `enable_compilation_cache`. The
-    last, which nobody asked for, is left alone unless it is its user's alone.
+    The first of these that is set: `folder`, from an option; `SEDMA_COMPILATION_CACHE`, a
+    folder or `off`; the configuration of JAX; the folder of `enable_compilation_cache`. The
+    last is the default, and is used only if no other user can write there.
 
     **Raises:**
 
-    - `OSError`: if a folder that was named cannot be made.
+    - `OSError`: if a named folder cannot be made.
     """
     named = folder or os.environ.get(_VARIABLE)
     if not wanted or (folder is None and named == _OFF):
@@ -70,7 +70,7 @@ def cache_of_commands(folder: str | None, wanted: bool = True) -> Path | None:
         if not _private(path):
             return None
         _forget_oldest(path)
-    except (OSError, RuntimeError):  # no home to be found
+    except (OSError, RuntimeError):  # there is no home folder
         return None
     return enable_compilation_cache(path)
 
@@ -81,7 +81,7 @@ def _default() -> Path:
 
 
 def _private(path: Path) -> bool:
-    """Whether this user can write there and, where that can be known, no other can."""
+    """Whether this user can write there and, as far as can be known, nobody else can."""
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return False
     if os.name != "posix":
@@ -92,7 +92,7 @@ def _private(path: Path) -> bool:
 
 
 def _forget_oldest(path: Path) -> None:
-    """Keep a folder within its bound; JAX does so only with a package of its own choice."""
+    """Keep a folder within its bound; JAX does so only with a further package."""
     kept = [(entry.stat(), entry.path) for entry in os.scandir(path) if entry.is_file()]
     size = sum(status.st_size for status, _ in kept)
     if size <= _MOST_BYTES:

@@ -1,4 +1,4 @@
-"""Say which extra is missing, before an import fails for want of it."""
+"""Check that an extra is installed, before an import of it fails."""
 
 from importlib.util import find_spec
 

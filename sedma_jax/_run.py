@@ -1,4 +1,10 @@
-"""Algorithm 1: a product that memory steers, published to peers and deployed."""
+"""Algorithm 1: a product that memory steers, published to peers and deployed.
+
+`run` is the algorithm. Its first half, `sedma_jax.memory.adaptive_matvec`, recalls what is
+known of such matrices, partitions the matrix, programs the arrays, multiplies and corrects,
+and writes back what was learnt. Its second half, `deliver`, publishes the product to peers,
+then places and compiles the workflow, then applies it to a cluster.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
@@ -22,22 +28,22 @@ if TYPE_CHECKING:  # extras
 
 
 STAGES = ("publish", "deploy", "apply")
-"""What comes after the product, in this order."""
+"""The stages after the product, in their order."""
 
 
 @dataclass(frozen=True)
 class Delivery:
     """What became of a product after it was computed.
 
-    - `publication`: its CID and the peers that hold it, or None where that failed.
-    - `choice`: `recalled` or `explored`: whether memory had that placement.
+    - `publication`: its CID and the peers that hold it; None if publishing failed.
     - `placement`: where each replica of the workflow goes, and the cost; see
-        `sedma_jax.deploy.describe`. None where that failed, or the workflow has no nodes.
+        `sedma_jax.deploy.describe`. None if that failed, or if the workflow has no nodes.
+    - `choice`: `recalled` if memory had that placement, else `explored`.
     - `files`: text of the deployment's files by path: manifests, Dockerfile, compose file.
-    - `applied`: what came of the roll-out; None where that failed or was not asked for.
-    - `failed`: what went wrong by stage, `publish`, `deploy`, `dry-run` or `apply`, and
-        what to do.
-    - `seconds`: of wall time, by stage.
+    - `applied`: result of the roll-out; None if it failed or was not asked for.
+    - `failed`: for each stage that failed (`publish`, `deploy`, `dry-run` or `apply`),
+        what went wrong and what to do.
+    - `seconds`: wall time of each stage.
     """
 
     publication: "Publication | None"
@@ -56,8 +62,8 @@ class RunResult:
     - `y`: the corrected product.
     - `info`: what was recalled, chosen, measured and written back.
     - `delivery`: peers and deployment.
-    - `trace`: of each stage, in the order of their beginnings, its name, start and seconds
-        of wall time, and what came of it.
+    - `trace`: a record of each stage, in the order in which they began: its name, its
+        start and wall time in seconds, and its outcome.
     """
 
     y: Float[Array, "*batch m"]
@@ -86,23 +92,24 @@ def run(
 
     - `A`, `x`: as in `corrected_matvec`.
     - `device`: the pool of arrays, or a device of which there are 64 arrays of 256 x 256.
-    - `memory`: from `sedma_jax.memory.open`; left out, the user's own, as `sedma memory`.
-    - `peers`: addresses of peers to hold `y`; without any, three in this process. What
-        each was like is recalled from `memory`, and written back.
-    - `node_key`: file of the libp2p key by which peers know this node, made on first use;
-        left out, each run has a new one, which peers let in that are open to all.
-    - `workflow`: what to deploy, or its YAML file; left out, one agent that multiplies.
-    - `cluster`: where to deploy it, `sedma_jax.deploy.Target()` for the current context;
-        left out, files are made and nothing is applied.
+    - `memory`: from `sedma_jax.memory.open`. By default the user's own, which
+        `sedma memory` shows.
+    - `peers`: addresses of peers to hold `y`. By default three peers in this process hold
+        it. The profile of each named peer is recalled from `memory` and written back.
+    - `node_key`: file of the libp2p key by which peers know this node, made on first use.
+        By default each run has a new key, which only peers that are open to all let in.
+    - `workflow`: what to deploy, or its YAML file. By default one agent that multiplies.
+    - `cluster`: where to deploy it; `sedma_jax.deploy.Target()` is the current context. By
+        default the files are made and nothing is applied.
 
     **Returns:**
 
-    The product and what became of it. A stage after the product that fails is named in
-    `delivery.failed`; what came before it is kept.
+    The product and what became of it. If a stage after the product fails,
+    `delivery.failed` names it, and the results of the stages before it are kept.
 
-    **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does and for a file that
-    is no workflow or key, `PermissionError` for a key that others may read, `ImportError`
-    where the extra `memory` is missing.
+    **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does, and for a file that
+    is not a workflow or a key; `PermissionError` for a key that others may read;
+    `ImportError` if the extra `memory` is missing.
     """
     from . import memory as long_term
 
@@ -125,14 +132,14 @@ def run(
             trace=trace,
             key=place_key,
         )
-    return RunResult(y, info, delivery, trace.records)
+    return RunResult(y=y, info=info, delivery=delivery, trace=trace.records)
 
 
 def check_node_key(path: str | Path | None) -> None:
-    """Make or read the key of a node before any work.
+    """Read the key of a node, or make it, before any work is done.
 
-    **Raises:** `PermissionError` for one that others may read, `ValueError` for what is no
-    key, `ImportError` where the extra `comm` is missing.
+    **Raises:** `PermissionError` for a key that others may read, `ValueError` for a file
+    that is not a key, `ImportError` if the extra `comm` is missing.
     """
     if path is not None:
         from . import comm
@@ -141,7 +148,7 @@ def check_node_key(path: str | Path | None) -> None:
 
 
 def read_workflow(workflow: "Workflow | str | Path | None") -> "Workflow | None":
-    """A workflow, read from its file where it is named by one."""
+    """The workflow itself, or the one in the file that is named."""
     if not isinstance(workflow, str | Path):
         return workflow
     from . import deploy
@@ -161,58 +168,87 @@ def deliver(
     trace: Trace | None = None,
     key: PRNGKeyArray,
 ) -> Delivery:
-    """Publish a product and deploy: the stages of `run` after the product.
+    """Publish a product and deploy a workflow: the stages of `run` after the product.
 
-    **Arguments:** as `run`, but without `memory` none is used; `stages` are those of
-    `STAGES` to do. `apply` is done where there is a `cluster`, unless `deploy` failed.
+    **Arguments:** as for `run`, except that no memory is used unless one is given.
+    `stages` are those of `STAGES` to perform; `apply` also needs a `cluster`, and is left
+    out if `deploy` failed.
     """
     failed: dict[str, str] = {}
     trace = (trace or Trace()).part()
 
-    def attempt(name: str, work: Callable[[], Any]):
-        if name not in stages:
+    def attempt(stage: str, step: Callable[[], Any]) -> Any:
+        """The result of a stage, or None if it is not wanted or fails."""
+        if stage not in stages:
             return None
         begun = len(trace.records)
         try:
-            return work()
+            return step()
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             broken = [r["stage"] for r in trace.records[begun:] if "failed" in r]
-            failed[broken[0] if broken else name] = one_line(error)
+            failed[broken[0] if broken else stage] = one_line(error)
             return None
 
-    def publish():
-        with trace.stage("publish"):
-            from . import comm
-
-            # Peers in this process have new keys each time: none is worth remembering.
-            return comm.publish(
-                np.asarray(y),
-                peers=peers,
-                key=None if node_key is None else Path(node_key),
-                memory=memory if peers else None,
-            )
-
-    def compile_workflow():
-        with trace.stage("deploy") as said:
-            from . import deploy
-
-            chosen = workflow or deploy.default_workflow()
-            placement, remembered = None, dict[str, Any](choice=None)
-            if chosen.nodes:
-                placement, remembered = deploy.remembered_plan(chosen, memory, key=key)
-                said |= remembered
-            described = deploy.describe(chosen, placement) if placement else None
-            return described, remembered["choice"], deploy.compile(chosen, placement)
-
-    def apply():
-        from . import deploy
-
-        chosen = workflow or deploy.default_workflow()
-        return deploy.apply(chosen, cluster, trace=trace, key=key)
-
-    publication = attempt("publish", publish)
-    described, choice, files = attempt("deploy", compile_workflow) or (None, None, {})
+    publication = attempt("publish", lambda: _publish(y, peers, node_key, memory, trace))
+    compiled = attempt("deploy", lambda: _compile(workflow, memory, trace, key))
+    placement, choice, files = compiled or (None, None, {})
     applied = None
     if cluster is not None and "deploy" not in failed:
-        applied = attempt("apply", apply)
-    return Delivery(publication, described, choice, files, applied, failed, trace.seconds())
+        applied = attempt("apply", lambda: _apply(workflow, cluster, trace, key))
+    return Delivery(
+        publication=publication,
+        placement=placement,
+        choice=choice,
+        files=files,
+        applied=applied,
+        failed=failed,
+        seconds=trace.seconds(),
+    )
+
+
+def _publish(
+    y: Float[Array, "*batch m"] | np.ndarray,
+    peers: Sequence[str],
+    node_key: str | Path | None,
+    memory: "Memory | None",
+    trace: Trace,
+) -> "Publication":
+    """Put the product on peers."""
+    with trace.stage("publish"):
+        from . import comm
+
+        return comm.publish(
+            np.asarray(y),
+            peers=peers,
+            key=None if node_key is None else Path(node_key),
+            # Peers in this process have new keys each time: none is worth remembering.
+            memory=memory if peers else None,
+        )
+
+
+def _compile(
+    workflow: "Workflow | None", memory: "Memory | None", trace: Trace, key: PRNGKeyArray
+) -> tuple[dict[str, Any] | None, str | None, dict[str, str]]:
+    """Place a workflow and write its files: the placement, its choice and the files."""
+    with trace.stage("deploy") as outcome:
+        from . import deploy
+
+        workflow = workflow or deploy.default_workflow()
+        placement, choice, described = None, None, None
+        if workflow.nodes:
+            placement, remembered = deploy.remembered_plan(workflow, memory, key=key)
+            outcome |= remembered
+            choice = remembered["choice"]
+            if placement:
+                described = deploy.describe(workflow, placement)
+        return described, choice, deploy.compile(workflow, placement)
+
+
+def _apply(
+    workflow: "Workflow | None", cluster: "Target", trace: Trace, key: PRNGKeyArray
+) -> "Applied":
+    """Roll a workflow out on a cluster."""
+    from . import deploy
+
+    workflow = workflow or deploy.default_workflow()
+    return deploy.apply(workflow, cluster, trace=trace, key=key)

@@ -1,4 +1,4 @@
-"""The stages of a run: how long each took, and what came of it."""
+"""The stages of a run: how long each took, and its outcome."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import Any
 from ._files.whole_files import replacing
 
 Watch = Callable[[str, bool], None]
-"""Told the name of a stage, and whether it ended."""
+"""Called with the name of a stage, and whether it has ended."""
 
 
 class Trace:
@@ -18,7 +18,7 @@ class Trace:
 
     **Arguments:**
 
-    - `watch`: told of each stage when it begins and when it ends.
+    - `watch`: called when a stage begins and again when it ends.
     """
 
     def __init__(self, watch: Watch | None = None):
@@ -26,14 +26,14 @@ class Trace:
         self._origin, self._watch, self._first = time.perf_counter(), watch, 0
 
     def part(self) -> "Trace":
-        """The same trace, whose `seconds` are of stages that begin from now on."""
+        """The same trace, but its `seconds` count only stages that begin from now on."""
         part = Trace(self._watch)
         part.records, part._origin = self.records, self._origin
         part._first = len(self.records)
         return part
 
     def follow(self, earlier: list[dict[str, Any]]) -> None:
-        """Go on where the records of an earlier process ended."""
+        """Put the records of an earlier process before these, and their clock too."""
         end = max((r["start"] + r["seconds"] for r in earlier), default=0.0)
         for record in self.records:
             record["start"] += end
@@ -43,9 +43,9 @@ class Trace:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a stage; the block puts what came of it into the dictionary.
+        """Time a stage; the block adds its outcome to the dictionary.
 
-        A stage that fails has the reason in its field `failed`.
+        If the stage fails, the field `failed` holds the reason.
         """
         start = time.perf_counter()
         record = {"stage": name, "start": start - self._origin, "seconds": 0.0}
@@ -63,7 +63,7 @@ class Trace:
                 self._watch(name, True)
 
     def seconds(self) -> dict[str, float]:
-        """Wall time by stage."""
+        """Wall time of each stage."""
         total: dict[str, float] = {}
         for record in self.records[self._first :]:
             name = record["stage"]
@@ -72,12 +72,12 @@ class Trace:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, or its name."""
+    """The message of an error in one line, or the name of its class."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def write_chrome_trace(path: str | Path, records: list[dict[str, Any]]) -> None:
-    """Write stages as trace events, which `chrome://tracing` and Perfetto show."""
+    """Write stages as trace events, for `chrome://tracing` and Perfetto."""
     events = [
         {
             "name": record["stage"],

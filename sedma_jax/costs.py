@@ -1,9 +1,8 @@
 """Constants of analog matrix-vector products with published figures.
 
-`ISAAC_32NM` is one architecture in full. `SURVEY` is what measured converters of the
-last decade need, at the resolution of the workload. `sedma_jax.kernels.mvm_cost` says
-what neither of them models. Change a constant with `dataclasses.replace` or
-`equinox.tree_at`.
+`ISAAC_32NM` is one complete architecture. `SURVEY` has the costs of measured converters of
+the last decade, at the resolution of the workload. `sedma_jax.kernels.mvm_cost` lists what
+neither of them models. Change a constant with `dataclasses.replace` or `equinox.tree_at`.
 """
 
 from .kernels import (
@@ -16,14 +15,14 @@ from .kernels import (
 )
 
 # ISAAC prints power and area of a unit of 8 arrays of 128 x 128 cells at one read per
-# 100 ns, so a component that works for every word or bit line works this often:
+# 100 ns. A component that serves every word or bit line works this many times per read:
 _ISAAC_LINES = 8 * 128
 _ISAAC_READ = 100e-9  # s
 
 ISAAC_32NM = CostModel(
     adc=AdcCost(
         e_fixed=0.0,
-        # 8 converters of 8 bits draw 16 mW at 1.28 GS/s, 1.56 pJ a conversion. Table I
+        # 8 converters of 8 bits draw 16 mW at 1.28 GS/s, 1.56 pJ per conversion. Table I
         # prints 1.2 GS/s; 128 bit lines in 100 ns (section V) need 1.28.
         e_step=16e-3 / 8 / 1.28e9 / 2**8,
         e_thermal=0.0,
@@ -33,16 +32,16 @@ ISAAC_32NM = CostModel(
         a_hold=0.00004e-6 / _ISAAC_LINES,
     ),
     dac=DacCost(
-        # 1024 drivers of 1 bit draw 4 mW. Their delay is within the read of 100 ns.
+        # 1024 drivers of 1 bit draw 4 mW. The read of 100 ns includes their delay.
         e_unit=4e-3 * _ISAAC_READ / _ISAAC_LINES,
         time=0.0,
         a_unit=0.00017e-6 / _ISAAC_LINES,
     ),
-    # The 1-bit converter is the driver, and the read of 100 ns covers settling: drivers
-    # and wires of their own would count both twice.
+    # The 1-bit converter is the driver, and the read of 100 ns includes settling: separate
+    # drivers and wires would count both twice.
     driver=DriverCost(capacitance=0.0, resistance=0.0, area=0.0),
     geometry=ArrayGeometry(
-        # 8 arrays take 0.0002 mm2, printed to one digit: 39 nm a cell.
+        # 8 arrays take 0.0002 mm2, printed to one digit: 39 nm per cell.
         pitch=(0.0002e-6 / 8 / 128**2) ** 0.5,
         r_cell=0.0,
         c_cell=0.0,
@@ -56,7 +55,7 @@ ISAAC_32NM = CostModel(
 )
 """ISAAC at 32 nm (Shafiee et al. 2016, ISCA, 14, Table I), simulated and never built:
 8-bit converters of 2 mW, 1-bit DACs, reads of 100 ns. At other resolutions the energy
-of a converter is taken to follow Walden's law; its area holds at 8 bits only. Pass
+of a converter is assumed to double per bit (Walden); its area holds at 8 bits only. Pass
 `ISAAC_READ_ENERGY` for the heat of its cells, and `t_read=100e-9`."""
 
 ISAAC_READ_ENERGY = 2.4e-3 / 8 * _ISAAC_READ
@@ -71,9 +70,9 @@ ADC_ENVELOPE = AdcCost(
     area=0.0249e-6,
 )
 """The least energy that converters have reached: for each coefficient the mean of the
-three best of 725, as the survey's own energy plot takes it (Murmann, ADC Performance
-Survey 1997-2025, revision of June 2025). Those run at very different speeds, and fast
-ones spend more: a lower bound. Rate and area are those of `SURVEY`."""
+three best of 725, as in the survey's own energy plot (Murmann, ADC Performance Survey
+1997-2025, revision of June 2025). It is a lower bound, since these converters run at very
+different speeds, and fast ones need more. Rate and area are those of `SURVEY`."""
 
 SURVEY = CostModel(
     adc=AdcCost(
@@ -110,6 +109,6 @@ The converter is the median of the 47 in the survey (Murmann, 1997-2025, revisio
 June 2025) published since 2015 with 5 to 10 effective bits and 0.1 to 4 GS/s: 20.7 fJ
 per conversion step (quartiles 16.7 and 40.3), 1.4 GS/s, 0.0249 mm2, 28 nm; its thermal
 floor is that of `ADC_ENVELOPE`. The survey counts effective bits, so `adc_bits` are
-those the result needs. Its converters stand alone on their chips; those made to fit
-below bit lines are smaller (ISAAC assumes 0.0012 mm2). The driver's resistance, 1 kOhm,
-is an assumption. DAC, sample and hold, accumulator and logic area are ISAAC's."""
+those that the result needs. Its converters are chips of their own; converters that fit
+below bit lines are smaller (ISAAC assumes 0.0012 mm2). The resistance of the driver,
+1 kOhm, is an assumption. DAC, sample and hold, accumulator and logic area are ISAAC's."""

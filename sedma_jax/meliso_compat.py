@@ -1,24 +1,24 @@
 """Reproduce the published MELISO+ pipeline, its artefacts included.
 
 MELISO+ (2025, arXiv 2508.13298) multiplies a matrix by a vector on crossbars written by a
-closed loop, and corrects the product. Its published figures come from code that departs in
-six places from what the method says. The rest of `sedma_jax` follows the method and counts
-each physical event once; this module follows the code, so that those figures can be
-compared with. The lines that act differently carry the letters below.
+closed loop, and corrects the product. Its published figures come from code that departs
+from the described method in six places. The rest of `sedma_jax` follows the method and
+counts each physical event once; this module follows the code, to compare with its figures.
+Comments with the letters below mark the lines that depart.
 
 - **A**, spreads swapped: the cycle-to-cycle figure of a device acts as its
   device-to-device spread, in label units, and the device-to-device figure (zero for the
-  four materials) as its cycle noise. All cells of an array draw from one seed, hence share
-  one draw of each label.
+  four materials) acts as its cycle noise. All cells of an array draw from one seed, so they
+  share one draw of each label.
 - **B**, correction halved: the two correction tiers are added as coded, and the output is
   `(p + A~ x) / 2` instead of `p = A x~ + A~ x - A~ x~`. First-order errors are halved, not
   removed.
 - **C**, second write: the uncorrected path writes `A` in the closed loop, then adds `A`
   once more in an open loop. It is measured against the product with `min(2 A, 1)`.
-- **D**, sign lost: inputs are read as bits of a two's complement integer. A measured
-  `-0.003` enters the crossbar as `+0.997`.
-- **E**, running totals: at every crossbar product the total so far of energy and time is
-  added to the report, which is then averaged over the array and an idle root process. One
+- **D**, sign lost: inputs are read as the bits of a two's complement integer, so that a
+  measured `-0.003` enters the crossbar as `+0.997`.
+- **E**, running totals: every crossbar product adds the total energy and time so far to
+  the report, which is then averaged over the array and an idle root process. One
   array of `m` outputs reports `((4 m + 2) L_A + (3 m + 1) L_X) / 2`, where `L_A` and `L_X`
   are the costs of writing `A` and `X` once, in place of `2 L_A + L_X`.
 - **F**, write time: a row is written in three batches, each lasting as long as its longest
@@ -70,11 +70,11 @@ _DRAIN_CAPACITANCE = 0.21e-15  # farads per cell
 
 
 class MelisoResult(eqx.Module):
-    """What MELISO+ reports of one product.
+    """The figures that MELISO+ reports for one product.
 
     - `y`: the product, with the scaling undone.
     - `relative_l2`, `relative_linf`: errors of the scaled product, relative to its norm.
-    - `write_latency`, `write_energy`: in seconds and joules, by the accounts **E**, **F**.
+    - `write_latency`, `write_energy`: in seconds and joules, counted as in **E** and **F**.
     """
 
     y: Float[Array, " rows"]
@@ -85,7 +85,7 @@ class MelisoResult(eqx.Module):
 
 
 class _Cost(eqx.Module):
-    """What one writing takes: seconds and joules."""
+    """Seconds and joules of one write."""
 
     latency: Float[Array, ""]
     energy: Float[Array, ""]
@@ -120,7 +120,7 @@ def corrected(
 
     **Returns:**
 
-    A `MelisoResult`. For statistics, `jax.vmap` over keys.
+    A `MelisoResult`. Use `jax.vmap` over keys for statistics.
 
     **Raises:**
 
@@ -174,6 +174,7 @@ def uncorrected(
 def _misread_spreads(
     device: Device, key: PRNGKeyArray, dtype: jnp.dtype
 ) -> tuple[Device, Response]:
+    """The device with its spreads swapped, and one response for all cells."""
     device = dataclasses.replace(  # A
         device, sigma_c2c=device.sigma_d2d, sigma_d2d=device.sigma_c2c
     )
@@ -195,7 +196,7 @@ def _program(
     weight = jnp.zeros_like(target)
     nothing = jnp.zeros((), target.dtype)
 
-    def iterate(i, carry):
+    def iterate(i: Int[Array, ""], carry: tuple) -> tuple:
         state, weight, cost = carry
         state, step = _write(
             state, target - weight, device, response, key=jr.fold_in(key, i)
@@ -217,7 +218,7 @@ def _write(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "lines outputs"], _Cost]:
-    """Apply the pulses that a change of weight asks for, as if the device were linear."""
+    """Apply the pulses that would change the weights so if the device were linear."""
     per_window = jnp.where(change > 0, device.pulses_ltp, device.pulses_ltd)
     count = jnp.floor(jnp.abs(change) / 2 * per_window + 0.5)  # weights span 2
     pulses = jnp.where(change > 0, count, -count)
@@ -237,7 +238,7 @@ def _write(
 def _batch_maxima(
     pulses: Float[Array, "lines outputs"],
 ) -> Float[Array, "lines batches"]:
-    """Largest number of pulses in each write batch, or 0 where none is positive."""
+    """Largest number of pulses in each write batch, or 0 if none is positive."""
     lines, outputs = pulses.shape
     size = math.ceil(outputs / WRITE_BATCHES)
     batches = math.ceil(outputs / size)
@@ -325,7 +326,8 @@ def _scale_both(
     if A.shape[1] != x.shape[0]:
         raise ValueError(
             f"`sedma_jax.meliso_compat.{name}` needs `x` of one entry for each column "
-            f"of `A`. Got shapes {A.shape} and {x.shape}. Is `A` transposed?"
+            f"of `A`. Got shapes {A.shape} and {x.shape}. Transpose `A` if it is the other "
+            "way round."
         )
     return _scale(A), _scale(x)
 
@@ -350,9 +352,9 @@ def _report(
     undone += vector.minimum * matrix.span * jnp.sum(matrix.value, axis=1)
     error = output - exact
     return MelisoResult(
-        undone,
-        jnp.linalg.norm(error) / jnp.linalg.norm(output),
-        jnp.max(jnp.abs(error)) / jnp.max(jnp.abs(output)),
-        cost.latency,
-        cost.energy,
+        y=undone,
+        relative_l2=jnp.linalg.norm(error) / jnp.linalg.norm(output),
+        relative_linf=jnp.max(jnp.abs(error)) / jnp.max(jnp.abs(output)),
+        write_latency=cost.latency,
+        write_energy=cost.energy,
     )

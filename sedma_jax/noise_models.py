@@ -4,14 +4,14 @@ Figures are those of the fits that aihwkit (IBM/aihwkit at 4545f11,
 `src/aihwkit/inference/noise/`) and CrossSim (sandialabs/cross-sim at 0a2eb1e,
 `simulator/devices/`) publish; the measurements behind each are cited beside it. Where a
 fit lets a conductance fall below zero, ours stops at zero; the sources differ. None of
-them gives a law of temperature, so there is none here.
+them models temperature, so there is no temperature here.
 
     g = program_noise(PCM_PROGRAMMING, g_target, key=programming_key)
     aged = drift(PCM_DRIFT, g, time, g_target, key=cells_key)
     seen = read_noise(PCM_READ, aged, time, g, key=read_key)
 
-A `MeasuredArray` holds what was measured of one array, window included, so that it can be
-used as a device:
+A `MeasuredArray` holds all statistics of one array, and its window, so that it can be used
+as a device:
 
     crossbar = perturb(program_exactly(A, PCM.device), PCM.programming, key=array_key)
     aged = age(crossbar, PCM.drift, time, key=cells_key)
@@ -46,9 +46,9 @@ from .kernels import (
 class MeasuredArray(eqx.Module):
     """The published statistics of one array.
 
-    - `device`: its conductance window; what was not published is ideal.
-    - `programming`, `drift`, `read`: for `perturb`, `age` and `with_read_noise`; None
-        where nothing was published, or `programming` covers it.
+    - `device`: its conductance window. Properties that were not published are ideal.
+    - `programming`, `drift`, `read`: for `perturb`, `age` and `with_read_noise`; None if
+        nothing was published, or if `programming` covers it.
     """
 
     device: Device
@@ -58,10 +58,10 @@ class MeasuredArray(eqx.Module):
 
 
 def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:
-    """A device of which no more than the window, in siemens, is known.
+    """A device of which only the conductance window, in siemens, is known.
 
-    For `program_exactly` and `perturb`. Its pulses, 1024 linear ones without noise, are a
-    stand-in: figures of energy and time that `program` returns for it mean nothing.
+    Use it with `program_exactly` and `perturb`. Its pulses, 1024 linear ones without noise,
+    are placeholders: the energies and times that `program` returns for it mean nothing.
     """
     return Device(g_min, g_max, pulses_ltp=1024, pulses_ltd=1024, v_read=v_read)
 
@@ -71,19 +71,19 @@ _DAY = 86400.0
 
 
 def _microsiemens(*coefficients: float, reference: float = 1.0) -> PolynomialCurve:
-    """A polynomial in `g / reference`, result and `reference` in microsiemens."""
+    """A polynomial in `g / reference`; result and `reference` are in microsiemens."""
     return PolynomialCurve(tuple(c * _US for c in coefficients), reference * _US)
 
 
 # --- RRAM -----------------------------------------------------------------------------
 
 # Wan et al. (2022), Nature 608, 504, Extended Data Fig. 3: HfOx of the NeuRRAM chip, up
-# to 40 uS. The fits say what became of a target at each time, so each stands for
-# programming and drift together. aihwkit `reram.py`.
+# to 40 uS. Each fit describes the conductances at one time, so it covers programming
+# and drift together. aihwkit `reram.py`.
 WAN_2022_1S = ProgrammingNoise(
     _microsiemens(0.348, 16.030, -43.853, 45.393, -16.815, reference=40.0)
 )
-"""NeuRRAM 1 s after programming. Its authors' advice: add about 1 % of read noise."""
+"""NeuRRAM 1 s after programming. Its authors advise to add about 1 % of read noise."""
 
 WAN_2022_1D = ProgrammingNoise(
     _microsiemens(0.701, 22.086, -50.773, 47.095, -16.458, reference=40.0)
@@ -115,7 +115,7 @@ CMO_HFOX_DRIFT = LogarithmicDrift(
     deviation_slope=0.04201137 * _US,
     deviation=0.41183342 * _US,
 )
-"""CMO/HfOx: the same loss at every conductance."""
+"""CMO/HfOx drift: the same loss at every conductance."""
 
 CMO_HFOX_READ = AbsoluteFlickerNoise(
     # the published logarithm is decimal
@@ -126,7 +126,7 @@ CMO_HFOX_READ = AbsoluteFlickerNoise(
     g_min=9.0 * _US,
     g_max=88.19 * _US,
 )
-"""CMO/HfOx 1/f noise; the result is limited to the window of the array."""
+"""1/f noise of CMO/HfOx; the result is limited to the window of the array."""
 
 CMO_HFOX = MeasuredArray(
     window(9.0 * _US, 88.19 * _US),
@@ -272,7 +272,7 @@ HERMES_2_DRIFT = _hermes_drift(
     LogarithmicCurve(-0.0117, -0.0057, _HERMES_2, lowest=0.0091, highest=0.04),
     (0.0073, 0.0093, -0.0118),
 )
-"""Drift of two HERMES cells, both taken to hold half of the conductance."""
+"""Drift of two HERMES cells, each assumed to hold half of the conductance."""
 
 HERMES_2_READ = RelativeFlickerNoise(
     quality=PiecewiseCurve(
@@ -330,13 +330,13 @@ def sonos_read(v_read: float) -> StationaryReadNoise:
     return StationaryReadNoise(deviation=_saturating(*_SONOS_READ, v_read))
 
 
-def _saturating(amplitude, scale, v_read):
+def _saturating(amplitude: float, scale: float, v_read: float) -> SaturatingCurve:
     return SaturatingCurve(amplitude * 1e-9 / v_read, scale * 1e-9 / v_read)
 
 
 def sonos_retention(v_read: float) -> RetentionTable:
     """SONOS from programming to 5 days; `v_read` as in `sonos_programming`."""
-    siemens = 1e-9 / v_read  # of 1 nA
+    siemens = 1e-9 / v_read  # the conductance of 1 nA
     # A reference of 100 nA keeps the tenth-order coefficient within reach of float32.
     step = 100
     amplitudes, scales, *shifts = zip(*_SONOS_DAYS, strict=True)
@@ -369,5 +369,5 @@ def proportional(fraction: float) -> PolynomialCurve:
 
 
 def inverse_proportional(fraction: float, g_max: float) -> PowerCurve:
-    """A standard deviation of `fraction * g_max**2 / g`; none where `g` is zero."""
+    """A standard deviation of `fraction * g_max**2 / g`; zero where `g` is zero."""
     return PowerCurve(fraction * g_max, -1.0, g_max)

@@ -1,13 +1,14 @@
 """Draw crossbars, errors and costs.
 
-Every function takes arrays or records and returns a `matplotlib.figure.Figure` that no
-window or global state owns: show it in a notebook, or call its `savefig`. Colours are
-those of Okabe & Ito (2008) and perceptually uniform maps, told apart by colour-blind
-readers and in print.
+Every function takes arrays or records and returns a `matplotlib.figure.Figure` that belongs
+to no window or global state: show it in a notebook, or call its `savefig`. The colours are
+those of Okabe & Ito (2008) and of perceptually uniform maps, which colour-blind readers
+can tell apart, also in print.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,7 +31,7 @@ _ACRONYMS = {"adc": "ADC", "dac": "DAC"}
 
 
 def conductance_map(conductance: ArrayLike) -> Figure:
-    """Draw the conductance of every cell, both cells of a pair side by side.
+    """Draw the conductance of every cell, with both polarities side by side.
 
     **Arguments:**
 
@@ -38,17 +39,17 @@ def conductance_map(conductance: ArrayLike) -> Figure:
 
     **Returns:**
 
-    A figure of one image for each polarity, on one colour scale.
+    A figure with an image for each polarity, on one colour scale.
 
-    **Raises:** `ValueError` for an array of another rank, or of more than 2 polarities.
+    **Raises:** `ValueError` for an array of another rank, or with more than 2 polarities.
     """
     values = np.asarray(conductance, np.float64)
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3 or len(values) > 2:
         raise ValueError(
-            "`conductance_map` needs shape (rows, cols) or (polarity, rows, cols) with "
-            f"1 or 2 polarities. Got {np.shape(conductance)}. Pass one tile at a time."
+            "`sedma_jax.viz.conductance_map` needs shape (rows, cols) or (polarity, rows, "
+            f"cols) with 1 or 2 polarities. Got {np.shape(conductance)}. Pass one tile."
         )
     figure = _map_figure(values.shape[1:], len(values))
     axes = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
@@ -74,7 +75,7 @@ def programming_error_histogram(target: ArrayLike, programmed: ArrayLike) -> Fig
 
     **Arguments:**
 
-    - `target`, `programmed`: in siemens, of one shape.
+    - `target`, `programmed`: in siemens, of the same shape.
 
     **Returns:**
 
@@ -100,31 +101,31 @@ def programming_error_histogram(target: ArrayLike, programmed: ArrayLike) -> Fig
     )
     axis.set_xlabel("programmed - target conductance (µS)")
     axis.set_ylabel("cells")
-    # Above the axes, where no bar can run into it.
+    # The legend lies above the axes, where no bar can overlap it.
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     _despine(axis)
     return figure
 
 
 def ir_drop_map(ideal: ArrayLike, actual: ArrayLike) -> Figure:
-    """Draw how much of each value the lines take away.
+    """Draw the part of each value that is lost to line resistance.
 
     **Arguments:**
 
-    - `ideal`, `actual`: with ideal wires and with real ones, `(rows, cols)`: voltages
-        or currents of the cells, or effective conductances.
+    - `ideal`, `actual`: values with ideal and with real wires, `(rows, cols)`: voltages or
+        currents of the cells, or effective conductances.
 
     **Returns:**
 
-    An image of `100 (ideal - actual) / max |ideal|`, in percent, centred on zero where
-    there are gains as well as losses.
+    An image of `100 (ideal - actual) / max |ideal|`, in percent, centred on zero if there
+    are gains as well as losses.
 
-    **Raises:** `ValueError` if the shapes differ or are not matrices.
+    **Raises:** `ValueError` if the shapes differ, or are not those of matrices.
     """
     ideal, actual = _same_shape("ir_drop_map", ideal=ideal, actual=actual)
     if ideal.ndim != 2:
         raise ValueError(
-            "`ir_drop_map` needs matrices of shape (rows, cols). "
+            "`sedma_jax.viz.ir_drop_map` needs matrices of shape (rows, cols). "
             f"Got {ideal.shape}. Pass one tile and polarity at a time."
         )
     scale = np.abs(ideal).max() or 1.0
@@ -151,7 +152,7 @@ def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
 
     **Arguments:**
 
-    - `cost`: an `MvmCost`, or component to joules.
+    - `cost`: an `MvmCost`, or a mapping from component to joules.
 
     **Returns:**
 
@@ -164,8 +165,8 @@ def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
     total = sum(joules.values())
     if not total > 0:
         raise ValueError(
-            "`energy_breakdown` needs a positive total energy, in joules. "
-            f"Got {joules}. There is nothing to draw."
+            "`sedma_jax.viz.energy_breakdown` needs a positive total energy, in joules. "
+            f"Got {joules}. Pass a cost in which some component has energy."
         )
     names = sorted(joules, key=joules.__getitem__)
     values = [joules[name] for name in names]
@@ -190,20 +191,20 @@ def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
     **Arguments:**
 
     - `names`: of the devices.
-    - `raw`, `corrected`: relative errors, one for each name, positive.
+    - `raw`, `corrected`: positive relative errors, one for each name.
 
     **Returns:**
 
-    Pairs of bars on a logarithmic scale, with the factor gained above the second bar.
+    Pairs of bars on a logarithmic scale, with the improvement factor above the second bar.
 
     **Raises:** `ValueError` if the lengths differ or an error is not positive.
     """
     raw, corrected = _same_shape("correction_errors", raw=raw, corrected=corrected)
     if raw.shape != (len(names),) or not np.all((raw > 0) & (corrected > 0)):
         raise ValueError(
-            "`correction_errors` needs one positive error for each of the "
+            "`sedma_jax.viz.correction_errors` needs one positive error for each of the "
             f"{len(names)} names. Got raw={raw}, corrected={corrected}. "
-            "A logarithmic axis shows no zero."
+            "Leave out devices without an error: a logarithmic axis shows no zero."
         )
     place = np.arange(len(names))
     width = 0.38
@@ -231,25 +232,25 @@ def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
 
 
 def error_against_slices(errors: Mapping[str, ArrayLike]) -> Figure:
-    """Draw how the error falls as arrays are added to store what is missing.
+    """Draw how the error falls as arrays are added that store the remaining error.
 
     **Arguments:**
 
-    - `errors`: relative errors after 1, 2, ... slices for each device, positive.
+    - `errors`: positive relative errors after 1, 2, ... slices for each device.
 
     **Returns:**
 
-    A line for each device on a logarithmic scale: a straight one falls geometrically.
+    A line for each device on a logarithmic scale, where geometric decay is a straight line.
 
-    **Raises:** `ValueError` if there are none, or an error is not positive.
+    **Raises:** `ValueError` if there are no errors, or an error is not positive.
     """
     lines = {name: np.asarray(values, np.float64) for name, values in errors.items()}
     if not lines or not all(
         line.ndim == 1 and line.size and np.all(line > 0) for line in lines.values()
     ):
         raise ValueError(
-            "`error_against_slices` needs positive errors for 1 slice or more of each "
-            f"device. Got {lines}. A logarithmic axis shows no zero."
+            "`sedma_jax.viz.error_against_slices` needs positive errors for 1 slice or "
+            f"more of each device. Got {lines}. Leave out devices without an error."
         )
     figure = _figure(4.8, 3.6)
     axis = figure.subplots()
@@ -267,54 +268,20 @@ def error_against_slices(errors: Mapping[str, ArrayLike]) -> Figure:
     return figure
 
 
-def _figure(width, height):
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
-
-
-def _colour_bar(axis, image, label):
-    # An inset is as tall as the image; a neighbour would be as tall as the figure.
-    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
-    axis.figure.colorbar(image, cax=beside, label=label)
-
-
-def _map_figure(shape, panels=1):
-    rows, cols = (max(1.2, 3.2 * n / max(shape)) for n in shape)
-    return _figure(2.2 + panels * cols, 0.8 + rows)
-
-
-def _share(fraction):
-    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else "< 0.1%"
-
-
-def _despine(axis):
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _same_shape(function, **arrays):
-    (first, second) = (np.asarray(a, np.float64) for a in arrays.values())
-    if first.shape != second.shape or first.size == 0:
-        names = " and ".join(f"`{name}`" for name in arrays)
-        raise ValueError(
-            f"`{function}` needs {names} of one shape, not empty. "
-            f"Got {first.shape} and {second.shape}. Pass both in the same layout."
-        )
-    return first, second
-
-
 def placement_map(
     shares: Sequence[Mapping], edges: Sequence[tuple[str, str, float]]
 ) -> Figure:
-    """Draw which node every replica is placed on, and the edges between agents.
+    """Draw on which node each replica is placed, and the edges between agents.
 
     **Arguments:**
 
-    - `shares`: of `sedma_jax.deploy.node_shares`.
-    - `edges`: source, target and MB a second of every edge.
+    - `shares`: from `sedma_jax.deploy.node_shares`.
+    - `edges`: source, target and MB per second of every edge.
 
     **Returns:**
 
-    A figure of one column for each node, headed by its share of memory and CPU; an edge
-    is drawn between all replicas of its agents, the wider the more data it carries.
+    A figure with a column for each node, headed by its used fractions of memory and CPU.
+    An edge is drawn between all replicas of its agents; its width grows with its traffic.
     """
     tallest = max([1, *(len(share["replicas"]) for share in shares)])
     figure = Figure(figsize=(max(3, 1.6 * len(shares)), 1.2 + 0.5 * tallest))
@@ -344,3 +311,38 @@ def placement_map(
     axis.set(xlim=(-0.6, len(shares) - 0.4), ylim=(tallest - 0.4, -1.8))
     axis.axis("off")
     return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _colour_bar(axis: Any, image: Any, label: str) -> None:
+    # An inset is as tall as the image; separate axes would be as tall as the figure.
+    beside = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+    axis.figure.colorbar(image, cax=beside, label=label)
+
+
+def _map_figure(shape: tuple[int, ...], panels: int = 1) -> Figure:
+    rows, cols = (max(1.2, 3.2 * n / max(shape)) for n in shape)
+    return _figure(2.2 + panels * cols, 0.8 + rows)
+
+
+def _share(fraction: float) -> str:
+    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else "< 0.1%"
+
+
+def _despine(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _same_shape(function: str, **arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays as numbers, checked to have one shape."""
+    (first, second) = (np.asarray(a, np.float64) for a in arrays.values())
+    if first.shape != second.shape or first.size == 0:
+        names = " and ".join(f"`{name}`" for name in arrays)
+        raise ValueError(
+            f"`sedma_jax.viz.{function}` needs {names} of one shape, not empty. "
+            f"Got {first.shape} and {second.shape}. Pass both in the same layout."
+        )
+    return first, second

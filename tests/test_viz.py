@@ -44,7 +44,7 @@ def test_conductance_map_of_single_cells():
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4, 4), (1, 2, 4, 4)])
 def test_conductance_map_refuses_other_ranks(shape):
-    with pytest.raises(ValueError, match="`conductance_map` needs shape"):
+    with pytest.raises(ValueError, match="conductance_map` needs shape"):
         viz.conductance_map(np.ones(shape))
 
 
@@ -138,7 +138,7 @@ def test_correction_errors_pair_up_on_a_log_scale():
 
 @pytest.mark.parametrize("corrected", [[0.1], [0.1, 0.0], [0.1, np.nan]])
 def test_correction_errors_refuse_what_a_log_axis_hides(corrected):
-    with pytest.raises(ValueError, match="`correction_errors` needs"):
+    with pytest.raises(ValueError, match="correction_errors` needs"):
         viz.correction_errors(["a", "b"], [0.2, 0.3], corrected)
 
 
@@ -176,5 +176,5 @@ def test_error_against_slices_draws_a_line_a_device():
 
 @pytest.mark.parametrize("errors", [{}, {"a": []}, {"a": [1.0, 0.0]}, {"a": [[1.0]]}])
 def test_error_against_slices_refuses_what_it_cannot_draw(errors):
-    with pytest.raises(ValueError, match="`error_against_slices` needs positive errors"):
+    with pytest.raises(ValueError, match="error_against_slices` needs positive errors"):
         viz.error_against_slices(errors)

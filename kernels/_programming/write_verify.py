@@ -265,6 +265,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
         reads = 0, 0
         if not light:
             reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
+
         def turn_of(carry, noise):
             cells, progress = carry
             cycle, read = noise

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,8 +11,8 @@ from rich.table import Table
 from .. import devices
 
 
-def add_parser(commands) -> None:
-    """Say how `sedma devices` is called."""
+def add_parser(commands: Any) -> None:
+    """Declare the options of `sedma devices`."""
     listing = commands.add_parser("devices", help="list the devices and their figures")
     listing.set_defaults(command=list_devices)
     listing.add_argument(
@@ -20,12 +21,12 @@ def add_parser(commands) -> None:
 
 
 def list_devices(options: argparse.Namespace) -> int:
-    """Do what `sedma devices` was asked for; the exit status."""
+    """Perform `sedma devices`; return the exit status."""
     figures = {name: vars(device) for name, device in devices.PRESETS.items()}
     if options.json:
         print(json.dumps(figures))
         return 0
-    table = Table(title="SI units; sigma in fractions of the window")
+    table = Table(title="SI units; sigma as a fraction of the conductance window")
     table.add_column("")
     for name in figures:
         table.add_column(name, justify="right")

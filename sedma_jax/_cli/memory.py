@@ -1,17 +1,21 @@
-"""`sedma memory`: show, export, import and prune what was learnt."""
+"""`sedma memory`: show, export, import and prune the patterns that were learnt."""
 
 import argparse
 import dataclasses
 import json
 import math
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:  # an extra
+    from ..memory import Memory, Pattern
 
-def add_parser(commands) -> None:
-    """Say how `sedma memory` is called."""
+
+def add_parser(commands: Any) -> None:
+    """Declare the actions and options of `sedma memory`."""
     memory = commands.add_parser("memory", help="show, export, import and prune memories")
     actions = memory.add_subparsers(required=True, metavar="ACTION")
     shared = argparse.ArgumentParser(add_help=False)
@@ -27,30 +31,32 @@ def add_parser(commands) -> None:
 
     show = actions.add_parser("show", parents=[shared], help="list patterns")
     show.set_defaults(command=show_patterns)
-    show.add_argument("--kind", help="only patterns of this kind")
-    show.add_argument("--workload", help="only patterns of this workload")
+    show.add_argument("--kind", help="show only patterns of this kind")
+    show.add_argument("--workload", help="show only patterns of this workload")
     show.add_argument(
         "--limit",
         type=_count,
         metavar="N",
-        help="print at most N rows (default: 50, with --json all)",
+        help="print at most N rows (default: 50, or all with --json)",
     )
 
     export = actions.add_parser("export", parents=[shared], help="write JSON Lines")
     export.set_defaults(command=export_patterns)
-    export.add_argument("file", metavar="FILE", help="to be written, whole or not at all")
+    export.add_argument("file", metavar="FILE", help="file to write, whole or not at all")
 
     import_ = actions.add_parser("import", parents=[shared], help="merge JSON Lines")
     import_.set_defaults(command=import_patterns)
     import_.add_argument("file", metavar="FILE", help="that `sedma memory export` wrote")
     import_.add_argument(
-        "--again", action="store_true", help="count rewards that are counted already"
+        "--again",
+        action="store_true",
+        help="count rewards that are counted already",
     )
 
-    prune = actions.add_parser("prune", parents=[shared], help="delete what is worth least")
+    prune = actions.add_parser("prune", parents=[shared], help="delete the least valuable")
     prune.set_defaults(command=prune_patterns)
     prune.add_argument(
-        "--keep", type=_count, required=True, metavar="N", help="patterns that stay"
+        "--keep", type=_count, required=True, metavar="N", help="number of patterns to keep"
     )
 
 
@@ -61,7 +67,7 @@ def _count(text: str) -> int:
 
 
 def show_patterns(options: argparse.Namespace) -> int:
-    """Do what `sedma memory show` was asked for; the exit status."""
+    """Perform `sedma memory show`; return the exit status."""
     with _opened(options) as memory:
         name, patterns = memory.name, memory.patterns(options.kind, options.workload)
     shown = patterns[: options.limit]
@@ -94,60 +100,61 @@ def show_patterns(options: argparse.Namespace) -> int:
             f"{pattern.updated:%Y-%m-%d %H:%M}",
         )
     print(f"{name}: {len(patterns)} patterns, {len(shown)} shown, times in UTC")
-    # Names are data, not markup.
+    # A name may contain square brackets, which are markup to rich.
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     console.print(table)
     return 0
 
 
 def export_patterns(options: argparse.Namespace) -> int:
-    """Do what `sedma memory export` was asked for; the exit status."""
+    """Perform `sedma memory export`; return the exit status."""
     with _opened(options) as memory:
         name, count = memory.name, memory.export(options.file)
     return _say(
         options,
         {"memory": name, "exported": count, "file": options.file},
-        f"{count} patterns of {name} are in {options.file}.",
+        f"{count} patterns of {name} were written to {options.file}.",
     )
 
 
 def import_patterns(options: argparse.Namespace) -> int:
-    """Do what `sedma memory import` was asked for; the exit status."""
+    """Perform `sedma memory import`; return the exit status."""
     with _opened(options, create=True) as memory:
         count = memory.import_(options.file, again=options.again)
         name, total = memory.name, len(memory)
     return _say(
         options,
         {"memory": name, "imported": count, "count": total},
-        f"{count} patterns came into {name}, which has {total} now.",
+        f"{count} patterns were imported into {name}, which now has {total}.",
     )
 
 
 def prune_patterns(options: argparse.Namespace) -> int:
-    """Do what `sedma memory prune` was asked for; the exit status."""
+    """Perform `sedma memory prune`; return the exit status."""
     with _opened(options) as memory:
         count = memory.prune(options.keep)
         name, total = memory.name, len(memory)
     return _say(
         options,
         {"memory": name, "deleted": count, "count": total},
-        f"{count} patterns were deleted from {name}, which has {total} now.",
+        f"{count} patterns were deleted from {name}, which now has {total}.",
     )
 
 
-def _opened(options, create=False):
+def _opened(options: argparse.Namespace, create: bool = False) -> "Memory":
     from .. import memory  # an extra
 
     url = options.memory or memory.default_url()
     return memory.open(url, create=create)
 
 
-def _say(options, record, sentence):
+def _say(options: argparse.Namespace, record: dict[str, Any], sentence: str) -> int:
+    """Print the record or the sentence; return the exit status."""
     print(json.dumps(record) if options.json else sentence)
     return 0
 
 
-def _fields(pattern):
+def _fields(pattern: "Pattern") -> dict[str, Any]:
     fields = dataclasses.asdict(pattern) | {"updated": pattern.updated.isoformat()}
     del fields["distance"]
     fields["spread"] = None if math.isnan(pattern.spread) else pattern.spread

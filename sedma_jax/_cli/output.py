@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,17 +14,21 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.table import Table
 
 from .._files.whole_files import replacing
+from .._trace import Watch
 
 
 @contextmanager
-def progress_bar(title: str, unit: str = "partitions"):
-    """A bar on stderr once the work has taken a second, on a terminal."""
+def progress_bar(
+    title: str, unit: str = "partitions"
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on stderr if that is a terminal and the work takes over a second."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
@@ -48,17 +53,17 @@ def progress_bar(title: str, unit: str = "partitions"):
 
 
 @contextmanager
-def stage_display():
-    """Stages under way and done, on stderr, once the work has taken a second."""
+def stage_display() -> Iterator[Watch | None]:
+    """Show the stages on stderr if that is a terminal and they take over a second."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
     columns = SpinnerColumn(finished_text="+"), TextColumn("{task.description}")
     bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
-    tasks = []
+    tasks: list[TaskID] = []
 
-    def watch(stage, ended):
+    def watch(stage: str, ended: bool) -> None:
         if ended:
             bar.update(tasks.pop(), total=1, completed=1)
         else:
@@ -75,7 +80,7 @@ def stage_display():
 
 
 def show_runs(records: list[dict]) -> None:
-    """Print what runs came to, a row for each."""
+    """Print the results of runs, one row per run."""
     first = records[0]
     m, n = first["shape"]
     sizes = [first["array"]] if "array" in first else []
@@ -118,21 +123,21 @@ def show_runs(records: list[dict]) -> None:
 
 
 def _compared(record: dict) -> str:
-    """A reward beside those before it."""
-    said = f"reward {record['reward']:.4g}"
+    """A reward beside those of earlier runs."""
+    told = f"reward {record['reward']:.4g}"
     if record["best_before"] is None:
-        return f"{said}, the first of its kind"
+        return f"{told}, the first of its kind"
     if record["runs_before"]:
         mean, runs = record["reward_before"], record["runs_before"]
-        said += f"; before {mean:.4g}, the mean of {runs} runs of {record['strategy']}"
+        told += f"; before {mean:.4g}, the mean of {runs} runs of {record['strategy']}"
     else:
-        said += f"; {record['strategy']} is new"
+        told += f"; {record['strategy']} is new"
     best, mean = record["best_before"], record["best_reward_before"]
-    return f"{said}; best before {best} with {mean:.4g}"
+    return f"{told}; best before {best} with {mean:.4g}"
 
 
 def show_delivery(record: dict) -> None:
-    """Print who holds the product, and where the workflow goes."""
+    """Print which peers hold the product, and where the workflow was placed."""
     if record["cid"]:
         where = " in this process" if record["peers_embedded"] else ""
         print(
@@ -156,7 +161,7 @@ def show_delivery(record: dict) -> None:
 
 
 def plot_errors(path: str, names: list[str], records: list[dict]) -> None:
-    """Write a picture of the errors before and after correction."""
+    """Draw the errors before and after correction into a file."""
     from ..viz import correction_errors  # matplotlib is an extra
 
     raw = np.array([r["relative_l2_raw"] for r in records])

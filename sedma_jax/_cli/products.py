@@ -1,30 +1,48 @@
-"""The products of `sedma run`: program, multiply and correct, and a record of it."""
+"""The work of `sedma run`: program, multiply, correct, deliver, and record it all."""
 
+import argparse
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 from scipy.sparse import csr_array
 
 from .. import devices
 from .._files.whole_files import replacing
-from .._products.corrected import corrected_matvec
+from .._products.corrected import CorrectionInfo, corrected_matvec
 from .._products.streaming import stream_corrected_matvec
 from .._programming.pooled import program_pool
 from .._programming.residual import program_residual
 from .._run import deliver
 from .._tiling.planning import plan_partitions
+from .._tiling.pool import Pool
 from .._tiling.tile_source import tile_source
+from .._trace import Trace
+from ..kernels import Device
 from .cluster import target_of
 from .output import progress_bar
 from .records import adaptive_record, memory_efficiency, pool_layout, product_record
 
+if TYPE_CHECKING:  # an extra
+    from ..deploy import Workflow
 
-def run_with_memory(name, matrix, x, pool, options, trace):
-    """`run_device`, with what is remembered of matrices like this one."""
+Matrix = np.ndarray | csr_array
+
+
+def run_with_memory(
+    name: str,
+    matrix: Matrix,
+    x: Array,
+    pool: Pool | None,
+    options: argparse.Namespace,
+    trace: Trace,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """`run_device`, steered by what is remembered of matrices like this one."""
     from .. import memory as long_term  # an extra
 
     with ExitStack() as stack:
@@ -41,8 +59,14 @@ def run_with_memory(name, matrix, x, pool, options, trace):
     return adaptive_record(name, matrix, options.seed, info), np.asarray(y)
 
 
-def run_delivery(y, workflow, options, stages, trace):
-    """Do stages after a product; the record of those, and what failed by stage."""
+def run_delivery(
+    y: np.ndarray,
+    workflow: "Workflow | None",
+    options: argparse.Namespace,
+    stages: Collection[str],
+    trace: Trace,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Perform stages after a product; return their record, and what failed by stage."""
     from .. import memory as long_term  # an extra
 
     place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
@@ -83,19 +107,26 @@ def run_delivery(y, workflow, options, stages, trace):
     return record, delivery.failed
 
 
-def run_device(name, matrix: np.ndarray | csr_array, x, pool, options, trace):
-    """Program, multiply and correct on one device or pool; its record, and the product."""
+def run_device(
+    name: str,
+    matrix: Matrix,
+    x: Array,
+    pool: Pool | None,
+    options: argparse.Namespace,
+    trace: Trace,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Program, multiply and correct on a device or pool; return record and product."""
     program_key, run_key = jax.random.split(jax.random.key(options.seed))
     if options.stream:
         with trace.stage("stream"):
             y, info, layout = _stream(name, matrix, x, options, run_key)
             y = np.asarray(y)
     else:
-        with trace.stage("program") as said:
+        with trace.stage("program") as outcome:
             programmed, layout, device, array = _program(
                 name, matrix, pool, options, program_key
             )
-            said["partitions"] = layout["partitions"]
+            outcome["partitions"] = layout["partitions"]
         with trace.stage("correct"):
             y, info = corrected_matvec(
                 matrix,
@@ -110,7 +141,13 @@ def run_device(name, matrix: np.ndarray | csr_array, x, pool, options, trace):
     return product_record(name, matrix, options.seed, options.lam, layout, info), y
 
 
-def _program(name, matrix, pool, options, key):
+def _program(
+    name: str,
+    matrix: Matrix,
+    pool: Pool | None,
+    options: argparse.Namespace,
+    key: PRNGKeyArray,
+) -> tuple[Any, dict[str, Any], Device, tuple[int, int]]:
     """The programmed matrix, its layout, and the device and array for the input."""
     if pool is None:
         device, array = devices.PRESETS[name], options.array
@@ -139,12 +176,14 @@ def _program(name, matrix, pool, options, key):
     with progress_bar(f"programming {name}") as progress:
         programmed = program_pool(matrix, plan, progress=progress, key=key)
     jax.block_until_ready(programmed[1])
-    first = pool.kinds[0]  # holds the input
+    first: Any = pool.kinds[0]  # holds the input
     return programmed, pool_layout(plan), first.device, (first.rows, first.cols)
 
 
-def _stream(name, matrix, x, options, key):
-    """The corrected product, its record and its layout, some partitions at a time."""
+def _stream(
+    name: str, matrix: Matrix, x: Array, options: argparse.Namespace, key: PRNGKeyArray
+) -> tuple[Array, CorrectionInfo, dict[str, Any]]:
+    """Multiply a few partitions at a time; return the product, its figures, its layout."""
     with progress_bar(f"streaming {name}") as progress:
         y, info = stream_corrected_matvec(
             matrix,

@@ -1,19 +1,31 @@
-"""What products came to, as records for JSON."""
+"""Records of products, for JSON."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 
 from .. import devices
 from .._crossbar.crossbar import Crossbar
+from .._products.corrected import CorrectionInfo
+from .._tiling.pool import PartitionPlan
 from .._tiling.tile_source import TileSource
+from ..kernels import Device
 
 if TYPE_CHECKING:  # an extra
     from ..memory import AdaptiveInfo
 
 
-def product_record(name, matrix, seed: int, lam: float, layout: dict, info) -> dict:
-    """The fields of a corrected product, but for the seconds."""
+def product_record(
+    name: str,
+    matrix: np.ndarray | csr_array,
+    seed: int,
+    lam: float,
+    layout: dict[str, Any],
+    info: CorrectionInfo,
+) -> dict[str, Any]:
+    """The fields of a corrected product, except the wall time."""
     dense = isinstance(matrix, np.ndarray)
     stored = np.count_nonzero(matrix) if dense else matrix.nnz
     m, n = matrix.shape
@@ -39,13 +51,16 @@ def product_record(name, matrix, seed: int, lam: float, layout: dict, info) -> d
     }
 
 
-def adaptive_record(name: str, matrix, seed: int, info: "AdaptiveInfo") -> dict:
-    """The fields of a product that memory steered, of one vector or of a batch."""
+def adaptive_record(
+    name: str, matrix: np.ndarray | csr_array, seed: int, info: "AdaptiveInfo"
+) -> dict[str, Any]:
+    """The fields of a product that memory steered, for one vector or a batch."""
     correction = info.correction
-    choice: Any = correction.choice  # made wherever memory takes part
+    choice: Any = correction.choice  # never None where memory takes part
     layout = pool_layout(info.plan)
     before = info.before
-    return product_record(name, matrix, seed, float(correction.lam), layout, correction) | {
+    lam = float(correction.lam)
+    return product_record(name, matrix, seed, lam, layout, correction) | {
         "lambda_alpha": float(choice.alpha),
         "lambda_recent": float(choice.recent.lam),
         "workload": info.workload.name,
@@ -62,13 +77,13 @@ def adaptive_record(name: str, matrix, seed: int, info: "AdaptiveInfo") -> dict:
     }
 
 
-def _mean(errors) -> float:
-    """Over the vectors of a batch."""
+def _mean(errors: ArrayLike) -> float:
+    """The mean over the vectors of a batch."""
     return float(np.mean(np.asarray(errors)))
 
 
-def pool_layout(plan) -> dict:
-    """How a matrix lies on a pool: the fields that `array` stands for elsewhere."""
+def pool_layout(plan: PartitionPlan) -> dict[str, Any]:
+    """How a matrix lies on a pool: the fields that replace `array` there."""
     kinds = zip(plan.pool.kinds, plan.arrays, plan.counts, strict=True)
     return {
         "pool": [
@@ -90,7 +105,7 @@ def pool_layout(plan) -> dict:
 
 
 def memory_efficiency(placed: Crossbar | TileSource, array: tuple[int, int]) -> float:
-    """Cells that hold a matrix entry, over cells of all arrays reserved for it."""
+    """Cells that hold a matrix entry, as a fraction of the cells of all reserved arrays."""
     rows, cols = array
     m, n = placed.shape
     held = np.minimum(n - np.asarray(placed.inputs) * rows, rows) * np.minimum(
@@ -99,6 +114,6 @@ def memory_efficiency(placed: Crossbar | TileSource, array: tuple[int, int]) -> 
     return float(np.sum(held) / (len(held) * rows * cols)) if len(held) else 1.0
 
 
-def name_of(device) -> str:
+def name_of(device: Device | None) -> str:
     """The name of a preset."""
     return next(name for name, known in devices.PRESETS.items() if known is device)

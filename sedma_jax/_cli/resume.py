@@ -1,5 +1,6 @@
-"""Go on with an end-to-end run from what it left in its folder."""
+"""Resume an end-to-end run from the files in its folder."""
 
+import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
+from scipy.sparse import csr_array
 
+from .._tiling.pool import Pool
 from .._tiling.tile_source import tile_source
 
-# What `stages_of` has to do again where it is not as it was.
+# The fields of `delivery_of` whose change makes `stages_of` repeat a stage.
 _PEERS, _WORKFLOW = "peers_asked", "workflow"
 
-# The fields of each stage, before it has succeeded.
+# The fields of each stage until it succeeds.
 PENDING: dict[str, dict[str, Any]] = {
     "publish": {
         "cid": None,
@@ -26,9 +29,15 @@ PENDING: dict[str, dict[str, Any]] = {
 }
 
 
-def inputs_of(name: str, matrix, x, pool, options) -> dict[str, Any]:
-    """What a product depends on, as it is kept in `result.json`."""
-    rows, cols = 256, 256  # any do; the digest is of the matrix in this order
+def inputs_of(
+    name: str,
+    matrix: np.ndarray | csr_array,
+    x: np.ndarray,
+    pool: Pool | None,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """What a product depends on, in the form that `result.json` keeps."""
+    rows, cols = 256, 256  # any would do, as long as it stays: it orders the digest
     arrays = name if pool is None else _digest(eqx.tree_pformat(pool, short_arrays=False))
     return {
         "matrix": tile_source(matrix, rows, cols).digest(),
@@ -39,16 +48,16 @@ def inputs_of(name: str, matrix, x, pool, options) -> dict[str, Any]:
     }
 
 
-def fill_in(options) -> None:
-    """Take peers and workflow that are not named from the run to go on with."""
+def fill_in(options: argparse.Namespace) -> None:
+    """Take peers and workflow, unless they are named, from the run that is resumed."""
     result, _ = _read(Path(options.resume))
     before = result.get("delivery") or {}
     options.peers = options.peers or before.get(_PEERS) or None
     options.workflow = options.workflow or before.get("workflow_file")
 
 
-def delivery_of(options) -> dict[str, Any]:
-    """What the stages after the product depend on besides it."""
+def delivery_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the stages after the product depend on besides the product."""
     file = options.workflow
     return {
         _PEERS: list(options.peers or []),
@@ -58,10 +67,10 @@ def delivery_of(options) -> dict[str, Any]:
 
 
 def load_run(folder: Path, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
-    """The record and the product of a run, if it was one of these inputs.
+    """The record and the product of a run that had these inputs.
 
-    **Raises:** `ValueError` where there is none, where its inputs were others, and where
-    the product is not the one that was written.
+    **Raises:** `ValueError` if there is no such run, if its inputs differ, or if the
+    product is not the one that it wrote.
     """
     result, y = _read(folder)
     kept = result["inputs"]
@@ -72,28 +81,27 @@ def load_run(folder: Path, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.n
             for name in other
         )
         raise ValueError(
-            f"`--resume` needs the inputs of the run in {folder}. Others are {told}. Name "
-            "the same matrix, --vector, --device or --pool, --seed and --float64, or start "
-            "anew with --out."
+            f"`--resume` needs the inputs of the run in {folder}. Got other ones: {told}. "
+            "Name the same matrix, --vector, --device or --pool, --seed and --float64, or "
+            "start anew with --out."
         )
     if kept.get("y") != digest_of(y):
         raise ValueError(
-            f"`--resume` needs the product that the run in {folder} left. y.npy is another "
-            "one. Start anew with --out."
+            f"`--resume` needs the product that the run in {folder} wrote. Got another one "
+            "in y.npy. Start anew with --out."
         )
     return result, y
 
 
 def digest_of(y: np.ndarray) -> str:
-    """What tells a product from another."""
+    """A digest that identifies a product."""
     return _digest(f"{y.dtype} {y.shape} ".encode() + np.ascontiguousarray(y).tobytes())
 
 
 def stages_of(result: dict[str, Any], delivery: dict[str, Any], apply: bool) -> list[str]:
-    """The stages after the product that are still to be done, of `STAGES`.
+    """Those stages of `STAGES` that are still to be performed.
 
-    One that succeeded is not done again, unless it would be with other peers or another
-    workflow.
+    A stage that succeeded is repeated only for other peers or another workflow.
     """
     before = result.get("delivery") or {}
     to_do = []
@@ -108,25 +116,26 @@ def stages_of(result: dict[str, Any], delivery: dict[str, Any], apply: bool) -> 
     return to_do
 
 
-def _read(folder):
+def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """The record and the product in the folder of a run."""
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
         y = np.load(folder / "y.npy", allow_pickle=False)
     except FileNotFoundError as error:
         raise ValueError(
-            f"`--resume` needs the folder of a run with --end-to-end. {error.filename} is "
-            "not there. Start with --out."
+            f"`--resume` needs the folder of a run with --end-to-end. Got one without "
+            f"{error.filename}. Start with --out."
         ) from error
     except ValueError as error:
         raise ValueError(
-            f"`--resume` needs result.json and y.npy as a run left them. In {folder} they "
-            f"are not: {error}. Start anew with --out."
+            "`--resume` needs result.json and y.npy as a run wrote them. Got other content "
+            f"in {folder}: {error}. Start anew with --out."
         ) from error
     whole = isinstance(result, dict) and isinstance(result.get("trace"), list)
     if not whole or not isinstance(result.get("inputs"), dict):
         raise ValueError(
-            f"`--resume` needs the folder of a run with --end-to-end. The one in {folder} "
-            "does not say what it was made from. Start anew with --out."
+            "`--resume` needs the folder of a run with --end-to-end. Got a result.json in "
+            f"{folder} without the inputs of the run. Start anew with --out."
         )
     return result, y
 
@@ -136,5 +145,5 @@ def _digest(value: bytes | str) -> str:
     return hashlib.blake2b(value, digest_size=32).hexdigest()
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     return value[:12] if isinstance(value, str) else json.dumps(value)

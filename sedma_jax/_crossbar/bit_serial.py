@@ -1,11 +1,11 @@
 """Apply inputs one bit at a time, so that word lines need no digital-to-analog converters.
 
-An input is an integer in sign and magnitude. Plane `k` drives each word line at the read
-voltage times the sign where bit `k` of the magnitude is set, and at zero elsewhere: three
-levels, `-v`, `0` and `v`. Each plane is a read of its own, with its own noise and its own
-conversion; the results are shifted by `k` bits and added digitally. `bits - 1` planes make
-up an input of `bits` bits with sign. Drivers of one polarity only take twice the reads: one
-pass for the positive inputs and one for the negative ones.
+An input is an integer in sign and magnitude. Plane `k` drives a word line at the read
+voltage times the sign if bit `k` of the magnitude is set, and at zero otherwise: there are
+three levels, `-v`, `0` and `v`. Each plane is a separate read, with its own noise and its
+own conversion; the results are shifted by `k` bits and added digitally. An input of `bits`
+bits, sign included, has `bits - 1` planes. Drivers of a single polarity would need twice
+the reads: one pass for the positive inputs and one for the negative ones.
 """
 
 from functools import partial
@@ -14,28 +14,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from .converters import ADC, drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     read,
 )
 
 
 def bit_planes(x: Float[Array, "batch n"], *, bits: int) -> Float[Array, "planes batch n"]:
-    """What drives the word lines, plane by plane, the least significant first.
+    """Split vectors into the planes that drive the word lines, least significant first.
 
     **Arguments:**
 
     - `x`: vectors; each is scaled so that its largest magnitude is `2**(bits - 1) - 1`,
         and rounded.
-    - `bits`: with sign, from 2 to 24.
+    - `bits`: resolution including the sign bit, from 2 to 24.
 
     **Returns:**
 
-    -1, 0 and 1, with `sum_k 2**k planes[k]` the rounded integers.
+    Planes of -1, 0 and 1; `sum_k 2**k planes[k]` is the vector of rounded integers.
 
     **Raises:**
 
@@ -44,7 +44,7 @@ def bit_planes(x: Float[Array, "batch n"], *, bits: int) -> Float[Array, "planes
     if not 2 <= bits <= 24:
         raise ValueError(
             "`sedma_jax.bit_planes` needs `bits` from 2 to 24, one of them the sign. "
-            f"Got {bits=}."
+            f"Got {bits=}. Give the resolution of the inputs."
         )
     scaled, _ = drive_lines(x, None)
     whole = jnp.round(scaled * (2 ** (bits - 1) - 1))
@@ -67,10 +67,10 @@ def bit_serial_matvec(
 
     - `crossbar`: from `program`, and effects.
     - `x`: one vector `(n,)`, or `(batch, n)`.
-    - `bits`: of the inputs, with sign; `bits - 1` reads.
-    - `adc`: converters of every read. Calibrate them with `bit_planes` of typical inputs:
-        planes drive harder than the inputs that they make up. Without a range, all
-        planes of a call share an automatic one.
+    - `bits`: resolution of the inputs including the sign bit; there are `bits - 1` reads.
+    - `adc`: converters of every read. Calibrate them with the `bit_planes` of typical
+        inputs, since a plane drives the lines harder than the input it is part of. Without
+        a range, all planes of a call share an automatic one.
     - `key`: typed key of the read noise.
 
     **Raises:**
@@ -84,12 +84,18 @@ def bit_serial_matvec(
 
 
 @partial(jax.jit, static_argnames=("bits",))
-def _bit_serial(crossbar, x, adc, key, bits):
+def _bit_serial(
+    crossbar: Crossbar,
+    x: Float[Array, "batch n"],
+    adc: ADC | None,
+    key: PRNGKeyArray,
+    bits: int,
+) -> Float[Array, "batch m"]:
     x = x.astype(crossbar.dtype)
     _, drive = drive_lines(x, None)
     planes = bit_planes(x, bits=bits)
-    # All planes in one batch: the matrix is fetched once. Full drive of a plane is one, but
-    # for planes without a bit, which are zero.
+    # All planes form one batch, so that the matrix is fetched once. The full drive of each
+    # plane is 1, except that a plane without any bit is zero.
     sums = read(crossbar, planes.reshape(-1, x.shape[1]), None, adc, key)
     weight = jnp.asarray([2.0**k for k in range(len(planes))], x.dtype)
     shifted = jnp.tensordot(weight, sums.reshape(len(planes), len(x), -1), 1)

@@ -1,14 +1,14 @@
-"""Set the range of converters from data, and see what it cuts off."""
+"""Set the range of converters from data, and measure what it clips."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from .converters import ADC, DAC, drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     tile_currents,
 )
@@ -26,24 +26,24 @@ def calibrated_adc(
 ) -> ADC:
     """Choose the range of converters so that it holds the currents of calibration data.
 
-    The range fits this crossbar and does not follow it: ageing, faults and line resistance
-    that come later are read in the old range, as in hardware. `clip_rate` says what the
-    range cuts off.
+    The range fits this crossbar as it is now. Later effects, such as ageing, faults and
+    line resistance, are read in the old range, as in hardware. `clip_rate` says how much
+    the range clips.
 
     **Arguments:**
 
-    - `crossbar`: to be read.
-    - `x`: vectors like those to come. For bit-serial input, pass `bit_planes` of them.
-    - `bits`: resolution, with sign.
-    - `percentile`: of the magnitudes of the currents, from 0 to 100, that the range just
-        holds. The largest current of all is often rare; steps get finer with less.
-    - `per_column`: a range for each bit line. With false, one for each tile.
+    - `crossbar`: the crossbar that will be read.
+    - `x`: vectors like those to come. For bit-serial input, pass their `bit_planes`.
+    - `bits`: resolution, including the sign bit.
+    - `percentile`: percentile of the magnitudes of the currents, from 0 to 100, at which
+        the range ends. The largest current is often rare; a smaller range has finer steps.
+    - `per_column`: choose a range for each bit line, or else for each tile.
     - `dac`: as in `matvec`.
     - `key`: typed key of the read noise.
 
     **Returns:**
 
-    Converters for `matvec`, with one range for each tile, or bit line.
+    Converters for `matvec`, with one range for each tile or bit line.
 
     **Raises:**
 
@@ -69,11 +69,11 @@ def clip_rate(
     dac: DAC | None = None,
     key: PRNGKeyArray,
 ) -> Float[Array, " tiles"]:
-    """Fraction of conversions of each tile whose current is beyond the range.
+    """The fraction of the conversions of each tile whose current exceeds the range.
 
     **Arguments:**
 
-    - `crossbar`, `x`, `dac`, `key`: as in `matvec`; the same key sees the same noise.
+    - `crossbar`, `x`, `dac`, `key`: as in `matvec`; the same key gives the same noise.
     - `adc`: the converters. An automatic range clips nothing.
     """
     currents = _magnitudes(crossbar, x, dac, key)
@@ -84,15 +84,19 @@ def clip_rate(
     return clipped.astype(currents.dtype) / converted.astype(currents.dtype)
 
 
-def _magnitudes(crossbar, x, dac, key):
+def _magnitudes(
+    crossbar: Crossbar, x: Vectors, dac: DAC | None, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
     check_key(key)
     x = jnp.atleast_2d(check_vector(x, crossbar))
     return _read_magnitudes(crossbar, x, dac, key)
 
 
 @jax.jit
-def _read_magnitudes(crossbar, x, dac, key):
-    """Magnitudes of the currents of each tile; NaN for bit lines that have no output."""
+def _read_magnitudes(
+    crossbar: Crossbar, x: Float[Array, "batch n"], dac: DAC | None, key: PRNGKeyArray
+) -> Float[Array, "tiles batch cols"]:
+    """Magnitudes of the currents of each tile; NaN for bit lines without an output."""
     voltages, _ = drive_lines(x.astype(crossbar.dtype), dac)
     currents = jnp.abs(tile_currents(crossbar, voltages, key=key))
     cols = currents.shape[2]

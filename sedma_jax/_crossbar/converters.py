@@ -8,23 +8,26 @@ from ..kernels import digitise
 
 
 class DAC(eqx.Module):
-    """Digital-to-analog converters of the word lines, `bits` with sign.
+    """Digital-to-analog converters of the word lines.
 
-    The largest magnitude of each input vector is driven as the full read voltage.
+    The largest magnitude of each input vector is driven at the full read voltage.
+
+    - `bits`: resolution, including the sign bit.
     """
 
     bits: int = eqx.field(static=True)
 
 
 class ADC(eqx.Module):
-    """Analog-to-digital converters of the bit lines, `bits` with sign.
+    """Analog-to-digital converters of the bit lines.
 
-    Each tile is converted on its own, before tiles are scaled and added digitally.
+    Each tile is converted separately, before tiles are scaled and added digitally.
 
+    - `bits`: resolution, including the sign bit.
     - `full_scale`: largest current, in units of the current range of one cell; broadcast
         against (tiles, batch, cols). A number is one fixed range for all; `calibrated_adc`
-        sets one for each tile or bit line from data. Without it each tile takes the
-        largest current of the call as full scale: an ideal automatic range.
+        sets one for each tile or bit line from data. Without it the full scale of each
+        tile is the largest current of the call: an ideal automatic range.
     """
 
     bits: int = eqx.field(static=True)
@@ -34,7 +37,7 @@ class ADC(eqx.Module):
 def drive_lines(
     x: Float[Array, "batch n"], dac: DAC | None
 ) -> tuple[Float[Array, "batch n"], Float[Array, "batch 1"]]:
-    """Word-line voltages in units of the read voltage, and what one unit stands for."""
+    """Word-line voltages in units of the read voltage, and the input that one unit is."""
     drive = jnp.max(jnp.abs(x), axis=1, keepdims=True)
     drive = jnp.where(drive == 0, 1, drive)
     voltages = x / drive
@@ -46,7 +49,7 @@ def drive_lines(
 def convert(
     currents: Float[Array, "tiles batch cols"], adc: ADC | None
 ) -> Float[Array, "tiles batch cols"]:
-    """What the converters make of the currents of each tile."""
+    """The currents of each tile as the converters report them."""
     if adc is None:
         return currents
     full_scale = adc.full_scale

@@ -4,12 +4,11 @@ import dataclasses
 
 import equinox as eqx
 import jax
-import jax.core
-import jax.dtypes
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Partition, Vectors, assemble, checked_array
 from .._tiling.tile_source import TileSource
 from ..kernels import (
@@ -79,21 +78,6 @@ class Crossbar(eqx.Module):
 
     def stored_matrix(self):
         return assemble(self.weights * self.scale[:, None, :], self)
-
-
-def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
-    """Refuse anything but one typed key."""
-    if not (
-        isinstance(key, jax.Array)
-        and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        and key.shape == ()
-    ):
-        got = f"{key.dtype}{key.shape}" if hasattr(key, "dtype") else repr(key)
-        raise ValueError(
-            f"`key` needs to be one typed key. Got {got}. "
-            "Make it with `jax.random.key(seed)`, not `jax.random.PRNGKey`."
-        )
-    return key
 
 
 def matvec(

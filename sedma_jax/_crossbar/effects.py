@@ -1,14 +1,14 @@
-"""What happens to a programmed crossbar before it is read: crossbar in, crossbar out.
+"""Effects on a programmed crossbar before it is read: crossbar in, crossbar out.
 
-Each effect acts on the conductances and works out anew what a read sees of them, so that
-effects compose in the order of the calls:
+Each effect acts on the conductances and then recomputes the weights that a read sees, so
+that effects compose in the order of the calls:
 
     faulty = inject_faults(crossbar, fault_map(crossbar, 0.001, 0.01, key=array_key))
     aged = age(faulty, drift_model, 3600.0, key=drift_key)
     wired = with_line_resistance(aged, 2.0, 2.0)
 
-All of them work inside `jit`, and pass gradients wherever conductances do. What is drawn
-for a tile depends on the key and on the place of the tile alone.
+All of them work inside `jit`, and pass gradients wherever conductances do. The draws for
+a tile depend only on the key and on the place of the tile.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int8, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int8, Key, Num, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Partition, Vectors
 from ..kernels import (
     AbstractDrift,
@@ -42,7 +43,6 @@ from ..kernels import (
 from .converters import drive_lines
 from .crossbar import (
     Crossbar,
-    check_key,
     check_vector,
     tile_currents,
     tile_index,
@@ -53,13 +53,17 @@ Scalar = Float[Array, ""] | float | int
 Ratio = Callable[
     [Float[Array, "reads cols"], Float[Array, "reads cols"]], Float[Array, "..."]
 ]
+# Under `jit` a Python number is an array, of integers too.
+TracedScalar = Num[Array, ""] | float | int
+Solve = Callable[[Float[Array, "rows cols"], Scalar, Scalar], Float[Array, "rows cols"]]
+TileKeys = Key[Array, " tiles"]
 
-# One number for each effect, so that one key given to two of them draws two things.
+# One number for each effect, so that two effects with one key draw independently.
 _PROGRAMMING, _DRIFT, _FAULTS = 1, 2, 3
 
 
 def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
-    """The same arrays with other conductances: measured ones, or those of an effect.
+    """Give the arrays other conductances: measured ones, or those after an effect.
 
     **Arguments:**
 
@@ -68,19 +72,20 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
 
     **Raises:**
 
-    - `ValueError`: if the shape differs from that of `crossbar.conductance`, or if read
-        noise or nonlinearity, which follow from the conductances, is there already.
+    - `ValueError`: if the shape differs from that of `crossbar.conductance`, or if the
+        crossbar already has read noise or nonlinearity, which follow from the conductances.
     """
     if conductance.shape != crossbar.conductance.shape:
         raise ValueError(
             "`sedma_jax.with_conductance` needs one conductance for each cell, in shape "
-            f"{crossbar.conductance.shape}. Got {conductance.shape}."
+            f"{crossbar.conductance.shape}. Got {conductance.shape}. Tiles come first, "
+            "then the cells of a pair, word lines and bit lines."
         )
     if crossbar.read_variance is not None or crossbar.higher_order is not None:
         raise ValueError(
-            "An effect on the conductances needs to come before `with_read_noise` and "
-            "`with_nonlinear_current`, which follow from them. Got a crossbar that has "
-            "been through one of them. Call those last."
+            "`sedma_jax.with_conductance`, like each effect on conductances, needs to come "
+            "before `with_read_noise` and `with_nonlinear_current`. Got a crossbar that "
+            "one of these two returned. Call those last."
         )
     used = used_cells(crossbar, conductance.shape)
     weights = masked_weights(conductance, used, crossbar.device)
@@ -89,14 +94,14 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
 
 
 def width_of(crossbar: Crossbar) -> int:
-    """Tiles that lie side by side in each strip."""
+    """The number of tiles side by side in each strip."""
     return crossbar.strips.shape[1] // crossbar.array[1]
 
 
 def used_cells(
     places: Crossbar | Partition, shape: tuple[int, ...]
 ) -> Bool[Array, "tiles rows cols"]:
-    """Which cells of tiles, whose `shape` ends in rows and cols, hold a matrix entry."""
+    """Which cells of the tiles hold a matrix entry; `shape` ends in rows and cols."""
     m, n = places.shape
     rows, cols = (jnp.arange(size, dtype=jnp.int32)[None] for size in shape[-2:])
     row = places.inputs[:, None] * shape[-2] + rows < n
@@ -108,7 +113,7 @@ def used_cells(
 def masked_weights(
     conductance: Conductances, used: Bool[Array, "tiles rows cols"], device: Device
 ) -> Float[Array, "tiles rows cols"]:
-    """What a read sees of the cells that are used."""
+    """The weights that a read sees; zero in cells that are not used."""
     weights = jax.vmap(lambda g: visible_weights(g, device))(conductance)
     return jnp.where(used, weights, 0)
 
@@ -116,18 +121,18 @@ def masked_weights(
 def fault_map(
     crossbar: Crossbar, p_on: Scalar, p_off: Scalar, *, key: PRNGKeyArray
 ) -> Int8[Array, "tiles polarity rows cols"]:
-    """Draw which cells are stuck, each independently: +1 on, -1 off, 0 healthy.
+    """Draw independently for each cell whether it is stuck: +1 on, -1 off, 0 healthy.
 
     **Arguments:**
 
-    - `crossbar`: gives the shape.
-    - `p_on`, `p_off`: probabilities of being stuck at `g_max` and at `g_min`, from 0 up
-        and at most 1 together.
-    - `key`: stands for the arrays: the same key, the same faults.
+    - `crossbar`: its arrays give the shape.
+    - `p_on`, `p_off`: probabilities of being stuck at `g_max` and at `g_min`, each at
+        least 0 and together at most 1.
+    - `key`: identifies the arrays: the same key gives the same faults.
 
     **Raises:**
 
-    - `ValueError`: if the probabilities cannot be met; if `key` is not a typed key.
+    - `ValueError`: if the probabilities are out of range; if `key` is not a typed key.
     """
     shape = crossbar.conductance.shape[1:]
     draw = lambda key: draw_faults(shape, p_on, p_off, key=key)
@@ -137,16 +142,16 @@ def fault_map(
 def inject_faults(
     crossbar: Crossbar, faults: Int8[Array, "tiles polarity rows cols"]
 ) -> Crossbar:
-    """Put stuck cells at the ends of their window.
+    """Put stuck cells at the ends of the conductance window.
 
-    A stuck cell neither drifts nor answers to programming: to model that, apply faults
+    A stuck cell neither drifts nor responds to programming. To model that, apply faults
     after `perturb` and `age`.
 
     **Arguments:**
 
     - `crossbar`: as programmed.
-    - `faults`: +1 stuck on, -1 stuck off, 0 healthy, for each cell: measured, or drawn by
-        `fault_map`.
+    - `faults`: for each cell +1 (stuck on), -1 (stuck off) or 0 (healthy), measured or
+        drawn by `fault_map`.
 
     **Raises:**
 
@@ -164,14 +169,14 @@ def inject_faults(
 
 
 def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -> Crossbar:
-    """Replace each conductance by what a published array made of such a target.
+    """Replace each conductance by a draw from the programming noise of a published array.
 
-    Together with `program_exactly` this is statistical programming, in place of the
+    Together with `program_exactly` this is statistical programming, which replaces the
     closed loop of `program`.
 
     **Arguments:**
 
-    - `crossbar`: holds the targets.
+    - `crossbar`: its conductances are the targets.
     - `noise`: e.g. `sedma_jax.noise_models.WAN_2022.programming`.
     - `key`: typed key of the draws.
     """
@@ -180,17 +185,19 @@ def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -
 
 
 @jax.jit
-def _perturbed(noise, conductance, keys):
+def _perturbed(
+    noise: ProgrammingNoise, conductance: Conductances, keys: TileKeys
+) -> Conductances:
     return jax.vmap(lambda g, key: program_noise(noise, g, key=key))(conductance, keys)
 
 
 def retain(
     crossbar: Crossbar, table: RetentionTable, time: Scalar, *, key: PRNGKeyArray
 ) -> Crossbar:
-    """Replace each target by what a measured array made of it `time` seconds later.
+    """Replace each target by the conductance of a measured array after `time` seconds.
 
-    The table holds programming noise and drift together: use it on `program_exactly`, in
-    place of `perturb` and `age`. The same key gives every cell the same deviate at all
+    The table covers programming noise and drift together: use it after `program_exactly`,
+    in place of `perturb` and `age`. The same key gives each cell the same deviate at all
     times.
     """
     keys = _tile_keys(crossbar, key, _DRIFT)
@@ -198,7 +205,9 @@ def retain(
 
 
 @jax.jit
-def _retained(table, conductance, time, keys):
+def _retained(
+    table: RetentionTable, conductance: Conductances, time: TracedScalar, keys: TileKeys
+) -> Conductances:
     sample = lambda g, key: sample_retention(table, g, time, key=key)
     return jax.vmap(sample)(conductance, keys)
 
@@ -215,14 +224,14 @@ def age(
 
     **Arguments:**
 
-    - `crossbar`: as programmed. Times count from then: to follow an array over time, age
-        the programmed crossbar to each time, with one key.
+    - `crossbar`: as programmed. Time counts from programming: to follow an array over
+        time, age the programmed crossbar to each time, with one key.
     - `model`: e.g. `sedma_jax.noise_models.PCM.drift`.
     - `time`: in seconds, from 0 up.
-    - `target`: holds the conductances aimed at, which the published statistics refer to;
-        by default what was programmed stands in for them.
-    - `key`: stands for the cells: the same key gives each cell the same drift exponent
-        at all times.
+    - `target`: holds the target conductances, to which the published statistics refer.
+        By default the programmed conductances replace them.
+    - `key`: identifies the cells: the same key gives each cell the same drift exponent at
+        all times.
     """
     keys = _tile_keys(crossbar, key, _DRIFT)
     aim = (crossbar if target is None else target).conductance
@@ -230,32 +239,37 @@ def age(
 
 
 @jax.jit
-def _aged(model, conductance, time, target, keys):
-    def one(g, aim, key):
-        return drift(model, g, time, aim, key=key)
-
+def _aged(
+    model: AbstractDrift,
+    conductance: Conductances,
+    time: TracedScalar,
+    target: Conductances,
+    keys: TileKeys,
+) -> Conductances:
+    one = lambda g, aim, key: drift(model, g, time, aim, key=key)
     return jax.vmap(one)(conductance, target, keys)
 
 
-def _tile_keys(crossbar, key, effect):
+def _tile_keys(crossbar: Crossbar, key: PRNGKeyArray, effect: int) -> TileKeys:
+    """A key for each tile, which depends on the effect and on the place of the tile."""
     check_key(key)
     fold = jax.vmap(jr.fold_in, (None, 0))
     return fold(jr.fold_in(key, effect), tile_index(crossbar))
 
 
 def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> Crossbar:
-    """Read through word lines and bit lines that have resistance, exactly.
+    """Read through word lines and bit lines that have resistance, solved exactly.
 
-    The positive and the negative cells of a pair sit in crossbars of their own, with the
-    drivers at the first column and the converters at the last row; the reference of a
+    The positive and the negative cells of a pair sit in separate crossbars, with the
+    drivers at the first column and the converters at the last row. The reference of a
     single cell has ideal lines. Cells that hold no weight conduct too.
 
-    The crossbar that comes back holds *effective conductances*: what each word line
-    contributes to each bit line, access transistor included (its `device` has none any
-    more, and the window that a read used to see). Effects called afterwards act on
-    these, so call it after those on cells.
+    The result holds *effective conductances*: the contribution of each word line to each
+    bit line, access transistor included. Its `device` therefore has no access resistance,
+    and its window is the one that a read sees through the transistor. Effects that are
+    called later act on effective conductances, so call this one after those on cells.
 
-    Elimination costs `O(rows**4)` an array; see `with_approximate_line_resistance`.
+    Elimination costs `O(rows**4)` per array; see `with_approximate_line_resistance`.
 
     **Arguments:**
 
@@ -266,26 +280,31 @@ def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> C
 
     - `ValueError`: if a resistance is a negative number.
     """
-    return _behind_lines(crossbar, r_word, r_bit, transfer_matrix)
+    return _behind_lines("with_line_resistance", crossbar, r_word, r_bit, transfer_matrix)
 
 
 def with_approximate_line_resistance(
     crossbar: Crossbar, r_word: Scalar, r_bit: Scalar
 ) -> Crossbar:
-    """`with_line_resistance` by one solve an array, with all word lines driven alike.
+    """Approximate `with_line_resistance` by one solve per array, for equal inputs.
 
-    Exact to first order in the resistances, and exact for equal inputs; see
-    `sedma_jax.kernels.effective_conductances`.
+    The result is exact for equal inputs, and exact to first order in the resistances for
+    others; see `sedma_jax.kernels.effective_conductances`.
     """
-    return _behind_lines(crossbar, r_word, r_bit, effective_conductances)
+    return _behind_lines(
+        "with_approximate_line_resistance", crossbar, r_word, r_bit, effective_conductances
+    )
 
 
-def _behind_lines(crossbar, r_word, r_bit, solve):
+def _behind_lines(
+    name: str, crossbar: Crossbar, r_word: Scalar, r_bit: Scalar, solve: Solve
+) -> Crossbar:
+    """The crossbar with effective conductances, for the public function `name`."""
     device = crossbar.device
     for r in (r_word, r_bit):
         if isinstance(r, int | float) and not r >= 0:
             raise ValueError(
-                "`sedma_jax.with_line_resistance` needs resistances from 0 ohms up. "
+                f"`sedma_jax.{name}` needs resistances from 0 ohms up. "
                 f"Got {r_word=}, {r_bit=}. Zero is an ideal line."
             )
     effective = _effective(crossbar.conductance, device.r_access, r_word, r_bit, solve)
@@ -297,7 +316,13 @@ def _behind_lines(crossbar, r_word, r_bit, solve):
 
 
 @partial(jax.jit, static_argnames=("solve",))
-def _effective(conductance, r_access, r_word, r_bit, solve):
+def _effective(
+    conductance: Conductances,
+    r_access: TracedScalar,
+    r_word: TracedScalar,
+    r_bit: TracedScalar,
+    solve: Solve,
+) -> Conductances:
     through = series_conductance(conductance, r_access).astype(conductance.dtype)
     flat = through.reshape(-1, *through.shape[2:])
     return lax.map(lambda g: solve(g, r_word, r_bit), flat).reshape(through.shape)
@@ -313,19 +338,19 @@ def compensate_drift(
 ) -> Crossbar:
     """Undo the mean effect of drift by a digital scale, measured with known inputs.
 
-    The arrays are read with the same inputs after programming and now, read noise
-    included; outputs are scaled by what the currents have lost (Joshi et al. 2020, Nat.
-    Commun. 11, 2473). It undoes loss in proportion: that of pairs, not of single cells,
-    whose reference does not drift.
+    The arrays are read with the same inputs after programming and again now, read noise
+    included; the outputs are scaled up by the loss of current (Joshi et al. 2020, Nat.
+    Commun. 11, 2473). The scale undoes a proportional loss. Pairs of cells lose in
+    proportion; single cells do not, since their reference does not drift.
 
     **Arguments:**
 
     - `crossbar`: as it is now.
     - `reference`: the same crossbar after programming.
-    - `inputs`: vectors to read with. Many, or large ones, for noisy arrays.
-    - `ratio`: `column_drift_compensation`, a scale for each bit line, or
-        `drift_compensation`, one for each tile.
-    - `key`: typed key of the read noise of both.
+    - `inputs`: vectors to read with. Noisy arrays need many or large ones.
+    - `ratio`: `column_drift_compensation` gives a scale for each bit line,
+        `drift_compensation` one for each tile.
+    - `key`: typed key of the read noise of both reads.
 
     **Returns:**
 
@@ -338,8 +363,14 @@ def compensate_drift(
 
 
 @partial(jax.jit, static_argnames=("ratio",))
-def _gain(crossbar, reference, inputs, key, ratio):
-    """What the currents of each tile, or bit line, have to be multiplied with."""
+def _gain(
+    crossbar: Crossbar,
+    reference: Crossbar,
+    inputs: Float[Array, "reads n"],
+    key: PRNGKeyArray,
+    ratio: Ratio,
+) -> Float[Array, "tiles cols"]:
+    """The factor that restores the currents of each tile or bit line."""
     voltages, _ = drive_lines(inputs.astype(crossbar.dtype), None)
     before_key, now_key = jr.split(key)
     before = tile_currents(reference, voltages, key=before_key)

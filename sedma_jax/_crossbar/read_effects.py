@@ -1,6 +1,6 @@
-"""What a read does to the conductances: noise that depends on them, and nonlinearity.
+"""Effects of a read: noise that depends on the conductances, and nonlinearity.
 
-These come after the effects on the cells, and `matvec` takes them into account.
+Call them after the effects on the cells. `matvec` takes them into account.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._keys import check_key
 from .._tiling.partition import Vectors
 from ..kernels import (
     AbstractReadNoise,
@@ -29,12 +30,11 @@ from .converters import ADC, DAC, convert, drive_lines
 from .crossbar import (
     Crossbar,
     add_tiles,
-    check_key,
     check_vector,
     tile_currents,
     tile_index,
 )
-from .effects import Scalar, used_cells, width_of
+from .effects import Conductances, Scalar, TracedScalar, used_cells, width_of
 
 
 def with_read_noise(
@@ -43,24 +43,25 @@ def with_read_noise(
     time: Scalar = 0.0,
     programmed: Crossbar | None = None,
 ) -> Crossbar:
-    """Read with noise that depends on the state of each cell, one draw an output.
+    """Read with noise that depends on the state of each cell, by one draw per output.
 
     The noise of an output is normal, with the mean and the variance of the sum over its
-    cells, the limits of the model included: `sum_r v_r**2 s(g_rc)**2` is a second product
-    beside the first. `per_cell_noisy_matvec` draws every cell instead. Noise passes the
-    access transistor to first order. That of `device.sigma_read` comes on top.
+    cells, the limits of the model included. Its variance, `sum_r v_r**2 s(g_rc)**2`, is a
+    second product beside the first. `per_cell_noisy_matvec` draws every cell instead. Noise
+    passes the access transistor to first order. The noise of `device.sigma_read` is added.
 
     **Arguments:**
 
     - `crossbar`: as programmed, aged, and so on.
-    - `model`: e.g. `sedma_jax.noise_models.PCM.read`, of a normal or uniform law.
-    - `time`: since programming, in seconds, where the noise grows with it.
-    - `programmed`: the crossbar before it drifted, where the noise depends on that; by
-        default `crossbar` stands in for it.
+    - `model`: e.g. `sedma_jax.noise_models.PCM.read`, with a normal or uniform
+        distribution.
+    - `time`: since programming, in seconds; used if the noise grows with it.
+    - `programmed`: the crossbar before it drifted; used if the noise depends on it. By
+        default `crossbar` itself.
 
     **Raises:**
 
-    - `ValueError`: if the law is neither normal nor uniform.
+    - `ValueError`: if the distribution is neither normal nor uniform.
     """
     before = (crossbar if programmed is None else programmed).conductance
     strips, variance = _noisy(crossbar, model, time, before)
@@ -68,7 +69,13 @@ def with_read_noise(
 
 
 @jax.jit
-def _noisy(crossbar, model, time, programmed):
+def _noisy(
+    crossbar: Crossbar,
+    model: AbstractReadNoise,
+    time: TracedScalar,
+    programmed: Conductances,
+) -> tuple[Float[Array, "strips lines rows"], Float[Array, "strips lines rows"]]:
+    """The mean weights and the variance of their read noise, laid out as strips."""
     device, g = crossbar.device, crossbar.conductance
     shift, variance = read_moments(model, g, time, programmed)
     slope = jax.vmap(lambda g: weight_per_siemens(g, device))(g)
@@ -92,9 +99,9 @@ def per_cell_noisy_matvec(
 ) -> Float[Array, "*batch m"]:
     """Multiply with the read noise of every cell drawn anew for every vector.
 
-    The reference for `with_read_noise`: any law of noise, and the access transistor as it
-    is. It costs one draw a cell and vector, `m n batch` in all and twice that for pairs;
-    the cells of one tile are all that is in memory at a time.
+    This is the reference for `with_read_noise`: it takes any distribution of the noise, and
+    the access transistor as it is. It costs one draw per cell and vector, `m n batch` in
+    all and twice that for pairs. Only the cells of one tile are in memory at a time.
 
     **Arguments:**
 
@@ -103,8 +110,8 @@ def per_cell_noisy_matvec(
 
     **Raises:**
 
-    - `ValueError`: as `matvec` does, and if `crossbar` has been through
-        `with_read_noise`: its noise would count twice.
+    - `ValueError`: as `matvec` does, and if `crossbar` comes from `with_read_noise`, whose
+        noise would count twice.
     """
     check_key(key)
     x = check_vector(x, crossbar)
@@ -119,19 +126,29 @@ def per_cell_noisy_matvec(
 
 
 @jax.jit
-def _per_cell(crossbar, x, model, time, programmed, dac, adc, key):
+def _per_cell(
+    crossbar: Crossbar,
+    x: Float[Array, "batch n"],
+    model: AbstractReadNoise,
+    time: TracedScalar,
+    programmed: Conductances,
+    dac: DAC | None,
+    adc: ADC | None,
+    key: PRNGKeyArray,
+) -> Float[Array, "batch m"]:
+    """`per_cell_noisy_matvec`, for vectors that are checked already."""
     device = crossbar.device
     constant_key, cell_key = jr.split(key)
     voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
     currents = tile_currents(crossbar, voltages, key=constant_key)
     parts = split_inputs(voltages, crossbar.array[0])[crossbar.inputs]
 
-    def read_tile(arguments):
+    def read_tile(arguments: tuple) -> Array:
         g, before, parts, index, used = arguments
         tile_key = jr.fold_in(cell_key, index)
         quiet = visible_weights(g, device)
 
-        def read_vector(arguments):
+        def read_vector(arguments: tuple) -> Array:
             v, place = arguments
             seen = read_noise(model, g, time, before, key=jr.fold_in(tile_key, place))
             change = jnp.where(used, visible_weights(seen, device) - quiet, 0)
@@ -155,9 +172,9 @@ def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
 
     Each cell of a pair has its own `a` and `b`, and their currents are subtracted. The
     reference of a single cell obeys Ohm's law. Behind an access transistor the same
-    series holds to third order. Voltages are in units of `device.v_read`, so that the
-    nonlinearity grows with it; inputs below zero drive negative voltages, at which the
-    `a` of the cells counts the other way.
+    series holds to third order. Voltages are in units of `device.v_read`, so the
+    nonlinearity grows with it. Inputs below zero drive negative voltages, at which the
+    term of `a` has the opposite sign relative to the current.
 
     **Arguments:**
 
@@ -168,7 +185,10 @@ def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
 
 
 @jax.jit
-def _higher_order(crossbar, model):
+def _higher_order(
+    crossbar: Crossbar, model: CubicCurrent
+) -> Float[Array, "strips lines powers"]:
+    """Weights of the square and of the cube of the voltages, laid out as strips."""
     device, g = crossbar.device, crossbar.conductance
     quadratic, cubic = coefficients_through(
         g, *current_coefficients(g, model), device.r_access

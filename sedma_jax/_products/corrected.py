@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.abstract_crossbar import AbstractCrossbar
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import check_key, check_vector, stored_matrix
-from .._keys import split_key
+from .._crossbar.crossbar import check_vector, stored_matrix
+from .._keys import check_key, split_key
 from .._programming.options import (
     Programming,
     ProgrammingOptions,

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_key, check_vector, read
+from .._crossbar.crossbar import Crossbar, check_vector, read
+from .._keys import check_key
 from .._programming.options import (
     Programming,
     ProgrammingOptions,

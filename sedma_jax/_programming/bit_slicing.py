@@ -19,8 +19,8 @@ from jaxtyping import PRNGKeyArray
 
 from .._crossbar.crossbar import (
     Crossbar,
-    check_key,
 )
+from .._keys import check_key
 from .._tiling.partition import Matrix, partition
 from ..kernels import Device
 from .options import Programming, ProgrammingOptions, programming_from

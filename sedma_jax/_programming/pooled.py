@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import (
     Crossbar,
-    check_key,
 )
+from .._keys import check_key
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
 from .._functions import same_function
+from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,

@@ -18,9 +18,9 @@ from jaxtyping import PRNGKeyArray
 
 from .._crossbar.crossbar import (
     Crossbar,
-    check_key,
     read_sigma,
 )
+from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,

@@ -22,7 +22,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_key, check_vector, read
+from .._crossbar.crossbar import Crossbar, check_vector, read
+from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, Vectors, common_width
 from .._tiling.tile_source import SlicedMatrix, TileSource, tile_source
 from ..kernels import (

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
-from .._crossbar.crossbar import check_key
 from .._files.refusal import Refusal, check_bytes, damaged
+from .._keys import check_key
 from ._bundled import package_folder
 from ._encoder import EncoderLayer, SentenceEncoder
 from ._reading import field, read_bytes, read_json, refusing

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 from .._crossbar.abstract_crossbar import AbstractCrossbar
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
+from .._keys import check_key
 from ._registration import register, transposed_tags
 
 

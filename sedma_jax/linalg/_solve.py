@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
+from .._keys import check_key
 from .._programming.options import Progress
 from .._programming.program_stats import ProgramStats
 from .._programming.residual import program_residual

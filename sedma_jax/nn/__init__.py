@@ -1,6 +1,7 @@
 """Turn the layers of a network analog, look into them, and train against the noise."""
 
-from importlib import import_module
+import typing as _typing
+from importlib import import_module as _import_module
 
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
@@ -17,12 +18,7 @@ from ._hardware_aware import (
     hardware_aware as hardware_aware,
     plain as plain,
 )
-from ._in_situ import (
-    PulsedState as PulsedState,
-    TikiTakaState as TikiTakaState,
-    pulsed_updates as pulsed_updates,
-    tiki_taka as tiki_taka,
-)
+from ._in_situ import PulsedState as PulsedState, pulsed_updates as pulsed_updates
 from ._inspect import (
     LayerFigures as LayerFigures,
     NetworkFigures as NetworkFigures,
@@ -37,10 +33,18 @@ from ._matrix import (
     program_matrix as program_matrix,
 )
 from ._over_time import age as age
+from ._tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
+
+if _typing.TYPE_CHECKING:
+    from . import _flax as flax  # noqa: F401
+else:
+
+    def __getattr__(name):
+        # It needs an extra of its own; the rest of `nn` works without.
+        if name == "flax":
+            return _import_module("._flax", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __getattr__(name: str):
-    # An extra of its own: who has no flax can use the rest.
-    if name == "flax":
-        return import_module("._flax", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__():
+    return sorted(name for name in {*globals(), "flax"} if not name.startswith("_"))

@@ -18,8 +18,8 @@ PROJECTIONS = ("query_proj", "key_proj", "value_proj", "output_proj")
 class AnalogAttention(eqx.Module):
     """`equinox.nn.MultiheadAttention` with its four projections on crossbar arrays.
 
-    Scores, softmax and the weighted sum are digital. `analogize` makes one, of an attention
-    alone or inside a model.
+    Scores, softmax and the weighted sum are digital. `analogize` makes one from an
+    attention layer, on its own or inside a model.
 
     - `query_proj`, `key_proj`, `value_proj`, `output_proj`: the projections.
     - `dropout`: of the attention weights.
@@ -44,23 +44,23 @@ class AnalogAttention(eqx.Module):
         inference: bool | None = None,
         process_heads: Callable | None = None,
     ) -> Float[Array, "q_seq o_size"]:
-        """Attend, as the digital layer does; each token has read noise of its own.
+        """Attend as the digital layer does; each token has its own read noise.
 
         **Arguments:**
 
         - `query`, `key_`, `value`, `mask`, `inference`, `process_heads`: as in
             `equinox.nn.MultiheadAttention`.
-        - `key`: of the reads of all projections, and of dropout.
+        - `key`: key of the reads of all projections, and of dropout.
 
         **Raises:**
 
-        - `ValueError`: if `key_` and `value` are not of one length; if a key is missing;
-            if `process_heads` changes a shape.
+        - `ValueError`: if `key_` and `value` differ in length; if a key is missing; if
+            `process_heads` changes a shape.
         """
         if len(key_) != len(value):
             raise ValueError(
                 "`sedma_jax.nn.AnalogAttention` needs as many keys as values. "
-                f"Got {len(key_)} and {len(value)}."
+                f"Got {len(key_)} and {len(value)}. Pass one value for each key."
             )
         keys = [None] * 5 if key is None else list(jr.split(key, 5))
         heads = tuple(
@@ -77,8 +77,9 @@ class AnalogAttention(eqx.Module):
             heads = process_heads(*heads)
             if [h.shape for h in heads] != shapes:
                 raise ValueError(
-                    "`process_heads` needs to keep the shapes of the heads, "
-                    f"{shapes}. Got {[h.shape for h in heads]}."
+                    "`sedma_jax.nn.AnalogAttention` needs `process_heads` to keep the "
+                    f"shapes of the heads, {shapes}. Got {[h.shape for h in heads]}. "
+                    "Return each head in its own shape."
                 )
         q, k, v = heads
         highest = lax.Precision.HIGHEST
@@ -103,11 +104,11 @@ class AnalogAttention(eqx.Module):
 def attention(
     layer: eqx.nn.MultiheadAttention, projections: Iterable[AnalogLinear]
 ) -> AnalogAttention:
-    """A layer with projections that are programmed already."""
+    """The analog layer of projections that are programmed already."""
     empty = eqx.tree_at(_parts, layer, [None] * (len(PROJECTIONS) + 1))
     query, key_, value, output = projections
     return AnalogAttention(query, key_, value, output, layer.dropout, empty)
 
 
-def _parts(layer):
+def _parts(layer: eqx.nn.MultiheadAttention) -> list:
     return [getattr(layer, name) for name in (*PROJECTIONS, "dropout")]

@@ -1,4 +1,4 @@
-"""Images with channels last, and convolutions as Flax describes them."""
+"""Convolutions as Flax describes them, of images whose channels come last."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ _PADDINGS = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 
 
 def each_axis(value: int | Sequence[int] | None, axes: int) -> tuple[int, ...]:
-    """One number for each axis, where Flax takes one for all of them too."""
+    """One number for each axis; Flax also accepts a single number for all axes."""
     value = 1 if value is None else value
     return (value,) * axes if isinstance(value, int) else tuple(value)
 
@@ -20,7 +20,7 @@ def padded(
     kernel_size: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[Float[Array, "batch ..."], str | tuple[tuple[int, int], ...]]:
-    """Images with what `analog_conv` does not pad, and the padding left to it."""
+    """Images with the padding that `analog_conv` lacks, and the padding left to it."""
     sizes = zip(kernel_size, dilation, strict=True)
     reach = [(size - 1) * apart for size, apart in sizes]
     if isinstance(padding, str) and padding in _PADDINGS:

@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from .._programming.options import Progress
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device

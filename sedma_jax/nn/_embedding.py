@@ -18,7 +18,7 @@ from ._matrix import AnalogMatrix, multiply, program_matrix
 class AnalogEmbedding(eqx.Module):
     """`equinox.nn.Embedding` on crossbar arrays: an entry is read by driving its word line.
 
-    - `matrix`: embedding by entries, a word line for each entry.
+    - `matrix`: features by entries, with a word line for each entry.
     - `read_key`, `layer`: as in `AnalogLinear`.
     """
 
@@ -41,7 +41,7 @@ class AnalogEmbedding(eqx.Module):
     def __call__(
         self, x: Array | np.ndarray | int, *, key: PRNGKeyArray | None = None
     ) -> Float[Array, " embedding"]:
-        """Read the entry of number `x`; below zero they count from the end.
+        """Read entry number `x`; negative numbers count from the end.
 
         **Raises:**
 
@@ -51,7 +51,7 @@ class AnalogEmbedding(eqx.Module):
         if x.shape or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ValueError(
                 "`sedma_jax.nn.AnalogEmbedding` needs one whole number. Got shape "
-                f"{x.shape}, dtype {x.dtype}. Use `jax.vmap` for more."
+                f"{x.shape}, dtype {x.dtype}. Use `jax.vmap` for several entries."
             )
         key = call_key(self.matrix, x, key, self.read_key)
         return read_entry(self.matrix, x, key=key)
@@ -64,7 +64,7 @@ class AnalogEmbedding(eqx.Module):
 def read_entry(
     matrix: AnalogMatrix, entry: Int[Array, ""], *, key: PRNGKeyArray
 ) -> Float[Array, " embedding"]:
-    """One column of a matrix, by a read of its word line alone where that is possible."""
+    """One column of a matrix, by a read of a single word line where that is possible."""
     entries, dtype = matrix.shape[1], matrix.error.dtype
     entry = jnp.where(entry < 0, entry + entries, entry)
     line = _one_line(matrix, entry)
@@ -75,9 +75,9 @@ def read_entry(
 
 
 def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None:
-    """The matrix of one word line: others carry no voltage and, so, no current or noise.
+    """The matrix of one word line: the others carry no voltage, so no current or noise.
 
-    None where the layout of the arrays needs the whole product.
+    None if the layout of the arrays needs the whole product.
     """
     held, adc = matrix.crossbar, matrix.adc
     by_tile = adc is not None and jnp.ndim(adc.full_scale or 0) > 0
@@ -89,20 +89,20 @@ def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None
         return None
     block, row = line // rows, line % rows
 
-    def column(strips, *places):
+    def column(strips: Float[Array, "..."], *places: Int[Array, ""]) -> Array:
         return jnp.stack([strips[block, :, place] for place in places], axis=-1)[None]
 
     optional = lambda strips, *at: None if strips is None else column(strips, *at)
     tile = jnp.arange(outputs, dtype=block.dtype)
     places = block * outputs + tile
     crossbar = Crossbar(
-        column(held.strips, row),
-        held.conductance[places, :, row][:, :, None],
-        held.scale[places],
-        jnp.zeros_like(held.inputs, shape=outputs),
-        tile.astype(held.outputs.dtype),
-        held.device,
-        (held.shape[0], 1),
+        strips=column(held.strips, row),
+        conductance=held.conductance[places, :, row][:, :, None],
+        scale=held.scale[places],
+        inputs=jnp.zeros_like(held.inputs, shape=outputs),
+        outputs=tile.astype(held.outputs.dtype),
+        device=held.device,
+        shape=(held.shape[0], 1),
         read_variance=optional(held.read_variance, row),
         higher_order=optional(held.higher_order, row, row + rows),
     )

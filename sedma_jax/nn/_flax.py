@@ -6,7 +6,7 @@
 
 `Linear`, `LinearGeneral`, `Conv` and `Embed` become modules that are called as before, and
 so do the four projections inside `MultiHeadAttention`. Every call draws its read noise from
-a stream of its module, as `nnx.Dropout` does: the same stream, the same noise in the same
+a stream of its module, as `nnx.Dropout` does: equal streams give the same noise in the same
 order.
 """
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, Device
 from ..noise_models import MeasuredArray
@@ -29,18 +29,19 @@ from ._convert import Path, Technology, Where, check_paths, of_path, path_key
 from ._embedding import read_entry
 from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
 from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
-from ._over_time import Drift, aged_matrix, drift_laws
+from ._over_time import Drift, Seconds, aged_matrix, drift_models
 
 try:
     from flax import nnx
 except ImportError as error:
     raise ImportError(
-        "`sedma_jax.nn.flax` needs flax. Install with `pip install 'sedma-jax[flax]'`."
+        "`sedma_jax.nn.flax` needs flax, which is not installed. "
+        "Install with `pip install 'sedma-jax[flax]'`."
     ) from error
 
 
 class ProgrammedMatrix(nnx.Variable):
-    """An `AnalogMatrix`: no `nnx.Param`, so that optimisers leave the arrays alone."""
+    """An `AnalogMatrix`. It is not an `nnx.Param`, so optimisers leave the arrays alone."""
 
 
 class AnalogModule(nnx.Module):
@@ -48,7 +49,7 @@ class AnalogModule(nnx.Module):
 
     - `matrix`: the weights; `matrix.get_value()` is an `AnalogMatrix`.
     - `layer`: the digital layer, bias included, without the weights.
-    - `reads`: stream of the keys of the reads.
+    - `reads`: stream that gives the keys of the reads.
     """
 
     def __init__(self, layer: nnx.Module, matrix: AnalogMatrix, reads: nnx.RngStream):
@@ -59,8 +60,8 @@ class AnalogModule(nnx.Module):
     def _programmed(self) -> AnalogMatrix:
         return self.matrix.get_value()
 
-    def _finished(self, y, inputs, bias):
-        """Add the bias, in the dtype that the digital layer would answer in."""
+    def _finished(self, y: Array, inputs: Array, bias: Any) -> Array:
+        """Add the bias, and cast to the output dtype of the digital layer."""
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
         return y.astype(self.layer.dtype or jnp.promote_types(inputs.dtype, y.dtype))
@@ -69,8 +70,8 @@ class AnalogModule(nnx.Module):
 class AnalogLinear(AnalogModule):
     """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays."""
 
-    def __call__(self, inputs: Float[Array, "..."], out_sharding=None) -> Array:
-        """Multiply any number of vectors, each with noise of its own.
+    def __call__(self, inputs: Float[Array, "..."], out_sharding: Any = None) -> Array:
+        """Multiply any number of vectors, each with its own noise.
 
         **Raises:**
 
@@ -78,12 +79,12 @@ class AnalogLinear(AnalogModule):
         """
         _no_sharding(out_sharding)
         wanted, outputs, axes = _features(self.layer)
-        # NNX takes the axes in the order of the argument, whatever theirs.
+        # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
         axes = sorted(axis % inputs.ndim for axis in axes)
         if tuple(inputs.shape[axis] for axis in axes) != wanted:
             raise ValueError(
-                f"An analog layer with inputs {wanted} needs them on axes {axes} of its "
-                f"argument. Got shape {inputs.shape}."
+                f"`sedma_jax.nn.flax.AnalogLinear` with inputs {wanted} needs them on axes "
+                f"{axes} of its argument. Got shape {inputs.shape}. Put vectors there."
             )
         x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
         batch = x.shape[: x.ndim - len(axes)]
@@ -94,8 +95,8 @@ class AnalogLinear(AnalogModule):
 class AnalogConv(AnalogModule):
     """`nnx.Conv` on crossbar arrays: every patch is one product."""
 
-    def __call__(self, inputs: Float[Array, "..."], out_sharding=None) -> Array:
-        """Convolve images, channels last; every patch has noise of its own.
+    def __call__(self, inputs: Float[Array, "..."], out_sharding: Any = None) -> Array:
+        """Convolve images, channels last; every patch has its own noise.
 
         **Raises:**
 
@@ -106,15 +107,15 @@ class AnalogConv(AnalogModule):
         axes = len(layer.kernel_size)
         if inputs.ndim <= axes or inputs.shape[-1] != layer.in_features:
             raise ValueError(
-                f"An analog convolution needs images of {axes} axes and then "
-                f"{layer.in_features} channels. Got shape {inputs.shape}."
+                f"`sedma_jax.nn.flax.AnalogConv` needs images of {axes} axes and then "
+                f"{layer.in_features} channels. Got {inputs.shape}. Put channels last."
             )
         batch = inputs.shape[: inputs.ndim - axes - 1]
         images = inputs.reshape(-1, *inputs.shape[len(batch) :])
         dilation = each_axis(layer.kernel_dilation, axes)
         images, padding = padded(images, layer.padding, layer.kernel_size, dilation)
 
-        def convolve(image, key):
+        def convolve(image: Array, key: PRNGKeyArray) -> Array:
             y = analog_conv(
                 matrix,
                 jnp.moveaxis(image, -1, 0),
@@ -133,8 +134,8 @@ class AnalogConv(AnalogModule):
 class AnalogEmbed(AnalogModule):
     """`nnx.Embed` on crossbar arrays: an entry is read by driving its word line."""
 
-    def __call__(self, inputs: Array, out_sharding=None) -> Array:
-        """Read entries by number, each with noise of its own.
+    def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
+        """Read entries by number, each with its own noise.
 
         **Raises:**
 
@@ -144,17 +145,17 @@ class AnalogEmbed(AnalogModule):
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(
                 "`sedma_jax.nn.flax.AnalogEmbed` needs whole numbers. Got dtype "
-                f"{inputs.dtype}."
+                f"{inputs.dtype}. Pass the numbers of the entries."
             )
         matrix, keys = self._programmed(), jr.split(self.reads(), inputs.size)
         read = jax.vmap(lambda entry, key: read_entry(matrix, entry, key=key))
         y = read(inputs.ravel(), keys)
         return y.reshape(*inputs.shape, y.shape[-1]).astype(self.layer.dtype)
 
-    def attend(self, query: Float[Array, "..."], out_sharding=None) -> Array:
-        """Products with all entries, computed digitally of what the arrays hold.
+    def attend(self, query: Float[Array, "..."], out_sharding: Any = None) -> Array:
+        """Multiply with all entries, digitally, by the weights that the arrays hold.
 
-        The arrays drive entries and sense features; this is the other direction.
+        The arrays drive entries and sense features; this product has the other direction.
         """
         _no_sharding(out_sharding)
         held = self._programmed().crossbar.stored_matrix().astype(self.layer.dtype)
@@ -173,20 +174,20 @@ def analogize(
 ) -> nnx.Module:
     """Put the matrices of an NNX model on crossbar arrays.
 
-    As `sedma_jax.nn.analogize`, for `nnx.Linear`, `LinearGeneral`, `Conv` and `Embed`. The
-    projections of an attention are layers such as `attend.query`. Subclasses that override
-    `__call__`, and layers with a product of their own (`dot_general`,
-    `conv_general_dilated`), with batch axes or with dilated inputs, stay digital. The model
-    itself is left as it is; the new one shares its other variables.
+    This is `sedma_jax.nn.analogize` for `nnx.Linear`, `LinearGeneral`, `Conv` and `Embed`.
+    The projections of an attention are layers such as `attend.query`. Some layers stay
+    digital: subclasses that override `__call__`, and layers with a custom product
+    (`dot_general`, `conv_general_dilated`), with batch axes or with dilated inputs. The
+    given model does not change; the new one shares its other variables.
 
     **Arguments:**
 
     - `model`: the module, or a single layer.
     - `device`, `plans`, `layer_options`, `options`: as in `sedma_jax.nn.analogize`.
-    - `where`: function of path and layer that says whether to convert it; by default all
-        but `Embed` are.
-    - `rngs`: the stream `programming` gives the key of programming, of which a layer's
-        depends on its path alone, and `reads` that of the streams of the layers.
+    - `where`: function of path and layer that says whether to convert it. By default all
+        are converted except `Embed`.
+    - `rngs`: the stream `programming` gives the key of programming, from which the key of
+        each layer follows by its path alone; `reads` gives the key of the layers' streams.
 
     **Raises:**
 
@@ -209,7 +210,7 @@ def analogize(
     check_paths("flax.analogize", chosen, **given)
     programming_key, read_key = rngs["programming"](), rngs["reads"]()
 
-    def convert(parts, layer):
+    def convert(parts: tuple, layer: Any) -> Any:
         path = _name(parts)
         if path not in chosen or not _convertible(layer):
             return layer
@@ -237,7 +238,7 @@ def analogize(
 def digitize(model: nnx.Module) -> nnx.Module:
     """Replace analog layers by those of NNX, with the weights that the arrays hold."""
 
-    def convert(parts, node):
+    def convert(parts: tuple, node: Any) -> Any:
         del parts
         if not isinstance(node, AnalogModule):
             return node
@@ -255,7 +256,7 @@ def inspect(
     mean_square: float = 1 / 3,
     costs: CostModel | None = None,
 ) -> NetworkFigures:
-    """What each analog layer is like, as `sedma_jax.nn.inspect` says it."""
+    """List figures of each analog layer, as `sedma_jax.nn.inspect` does."""
     weights = None
     if digital is not None:
         layers = {_name(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
@@ -272,7 +273,7 @@ def inspect(
 
 def age(
     model: nnx.Module,
-    seconds: Float[Array, ""] | float | int,
+    seconds: Seconds,
     *,
     drift: Drift | None = None,
     compensation_reads: int = 0,
@@ -283,13 +284,19 @@ def age(
     The new model reads from the streams of the old one.
     """
     check_key(key)
-    laws = drift_laws(matrices(model), seconds, drift, compensation_reads)
+    models = drift_models(matrices(model), seconds, drift, compensation_reads)
 
-    def convert(parts, node):
+    def convert(parts: tuple, node: Any) -> Any:
         if isinstance(node, AnalogModule):
             path = _name(parts)
-            how = laws[path], compensation_reads, path_key(key, path)
-            node.matrix = ProgrammedMatrix(aged_matrix(node._programmed(), seconds, *how))
+            aged = aged_matrix(
+                node._programmed(),
+                seconds,
+                models[path],
+                reads=compensation_reads,
+                key=path_key(key, path),
+            )
+            node.matrix = ProgrammedMatrix(aged)
         return node
 
     return nnx.recursive_map(convert, model)
@@ -300,7 +307,7 @@ def matrices(model: nnx.Module) -> dict[Path, AnalogMatrix]:
     return {path: node._programmed() for path, node in _analog(model).items()}
 
 
-def _analog(model) -> dict[Path, Any]:
+def _analog(model: nnx.Module) -> dict[Path, Any]:
     found = nnx.iter_modules(model)
     return {_name(path): n for path, n in found if isinstance(n, AnalogModule)}
 
@@ -313,14 +320,16 @@ _ANALOG_OF = {
 }
 
 
-def _base(layer) -> Any:
+def _base(layer: Any) -> Any:
+    """The class of NNX whose product a layer computes, or None."""
     for base in _ANALOG_OF:
         if isinstance(layer, base) and type(layer).__call__ is base.__call__:
             return base
     return None
 
 
-def _convertible(layer) -> bool:
+def _convertible(layer: Any) -> bool:
+    """Whether the product of a layer is one that arrays can compute."""
     base = _base(layer)
     if base is None or getattr(layer, _weights(layer)) is None:
         return False
@@ -340,25 +349,25 @@ def _not_embed(path: Path, layer: Any) -> bool:
     return not isinstance(layer, nnx.Embed)
 
 
-def _name(parts) -> Path:
+def _name(parts: tuple) -> Path:
     """A path as `sedma_jax.nn.analogize` writes it."""
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
     return text.removeprefix(".")
 
 
-def _weights(layer) -> str:
+def _weights(layer: Any) -> str:
     return "embedding" if isinstance(layer, nnx.Embed) else "kernel"
 
 
-def _features(layer) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _features(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Shapes of inputs and outputs, and the axes of the inputs."""
     if isinstance(layer, nnx.LinearGeneral):
         return tuple(layer.in_features), tuple(layer.out_features), tuple(layer.axis)
     return (layer.in_features,), (layer.out_features,), (-1,)
 
 
-def _matrix(layer) -> Array:
-    """Outputs by inputs; of a convolution channels and then the axes of the kernel."""
+def _matrix(layer: Any) -> Array:
+    """Weights as outputs by inputs; a kernel has channels, then its axes, as inputs."""
     weights = getattr(layer, _weights(layer))[...]
     if isinstance(layer, nnx.Conv):
         weights = weights if layer.mask is None else weights * layer.mask
@@ -368,8 +377,8 @@ def _matrix(layer) -> Array:
     return weights.reshape(math.prod(_features(layer)[0]), -1).T
 
 
-def _kernel(layer, matrix: AnalogMatrix) -> Array:
-    """Inverse of `_matrix`, of what the arrays hold."""
+def _kernel(layer: Any, matrix: AnalogMatrix) -> Array:
+    """The weights that the arrays hold, in the shape of the layer: inverse of `_matrix`."""
     held = matrix.crossbar.stored_matrix()
     if isinstance(layer, nnx.Conv):
         groups, outputs = layer.feature_group_count, layer.out_features
@@ -383,7 +392,7 @@ def _kernel(layer, matrix: AnalogMatrix) -> Array:
     return held.T.reshape(*inputs, *outputs)
 
 
-def _no_sharding(out_sharding):
+def _no_sharding(out_sharding: Any) -> None:
     if out_sharding is not None:
         raise ValueError(
             "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "

@@ -1,4 +1,4 @@
-"""Groups of a convolution: blocks of a block-diagonal matrix, and the tiles they need."""
+"""Groups of a convolution as a block-diagonal matrix, and the tiles that it needs."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ def group_blocks(shape: tuple[int, int], groups: int) -> Bool[np.ndarray, "m n"]
 
 
 def block_diagonal(weight: Float[Array, "m k"], groups: int) -> Float[Array, "m n"]:
-    """The matrix whose blocks `weight` holds one below the other."""
+    """The block-diagonal matrix whose blocks lie one below the other in `weight`."""
     m, n = weight.shape
     blocks = weight.reshape(groups, m // groups, n)
     place = jnp.arange(groups)
@@ -36,9 +36,9 @@ def occupied(
         ]
     )
     return Partition(
-        whole.tiles[kept],
-        jnp.asarray(inputs[kept], jnp.int32),
-        jnp.asarray(outputs[kept], jnp.int32),
-        (m, n),
-        common_width(inputs[kept], outputs[kept]),
+        tiles=whole.tiles[kept],
+        inputs=jnp.asarray(inputs[kept], jnp.int32),
+        outputs=jnp.asarray(outputs[kept], jnp.int32),
+        shape=(m, n),
+        width=common_width(inputs[kept], outputs[kept]),
     )

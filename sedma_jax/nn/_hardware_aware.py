@@ -1,8 +1,9 @@
 """Train against the errors of programming, reading and converting.
 
-The layers keep digital weights, which any optimiser of optax moves; what they multiply with
-has the errors that `sedma_jax.program` would leave, drawn anew for each key (Joshi et al.
-2020, Nat. Commun. 11, 2473). Gradients pass the errors and the converters straight through.
+The layers keep digital weights, which any optimiser of optax updates. They multiply with
+copies of them that have the errors which `sedma_jax.program` would leave, drawn anew for
+each key (Joshi et al. 2020, Nat. Commun. 11, 2473). Gradients pass straight through the
+errors and the converters.
 
     model = hardware_aware(model, device)
 
@@ -25,10 +26,10 @@ import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from .._programming.options import Programming
 from .._programming.program import program_tiles
 from ..kernels import (
@@ -45,9 +46,11 @@ from ..kernels import (
     untile,
 )
 
+Digital = Any  # `eqx.nn.Linear` or `eqx.nn.Conv`, whose weights have no common type
+
 
 class Hardware(eqx.Module):
-    """What a layer is trained for; the arguments of `hardware_aware`."""
+    """The hardware that a layer is trained for; see the arguments of `hardware_aware`."""
 
     device: Device
     rule: VerifyRule | None
@@ -61,10 +64,10 @@ class Hardware(eqx.Module):
 class HardwareAwareLinear(eqx.Module):
     """A linear layer that computes as crossbar arrays will.
 
-    - `layer`: digital weights, which are trained.
-    - `hardware`: what they are trained for; gets no gradient.
-    - `drawn`: weights with errors of programming, from `draw_programming`, or None to draw
-        them in each call.
+    - `layer`: the digital layer, whose weights are trained.
+    - `hardware`: the hardware that they are trained for. It gets no gradient.
+    - `drawn`: weights with programming errors, from `draw_programming`; None to draw them
+        in each call.
     """
 
     layer: eqx.nn.Linear
@@ -74,7 +77,7 @@ class HardwareAwareLinear(eqx.Module):
     def __call__(
         self, x: Float[Array, " inputs"], *, key: PRNGKeyArray
     ) -> Float[Array, " outputs"]:
-        """Multiply one vector; `key` is that of programming, unless drawn, and reading."""
+        """Multiply one vector; `key` draws the read noise, and errors not drawn before."""
         weight, read_key = _weight(self, key)
         layer = self.layer
         x = x[None] if layer.in_features == "scalar" else x
@@ -102,14 +105,14 @@ class HardwareAwareConv(eqx.Module):
         quiet = hardware.device.sigma_read
         ideal = isinstance(quiet, float) and quiet == 0
         if ideal and hardware.dac is None and hardware.adc is None:
-            # Patch by patch the same, and much faster at once.
+            # The result is that of patch by patch, and all at once is much faster.
             return eqx.tree_at(lambda layer: layer.weight, layer, weight)(x)
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = layer._nonzero_pad(x), "VALID"
         cut_out = patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
         space, groups = cut_out.shape[1:], layer.groups
-        # Channels vary slowest, so that those of one group lie together.
+        # Channels vary slowest, so the channels of one group lie together.
         vectors = cut_out.reshape(groups, len(cut_out) // groups, -1).swapaxes(1, 2)
         matrices = weight.reshape(groups, layer.out_channels // groups, -1)
         y = _product(matrices, vectors, hardware, read_key)
@@ -134,22 +137,22 @@ def hardware_aware(
 ) -> PyTree:
     """Replace `Linear` and `Conv` of Equinox by layers that train against the hardware.
 
-    Weights are scaled by bit line as in `sedma_jax.program`, so that the largest of each
-    fills the window; errors have the law of `scheme`.
+    Weights are scaled per bit line as in `sedma_jax.program`, so that the largest of each
+    fills the window. Errors have the distribution of `scheme`.
 
     **Arguments:**
 
-    - `model`: any pytree with layers of `equinox.nn`, or one layer. A call of a layer
-        needs a key then, which the model has to pass on.
+    - `model`: any pytree with layers of `equinox.nn`, or one layer. Each call of a
+        replaced layer needs a key, which the model has to pass on.
     - `device`: the technology.
-    - `where`: function of path (such as `layers[0]`) and layer: whether to replace it.
-        All are if left out.
-    - `scheme`, `rule`: how the weights will be programmed. `sampled_rewrite`, the default,
-        stands for every scheme that stops at an acceptance band, without its loop.
-    - `dac`, `adc`: converters, quantised with a straight-through gradient. A full scale
-        of the ADC needs to be one number.
+    - `where`: function of path (such as `layers[0]`) and layer that says whether to
+        replace it. By default all are replaced.
+    - `scheme`, `rule`: how the weights will be programmed. The default, `sampled_rewrite`,
+        represents every scheme that stops at an acceptance band, without its loop.
+    - `dac`, `adc`: converters, which quantise with a straight-through gradient. A full
+        scale of the ADC needs to be one number.
     - `clip`: weights are clipped at this multiple of the root mean square of their bit
-        line, 2 to 3 as a rule; not at all if left out.
+        line, usually 2 to 3. By default nothing is clipped.
     - `array`: word lines and bit lines of one array.
 
     **Returns:**
@@ -172,10 +175,12 @@ def hardware_aware(
             "`sedma_jax.nn.hardware_aware` needs one `full_scale` for all tiles. Got shape "
             f"{jnp.shape(full_scale)}. Leave it out for an automatic range."
         )
-    hardware = Hardware(device, rule, dac, adc, clip, array, scheme)
+    hardware = Hardware(
+        device=device, rule=rule, dac=dac, adc=adc, clip=clip, array=array, scheme=scheme
+    )
     count = 0
 
-    def replace(path, layer):
+    def replace(path: tuple, layer: Any) -> Any:
         nonlocal count
         if not isinstance(layer, eqx.nn.Linear | eqx.nn.Conv):
             return layer
@@ -200,19 +205,19 @@ def hardware_aware(
 
 
 def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
-    """Draw the errors of programming once, for all examples of a batch.
+    """Draw the programming errors once, for all examples of a batch.
 
-    A call of a layer under `vmap` would program an array for each example. Gradients of
-    the weights that are drawn reach the digital ones; take them through this function.
+    Without this, a layer under `vmap` would program an array for each example. Gradients
+    pass from the drawn weights to the digital ones: differentiate through this function.
 
     **Arguments:**
 
     - `model`: from `hardware_aware`.
-    - `key`: typed key; the errors of a layer depend on it and on the path alone.
+    - `key`: typed key; the errors of a layer depend only on the key and on the path.
     """
     check_key(key)
 
-    def draw(path, layer):
+    def draw(path: tuple, layer: Any) -> Any:
         if not isinstance(layer, _LAYERS):
             return layer
         own = jr.fold_in(key, zlib.crc32(jtu.keystr(path).encode()))
@@ -223,12 +228,13 @@ def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
 
 
 def plain(model: PyTree) -> PyTree:
-    """The layers of Equinox with the digital weights, clipped where training clips them.
+    """Replace hardware-aware layers by layers of Equinox with the same digital weights.
 
-    For the digital model, and for `analogize`, which programs it.
+    The weights are clipped as in training. The result is the digital model, which
+    `analogize` can program.
     """
 
-    def one(layer):
+    def one(layer: Any) -> Any:
         if not isinstance(layer, _LAYERS):
             return layer
         inner, hardware = layer.layer, layer.hardware
@@ -241,11 +247,14 @@ def plain(model: PyTree) -> PyTree:
     return jax.tree.map(one, model, is_leaf=_is_aware)
 
 
-def _is_aware(node):
+def _is_aware(node: Any) -> bool:
     return isinstance(node, _LAYERS)
 
 
-def _weight(layer, key):
+def _weight(
+    layer: HardwareAwareLinear | HardwareAwareConv, key: PRNGKeyArray
+) -> tuple[Array, PRNGKeyArray]:
+    """The weights with programming errors, and the key of the reads."""
     check_key(key)
     programming_key, read_key = jr.split(key)
     if layer.drawn is not None:
@@ -253,15 +262,18 @@ def _weight(layer, key):
     return _programmed(layer.layer, layer.hardware, programming_key), read_key
 
 
-def _shape(layer, hardware):
-    """Groups, outputs and inputs of one group, and the part of an array that they use."""
+def _shape(layer: Digital, hardware: Hardware) -> tuple[int, int, int, int, int]:
+    """Groups, outputs and inputs per group, and the rows and columns used of an array."""
     groups = getattr(layer, "groups", 1)
     m = layer.weight.shape[0] // groups
     n = layer.weight.size // (groups * m)
     return groups, m, n, min(hardware.array[0], n), min(hardware.array[1], m)
 
 
-def _tiles(layer, hardware):
+def _tiles(
+    layer: Digital, hardware: Hardware
+) -> tuple[Float[Array, "tiles rows cols"], Int[Array, "..."]]:
+    """The weights cut into tiles, and the number of rows that each tile uses."""
     groups, m, n, rows, cols = _shape(layer, hardware)
     grid = jax.vmap(lambda a: tile(a, rows, cols))(layer.weight.reshape(groups, m, n))
     used = jnp.minimum(n - rows * jnp.arange(grid.shape[1], dtype=jnp.int32), rows)
@@ -269,13 +281,17 @@ def _tiles(layer, hardware):
     return grid.reshape(-1, rows, cols), used
 
 
-def _matrix(tiles, layer, hardware):
+def _matrix(
+    tiles: Float[Array, "tiles rows cols"], layer: Digital, hardware: Hardware
+) -> Array:
+    """The inverse of `_tiles`, in the shape of the weights of the layer."""
     groups, m, n, rows, cols = _shape(layer, hardware)
     grid = tiles.reshape(groups, -(-n // rows), -(-m // cols), rows, cols)
     return jax.vmap(lambda g: untile(g, (m, n)))(grid).reshape(layer.weight.shape)
 
 
-def _programmed(layer, hardware, key):
+def _programmed(layer: Digital, hardware: Hardware, key: PRNGKeyArray) -> Array:
+    """The weights of a layer with errors of programming."""
     _, m, _, _, cols = _shape(layer, hardware)
     tiles, used_rows = _tiles(layer, hardware)
     if hardware.clip is not None:
@@ -298,8 +314,13 @@ def _programmed(layer, hardware, key):
     return _matrix(tiles, layer, hardware)
 
 
-def _product(matrices, vectors, hardware, key):
-    """Products of vectors `(groups, batch, n)` with matrices `(groups, m, n)`."""
+def _product(
+    matrices: Float[Array, "groups m n"],
+    vectors: Float[Array, "groups batch n"],
+    hardware: Hardware,
+    key: PRNGKeyArray,
+) -> Float[Array, "groups batch m"]:
+    """Multiply with converters and read noise, tile by tile, for each group."""
     groups, m, n = matrices.shape
     rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
     drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
@@ -317,7 +338,8 @@ def _product(matrices, vectors, hardware, key):
         "gbir,giorc->giobc", volts, grid / scale, precision=lax.Precision.HIGHEST
     )
     device = lax.stop_gradient(hardware.device)
-    # Of a pair of cells; the root has no gradient at zero, nor has the noise a use for one.
+    # The factor 2 is for the pair of cells. The root has no gradient at zero, and the noise
+    # needs none.
     size = lax.stop_gradient(jnp.sqrt(2 * jnp.sum(volts**2, axis=3)))
     size = jnp.moveaxis(size, 2, 1)[:, :, None, :, None]
     draws = gaussian(device.sigma_read, currents.shape, currents.dtype, key=key)

@@ -1,4 +1,4 @@
-"""What the analog layers of a network are like: a record of each, printed as a table."""
+"""Figures of the analog layers of a network: one record per layer, printed as a table."""
 
 import io
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -34,19 +34,20 @@ _MEASURED = {
 class LayerFigures(NamedTuple):
     """One matrix on crossbar arrays.
 
-    - `path`: of its layer in the model.
+    - `path`: path of its layer in the model.
     - `kind`: class of its layer.
-    - `device`: name of the technology, or of the statistics; "custom" if it has none here.
+    - `device`: name of the technology or of the statistics; "custom" if it is not one of
+        this package.
     - `shape`: outputs and inputs.
-    - `tiles`: arrays that hold it.
+    - `tiles`: number of arrays that hold it.
     - `arrays`: word lines and bit lines of each kind of array.
     - `error`: `|A~ - A| / |A|` in the Frobenius norm.
-    - `pulses`, `write_energy`, `write_latency`: of programming, verify reads included; in
-        joules and seconds.
-    - `read_energy`: of one product, that is one patch of a convolution, in joules.
+    - `pulses`, `write_energy`, `write_latency`: number of pulses, joules and seconds of
+        programming, verify reads included.
+    - `read_energy`: joules of one product, which is one patch of a convolution.
 
-    The last four are None where programming was by published statistics, which come
-    without pulses, voltages and times.
+    The last four are None after programming by published statistics, which contain no
+    pulses, voltages or times.
     """
 
     path: Path
@@ -63,9 +64,9 @@ class LayerFigures(NamedTuple):
 
 
 class NetworkFigures(tuple[LayerFigures, ...]):
-    """A tuple of `LayerFigures`, which prints as a table.
+    """A tuple of `LayerFigures` that prints as a table.
 
-    `pandas.DataFrame(figures)` takes it as it is.
+    `pandas.DataFrame(figures)` accepts it directly.
     """
 
     def __repr__(self):
@@ -88,7 +89,7 @@ class NetworkFigures(tuple[LayerFigures, ...]):
                 _text(layer.read_energy, ".3g"),
             )
         text = io.StringIO()
-        # As wide as it has to be: lines that wrap would be no table.
+        # Wide enough that no line wraps.
         Console(file=text, width=1000).print(table)
         lines = (line.rstrip() for line in text.getvalue().splitlines())
         return "\n".join(line for line in lines if line)
@@ -101,35 +102,35 @@ def inspect(
     mean_square: float = 1 / 3,
     costs: CostModel | None = None,
 ) -> NetworkFigures:
-    """What each analog layer of a network is like; the projections of attention apart.
+    """List figures of each analog layer; each projection of an attention is a layer.
 
         print(sedma_jax.nn.inspect(analog, model))
 
     **Arguments:**
 
-    - `model`: with analog layers. Not inside `jit`.
-    - `digital`: the model that was made analog, to measure errors against, those of drift
-        included. Left out, they are those when each layer was programmed.
-    - `mean_square`: mean square of inputs, where the largest that a layer is given at a
-        time is 1: a third for uniform ones.
+    - `model`: a model with analog layers. Call this outside `jit`.
+    - `digital`: the model that was made analog. Errors are measured against it and include
+        drift. By default they are those of each layer just after programming.
+    - `mean_square`: mean square of the inputs of a layer, whose largest magnitude in each
+        vector counts as 1; a third for uniform inputs.
     - `costs`: e.g. `sedma_jax.costs.SURVEY`, which adds converters, drivers and logic to
-        the heat of the cells; the layers need both converters then.
+        the heat of the cells. Each layer then needs both converters.
 
     **Returns:**
 
     A tuple of `LayerFigures`, in the order of the model, that prints as a table. A product
-    is one read of all tiles with analog inputs; corrected products read more, write their
-    inputs and need a digital product, which are not counted.
+    is one read of all tiles with analog inputs. The further reads, the writing of inputs
+    and the digital product of a corrected product are not counted.
 
     **Raises:**
 
-    - `ValueError`: if there is no analog layer; if `digital` has not the same layers, or
-        their weights another shape; if `costs` is given and a converter is ideal.
+    - `ValueError`: if there is no analog layer; if `digital` has other layers, or weights
+        of another shape; if `costs` is given and a converter is ideal.
     """
     weights = None if digital is None else digital_weights(digital)
     found: list[LayerFigures] = []
 
-    def one(path, layer):
+    def one(path: Path, layer: Any) -> Any:
         matrix, error = layer.matrix, None
         if weights is not None:
             error = error_now(path, layer.digital().weight, weights)
@@ -142,7 +143,7 @@ def inspect(
 
 
 def checked_figures(found: list[LayerFigures]) -> NetworkFigures:
-    """The figures of a network, which has to have some."""
+    """The figures of a network; refuses a network without analog layers."""
     if not found:
         raise ValueError(
             "`sedma_jax.nn.inspect` needs a model with analog layers. Got none. Make them "
@@ -159,23 +160,23 @@ def matrix_figures(
     mean_square: float,
     costs: CostModel | None,
 ) -> LayerFigures:
-    """The figures of one matrix; without an `error`, that of programming."""
+    """The figures of one matrix; the error is that of programming unless it is given."""
     stats, held, read = matrix.stats, matrix.crossbars, None
     if matrix.measured is None:
         parts = (_read_energy(path, c, matrix, mean_square, costs) for c in held)
         read = float(sum(parts))
     return LayerFigures(
-        path,
-        kind,
-        _name(matrix),
-        matrix.shape,
-        sum(len(crossbar.scale) for crossbar in held),
-        tuple(crossbar.array for crossbar in held),
-        float(matrix.error) if error is None else error,
-        stats and float(stats.pulses),
-        stats and float(stats.energy),
-        stats and float(stats.latency),
-        read,
+        path=path,
+        kind=kind,
+        device=_name(matrix),
+        shape=matrix.shape,
+        tiles=sum(len(crossbar.scale) for crossbar in held),
+        arrays=tuple(crossbar.array for crossbar in held),
+        error=float(matrix.error) if error is None else error,
+        pulses=stats and float(stats.pulses),
+        write_energy=stats and float(stats.energy),
+        write_latency=stats and float(stats.latency),
+        read_energy=read,
     )
 
 
@@ -184,7 +185,7 @@ def _text(figure: float | None, form: str) -> str:
 
 
 def error_now(path: Path, held: Array, weights: dict[Path, Array]) -> float:
-    """`|A~ - A| / |A|` of the weights that arrays hold and of those by its path."""
+    """`|A~ - A| / |A|` of the weights that arrays hold, against the weights at the path."""
     exact = weights.get(path)
     if exact is None or exact.shape != held.shape:
         got = "no such layer" if exact is None else f"shape {exact.shape}"
@@ -197,7 +198,13 @@ def error_now(path: Path, held: Array, weights: dict[Path, Array]) -> float:
     return float(np.linalg.norm(flat(held) - flat(exact)) / (size or 1))
 
 
-def _read_energy(path, crossbar: Crossbar, matrix: AnalogMatrix, mean_square, costs):
+def _read_energy(
+    path: Path,
+    crossbar: Crossbar,
+    matrix: AnalogMatrix,
+    mean_square: float,
+    costs: CostModel | None,
+) -> Float[Array, ""] | float:
     """Joules of one read of all tiles; cells that hold no weight conduct too."""
     device, (rows, cols) = crossbar.device, crossbar.array
     n = crossbar.shape[1]
@@ -215,10 +222,10 @@ def _read_energy(path, crossbar: Crossbar, matrix: AnalogMatrix, mean_square, co
             f"{dac=}, {adc=} at {path!r}. Leave `costs` out for the heat of the cells."
         )
     workload = Workload(
-        crossbar.shape[0],
-        n,
-        rows,
-        cols,
+        outputs=crossbar.shape[0],
+        inputs=n,
+        rows=rows,
+        cols=cols,
         input_bits=dac.bits,
         dac_bits=dac.bits,
         adc_bits=adc.bits,
@@ -241,10 +248,11 @@ def _name(matrix: AnalogMatrix) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _known(technology, known: dict[str, Any]) -> str:
+def _known(technology: Any, known: dict[str, Any]) -> str:
+    """The name of a technology among known ones, or "custom"."""
     for name, value in known.items():
         have, want = map(jax.tree.flatten, (technology, value))
-        # What came out of `jit` has arrays where numbers were, in single precision.
+        # `jit` turns numbers into arrays of single precision.
         if have[1] == want[1] and np.allclose(have[0], want[0], rtol=1e-6, atol=0):
             return name
     return "custom"

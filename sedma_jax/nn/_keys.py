@@ -1,4 +1,6 @@
-"""Where the noise of a read comes from: the key of the call, or that of the layer."""
+"""Choose the key of the noise of a read: that of the call, or that of the layer."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.lax as lax
@@ -6,14 +8,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
-from .._crossbar.crossbar import check_key
+from .._keys import check_key
 from ._matrix import AnalogMatrix
 
 ReadKey = UInt32[Array, "2"]
 
 
 def key_words(key: PRNGKeyArray) -> ReadKey:
-    """The words of a key, which Equinox can serialise."""
+    """The words of a key, in a form that Equinox can serialise."""
     if jr.key_impl(key) == "threefry2x32":
         return jr.key_data(key)
     return jr.bits(key, (2,), jnp.uint32)
@@ -29,7 +31,7 @@ def call_key(
 
     **Raises:**
 
-    - `ValueError`: if there is none, and the layer draws.
+    - `ValueError`: if there is no key, and the reads of the layer are random.
     """
     if key is not None:
         return check_key(key)
@@ -46,14 +48,16 @@ def call_key(
 
 
 @jax.custom_batching.custom_vmap
-def _example_key(key, mark):
-    """`key`; under `vmap` over examples, which `mark` tells of, one for each of them."""
+def _example_key(key: PRNGKeyArray, mark: Array) -> PRNGKeyArray:
+    """`key`, or one key for each example if `mark` is batched by `vmap` over examples."""
     del mark
     return key
 
 
 @_example_key.def_vmap
-def _(size, batched, key, mark):
+def _(
+    size: int, batched: Sequence[bool], key: PRNGKeyArray, mark: Array
+) -> tuple[Array, bool]:
     key_batched, mark_batched = batched
     if key_batched or not mark_batched:
         return key, key_batched

@@ -1,10 +1,10 @@
 """Layers of Equinox whose matrices crossbar arrays hold.
 
-A layer is called as that of `equinox.nn` it stands for: `layer(x, key=None)`, one example
-at a time. Its noise comes from `key`; where a model passes none on, from the key that
-`with_read_keys` gave the layer. A key of a call means what keys mean in JAX: under
-`jax.vmap(lambda x: layer(x, key=key))` all examples have the same noise, so split it,
-`jax.vmap(lambda x, key: layer(x, key=key))(xs, jr.split(key, len(xs)))`. A key of the
+A layer is called like the layer of `equinox.nn` that it replaces: `layer(x, key=None)`, one
+example at a time. Its noise comes from `key`, or, if the model passes no key on, from the
+key that `with_read_keys` gave the layer. The key of a call has its usual meaning in JAX:
+under `jax.vmap(lambda x: layer(x, key=key))` all examples have the same noise, so split it,
+`jax.vmap(lambda x, key: layer(x, key=key))(xs, jr.split(key, len(xs)))`. The key of a
 layer is split for the examples of every `vmap`.
 """
 
@@ -21,7 +21,7 @@ from ._matrix import AnalogMatrix, analog_conv, analog_linear, program_matrix
 
 
 def emptied(layer: Any) -> Any:
-    """What a layer of Equinox is without its weights."""
+    """A layer of Equinox without its weights."""
     names = [name for name in ("weight", "bias") if hasattr(layer, name)]
     where = lambda layer: [getattr(layer, name) for name in names]
     return eqx.tree_at(where, layer, [None] * len(names), is_leaf=lambda x: x is None)
@@ -31,7 +31,7 @@ class AnalogLinear(eqx.Module):
     """`equinox.nn.Linear` on crossbar arrays; the bias is digital.
 
     - `matrix`: the weights.
-    - `bias`: of each output, or None.
+    - `bias`: bias of each output, or None.
     - `read_key`: from `with_read_keys`, or None.
     - `layer`: the digital layer without its weights.
     """
@@ -57,9 +57,9 @@ class AnalogLinear(eqx.Module):
     def __call__(
         self, x: Float[Array, "..."], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "..."]:
-        """Multiply one vector, or a batch of them, each with noise of its own.
+        """Multiply one vector, or a batch of them, each with its own noise.
 
-        Vectors are the last axis, which a layer of "scalar" inputs or outputs has not.
+        Vectors lie along the last axis, which is absent for "scalar" inputs or outputs.
         """
         key = call_key(self.matrix, x, key, self.read_key)
         x = x[..., None] if self.layer.in_features == "scalar" else x
@@ -68,12 +68,11 @@ class AnalogLinear(eqx.Module):
 
     def digital(self) -> eqx.nn.Linear:
         """The digital layer with the weights that the arrays hold."""
-        weights = self.matrix.crossbar.stored_matrix(), self.bias
-        return filled(self.layer, *weights)
+        return filled(self.layer, self.matrix.crossbar.stored_matrix(), self.bias)
 
 
 def filled(layer: Any, weight: Array, bias: Array | None) -> Any:
-    """Inverse of `emptied`."""
+    """Put weights into a layer; the inverse of `emptied`."""
     layer = eqx.tree_at(lambda l: l.weight, layer, weight, is_leaf=lambda x: x is None)
     if bias is None:
         return layer
@@ -84,7 +83,7 @@ class AnalogConv(eqx.Module):
     """`equinox.nn.Conv` (1 to 3 axes) on crossbar arrays; the bias is digital.
 
     Each patch of the image is one product with a matrix that holds a filter in each row.
-    Groups are the blocks of a block-diagonal matrix, on tiles side by side.
+    Groups are the blocks of a block-diagonal matrix, on tiles that lie side by side.
 
     - `matrix`, `bias`, `read_key`, `layer`: as in `AnalogLinear`.
     """
@@ -113,7 +112,7 @@ class AnalogConv(eqx.Module):
     def __call__(
         self, x: Float[Array, "channels ..."], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "outputs ..."]:
-        """Convolve one image, each patch with noise of its own."""
+        """Convolve one image; each patch has its own noise."""
         layer = self.layer
         key = call_key(self.matrix, x, key, self.read_key)
         padding = layer.padding
@@ -143,7 +142,8 @@ class AnalogConv(eqx.Module):
 _PADDINGS = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}
 
 
-def _padded(layer, x):
+def _padded(layer: eqx.nn.Conv, x: Float[Array, "channels ..."]) -> Float[Array, "..."]:
+    """One image with the padding that `analog_conv` lacks."""
     padding = layer.padding
     if isinstance(padding, str):
         sizes = zip(
@@ -153,8 +153,10 @@ def _padded(layer, x):
     return jnp.pad(x, [(0, 0), *padding], _PADDINGS[layer.padding_mode])
 
 
-def _split(padding, size, kernel, dilation, stride):
-    """What "SAME" and the like put before and after an axis."""
+def _split(
+    padding: str, size: int, kernel: int, dilation: int, stride: int
+) -> tuple[int, int]:
+    """The padding that "SAME" and the like put before and after an axis."""
     reach = dilation * (kernel - 1) + 1
     total = max((-(-size // stride) - 1) * stride + reach - size, 0)
     less, more = total // 2, total - total // 2

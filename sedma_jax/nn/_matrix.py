@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.abstract_crossbar import AbstractCrossbar
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
+from .._keys import check_key
 from .._products.correction import (
     BASELINE_LAMBDA,
     check_lambda,

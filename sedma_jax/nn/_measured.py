@@ -1,4 +1,4 @@
-"""Arrays of which statistics were published, in place of a technology and its pulses."""
+"""Program by the published statistics of an array, without a technology and its pulses."""
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -19,7 +19,7 @@ def program_by_statistics(
     scaling: Scaling,
     key: PRNGKeyArray,
 ) -> tuple[Crossbar, Float[Array, "tiles polarity rows cols"]]:
-    """Tiles as such an array would hold them, and the conductances aimed at, in siemens."""
+    """Tiles as such an array would hold them, and the target conductances, in siemens."""
     exact = exact_partition(parts, measured.device, mapping=mapping, scaling=scaling)
     programmed = perturb(exact, measured.programming, key=key)
     if measured.read is not None:

@@ -1,4 +1,4 @@
-"""A network as its arrays hold it some time after they were programmed."""
+"""Age a network: the weights of its arrays some time after programming."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,20 +8,22 @@ import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._crossbar.crossbar import Crossbar, check_key
+from .._crossbar.crossbar import Crossbar
 from .._crossbar.effects import age as age_crossbar, compensate_drift
 from .._crossbar.read_effects import with_read_noise
+from .._keys import check_key
 from .._programming.pooled import PooledCrossbar
 from ..kernels import AbstractDrift
 from ._convert import Path, check_paths, map_analog, of_path, path_key
 from ._matrix import AnalogMatrix
 
 Drift = AbstractDrift | Mapping[Path, AbstractDrift] | Callable[[Path, Any], AbstractDrift]
+Seconds = Float[Array, ""] | float | int
 
 
 def age(
     model: PyTree,
-    seconds: Float[Array, ""] | float | int,
+    seconds: Seconds,
     *,
     drift: Drift | None = None,
     compensation_reads: int = 0,
@@ -29,8 +31,8 @@ def age(
 ) -> PyTree:
     """Let the arrays of a network drift for some time after programming.
 
-    To follow a network over time, age the one that was just programmed to each time, with
-    one key: times count from programming. Works inside `jit` and `vmap`, over times too:
+    Time counts from programming: to follow a network over time, age the freshly programmed
+    one to each time, with one key. This works inside `jit` and `vmap`, also over times:
 
         curve = jax.vmap(lambda t: accuracy(age(analog, t, key=cells_key)))(times)
 
@@ -38,14 +40,15 @@ def age(
 
     - `model`: with analog layers, as programmed.
     - `seconds`: since programming, from 0 up.
-    - `drift`: the law, e.g. `sedma_jax.noise_models.PCM.drift`: of all layers, by path, or
-        a function of path and `AnalogMatrix`. A layer that it leaves out has that of the
-        statistics it was programmed by. Read noise is theirs at that time.
-    - `compensation_reads`: known inputs that each layer is read with, after programming
-        and again, to scale its bit lines by what their currents have lost, as
-        `sedma_jax.compensate_drift` does; 256 is many, 0 compensates nothing.
-    - `key`: stands for the cells: the same key gives every cell the same drift at all
-        times. A layer's depends on it and on the path alone.
+    - `drift`: the drift model, e.g. `sedma_jax.noise_models.PCM.drift`: one for all layers,
+        a mapping by path, or a function of path and `AnalogMatrix`. A layer that it leaves
+        out drifts, and has the read noise of that time, by the statistics that it was
+        programmed by.
+    - `compensation_reads`: number of known inputs that each layer is read with, after
+        programming and again now, to scale its bit lines by the loss of their currents, as
+        `sedma_jax.compensate_drift` does. 256 is many; 0 compensates nothing.
+    - `key`: identifies the cells: the same key gives every cell the same drift at all
+        times. The drift of a layer depends only on the key and on the path.
 
     **Returns:**
 
@@ -53,85 +56,110 @@ def age(
 
     **Raises:**
 
-    - `ValueError`: if there is no analog layer; if a layer has no law of drift; if a path
+    - `ValueError`: if there is no analog layer; if a layer has no drift model; if a path
         in `drift` leads nowhere; if `seconds` or `compensation_reads` is below zero.
     """
     matrices: dict[Path, AnalogMatrix] = {}
 
-    def note(path, layer):
+    def note(path: Path, layer: Any) -> Any:
         matrices[path] = layer.matrix
         return layer
 
     map_analog(note, model)
-    laws = drift_laws(matrices, seconds, drift, compensation_reads)
+    models = drift_models(matrices, seconds, drift, compensation_reads)
     check_key(key)
     aged: dict[int, Any] = {}
 
-    def one(path, layer):
+    def one(path: Path, layer: Any) -> Any:
         # One object at two places is one array.
         if id(layer) not in aged:
-            reads = seconds, laws[path], compensation_reads
-            old = aged_matrix(layer.matrix, *reads, path_key(key, path))
+            old = aged_matrix(
+                layer.matrix,
+                seconds,
+                models[path],
+                reads=compensation_reads,
+                key=path_key(key, path),
+            )
             aged[id(layer)] = eqx.tree_at(lambda layer: layer.matrix, layer, old)
         return aged[id(layer)]
 
     return map_analog(one, model)
 
 
-def drift_laws(
+def drift_models(
     matrices: Mapping[Path, AnalogMatrix],
-    seconds,
+    seconds: Seconds,
     drift: Drift | None,
     compensation_reads: int,
 ) -> dict[Path, AbstractDrift]:
-    """The law of each layer; refuses what `age` cannot do."""
+    """The drift model of each layer; raises the errors of `age`."""
     for name, value in (("seconds", seconds), ("compensation_reads", compensation_reads)):
         if isinstance(value, int | float) and not value >= 0:
             raise ValueError(
                 f"`sedma_jax.nn.age` needs `{name}` from 0 up. Got {value}. Time counts "
                 "from the end of programming."
             )
-    laws: dict[Path, Any] = {}
+    if not matrices:
+        raise ValueError(
+            "`sedma_jax.nn.age` needs a model with analog layers. Got one without. Make "
+            "them by `sedma_jax.nn.analogize`."
+        )
+    models: dict[Path, Any] = {}
     for path, matrix in matrices.items():
         own = None if matrix.measured is None else matrix.measured.drift
-        laws[path] = own if drift is None else of_path(drift, path, matrix, own)
-    check_paths("age", laws, drift=drift)
-    lawless = [path for path, law in laws.items() if not isinstance(law, AbstractDrift)]
-    if lawless or not laws:
+        models[path] = own if drift is None else of_path(drift, path, matrix, own)
+    check_paths("age", models, drift=drift)
+    missing = [path for path, m in models.items() if not isinstance(m, AbstractDrift)]
+    if missing:
         raise ValueError(
-            "`sedma_jax.nn.age` needs analog layers, each with a law of drift. Got none "
-            f"for {lawless or 'want of analog layers'}. Pass `drift`, such as `sedma_jax."
-            "noise_models.PCM.drift`, or program by statistics that have one."
+            "`sedma_jax.nn.age` needs a drift model for each analog layer. Got none for "
+            f"{missing}. Pass `drift`, such as `sedma_jax.noise_models.PCM.drift`, or "
+            "program by statistics that have one."
         )
-    return laws
+    return models
 
 
 def aged_matrix(
-    matrix: AnalogMatrix, seconds, law: AbstractDrift, reads: int, key: PRNGKeyArray
+    matrix: AnalogMatrix,
+    seconds: Seconds,
+    model: AbstractDrift,
+    *,
+    reads: int,
+    key: PRNGKeyArray,
 ) -> AnalogMatrix:
     """One matrix, some time after it was programmed."""
     held: Any = matrix.crossbar
     if not isinstance(held, PooledCrossbar):
-        old = _aged(held, matrix, seconds, law, reads, key)
+        old = _aged(held, matrix, seconds, model, reads, key)
         return dataclasses.replace(matrix, crossbar=old)
     banks = tuple(
         dataclasses.replace(
             bank,
-            crossbar=_aged(bank.crossbar, matrix, seconds, law, reads, jr.fold_in(key, i)),
+            crossbar=_aged(
+                bank.crossbar, matrix, seconds, model, reads, jr.fold_in(key, i)
+            ),
         )
         for i, bank in enumerate(held.banks)
     )
     return dataclasses.replace(matrix, crossbar=dataclasses.replace(held, banks=banks))
 
 
-def _aged(fresh: Crossbar, matrix, seconds, law, reads, key) -> Crossbar:
+def _aged(
+    fresh: Crossbar,
+    matrix: AnalogMatrix,
+    seconds: Seconds,
+    model: AbstractDrift,
+    reads: int,
+    key: PRNGKeyArray,
+) -> Crossbar:
+    """One crossbar of a matrix, drifted, noisy and compensated."""
     drift_key, input_key, read_key = jr.split(key, 3)
     noise = None if matrix.measured is None else matrix.measured.read
     quiet = fresh if noise is None else dataclasses.replace(fresh, read_variance=None)
     target = None
     if matrix.target is not None:
         target = dataclasses.replace(quiet, conductance=matrix.target)
-    old = age_crossbar(quiet, law, seconds, target, key=drift_key)
+    old = age_crossbar(quiet, model, seconds, target, key=drift_key)
     if noise is not None:
         old = with_read_noise(old, noise, seconds, quiet)
     if reads:

@@ -5,6 +5,7 @@ import configparser
 import re
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,60 @@ TREES = {
 each_file = pytest.mark.parametrize(
     "path", TREES, ids=lambda path: path.relative_to(ROOT).as_posix()
 )
+
+
+EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn", "viz")
+LAYERS = ("kernels", "core", "extras", "run", "cli")  # the lowest first
+
+
+def module_name(path):
+    """The dotted name by which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("sedma_jax", *parts) if parts[0] == "kernels" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in TREES}
+
+
+def import_statements(nodes, *, in_functions):
+    """The imports that run; those for type checkers alone do not."""
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from import_statements(node.orelse, in_functions=in_functions)
+        elif in_functions or not isinstance(node, functions):
+            children = ast.iter_child_nodes(node)
+            yield from import_statements(children, in_functions=in_functions)
+
+
+def imported_files(name, *, in_functions):
+    """The modules of ours that a module imports, by dotted name."""
+    path = MODULES[name]
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    for node in import_statements(TREES[path].body, in_functions=in_functions):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+            continue
+        base = package[: len(package) + 1 - node.level] if node.level else []
+        module = ".".join([*base, *filter(None, [node.module])])
+        for alias in node.names:
+            # Either a module of the package that is named, or something inside it.
+            found = f"{module}.{alias.name}"
+            found = found if found in MODULES else module
+            if found in MODULES and found != name:
+                yield found
+
+
+def room(name):
+    """The layer of a module, and which extra it is of, if any."""
+    first = name.removeprefix("sedma_jax.").partition(".")[0]
+    if first in EXTRAS:
+        return LAYERS.index("extras"), first
+    named = {"kernels": "kernels", "_run": "run", "_cli": "cli"}
+    return LAYERS.index(named.get(first, "core")), None
 
 
 def imported(tree):
@@ -60,6 +115,23 @@ def test_dependencies_point_one_way(path):
         else:
             root = name.partition(".")[0]
             assert root in allowed | sys.stdlib_module_names, f"{name} is not allowed"
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n != "sedma_jax"])
+def test_no_layer_imports_a_higher_one(name):
+    layer, extra = room(name)
+    for other in imported_files(name, in_functions=True):
+        # The package itself, which hands on names of every layer, is for its users.
+        assert other != "sedma_jax", f"{name} imports the whole package"
+        their_layer, their_extra = room(other)
+        assert their_layer <= layer, f"{other} lies above {name}"
+        strangers = {extra, their_extra} <= set(EXTRAS) and extra != their_extra
+        assert not strangers, f"{name} imports {other}, another extra"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    below = {name: set(imported_files(name, in_functions=False)) for name in MODULES}
+    TopologicalSorter(below).prepare()  # raises CycleError, which names the files
 
 
 def test_every_package_is_listed():

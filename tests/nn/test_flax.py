@@ -186,7 +186,7 @@ def test_figures_and_drift():
         assert figure.error < 0.7 * error
     with pytest.raises(ValueError, match="Got none"):
         sj.nn.flax.inspect(model)
-    with pytest.raises(ValueError, match="want of analog layers"):
+    with pytest.raises(ValueError, match="model with analog layers"):
         sj.nn.flax.age(model, 1.0, key=jr.key(0))
 
 

@@ -146,9 +146,9 @@ def test_embeddings_and_convolutions_of_statistics():
 def test_errors_say_what_to_do():
     analog = analogize(MODEL, DEVICE, **FAST)
     late = lambda *args, **options: age(*args, **options, key=jr.key(0))
-    with pytest.raises(ValueError, match=r"law of drift.*'\[0\]', '\[1\]'.*Pass `drift`"):
+    with pytest.raises(ValueError, match=r"drift model.*'\[0\]', '\[1\]'.*Pass `drift`"):
         late(analog, 1.0)
-    with pytest.raises(ValueError, match="want of analog layers"):
+    with pytest.raises(ValueError, match="model with analog layers"):
         late(MODEL, 1.0, drift=SAME)
     with pytest.raises(ValueError, match=r"paths in `drift`.*\['\[2\]'\]"):
         late(analog, 1.0, drift={"": SAME, "[2]": SAME})

@@ -11,9 +11,10 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-import sedma_jax as sj
 from jax import export
 from jax.experimental import checkify
+
+import sedma_jax as sj
 
 DEVICE = sj.devices.EPIRAM
 HOW = sj.Programming(array=(16, 16))

@@ -4,6 +4,7 @@ import jax
 import jax.random as jr
 import numpy as np
 import pytest
+
 import sedma_jax as sj
 
 A = np.random.default_rng(0).standard_normal((20, 12)).astype(np.float32)

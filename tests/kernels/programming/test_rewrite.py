@@ -151,7 +151,9 @@ def test_without_noise_one_attempt_is_exact(scheme):
 def test_a_matrix_is_programmed_within_the_band():
     A = np.random.default_rng(2).normal(size=(40, 30)).astype(np.float32)
     rule = sj.acceptance_band(DEVICE, half_width=0.02)
-    how = dict(array=(16, 16), scaling=sj.global_scale, scheme=sj.sampled_rewrite, rule=rule)
+    how = dict(
+        array=(16, 16), scaling=sj.global_scale, scheme=sj.sampled_rewrite, rule=rule
+    )
     crossbar, stats = sj.program(A, DEVICE, **how, key=jr.key(6))
     error = np.abs(sj.stored_matrix(crossbar) - A) / np.abs(A).max()
     assert 0.015 < error.max() <= 0.02 * (1 + 1e-4)
