@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._images import check_sides, decode_image, resize
 from ._reading import SHOWN, field, plain_name, read_json, refusing
 
@@ -94,14 +94,14 @@ def index_coco(folder: str | os.PathLike[str], split: str = "val2017") -> CocoIn
         )
         ids = np.array([image[0] for image in images], np.int64)
         if len(np.unique(ids)) != len(ids):
-            raise Refusal("a number of its own for each image", "repeated", _PUBLISHED)
+            raise FileRefusal("a number of its own for each image", "repeated", _PUBLISHED)
         table = _boxes(field(content, "annotations", list, "the file"), names)
         place = np.searchsorted(ids, table["image"])
         known = place < len(ids)
         known[known] = ids[place[known]] == table["image"][known]
         if not known.all():
             got = f"a box of image {table['image'][np.argmin(known)]}, which is not listed"
-            raise Refusal("boxes of listed images", got, _PUBLISHED)
+            raise FileRefusal("boxes of listed images", got, _PUBLISHED)
     order = np.argsort(place, kind="stable")
     table, place = table[order], place[order]
     return CocoIndex(
@@ -145,7 +145,7 @@ def stream_coco(
             image = decode_image(path)
             height, width = map(int, index.sizes[i])
             if image.size != (width, height):
-                raise Refusal(
+                raise FileRefusal(
                     f"the {width} x {height} pixels that the annotations state",
                     f"{image.width} x {image.height}",
                     "Images and annotations are of different releases: get both anew.",
@@ -171,7 +171,9 @@ def _images(content):
         name = plain_name(field(image, "file_name", str, "an image"), "`file_name`")
         height, width = (_whole(image, side, "an image") for side in ("height", "width"))
         if min(height, width) < 1:
-            raise Refusal("images of one pixel or more", f"{height} x {width}", _PUBLISHED)
+            raise FileRefusal(
+                "images of one pixel or more", f"{height} x {width}", _PUBLISHED
+            )
         yield _whole(image, "id", "an image"), sys.intern(name), (height, width)
 
 
@@ -187,18 +189,18 @@ def _boxes(annotations, names):
         if len(numbers) != 5 or not all(
             type(n) in (int, float) and abs(n) < 2**53 for n in numbers
         ):
-            raise Refusal(
+            raise FileRefusal(
                 "four finite numbers as `bbox` and one as `area` of an annotation",
                 repr(numbers)[:SHOWN],
                 _PUBLISHED,
             )
         if min(numbers[2:]) < 0:
-            raise Refusal(
+            raise FileRefusal(
                 "boxes and areas that are not negative", repr(numbers)[:SHOWN], _PUBLISHED
             )
         category = _whole(annotation, "category_id", "an annotation")
         if category not in names:
-            raise Refusal("boxes of listed categories", str(category), _PUBLISHED)
+            raise FileRefusal("boxes of listed categories", str(category), _PUBLISHED)
         crowd = _whole({"iscrowd": 0} | annotation, "iscrowd", "an annotation")
         image = _whole(annotation, "image_id", "an annotation")
         table[row] = (image, category, crowd != 0, numbers[4], tuple(box))
@@ -209,5 +211,7 @@ def _whole(record, name, where):
     """A whole number that 64 bits hold."""
     number = field(record, name, int, where)
     if abs(number) >= 2**63:
-        raise Refusal(f"64 bits as `{name}` of {where}", str(number)[:SHOWN], _PUBLISHED)
+        raise FileRefusal(
+            f"64 bits as `{name}` of {where}", str(number)[:SHOWN], _PUBLISHED
+        )
     return number

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 from scipy.io import loadmat
 
-from .._files.refusal import Refusal, damaged
+from .._files.refusal import FileRefusal, damaged
 from ._images import check_sides, crop_centre, decode_image
 from ._reading import SHOWN, plain_name, read_bytes, refusing, subfolder
 
@@ -92,7 +92,7 @@ def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageN
         else:
             files = [os.fsencode(name) for name in _images(root)]
         if not files:
-            raise Refusal(
+            raise FileRefusal(
                 f"images ending in .JPEG in `{split}`, or in a folder for each class there",
                 "none",
                 "Unpack the archive there; those of `train` contain an archive a class.",
@@ -181,7 +181,7 @@ def _kit(folder, count):
             (p for p in places if (p / truth).is_file() and (p / meta).is_file()), None
         )
         if kit is None:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{truth}` and `{meta}` of the development kit, to know the classes",
                 "neither a folder for each class nor both files",
                 "Unpack `ILSVRC2012_devkit_t12.tar.gz` there.",
@@ -191,7 +191,7 @@ def _kit(folder, count):
     with refusing("index_imagenet", kit / truth):
         lines = read_bytes(kit / truth, _LARGEST_TRUTH).split()
         if len(lines) != count:
-            raise Refusal(
+            raise FileRefusal(
                 f"a line for each of the {count} images", str(len(lines)), "Get both anew."
             )
         wnids = sorted(wnid_of.values())
@@ -199,7 +199,7 @@ def _kit(folder, count):
         labels = [place.get(int(line)) if line[:9].isdigit() else None for line in lines]
         if None in labels:
             wrong = lines[labels.index(None)]
-            raise Refusal(
+            raise FileRefusal(
                 f"numbers of classes that `{meta}` lists",
                 repr(wrong)[1:SHOWN],
                 "Get both anew.",
@@ -223,7 +223,7 @@ def _classes(content):
         or len(set(leaves.values())) != len(leaves)
         or not all(_WNID.fullmatch(wnid) for wnid in leaves.values())
     ):
-        raise Refusal(
+        raise FileRefusal(
             "classes with a WordNet number of its own each",
             repr(list(leaves.items())[:3])[:SHOWN],
             "Get the development kit from its publisher.",

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from .._files.refusal import Refusal, damaged
+from .._files.refusal import FileRefusal, damaged
 from ._reading import read_bytes
 
 LARGEST_FILE = 2**26  # bytes of one encoded image
@@ -28,7 +28,7 @@ def decode_image(path: Path) -> Image.Image:
         check_pixels(*image.size)
         return image.convert("RGB")
     except Image.DecompressionBombError as error:
-        raise Refusal(
+        raise FileRefusal(
             f"an image of at most {LARGEST_PIXELS:,} pixels",
             "one that Pillow takes for a decompression bomb",
             "Do not use such a file, or shrink it first.",
@@ -43,7 +43,7 @@ def decode_image(path: Path) -> Image.Image:
 def check_pixels(width: int, height: int):
     """Refuse more pixels than the limit, before they are allocated."""
     if width * height > LARGEST_PIXELS:
-        raise Refusal(
+        raise FileRefusal(
             f"an image of at most {LARGEST_PIXELS:,} pixels",
             f"{width:,} x {height:,}",
             "Do not use such a file, or shrink it first.",
@@ -76,7 +76,7 @@ def crop_centre(
         image = resize(image, width, height)
     if crop is not None:
         if crop > min(width, height):
-            raise Refusal(
+            raise FileRefusal(
                 f"sides of {crop} pixels or more to be cropped to that",
                 f"{width} x {height}",
                 f"Give `shorter_side={crop}` or more.",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from .._crossbar.crossbar import check_key
-from .._files.refusal import Refusal, check_bytes, damaged
+from .._files.refusal import FileRefusal, check_bytes, damaged
 from ._bundled import package_folder
 from ._encoder import EncoderLayer, SentenceEncoder
 from ._reading import field, read_bytes, read_json, refusing
@@ -72,7 +72,7 @@ def load_sentence_encoder(
                 cut, field(read_json(cut_file, "json.dump"), "max_seq_length", int, "it")
             )
             if cut < 3:
-                raise Refusal(
+                raise FileRefusal(
                     "a `max_seq_length` of 3 tokens or more", str(cut), "Mend it."
                 )
     tokens = folder / "tokenizer.json"
@@ -154,7 +154,7 @@ def _sizes(config):
     sizes = [field(config, name, int, "the encoder") for name in names]
     layers, heads, width, hidden = sizes
     if not (0 < layers <= 128 and 0 < heads and 0 < width and hidden > 0) or width % heads:
-        raise Refusal(
+        raise FileRefusal(
             "1 to 128 layers and a width that the heads divide", f"{sizes}", "Mend it."
         )
     kind = {
@@ -164,7 +164,7 @@ def _sizes(config):
     }
     for name, wanted in kind.items():
         if (got := config.get(name, wanted)) != wanted:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` to be {wanted!r}", repr(got)[:80], "Name another encoder."
             )
     return layers, heads, width, hidden
@@ -176,7 +176,7 @@ def _read_encoder(path, config, layers, heads, width, hidden):
         with safe_open(path, framework="numpy") as file:
             return _build(_Tensors(file), config, layers, heads, width, hidden)
     except OSError as error:
-        raise Refusal(
+        raise FileRefusal(
             "a file that it can open", error.strerror or str(error), "Check the path."
         ) from error
     except SafetensorError as error:
@@ -191,21 +191,23 @@ class _Tensors:
 
     def __call__(self, name, *shape):
         if name not in self.names:
-            raise Refusal(f"a tensor `{name}`", "none", "Name an encoder of this layout.")
+            raise FileRefusal(
+                f"a tensor `{name}`", "none", "Name an encoder of this layout."
+            )
         part = self.file.get_slice(name)
         got = tuple(part.get_shape())
         fits = len(got) == len(shape) and all(
             want in (None, have) for have, want in zip(got, shape, strict=True)
         )
         if not fits or part.get_dtype() != "F32":
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` in float32 and shape {shape}, as config.json has it",
                 f"{part.get_dtype()} and {got}",
                 "Name an encoder whose files belong together.",
             )
         tensor = self.file.get_tensor(name)
         if not np.isfinite(tensor).all():
-            raise Refusal(
+            raise FileRefusal(
                 f"finite numbers in `{name}`", "NaN or infinity", "Copy it again."
             )
         return jnp.asarray(tensor)
@@ -260,7 +262,7 @@ def _read_tokenizer(path, cut, words):
     except Exception as error:  # it raises no narrower kind
         raise damaged("tokenizer", error, "Tokenizer.save") from error
     if (largest := max(tokenizer.get_vocab().values(), default=0)) >= words:
-        raise Refusal(
+        raise FileRefusal(
             f"tokens below {words}, the words of the encoder",
             str(largest),
             "Name an encoder whose files belong together.",

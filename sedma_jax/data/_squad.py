@@ -6,7 +6,7 @@ from pathlib import Path
 
 import equinox as eqx
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._reading import field, read_json, refusing
 
 _PUBLISHED = "Get the file from its publisher."
@@ -64,14 +64,14 @@ def _question(asked, title, context):
         answers.append(field(answer, "text", str, f"an answer to {where}"))
         starts.append(field(answer, "answer_start", int, f"an answer to {where}"))
         if not 0 <= starts[-1] <= len(context):
-            raise Refusal(
+            raise FileRefusal(
                 f"answers to {where} within the {len(context)} characters of its paragraph",
                 f"one that starts at {starts[-1]}",
                 _PUBLISHED,
             )
     impossible = field({"is_impossible": False} | asked, "is_impossible", bool, where)
     if bool(answers) == impossible:
-        raise Refusal(
+        raise FileRefusal(
             f"answers to {where}, or `is_impossible` and none",
             f"{len(answers)} answers and is_impossible={impossible}",
             _PUBLISHED,

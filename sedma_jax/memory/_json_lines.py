@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from .._files.whole_files import replacing
 from ._pattern import LARGEST_REWARD, Row, new_row, unpacked_features
 from ._statements import State
@@ -37,7 +37,7 @@ def as_row(fields: object) -> Row:
     """Check what JSON said, and make a row of it."""
     if not isinstance(fields, dict) or fields.keys() != set(_FIELDS):
         names = sorted(map(str, fields)) if isinstance(fields, dict) else fields
-        raise Refusal(
+        raise FileRefusal(
             f"an object with the fields {', '.join(_FIELDS)} and no others",
             f"{names!r:.80}",
             "Export it again.",
@@ -49,7 +49,7 @@ def as_row(fields: object) -> Row:
     ):
         numbers[name] = value = fields[name]
         if type(value) is not int or not low <= value <= high:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` to be an integer from {low} to {high}",
                 f"{value!r:.80}",
                 "Mend the line, or leave it out.",
@@ -61,7 +61,7 @@ def as_row(fields: object) -> Row:
     ):
         value = fields[name]
         if type(value) not in (int, float) or not low <= value <= high:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` to be a number from {low:g} to {high:g}",
                 f"{value!r:.80}",
                 "Mend the line, or leave it out.",
@@ -70,7 +70,7 @@ def as_row(fields: object) -> Row:
     if features is not None and not (
         isinstance(features, list) and all(type(x) in (int, float) for x in features)
     ):
-        raise Refusal(
+        raise FileRefusal(
             "`features` to be a list of numbers or null",
             f"{features!r:.80}",
             "Mend the line, or leave it out.",
@@ -79,7 +79,7 @@ def as_row(fields: object) -> Row:
         names = fields["kind"], fields["workload"]
         return new_row(*names, fields["choice"], features, **numbers)
     except ValueError as error:
-        raise Refusal("what `record` would take", f"this: {error}", "") from error
+        raise FileRefusal("what `record` would take", f"this: {error}", "") from error
 
 
 def write_lines(path: str | os.PathLike[str], state: State, rows: tuple[Row, ...]) -> None:
@@ -106,14 +106,14 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
                 row = as_row(_parsed(line))
                 first = places.setdefault(row.digest, number)
                 if first != number:
-                    raise Refusal(
+                    raise FileRefusal(
                         "each kind, workload and choice once",
                         f"those of line {first}",
                         "Leave one of the two out.",
                     )
                 rows.append(row)
         if len(rows) != count:
-            raise Refusal(
+            raise FileRefusal(
                 f"the {count:,} patterns that its first line names",
                 f"{len(rows):,}",
                 "Copy it again.",
@@ -123,7 +123,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
             f"`import_` needs a file that it can open. Got {error.strerror}: {path}. "
             "Check the path and its permissions."
         ) from error
-    except Refusal as refusal:
+    except FileRefusal as refusal:
         wanted, got, remedy = refusal.args
         raise ValueError(
             f"`import_` of {os.fspath(path)!r}, line {number}, needs {wanted}. Got {got}. "
@@ -135,7 +135,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
 def _check_size(file):
     size = os.fstat(file.fileno()).st_size
     if size > _LARGEST_FILE:
-        raise Refusal(
+        raise FileRefusal(
             f"at most {_LARGEST_FILE:,} bytes in all", f"{size:,}", "Split the memory."
         )
 
@@ -144,13 +144,13 @@ def _header(line):
     fields = _parsed(line)
     known = isinstance(fields, dict) and fields.get("format") == _FORMAT
     if not known:
-        raise Refusal(
+        raise FileRefusal(
             f'a first line with "format": "{_FORMAT}"',
             f"{fields!r:.80}",
             "Write the file with `sedma memory export`.",
         )
     if fields.get("version") != _VERSION:
-        raise Refusal(
+        raise FileRefusal(
             f"version {_VERSION} of the format",
             f"{fields.get('version')!r:.80}",
             "Update sedma-jax.",
@@ -161,7 +161,7 @@ def _header(line):
         or not (type(generation) is int and 0 <= generation < 2**63)
         or not (type(count) is int and 0 <= count < 2**63)
     ):
-        raise Refusal(
+        raise FileRefusal(
             "a first line with `memory`, `generation` and `patterns`",
             f"{fields!r:.80}",
             "Export it again.",
@@ -171,7 +171,7 @@ def _header(line):
 
 def _parsed(line):
     if len(line) > _LONGEST_LINE:
-        raise Refusal(
+        raise FileRefusal(
             f"lines of at most {_LONGEST_LINE:,} bytes",
             "a longer one",
             "Write one pattern to a line.",
@@ -179,7 +179,7 @@ def _parsed(line):
     try:
         return json.loads(line.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Refusal("one JSON object", f"{line!r:.80}", "Export it again.") from error
+        raise FileRefusal("one JSON object", f"{line!r:.80}", "Export it again.") from error
 
 
 def _no_constant(name):

@@ -24,7 +24,7 @@ from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._connection import LONGEST_PAUSE
 from ._json_lines import as_fields, as_row
 from ._lookup_cache import Bucket
@@ -172,7 +172,7 @@ def _parsed(value: bytes, bucket: Bucket) -> tuple[Row, ...] | None:
         if len(value) > _LARGEST_VALUE:
             return None
         rows: Sequence[Row] = [as_row(fields) for fields in json.loads(value)]
-    except (ValueError, TypeError, RecursionError, Refusal):
+    except (ValueError, TypeError, RecursionError, FileRefusal):
         return None
     return tuple(rows) if all((r.kind, r.workload) == bucket for r in rows) else None
 
