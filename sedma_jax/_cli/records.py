@@ -73,7 +73,7 @@ def pool_layout(plan) -> dict:
     return {
         "pool": [
             {
-                "device": name_of(kind.device),
+                "device": devices.name_of(kind.device),
                 "rows": kind.rows,
                 "cols": kind.cols,
                 "count": kind.count,
@@ -97,8 +97,3 @@ def memory_efficiency(placed: Crossbar | TileSource, array: tuple[int, int]) -> 
         m - np.asarray(placed.outputs) * cols, cols
     )
     return float(np.sum(held) / (len(held) * rows * cols)) if len(held) else 1.0
-
-
-def name_of(device) -> str:
-    """The name of a preset."""
-    return next(name for name, known in devices.PRESETS.items() if known is device)

@@ -25,7 +25,6 @@ from .output import (
     write_outputs,
 )
 from .products import run_delivery, run_device, run_with_memory
-from .records import name_of
 from .resume import (
     PENDING,
     delivery_of,
@@ -202,7 +201,8 @@ def _run(options, workflow, adaptive, trace) -> int:
         names = list(devices.PRESETS)
     pool = _pool(options)
     if pool is not None:
-        names = ["+".join(dict.fromkeys(name_of(kind.device) for kind in pool.kinds))]
+        materials = (devices.name_of(k.device) for k in pool.kinds if k.device is not None)
+        names = ["+".join(dict.fromkeys(materials))]
     options.stream = options.stream or options.checkpoint is not None
     _check_streaming(options, names)
     options.array = options.array or (256, 256)

@@ -1,14 +1,15 @@
-"""Patterns as JSON: in files of one to a line, and in Redis.
+"""Patterns as JSON: in files with one pattern per line, and in Redis.
 
-A file starts with a line that says what it is, which memory it comes from, at which
-generation, and how many patterns follow. Nobody vouches for what is read here: every
-field is checked, and sizes are limited before anything is parsed.
+The first line of a file says what the file is, which memory it comes from, at which
+generation, and how many patterns follow. The input is not trusted: every field is checked,
+and sizes are limited before anything is parsed.
 """
 
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from .._files.refusal import FileRefusal
 from .._files.whole_files import replacing
@@ -24,8 +25,8 @@ _FIELDS = ("kind", "workload", "choice", "features", "count", "mean", "m2", "upd
 _DAY = 86400 * 10**6  # microseconds: how far the clocks of two machines may differ
 
 
-def as_fields(row: Row) -> dict:
-    """A row as what JSON knows."""
+def as_fields(row: Row) -> dict[str, Any]:
+    """A row as a JSON object."""
     features = unpacked_features(row.features)
     return {name: getattr(row, name) for name in _FIELDS} | {
         "choice": json.loads(row.choice),
@@ -34,7 +35,7 @@ def as_fields(row: Row) -> dict:
 
 
 def as_row(fields: object) -> Row:
-    """Check what JSON said, and make a row of it."""
+    """Check a JSON object, and make a row of it."""
     if not isinstance(fields, dict) or fields.keys() != set(_FIELDS):
         names = sorted(map(str, fields)) if isinstance(fields, dict) else fields
         raise FileRefusal(
@@ -42,7 +43,26 @@ def as_row(fields: object) -> Row:
             f"{names!r:.80}",
             "Export it again.",
         )
-    features, numbers = fields["features"], {}
+    numbers = _checked_numbers(fields)
+    features = fields["features"]
+    if features is not None and not (
+        isinstance(features, list) and all(type(x) in (int, float) for x in features)
+    ):
+        raise FileRefusal(
+            "`features` to be a list of numbers or null",
+            f"{features!r:.80}",
+            "Mend the line, or leave it out.",
+        )
+    try:
+        names = fields["kind"], fields["workload"]
+        return new_row(*names, fields["choice"], features, **numbers)
+    except ValueError as error:
+        raise FileRefusal("what `record` would take", f"this: {error}", "") from error
+
+
+def _checked_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Count, time, mean and sum of squared deviations, each within its range."""
+    numbers = {}
     for name, low, high in (
         ("count", 1, _LARGEST_COUNT),
         ("updated", 0, time.time_ns() // 1000 + _DAY),
@@ -67,26 +87,17 @@ def as_row(fields: object) -> Row:
                 "Mend the line, or leave it out.",
             )
         numbers[name] = float(value)
-    if features is not None and not (
-        isinstance(features, list) and all(type(x) in (int, float) for x in features)
-    ):
-        raise FileRefusal(
-            "`features` to be a list of numbers or null",
-            f"{features!r:.80}",
-            "Mend the line, or leave it out.",
-        )
-    try:
-        names = fields["kind"], fields["workload"]
-        return new_row(*names, fields["choice"], features, **numbers)
-    except ValueError as error:
-        raise FileRefusal("what `record` would take", f"this: {error}", "") from error
+    return numbers
 
 
 def write_lines(path: str | os.PathLike[str], state: State, rows: tuple[Row, ...]) -> None:
     """Write a file, whole or not at all."""
     header = {
-        **{"format": _FORMAT, "version": _VERSION, "memory": state.name},
-        **{"generation": state.generation, "patterns": len(rows)},
+        "format": _FORMAT,
+        "version": _VERSION,
+        "memory": state.name,
+        "generation": state.generation,
+        "patterns": len(rows),
     }
     with replacing(Path(path)) as part, part.open("w", encoding="ascii") as file:
         for line in (header, *map(as_fields, rows)):
@@ -94,7 +105,7 @@ def write_lines(path: str | os.PathLike[str], state: State, rows: tuple[Row, ...
 
 
 def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
-    """Name and generation of the memory that was exported, and its patterns."""
+    """The name and generation of the memory that was exported, and its patterns."""
     number, rows, places = 0, [], {}
     try:
         with open(path, "rb") as file:
@@ -132,7 +143,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
     return name, generation, rows
 
 
-def _check_size(file):
+def _check_size(file: BinaryIO) -> None:
     size = os.fstat(file.fileno()).st_size
     if size > _LARGEST_FILE:
         raise FileRefusal(
@@ -140,7 +151,7 @@ def _check_size(file):
         )
 
 
-def _header(line):
+def _header(line: bytes) -> tuple[str, int, int]:
     fields = _parsed(line)
     known = isinstance(fields, dict) and fields.get("format") == _FORMAT
     if not known:
@@ -169,12 +180,12 @@ def _header(line):
     return name, generation, count
 
 
-def _parsed(line):
+def _parsed(line: bytes) -> Any:
     if len(line) > _LONGEST_LINE:
         raise FileRefusal(
             f"lines of at most {_LONGEST_LINE:,} bytes",
             "a longer one",
-            "Write one pattern to a line.",
+            "Write one pattern per line.",
         )
     try:
         return json.loads(line.decode(), parse_constant=_no_constant)
@@ -182,5 +193,5 @@ def _parsed(line):
         raise FileRefusal("one JSON object", f"{line!r:.80}", "Export it again.") from error
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> None:
     raise ValueError(name)
