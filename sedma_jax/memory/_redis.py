@@ -144,7 +144,7 @@ class SharedLookups:
         return f"{self._prefix}:token:{name}", f"{self._prefix}:rows:{name}"
 
     def _ask(self, question: Callable[[], Any], rest: bool = True) -> Any:
-        """The answer of Redis, or None; with `rest` it is not asked soon after a failure."""
+        """The answer of Redis, or None; with `rest`, not asked soon after a failure."""
         if rest and time.monotonic() < self._rest_until:
             return None
         try:

@@ -43,7 +43,8 @@ class Store:
         if not create and location.get_backend_name() == "sqlite" and check_file(location):
             raise ValueError(
                 "`open` with `create=False` needs a memory that exists. Got "
-                f"{shown(location)}, which does not. Check the path; `record` and `import_` make one."
+                f"{shown(location)}, which does not. Check the path; `record` "
+                "and `import_` make one."
             )
         self._fallback = None if fallback is None else parse(fallback, "fallback")
         self._rows_at_most, self._staleness = rows, staleness
