@@ -1,4 +1,4 @@
-"""Open files of data sets that nobody vouches for."""
+"""Open untrusted files of data sets."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SHOWN = 80  # characters of a file's own text that an error repeats
 
 @contextmanager
 def refusing(caller: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a `FileRefusal` into the one `ValueError` line that names function and file."""
+    """Turn a `FileRefusal` into a one-line `ValueError` that names function and file."""
     try:
         yield
     except FileRefusal as refusal:
@@ -28,10 +28,10 @@ def refusing(caller: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """All of a regular file, unless it is longer than the limit."""
+    """The content of a regular file, unless it is longer than the limit."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block for ever
             raise FileRefusal(
                 "a regular file", "a directory, pipe or device", "Name a file."
             )
@@ -48,8 +48,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
-def check_size(count: int, limit: int):
-    """Refuse a file that is longer than its kind can be."""
+def check_size(count: int, limit: int) -> None:
+    """Refuse a file that is longer than the limit for its kind."""
     if count > limit:
         raise FileRefusal(
             f"a file of at most {limit:,} bytes", f"{count:,}", "Name another file."
@@ -57,15 +57,15 @@ def check_size(count: int, limit: int):
 
 
 def read_json(path: Path, writer: str) -> Any:
-    """The contents of a JSON file."""
+    """The content of a JSON file."""
     try:
         return json.loads(read_bytes(path, LARGEST_JSON))
-    except (ValueError, RecursionError) as error:  # Unicode errors are ValueErrors
+    except (ValueError, RecursionError) as error:  # a Unicode error is a ValueError
         raise damaged("JSON", error, writer) from error
 
 
 def plain_name(name: Any, where: str) -> str:
-    """A file name without folders, which cannot lead out of the folder it is meant for."""
+    """A file name without folders, which cannot lead out of its folder."""
     if (
         not isinstance(name, str)
         or name in ("", ".", "..")
@@ -81,7 +81,7 @@ def plain_name(name: Any, where: str) -> str:
 
 
 def field(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """A field of a JSON object that has to have this type."""
+    """A field of a JSON object, which has to be of this type."""
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         words = {list: "a list", str: "text", dict: "an object", int: "a whole number"}
@@ -94,7 +94,7 @@ def field(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> 
 
 
 def subfolder(folder: Path, name: str) -> Path:
-    """A folder of the published layout, which has to be there."""
+    """A folder of the published layout, which has to exist."""
     path = folder / name
     if not path.is_dir():
         raise FileRefusal(
