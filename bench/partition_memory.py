@@ -100,9 +100,10 @@ def planned(A, memory, short_term, ablation, key):
     """A plan alone, for a matrix that is too large to be programmed here."""
     made = decide(A, POOL, memory, short_term, ablation, 0.5, key=key)
     if ablation.long_term:
-        choices = {n: {"strategy": n, "regime": made.regime} for n in made.law}
+        choices = {n: {"strategy": n, "regime": made.regime} for n in made.expected}
         memory.record_all(
-            Record("partition-law", made.name, choices[n], v) for n, v in made.law.items()
+            Record("partition-law", made.name, choices[name], v)
+            for name, v in made.expected.items()
         )
     return made
 

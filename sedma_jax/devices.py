@@ -8,6 +8,10 @@ Nat. Mater. 17, 335; EpiRAM) and Wu et al. (2018, VLSI; TaOx/HfOx). All read at 
 5 ns through a transistor of 15 kOhm.
 """
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
 from .kernels import Device as Device
 
 AG_ASI = Device(
@@ -81,4 +85,13 @@ PRESETS = {
     "epiram": EPIRAM,
     "taox-hfox": TAOX_HFOX,
 }
-"""The four materials by the names that the command line takes."""
+"""The four materials, by the names that the command line takes."""
+
+
+def name_of(device: Device) -> str:
+    """The name of a preset; any other device is named after its main figures."""
+    for name, known in PRESETS.items():
+        if known is device or bool(eqx.tree_equal(known, device)):
+            return name
+    leaves = [f"{float(jnp.asarray(v)):.3g}" for v in jax.tree.leaves(device)]
+    return "custom-" + "-".join(leaves[i] for i in (0, 1, 2, 6, 11))

@@ -8,10 +8,9 @@ from scipy.sparse import csr_array
 
 from .. import devices
 from .._crossbar.crossbar import Crossbar
-from .._products.corrected import CorrectionInfo
+from .._products.correction import CorrectionInfo
 from .._tiling.pool import PartitionPlan
 from .._tiling.tile_source import TileSource
-from ..kernels import Device
 
 if TYPE_CHECKING:  # an extra
     from ..memory import AdaptiveInfo
@@ -88,7 +87,7 @@ def pool_layout(plan: PartitionPlan) -> dict[str, Any]:
     return {
         "pool": [
             {
-                "device": name_of(kind.device),
+                "device": devices.name_of(kind.device),
                 "rows": kind.rows,
                 "cols": kind.cols,
                 "count": kind.count,
@@ -112,8 +111,3 @@ def memory_efficiency(placed: Crossbar | TileSource, array: tuple[int, int]) -> 
         m - np.asarray(placed.outputs) * cols, cols
     )
     return float(np.sum(held) / (len(held) * rows * cols)) if len(held) else 1.0
-
-
-def name_of(device: Device | None) -> str:
-    """The name of a preset."""
-    return next(name for name, known in devices.PRESETS.items() if known is device)

@@ -28,7 +28,6 @@ from .output import (
     write_outputs,
 )
 from .products import run_delivery, run_device, run_with_memory
-from .records import name_of
 from .resume import (
     PENDING,
     delivery_of,
@@ -120,7 +119,8 @@ def _arrays(options: argparse.Namespace) -> tuple[Pool | None, list[str]]:
     """The pool that `--pool` names, if any, and the names of what is run."""
     pool = _pool(options)
     if pool is not None:
-        return pool, ["+".join(dict.fromkeys(name_of(kind.device) for kind in pool.kinds))]
+        materials = (devices.name_of(k.device) for k in pool.kinds if k.device is not None)
+        return pool, ["+".join(dict.fromkeys(materials))]
     names = list(dict.fromkeys(options.device or ["epiram"]))
     return None, list(devices.PRESETS) if "all" in names else names
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import devices
-from .._products.corrected import BASELINE_LAMBDA
+from .._products.correction import BASELINE_LAMBDA
 from .._run import check_node_key, read_workflow
 from .cluster import add_target
 from .resume import fill_in

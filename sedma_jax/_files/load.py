@@ -1,4 +1,4 @@
-"""Read matrices and vectors from files that nobody vouches for.
+"""Read matrices and vectors from untrusted files.
 
 Sizes are checked against the file and against limits before anything of that size is
 allocated, nothing is unpickled, and every refusal is one `ValueError` line.
@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from .matrix_market import parse_matrix_market
 from .numpy_files import as_float, parse_npy, parse_npz
-from .refusal import Refusal, check_bytes, check_count, check_shape, damaged
+from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
 
 _CHUNK = 2**20
 _SUFFIXES = (".mtx", ".mtx.gz", ".npy", ".npz", ".safetensors")
@@ -30,8 +30,8 @@ def load_matrix(path: str | os.PathLike[str]) -> np.ndarray | csr_array:
     """Read a matrix; a sparse file gives a sparse matrix.
 
     Reads Matrix Market (`.mtx`, `.mtx.gz`: real, integer and pattern, every real
-    symmetry), NumPy (`.npy`, `.npz`), `scipy.sparse.save_npz` and `.safetensors`. Of
-    several arrays in a file it takes the only matrix; `FILE::NAME` names another.
+    symmetry), NumPy (`.npy`, `.npz`), `scipy.sparse.save_npz` and `.safetensors`. If a
+    file holds several arrays, the only matrix is taken; `FILE::NAME` names another.
 
     **Arguments:**
 
@@ -40,8 +40,8 @@ def load_matrix(path: str | os.PathLike[str]) -> np.ndarray | csr_array:
 
     **Returns:**
 
-    The matrix, in float32 if the file has that or a shorter float, in float64 if it has
-    a longer one, integers or booleans.
+    The matrix: in float32 if the file holds that or a shorter float type, in float64 if
+    it holds a longer one, integers or booleans.
 
     **Raises:**
 
@@ -54,7 +54,7 @@ def load_matrix(path: str | os.PathLike[str]) -> np.ndarray | csr_array:
 def load_vector(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a vector, from the formats and under the limits of `load_matrix`.
 
-    A matrix of one row or one column is a vector too.
+    A matrix of one row or one column also counts as a vector.
     """
     vector = _load(path, "load_vector", ndim=1)
     return (vector.toarray() if isinstance(vector, csr_array) else vector).ravel()
@@ -65,12 +65,12 @@ def _load(path: str | os.PathLike[str], caller: str, ndim: int) -> np.ndarray | 
     try:
         array = _read(path, ndim)
         if not _fits(array.shape, ndim):
-            raise Refusal(_KINDS[ndim], f"shape {array.shape}", "Reshape it first.")
+            raise FileRefusal(_KINDS[ndim], f"shape {array.shape}", "Reshape it first.")
         check_shape(array.shape)
         array = as_float(array)
         _check_finite(array)
         return array
-    except Refusal as refusal:
+    except FileRefusal as refusal:
         requirement, got, remedy = refusal.args
         raise ValueError(
             f"`{caller}` of {path!r} needs {requirement}. Got {got}. {remedy}"
@@ -87,26 +87,26 @@ def _read(path: str, ndim: int) -> np.ndarray | csr_array:
         file, _, name = path.rpartition("::")
     suffix = next((s for s in _SUFFIXES if file.lower().endswith(s)), None)
     if suffix is None:
-        raise Refusal(
+        raise FileRefusal(
             f"a file name that ends in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
             f"{Path(file).suffix!r}",
             "Save it in one of these formats.",
         )
     if name is not None and suffix not in (".npz", ".safetensors"):
-        raise Refusal(
+        raise FileRefusal(
             "`::NAME` only after .npz and .safetensors", f"{name!r}", "Leave it out."
         )
     try:
         status = os.stat(file)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block for ever
             kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe or device"
-            raise Refusal("a regular file", f"a {kind}", "Name a file.")
+            raise FileRefusal("a regular file", f"a {kind}", "Name a file.")
         if suffix == ".safetensors":
             return _read_safetensors(file, name, ndim)
         check_bytes(status.st_size)
         content = Path(file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise Refusal(
+        raise FileRefusal(
             "a file that it can open",
             getattr(error, "strerror", None) or str(error),
             "Check the path and its permissions.",
@@ -123,7 +123,7 @@ def _read(path: str, ndim: int) -> np.ndarray | csr_array:
 
 
 def _gunzip(content: bytes) -> bytes:
-    """Decompress up to the limit, whatever the file would expand to."""
+    """Decompress, but never more than the limit."""
     chunks, total = [], 0
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
@@ -144,7 +144,7 @@ def _read_safetensors(file: str, name: str | None, ndim: int) -> np.ndarray:
             name = _choose(shapes, name, ndim)
             dtype = parts[name].get_dtype()
             if dtype not in _TENSOR_DTYPES:
-                raise Refusal("real numbers", f"dtype {dtype}", "Convert it first.")
+                raise FileRefusal("real numbers", f"dtype {dtype}", "Convert it first.")
             check_count(math.prod(shapes[name]))
             return tensors.get_tensor(name)
     except SafetensorError as error:
@@ -152,18 +152,18 @@ def _read_safetensors(file: str, name: str | None, ndim: int) -> np.ndarray:
 
 
 def _choose(shapes: dict[str, tuple[int, ...]], name: str | None, ndim: int) -> str:
-    """The array asked for, or else the only one that fits."""
+    """The name of the array asked for, or else of the only one that fits."""
     listed = ", ".join(f"{key!r} {shape}" for key, shape in list(shapes.items())[:10])
     listed += f" and {len(shapes) - 10} more" if len(shapes) > 10 else ""
     if name is not None and name in shapes:
         return name
     if name is not None:
-        raise Refusal("the name of an array in it", f"{name!r}", f"It holds {listed}.")
+        raise FileRefusal("the name of an array in it", f"{name!r}", f"It holds {listed}.")
     fitting = [key for key, shape in shapes.items() if _fits(shape, ndim)]
     if len(shapes) == 1:
         fitting = list(shapes)  # its shape is refused with better words
     if len(fitting) != 1:
-        raise Refusal(
+        raise FileRefusal(
             f"exactly one array that is {_KINDS[ndim]}, or the name of one",
             listed or "no array",
             "Name one as FILE::NAME.",
@@ -171,7 +171,7 @@ def _choose(shapes: dict[str, tuple[int, ...]], name: str | None, ndim: int) -> 
     return fitting[0]
 
 
-def _check_finite(array: np.ndarray | csr_array):
+def _check_finite(array: np.ndarray | csr_array) -> None:
     stored = array.data if isinstance(array, csr_array) else array
     finite = np.isfinite(stored)
     if finite.all():
@@ -182,4 +182,4 @@ def _check_finite(array: np.ndarray | csr_array):
         (place,) = where
         where = np.searchsorted(array.indptr, place, "right") - 1, array.indices[place]
     place = ", ".join(str(index + 1) for index in where)
-    raise Refusal("finite numbers", f"{value} at entry {place}", "Mend the entry.")
+    raise FileRefusal("finite numbers", f"{value} at entry {place}", "Mend the entry.")

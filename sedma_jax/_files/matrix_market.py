@@ -1,6 +1,6 @@
 """Parse Matrix Market text (Boisvert, Pozo & Remington 1996, NISTIR 5935).
 
-`scipy.io.mmread` is ten times faster, but it takes `1D3` for 1 and `1,5` for 1, and
+`scipy.io.mmread` is ten times faster, but it reads `1D3` as 1 and `1,5` as 1, and
 bytes after the last number crash the interpreter (scipy/scipy#19949).
 """
 
@@ -10,12 +10,12 @@ import re
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
-from .refusal import Refusal, check_count, check_shape
+from .refusal import FileRefusal, check_count, check_shape
 
 _BANNER = re.compile(
     rb"%%MatrixMarket\s+matrix\s+(coordinate|array)\s+(\S+)\s+(\S+)\s*", re.IGNORECASE
 )
-# Signs of the entry that each symmetry mirrors across the diagonal.
+# The sign with which each symmetry mirrors an entry across the diagonal; 0 for none.
 _MIRROR = {"general": 0, "symmetric": 1, "skew-symmetric": -1}
 _FIELDS = ("real", "double", "integer", "pattern")
 
@@ -35,12 +35,12 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
 
     **Raises:**
 
-    - `Refusal`: if the text is anything else.
+    - `FileRefusal`: if the text is not such a matrix.
     """
     first, _, rest = text.partition(b"\n")
     banner = _BANNER.fullmatch(first)
     if banner is None:
-        raise Refusal(
+        raise FileRefusal(
             "the first line `%%MatrixMarket matrix coordinate|array FIELD SYMMETRY`",
             repr(first[:60])[1:],
             "Write the file with `scipy.io.mmwrite`.",
@@ -48,13 +48,13 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
     layout, field, symmetry = (word.decode("latin1").lower() for word in banner.groups())
     sparse = layout == "coordinate"
     if field not in _FIELDS or (field == "pattern" and not sparse):
-        raise Refusal(
+        raise FileRefusal(
             "a real, integer or (coordinate) pattern matrix",
             f"{layout} {field!r}",
             "Save the real part.",
         )
     if symmetry not in _MIRROR:
-        raise Refusal(
+        raise FileRefusal(
             f"one of the symmetries {', '.join(_MIRROR)}",
             repr(symmetry),
             "Save the matrix as `general`.",
@@ -63,7 +63,7 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
     check_shape((rows, cols))
     mirror = _MIRROR[symmetry]
     if mirror and rows != cols:
-        raise Refusal(
+        raise FileRefusal(
             f"a square matrix where the first line says {symmetry}",
             f"{rows} by {cols}",
             "Save the matrix as `general`.",
@@ -79,6 +79,7 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
 
 
 def _size_line(rest: bytes, sparse: bool) -> tuple[int, int, int, bytes]:
+    """Rows, columns, stored entries (0 for the array format), and the lines after them."""
     start = 0
     while start < len(rest):
         end = rest.find(b"\n", start)
@@ -96,7 +97,7 @@ def _size_line(rest: bytes, sparse: bool) -> tuple[int, int, int, bytes]:
             break
     else:
         line = b""
-    raise Refusal(
+    raise FileRefusal(
         f"the size line `ROWS COLS{' ENTRIES' if sparse else ''}`",
         repr(line[:60])[1:],
         "Write the file with `scipy.io.mmwrite`.",
@@ -114,19 +115,19 @@ def _numbers(body: bytes, count: int, columns: int) -> np.ndarray:
                 io.BytesIO(body), np.float64, comments=None, ndmin=2, encoding="latin1"
             )
         except ValueError as error:
-            raise Refusal(
+            raise FileRefusal(
                 f"{columns} plain decimal numbers on each line of entries",
                 f"an entry that NumPy cannot read ({str(error).partition(';')[0]})",
                 "Write the file with `scipy.io.mmwrite`.",
             ) from error
     if table.shape[1] != columns:
-        raise Refusal(
+        raise FileRefusal(
             f"{columns} plain decimal numbers on each line of entries",
             f"{table.shape[1]}",
             "Check the field that the first line names.",
         )
     if table.shape[0] != count:
-        raise Refusal(
+        raise FileRefusal(
             f"the {count:,} entries that its size line promises",
             f"{table.shape[0]:,}",
             "Copy the file again, or mend the size line.",
@@ -139,7 +140,7 @@ def _coordinate(table: np.ndarray, rows: int, cols: int, mirror: int) -> csr_arr
     inside = (places >= 1) & (places <= (rows, cols)) & (places == np.floor(places))
     if not inside.all():
         entry = int(np.argmin(inside.all(axis=1)))
-        raise Refusal(
+        raise FileRefusal(
             f"whole row and column numbers from 1 1 to {rows} {cols}",
             "{:.17g} {:.17g} in entry {}".format(*places[entry], entry + 1),
             "Mend the entry or the size line.",
@@ -149,7 +150,7 @@ def _coordinate(table: np.ndarray, rows: int, cols: int, mirror: int) -> csr_arr
     if mirror:
         off = row != col
         if mirror < 0 and not off.all():
-            raise Refusal(
+            raise FileRefusal(
                 "no diagonal entries where the first line says skew-symmetric",
                 f"one in row {row[~off][0] + 1}",
                 "The diagonal of such a matrix is zero: leave it out.",
@@ -162,7 +163,8 @@ def _coordinate(table: np.ndarray, rows: int, cols: int, mirror: int) -> csr_arr
 def _array(values: np.ndarray, rows: int, cols: int, mirror: int) -> np.ndarray:
     if not mirror:
         return np.ascontiguousarray(values.reshape(cols, rows).T)
-    # Column by column from the diagonal down: the upper triangle of the transpose.
+    # The file lists each column from the diagonal down, so the transpose lists each row
+    # of its upper triangle.
     matrix = np.zeros((rows, cols))
     matrix.T[np.triu_indices(rows, k=0 if mirror > 0 else 1)] = values
     return matrix + mirror * np.tril(matrix, -1).T

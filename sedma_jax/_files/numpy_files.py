@@ -3,12 +3,13 @@
 import io
 import math
 import zipfile
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_array
 
-from .refusal import Refusal, check_bytes, check_count, check_shape, damaged
+from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
 
 _HEADERS = {
     # Version 3 differs from 2 only in the field names of structured arrays.
@@ -19,28 +20,30 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def parse_npy(content: bytes) -> np.ndarray:
-    """View the array of an `.npy` file, with its promised size checked first."""
+    """View the array of an `.npy` file, after checking the size that its header states."""
     try:
         stream = io.BytesIO(content)
         version = np.lib.format.read_magic(stream)
         shape, fortran, dtype = _HEADERS[version](stream)
         if dtype.kind not in "biufcS":
-            raise Refusal("real numbers", f"dtype {str(dtype)[:60]}", "Convert it first.")
+            raise FileRefusal(
+                "real numbers", f"dtype {str(dtype)[:60]}", "Convert it first."
+            )
         if not all(type(size) is int and size >= 0 for size in shape):
             raise ValueError(f"shape {shape}")
-        # NumPy multiplies the other sizes even where one is zero.
+        # NumPy multiplies the other sizes even if one of them is zero.
         check_count(math.prod(size or 1 for size in shape))
         count = math.prod(shape)
         promised, held = count * dtype.itemsize, len(content) - stream.tell()
         if promised > held:
-            raise Refusal(
+            raise FileRefusal(
                 f"the {promised:,} bytes that its header promises",
                 f"{held:,}",
                 "The file is cut short: copy it again.",
             )
         flat = np.frombuffer(content, dtype, count, stream.tell())
         return flat.reshape(shape, order="F" if fortran else "C")
-    except Refusal:
+    except FileRefusal:
         raise
     # NumPy evaluates the header as a Python literal, and a hostile one raises anything,
     # from `RecursionError` to `tokenize.TokenError`.
@@ -53,13 +56,13 @@ def parse_npz(content: bytes) -> dict[str, np.ndarray] | csr_array:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-            # Other decompressors allocate what the file tells them to. These yield no
+            # Other decompressors allocate whatever the file asks for. These two yield no
             # more than the size that a member declares.
             if any(member.compress_type not in _COMPRESSIONS for member in members):
                 raise ValueError("a member is neither stored nor deflated")
             check_bytes(sum(member.file_size for member in members))
             files = {member.filename: archive.read(member) for member in members}
-    except Refusal:
+    except FileRefusal:
         raise
     # A damaged archive raises anything, from `BadZipFile` to `struct.error`.
     except Exception as error:
@@ -71,8 +74,8 @@ def parse_npz(content: bytes) -> dict[str, np.ndarray] | csr_array:
 def _assemble(parts: dict[str, np.ndarray]) -> csr_array:
     """Put together what `scipy.sparse.save_npz` took apart.
 
-    `scipy.sparse.load_npz` believes the indices, and a conversion then writes wherever
-    they point.
+    `scipy.sparse.load_npz` does not check the indices, and a conversion then writes to
+    wherever they point.
     """
     try:
         layout = parts["format"].item().decode()
@@ -86,7 +89,7 @@ def _assemble(parts: dict[str, np.ndarray]) -> csr_array:
                 matrix = (data, _indices(parts, "offsets"))
             case "csr" | "csc" | "bsr":
                 starts = _indices(parts, "indptr")
-                # `check_format` skips the full check unless the last one is positive.
+                # `check_format` skips the full check unless the last pointer is positive.
                 if not (np.diff(starts) >= 0).all():
                     raise ValueError("the index pointer decreases")
                 matrix = (data, _indices(parts, "indices"), starts)
@@ -96,9 +99,9 @@ def _assemble(parts: dict[str, np.ndarray]) -> csr_array:
         if layout in ("csr", "csc", "bsr"):
             built.check_format(full_check=True)
         return csr_array(built)
-    except Refusal:
+    except FileRefusal:
         raise
-    # Missing parts, wrong dtypes and shapes: SciPy raises whatever comes first.
+    # With missing parts, wrong dtypes or shapes SciPy raises various exceptions.
     except Exception as error:
         raise damaged("sparse .npz", error, "scipy.sparse.save_npz") from error
 
@@ -110,14 +113,14 @@ def _indices(parts: dict[str, np.ndarray], name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def as_float(array):
-    """Convert to float32 what fits it exactly by its dtype, all else to float64."""
-    # By name: bfloat16 and its kin are no NumPy floats.
+def as_float(array: Any) -> Any:
+    """Convert an array to float32 if that holds its dtype exactly, otherwise to float64."""
+    # The name is asked too: NumPy does not count bfloat16 and its kin as floats.
     if array.dtype.kind == "f" or "float" in array.dtype.name:
         dtype = np.float32 if array.dtype.itemsize <= 4 else np.float64
     elif array.dtype.kind in "biu":
         dtype = np.float64
     else:
-        raise Refusal("real numbers", f"dtype {array.dtype}", "Convert it first.")
-    with np.errstate(all="ignore"):  # what overflows is refused as infinite
+        raise FileRefusal("real numbers", f"dtype {array.dtype}", "Convert it first.")
+    with np.errstate(all="ignore"):  # an overflow is refused later, as infinite
         return array.astype(dtype)

@@ -1,51 +1,51 @@
-"""Why a file is refused, and the limits that no file may pass."""
+"""Why a file is refused, and the limits that no file may exceed."""
 
 LARGEST_BYTES = 2**31
 LARGEST_COUNT = 2**28  # stored numbers: 2 GiB as float64
 LARGEST_SIDE = 2**24  # rows or columns: an index pointer of 64 MiB
 
 
-class Refusal(Exception):
-    """Why a file is not what was asked for: requirement, value received, remedy."""
+class FileRefusal(Exception):
+    """A file is not what was asked for; made of requirement, value received, remedy."""
 
 
-def damaged(kind: str, error: Exception | str, writer: str) -> Refusal:
-    """Refuse what a parser cannot read; its own words may quote the file."""
+def damaged(kind: str, error: Exception | str, writer: str) -> FileRefusal:
+    """Refuse a file that a parser cannot read; the parser's message may quote the file."""
     said = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
     said = "".join(character if character.isprintable() else "?" for character in said)
-    return Refusal(
+    return FileRefusal(
         f"an intact {kind} file",
         f"a parse error ({said})",
         f"Copy it again, or write it with `{writer}`.",
     )
 
 
-def check_bytes(count: int):
+def check_bytes(count: int) -> None:
     """Refuse more bytes than the limit, before they are allocated."""
     if count > LARGEST_BYTES:
-        raise Refusal(
+        raise FileRefusal(
             f"at most {LARGEST_BYTES:,} bytes, uncompressed",
             f"{count:,} or more",
             "Cut the matrix into blocks.",
         )
 
 
-def check_count(count: int):
+def check_count(count: int) -> None:
     """Refuse more numbers than the limit, before they are allocated."""
     if count > LARGEST_COUNT:
-        raise Refusal(
+        raise FileRefusal(
             f"at most {LARGEST_COUNT:,} stored numbers",
             f"{count:,}",
             "Cut the matrix into blocks.",
         )
 
 
-def check_shape(shape: tuple[int, ...]):
-    """Refuse empty and overlong shapes, before anything of that size is allocated."""
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse empty and oversized shapes, before anything of that size is allocated."""
     if min(shape) < 1:
-        raise Refusal("at least one number", f"shape {shape}", "Check what wrote it.")
+        raise FileRefusal("at least one number", f"shape {shape}", "Check what wrote it.")
     if max(shape) > LARGEST_SIDE:
-        raise Refusal(
+        raise FileRefusal(
             f"at most {LARGEST_SIDE:,} rows and columns",
             f"shape {shape}",
             "Cut the matrix into blocks.",

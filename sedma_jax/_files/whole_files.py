@@ -1,13 +1,14 @@
 """Write a file whole or not at all."""
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path):
-    """A file beside `path` that takes its place when it is whole."""
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that replaces it once it is written without error."""
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     part = Path(part)
     try:

@@ -1,11 +1,12 @@
 """Cut a matrix into rectangles that arrays of several sizes hold.
 
 The patterns are two-stage guillotine cuts (Gilmore & Gomory 1965, Oper. Res. 13, 94):
-strips of the height of some array, cut into columns of the width of some array, and a
-column into a stack of arrays of one kind. Within these patterns, and for a large enough
-stock, the choice is optimal: a strip is the cheapest path over its columns, and the matrix
-the cheapest path over its strips. Where the stock runs out, what is left is cut anew
-with what is left, so that a bounded stock is met greedily.
+the matrix is cut into strips of the height of some array, each strip into columns of the
+width of some array, and each column into a stack of arrays of one kind. Within these
+patterns, and with enough stock, the choice is optimal: a strip is the cheapest path over
+its columns, and the matrix the cheapest path over its strips. When a kind runs out, the
+rest of the matrix is cut anew with the remaining stock, so that a bounded stock is used
+greedily.
 """
 
 import heapq
@@ -15,8 +16,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-# Sides of the blocks that are packed one after another; larger arrays make larger blocks.
+# Side of the blocks that are packed one after another; larger arrays make larger blocks.
 _PANEL = 1024
 
 
@@ -30,32 +32,44 @@ class Place(NamedTuple):
     kind: int
 
 
+# Top, bottom, left and right of a part of the matrix.
+Region = tuple[int, int, int, int]
+# Start and end of a strip, and the stack of places of each of its columns.
+Strip = tuple[int, int, list[list[Place]]]
+# Strips by region, or its size if there is no `occupied`, and by stock.
+Known = dict[tuple[tuple[int, ...], tuple[float, ...]], list[Strip] | None]
+
+
 class Occupancy:
-    """Where the nonzeros of a block lie: counts over any rectangle in O(1)."""
+    """The nonzeros of a block, with their number in any rectangle in O(1)."""
 
     def __init__(self, block: Place, rows: np.ndarray, cols: np.ndarray):
         self.block, self.rows, self.cols = block, rows, cols
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """Nonzeros above and to the left of each corner of a cell."""
+        """Numbers of nonzeros above and to the left of each corner of an entry."""
         top, bottom, left, right, _ = self.block
         sums = np.zeros((bottom - top + 1, right - left + 1), np.int32)
         sums[self.rows - top + 1, self.cols - left + 1] = 1
         return sums.cumsum(0, out=sums).cumsum(1, out=sums)
 
-    def counts(self, tops, bottoms, lefts, rights) -> np.ndarray:
-        """Nonzeros in each rectangle; the bounds broadcast."""
+    def counts(
+        self, tops: ArrayLike, bottoms: ArrayLike, lefts: ArrayLike, rights: ArrayLike
+    ) -> np.ndarray:
+        """The number of nonzeros in each rectangle; the bounds broadcast."""
         t, b = np.asarray(tops) - self.block.top, np.asarray(bottoms) - self.block.top
         l, r = np.asarray(lefts) - self.block.left, np.asarray(rights) - self.block.left
         s = self.sums
         return s[b, r] - s[t, r] - s[b, l] + s[t, l]
 
-    def strips(self, tops, bottoms) -> np.ndarray:
-        """Nonzeros of each strip of rows, to the left of each column of the block."""
+    def strips(self, tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+        """For each strip of rows, the number of nonzeros left of each column."""
         return self.sums[bottoms - self.block.top] - self.sums[tops - self.block.top]
 
-    def held(self, top, bottom, left, right, *, axis) -> np.ndarray:
+    def held(
+        self, top: int, bottom: int, left: int, right: int, *, axis: int
+    ) -> np.ndarray:
         """Whether each row (`axis=0`) or column of a rectangle holds a nonzero."""
         t, b = top - self.block.top, bottom - self.block.top
         l, r = left - self.block.left, right - self.block.left
@@ -72,22 +86,23 @@ def pack(
     stock: Sequence[float],
     prices: Sequence[float],
     occupied: tuple[np.ndarray, np.ndarray] | None = None,
-    known: dict | None = None,
+    known: Known | None = None,
 ) -> list[Place] | None:
-    """Cover a matrix by arrays from a stock, at a low price.
+    """Cover a matrix by arrays from a stock at a low price.
 
     **Arguments:**
 
-    - `shape`: of the matrix.
+    - `shape`: shape of the matrix.
     - `sizes`: rows and columns of the matrix that an array of each kind holds.
-    - `stock`: arrays of each kind; `math.inf` for as many as it takes.
-    - `prices`: of one array of each kind, positive.
-    - `occupied`: rows and columns of the nonzeros, if the rest need not be covered.
-    - `known`: cuts found by earlier calls that differ in `stock` alone; it is added to.
+    - `stock`: number of arrays of each kind; `math.inf` for as many as needed.
+    - `prices`: price of one array of each kind, positive.
+    - `occupied`: rows and columns of the nonzeros, if nothing else has to be covered.
+    - `known`: cuts found by earlier calls that differ in `stock` alone; new ones are
+        added.
 
     **Returns:**
 
-    Disjoint places, or none if the stock does not suffice.
+    Disjoint places, or None if the stock does not suffice.
     """
     stock, known = list(stock), {} if known is None else known
     tallest = max(height for height, _ in sizes)
@@ -97,7 +112,8 @@ def pack(
         pending = [block[:4]]
         while pending:
             region = top, bottom, left, right = pending.pop()
-            # No column takes more arrays than this, so that a larger stock cuts alike.
+            # No column takes more arrays than `needed`, so that any larger stock is cut
+            # in the same way.
             enough = tuple(map(min, stock, needed))
             place = (bottom - top, right - left) if occupancy is None else region
             if (place, enough) not in known:
@@ -110,8 +126,16 @@ def pack(
     return places
 
 
-def _take(strips, region, stock, places):
-    """Take arrays for strips in turn; the regions that are left when a kind runs out."""
+def _take(
+    strips: list[Strip],
+    region: Region,
+    stock: list[float],
+    places: list[Place],
+) -> list[Region]:
+    """Take arrays for one strip after another, and add their places to `places`.
+
+    **Returns:** the regions left uncovered when a kind runs out; empty if none does.
+    """
     top, bottom, left, right = region
     for start, end, columns in strips:
         for column in columns:
@@ -121,28 +145,45 @@ def _take(strips, region, stock, places):
                 return [(top + end, bottom, left, right), rest]
             stock[kind] -= len(column)
             places.extend(
-                Place(top + t, top + b, left + l, left + r, k) for t, b, l, r, k in column
+                Place(
+                    top=top + place.top,
+                    bottom=top + place.bottom,
+                    left=left + place.left,
+                    right=left + place.right,
+                    kind=place.kind,
+                )
+                for place in column
             )
     return []
 
 
-def _blocks(shape, sizes, occupied) -> Iterator[tuple[Place, Occupancy | None]]:
-    """Blocks whose sides the arrays divide, if that makes them no larger than twice."""
+def _blocks(
+    shape: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
+    occupied: tuple[np.ndarray, np.ndarray] | None,
+) -> Iterator[tuple[Place, Occupancy | None]]:
+    """Blocks of the matrix that are packed one after another.
+
+    Every kind of array divides their sides, unless that made a side longer than
+    `2 * _PANEL`. With `occupied`, blocks without a nonzero are left out.
+    """
     sides = []
     for axis in (0, 1):
         unit = math.lcm(*(size[axis] for size in sizes))
         largest = max(size[axis] for size in sizes)
         unit = unit if unit <= 2 * _PANEL else largest
         sides.append(max(_PANEL // unit, 1) * unit)
-    # The last block of each axis takes what is left, so that no narrow one remains.
+    # The last block of each axis includes the remainder, so that no block is narrow.
     edges = []
     for extent, side in zip(shape, sides, strict=True):
         count = max(extent // side, 1)
         edges.append([i * side for i in range(count)] + [extent])
     rows, cols = edges
 
-    def block(i, j):
-        return Place(rows[i], rows[i + 1], cols[j], cols[j + 1], -1)
+    def block(i: int, j: int) -> Place:
+        return Place(
+            top=rows[i], bottom=rows[i + 1], left=cols[j], right=cols[j + 1], kind=-1
+        )
 
     if occupied is None:
         for i in range(len(rows) - 1):
@@ -161,22 +202,29 @@ def _blocks(shape, sizes, occupied) -> Iterator[tuple[Place, Occupancy | None]]:
         yield one, Occupancy(one, r[entries], c[entries])
 
 
-def _cut(region, sizes, stock, prices, occupancy):
-    """Strips of a region: start, end, and the places of the stack of each column.
+def _cut(
+    region: Region,
+    sizes: Sequence[tuple[int, int]],
+    stock: Sequence[float],
+    prices: Sequence[float],
+    occupancy: Occupancy | None,
+) -> list[Strip] | None:
+    """Cut a region into strips, at the lowest price.
 
-    None if no kind fits any more. Positions count from the corner of the region.
+    The result is None if the stock has no kind that fits any more. Positions count from
+    the corner of the region.
     """
     top, bottom, left, right = region
     heights = sorted({height for height, _ in sizes}, reverse=True)
-    found = {}
+    found: dict[tuple[int, ...], tuple[float, list[tuple[int, int]]]] = {}
 
-    def label(at, i):
+    def label(at: int, i: int) -> tuple[int, ...]:
         start, end = at, min(at + heights[i], bottom - top)
-        if occupancy is None:  # strips differ by the arrays in a stack alone
+        if occupancy is None:  # strips differ only in the number of arrays per stack
             return tuple(-(-(end - start) // height) for height, _ in sizes)
         return start, end
 
-    def strip(at, i):
+    def strip(at: int, i: int) -> float:
         if label(at, i) not in found:
             bounds = (top + at, min(top + at + heights[i], bottom), left, right)
             found[label(at, i)] = _columns(bounds, sizes, stock, prices, occupancy)
@@ -191,11 +239,16 @@ def _cut(region, sizes, stock, prices, occupancy):
         end = min(at + heights[i], bottom - top)
         stacks = [
             [
-                Place(t, min(t + sizes[kind][0], end), l, r, kind)
-                for t in range(at, end, sizes[kind][0])
-                for r in [min(l + sizes[kind][1], right - left)]
+                Place(
+                    top=row,
+                    bottom=min(row + sizes[kind][0], end),
+                    left=start,
+                    right=min(start + sizes[kind][1], right - left),
+                    kind=kind,
+                )
+                for row in range(at, end, sizes[kind][0])
             ]
-            for l, kind in found[label(at, i)][1]
+            for start, kind in found[label(at, i)][1]
         ]
         if occupancy is not None:
             stacks = [_holding(stack, top, left, occupancy) for stack in stacks]
@@ -203,7 +256,7 @@ def _cut(region, sizes, stock, prices, occupancy):
     return strips
 
 
-def _holding(stack, top, left, occupancy):
+def _holding(stack: list[Place], top: int, left: int, occupancy: Occupancy) -> list[Place]:
     """The places of a stack that hold a nonzero."""
     if len(stack) == 1:
         return stack
@@ -212,13 +265,19 @@ def _holding(stack, top, left, occupancy):
     return [place for place, holds in zip(stack, held, strict=True) if holds]
 
 
-def _columns(strip, sizes, stock, prices, occupancy):
-    """Price of a strip, and the start and kind of each of its columns."""
+def _columns(
+    strip: Region,
+    sizes: Sequence[tuple[int, int]],
+    stock: Sequence[float],
+    prices: Sequence[float],
+    occupancy: Occupancy | None,
+) -> tuple[float, list[tuple[int, int]]]:
+    """The price of a strip, and the start and kind of each of its columns."""
     top, bottom, left, right = strip
-    # Of equal prices the largest array wins.
+    # Among equal prices the largest array wins.
     kinds = sorted(range(len(sizes)), key=lambda k: -sizes[k][0] * sizes[k][1])
     advance = _advance(occupancy, *strip, axis=1)
-    # A path stops at these alone.
+    # A column can start only at these.
     if occupancy is None:
         starts = np.arange(right - left)
     else:
@@ -246,8 +305,16 @@ def _columns(strip, sizes, stock, prices, occupancy):
     return cost, [(at, kinds[i]) for at, i in path]
 
 
-def _advance(occupancy, top, bottom, left, right, *, axis) -> Sequence[int]:
-    """For each line of a region the next one, itself included, that holds a nonzero."""
+def _advance(
+    occupancy: Occupancy | None,
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+    *,
+    axis: int,
+) -> Sequence[int]:
+    """For each row or column of a region, itself or the next one that holds a nonzero."""
     first, last = (top, bottom) if axis == 0 else (left, right)
     if occupancy is None:
         return range(last - first + 1)
@@ -264,9 +331,11 @@ def _cheapest_path(
     price: Callable[[int, int], float],
     advance: Sequence[int],
 ) -> tuple[float, list[tuple[int, int]]]:
-    """Cover a line by pieces; the price, and the start and the number of each piece.
+    """Cover a line by pieces, at the lowest price.
 
-    Of equal prices the piece that comes first in the list wins.
+    Among equal prices the piece that comes first in the list wins.
+
+    **Returns:** the price, and the start and the number of each piece.
     """
     start = advance[0]
     best = {start: (0.0, start, -1)}

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from ..kernels import (
     CELL_BYTES,
@@ -26,7 +27,7 @@ from .pool import (
 
 Occupied = tuple[np.ndarray, np.ndarray] | None
 
-# Seconds that a MB of memory is worth while all of it is free.
+# Seconds that one MB of memory is worth while all memory is free.
 MEMORY_PRICE = 1.0
 
 
@@ -41,25 +42,25 @@ def plan_partitions(
 ) -> PartitionPlan:
     """Lay a matrix out on a pool of arrays, at the lowest cost (SEDMA, Eq. 4).
 
-    Of all strategies (`strategy_names`) this is the plan for which the expected seconds
-    of programming and reading, and `lam_mem` times the megabytes it takes besides the
-    matrix, add up to least.
+    Among the plans of all strategies (`strategy_names`), this is the one with the smallest
+    sum of the expected seconds of programming and reading and of `lam_mem` times its memory
+    overhead in megabytes.
 
     **Arguments:**
 
     - `shape`: `(m, n)` of the matrix.
-    - `pool`: the arrays there are.
+    - `pool`: the available arrays.
     - `device`: technology of the kinds that name none.
-    - `occupied`: rows and columns of the nonzeros of a sparse matrix, as
-        `A.nonzero()` gives them. What holds none of them is not stored.
+    - `occupied`: rows and columns of the nonzeros of a sparse matrix, as `A.nonzero()`
+        returns them. Parts without any are not stored.
     - `lam_mem`: price of memory in seconds per MB, positive; see
         `sedma_jax.kernels.memory_price`.
-    - `slowdown`: measured time of each kind over what its figures let expect; 1 if left
-        out.
+    - `slowdown`: measured time of each kind over the time expected from its figures; 1
+        if left out.
 
     **Returns:**
 
-    The plan. The same arguments give the same plan.
+    The plan. Equal arguments give equal plans.
 
     **Raises:**
 
@@ -69,7 +70,7 @@ def plan_partitions(
     if not 0 < lam_mem < math.inf:
         raise ValueError(
             "`sedma_jax.plan_partitions` needs `lam_mem` positive and finite. "
-            f"Got {lam_mem=}. It is in seconds per MB."
+            f"Got {lam_mem=}. It is in seconds per MB; the default is {MEMORY_PRICE}."
         )
     shape, pool, occupied = checked_question(shape, pool, device, occupied)
     how = {"occupied": occupied, "lam_mem": lam_mem, "slowdown": slowdown}
@@ -82,11 +83,11 @@ def plan_partitions(
 
 
 def strategy_names(pool: Pool) -> tuple[str, ...]:
-    """Ways to lay out a matrix on a pool.
+    """The names of the strategies for laying out a matrix on a pool.
 
-    `cells`, `even`, `arrays` pack for few cells, few arrays or in between, `cost` for the
-    price that Eq. 4 gives each kind of array; `-turned` cuts columns before rows. `grid-k`
-    takes arrays of kind `k` alone, side by side.
+    `cells` packs for few cells, `arrays` for few arrays, and `even` for a compromise;
+    `cost` packs by the price that Eq. 4 gives each kind of array. With `-turned` columns
+    are cut before rows. `grid-k` lays arrays of kind `k` alone side by side.
     """
     packed = [name + end for name in (*PRICES, "cost") for end in ("", "-turned")]
     return (*packed, *(f"grid-{k}" for k in range(len(pool.kinds))))
@@ -101,7 +102,7 @@ def strategy_plans(
     lam_mem: float = MEMORY_PRICE,
     slowdown: tuple[float, ...] | None = None,
 ) -> list[PartitionPlan]:
-    """The plans of one strategy; arguments are checked already."""
+    """The plans of one strategy; the arguments are checked already."""
     rule, _, detail = name.partition("-")
     if rule == "grid":
         return [grid_plan(shape, pool, int(detail), occupied)]
@@ -115,7 +116,7 @@ def strategy_plans(
 def grid_plan(
     shape: tuple[int, int], pool: Pool, kind: int, occupied: Occupied = None
 ) -> PartitionPlan:
-    """Arrays of one kind side by side; those without a nonzero are left out."""
+    """Lay arrays of one kind side by side, leaving out those without a nonzero."""
     (m, n), arrays = shape, pool.kinds[kind]
     grid = -(-m // arrays.cols), -(-n // arrays.rows)
     if occupied is None:
@@ -127,8 +128,16 @@ def grid_plan(
     for number, (i, j) in enumerate(zip(*np.divmod(places, grid[1]), strict=True)):
         top, left = int(i) * arrays.cols, int(j) * arrays.rows
         bottom, right = min(top + arrays.cols, m), min(left + arrays.rows, n)
-        turn = number // arrays.count
-        rectangles.append(Rectangle(top, bottom, left, right, kind, turn))
+        rectangles.append(
+            Rectangle(
+                top=top,
+                bottom=bottom,
+                left=left,
+                right=right,
+                kind=kind,
+                pass_number=number // arrays.count,
+            )
+        )
     return PartitionPlan(pool, tuple(rectangles), shape)
 
 
@@ -142,7 +151,7 @@ def weigh(
 ) -> PlanCost:
     """Eq. 4 of plans on one pool, in one call of the kernel; figures are NumPy arrays.
 
-    A word line of a sparse matrix is taken to have as many nonzeros as the mean over the
+    Every word line of a sparse matrix is taken to have the mean number of nonzeros of the
     plan.
     """
     pool = plans[0].pool
@@ -151,13 +160,13 @@ def weigh(
         for number, plan in enumerate(plans)
     ]
     table = np.concatenate(columns, axis=1)
-    # A few sizes, so that matrices share compilations.
+    # Sizes are rounded up, so that matrices share compilations.
     count, size = len(plans), _rounded(max(table.shape[1], 1))
     slots, turns = _rounded(count), _rounded(max(plan.passes for plan in plans))
     padding = np.zeros((6, size - table.shape[1]))
     padding[0] = slots
     table = np.concatenate([table, padding], axis=1)
-    # Equal partitions take equally long.
+    # Equal partitions take equally long, so each is computed once.
     alike, which = np.unique(table[2:], axis=1, return_inverse=True)
     spare = np.zeros((4, _rounded(alike.shape[1]) - alike.shape[1]))
     cost = _weigh(
@@ -176,25 +185,54 @@ def weigh(
 
 
 def cheapest(cost: PlanCost) -> int:
-    """Number of the plan that costs least; of equal ones the first."""
+    """The number of the plan that costs least; the first among equals."""
     least = np.min(cost.objective)
     return int(np.argmax(cost.objective <= least * (1 + 1e-6)))
 
 
 @partial(jax.jit, static_argnames=("plans", "turns", "vectors"))
-def _weigh(place, alike, which, devices, slowdown, sizes, lam_mem, **how):
+def _weigh(
+    place: Int[Array, "2 partitions"],
+    alike: Float[Array, "4 kinds_of_partitions"],
+    which: Int[Array, " partitions"],
+    devices: tuple[Device, ...],
+    slowdown: Float[Array, " kinds"],
+    sizes: Float[Array, "kinds 2"],
+    lam_mem: Float[Array, ""],
+    **how: int,
+) -> PlanCost:
+    """Eq. 4 of the plans whose partitions are given.
+
+    - `place`: plan and pass of each partition.
+    - `alike`: kind, word lines, bit lines and cells per word line of each different one.
+    - `which`: place of each partition in `alike`.
+    - `sizes`: word lines and bit lines of each kind of array.
+    """
     kind = alike[0].astype(jnp.int32)
     none = jnp.zeros_like(kind)
-    seconds = partition_seconds(
-        Partitions(none, none, kind, alike[1], alike[2], alike[3]), devices, slowdown
+    partitions = Partitions(
+        plan=none,
+        turn=none,
+        kind=kind,
+        word_lines=alike[1],
+        bit_lines=alike[2],
+        cells=alike[3],
     )
+    seconds = partition_seconds(partitions, devices, slowdown)
     word, bit, cells = alike[1:, which]
-    partitions = Partitions(place[0], place[1], kind[which], word, bit, cells)
+    partitions = Partitions(
+        plan=place[0],
+        turn=place[1],
+        kind=kind[which],
+        word_lines=word,
+        bit_lines=bit,
+        cells=cells,
+    )
     return plan_costs(partitions, seconds[which], sizes, lam_mem, **how)
 
 
 def _columns(plan: PartitionPlan, number: int, nonzeros: int | None) -> np.ndarray:
-    """Plan, pass, kind, word lines, bit lines and cells a word line of each partition."""
+    """Plan, pass, kind, word lines, bit lines, cells per word line of each partition."""
     top, bottom, left, right, kind, turn = np.array(plan.rectangles).reshape(-1, 6).T
     held = np.sum((bottom - top) * (right - left))
     density = 1.0 if nonzeros is None else nonzeros / max(held, 1)
@@ -202,14 +240,12 @@ def _columns(plan: PartitionPlan, number: int, nonzeros: int | None) -> np.ndarr
     return np.stack([np.full(len(top), number), turn, kind, word, bit, bit * density])
 
 
-def _array_prices(pool, lam_mem, slowdown) -> list[float]:
-    """Eq. 4 of one full array of each kind, its seconds shared by the arrays there are."""
-    kinds = range(len(pool.kinds))
+def _array_prices(
+    pool: Pool, lam_mem: float, slowdown: tuple[float, ...] | None
+) -> list[float]:
+    """Eq. 4 of one full array of each kind, its seconds divided by the number of arrays."""
     plans = [
-        PartitionPlan(
-            pool, (Rectangle(0, kind.cols, 0, kind.rows, k, 0),), (kind.cols, kind.rows)
-        )
-        for k, kind in zip(kinds, pool.kinds, strict=True)
+        grid_plan((kind.cols, kind.rows), pool, k) for k, kind in enumerate(pool.kinds)
     ]
     cost = weigh(plans, lam_mem=lam_mem, slowdown=slowdown)
     return [
@@ -221,13 +257,13 @@ def _array_prices(pool, lam_mem, slowdown) -> list[float]:
     ]
 
 
-def _known(slowdown, pool):
+def _known(slowdown: tuple[float, ...] | None, pool: Pool) -> Float[Array, " kinds"]:
     if slowdown is None:
         slowdown = (1.0,) * len(pool.kinds)
     return jnp.asarray(slowdown, jnp.result_type(float))
 
 
-def _sizes(pool):
+def _sizes(pool: Pool) -> Float[Array, "kinds 2"]:
     return jnp.asarray([(k.rows, k.cols) for k in pool.kinds], jnp.result_type(float))
 
 

@@ -1,4 +1,4 @@
-"""The crossbar arrays there are, and how a matrix is laid out on them."""
+"""The pool of crossbar arrays, and how a matrix is laid out on it."""
 
 import math
 import operator
@@ -7,17 +7,18 @@ from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..kernels import Device
-from .packing import Place, pack
+from .packing import Known, Place, pack
 
 
 class ArrayKind(eqx.Module):
     """Crossbar arrays of one size and material.
 
     - `rows`, `cols`: word lines (inputs) and bit lines (outputs) of one array.
-    - `count`: arrays of this kind.
-    - `device`: the technology; `plan_partitions` supplies it if left out.
+    - `count`: number of arrays of this kind.
+    - `device`: the technology; if left out, `plan_partitions` has to supply it.
     """
 
     rows: int = eqx.field(static=True)
@@ -32,17 +33,17 @@ class ArrayKind(eqx.Module):
             if not (whole and operator.index(value) >= 1):
                 raise ValueError(
                     f"`sedma_jax.ArrayKind` needs a whole `{name}` of at least 1. "
-                    f"Got {value!r}."
+                    f"Got {value!r}. Write `ArrayKind(256, 256, 16)`."
                 )
         if self.rows * self.cols > 2**30:
             raise ValueError(
                 "`sedma_jax.ArrayKind` needs at most 2**30 cells. "
-                f"Got {self.rows} x {self.cols}."
+                f"Got {self.rows} x {self.cols}. Use more and smaller arrays."
             )
 
 
 class Pool(eqx.Module):
-    """The crossbar arrays of a computation, of one kind or of several."""
+    """The crossbar arrays available to a computation, of one or several kinds."""
 
     kinds: tuple[ArrayKind, ...] = eqx.field(converter=tuple)
 
@@ -59,8 +60,8 @@ class Rectangle(NamedTuple):
 
     - `top`, `bottom`; `left`, `right`: half-open ranges of rows (outputs) and columns
         (inputs) of the matrix.
-    - `kind`: place of the kind in the pool.
-    - `pass_number`: from 0. Arrays of a pass work side by side.
+    - `kind`: place of the kind of array in the pool.
+    - `pass_number`: number of the pass, from 0. Arrays of a pass work side by side.
     """
 
     top: int
@@ -75,8 +76,8 @@ class PartitionPlan(eqx.Module):
     """How a matrix is cut into partitions, and which array holds each.
 
     - `pool`: the arrays, each kind with its device.
-    - `rectangles`: the partitions. Their order addresses the noise.
-    - `shape`: of the matrix.
+    - `rectangles`: the partitions. The noise of each depends on its place in this order.
+    - `shape`: shape of the matrix.
     """
 
     pool: Pool
@@ -85,12 +86,12 @@ class PartitionPlan(eqx.Module):
 
     @property
     def passes(self) -> int:
-        """Times that the arrays are used."""
+        """How often the arrays are used one after another."""
         return max((r.pass_number for r in self.rectangles), default=-1) + 1
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Partitions on each kind of array, over all passes."""
+        """Number of partitions on each kind of array, over all passes."""
         counts = np.bincount(
             [r.kind for r in self.rectangles], minlength=len(self.pool.kinds)
         )
@@ -98,19 +99,19 @@ class PartitionPlan(eqx.Module):
 
     @property
     def arrays(self) -> tuple[int, ...]:
-        """Arrays of each kind that are used."""
+        """Number of arrays of each kind that are used."""
         kinds = zip(self.counts, self.pool.kinds, strict=True)
         return tuple(min(count, kind.count) for count, kind in kinds)
 
     @property
     def cells_reserved(self) -> int:
-        """Cells of all arrays reserved; an array counts once in each pass that uses it."""
+        """Cells of all reserved arrays; an array counts once per pass that uses it."""
         kinds = zip(self.counts, self.pool.kinds, strict=True)
         return sum(count * kind.rows * kind.cols for count, kind in kinds)
 
     @property
     def memory_efficiency(self) -> float:
-        """Cells that hold an entry of the matrix, over cells reserved."""
+        """Share of the reserved cells that hold an entry of the matrix."""
         held = sum((r.bottom - r.top) * (r.right - r.left) for r in self.rectangles)
         return held / self.cells_reserved if held else 1.0
 
@@ -122,10 +123,10 @@ def candidate_plans(
     *,
     occupied: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[PartitionPlan, ...]:
-    """Plans that trade passes against cells reserved, from few passes to few cells.
+    """Plans that trade passes against reserved cells, from few passes to few cells.
 
-    None of them is beaten by another in passes, cells reserved and number of partitions
-    at once. Arguments and errors are those of `plan_partitions`.
+    No plan is beaten by another in passes, reserved cells and number of partitions at
+    once. Arguments and errors are those of `plan_partitions`.
     """
     shape, pool, occupied = checked_question(shape, pool, device, occupied)
     found = {}
@@ -137,13 +138,13 @@ def candidate_plans(
 
 
 def _by_size(exponent: float) -> Callable[[Pool], list[float]]:
-    # Of equally many cells fewer arrays are better.
+    # With equally many cells, fewer arrays are better.
     return lambda pool: [
         (k.rows * k.cols) ** exponent * (1 + 1e-9) + 1e-6 for k in pool.kinds
     ]
 
 
-# What an array of each kind costs to those who want few cells, few arrays, or both.
+# Prices of an array of each kind, if few cells, few arrays, or both are wanted.
 PRICES = {"cells": _by_size(1.0), "even": _by_size(0.5), "arrays": _by_size(0.0)}
 
 
@@ -154,20 +155,20 @@ def packed_plans(
     turned: bool,
     occupied: tuple[np.ndarray, np.ndarray] | None,
 ) -> list[PartitionPlan]:
-    """The plan of the lowest price, and plans of fewer passes down to the fewest.
+    """The plan of the lowest price, and plans with fewer passes, down to the fewest.
 
     `turned` cuts columns first. Arguments are checked already.
     """
     entries = shape[0] * shape[1] if occupied is None else len(occupied[0])
     capacity = sum(k.rows * k.cols * k.count for k in pool.kinds)
-    how = (prices, turned, occupied, {})
-    plan = _plan(shape, pool, math.inf, *how)
-    assert plan is not None  # passes without end hold any matrix
+    known: Known = {}
+    plan = _plan(shape, pool, math.inf, prices, turned, occupied, known)
+    assert plan is not None  # with enough passes any matrix fits
     plans = [plan]
     low, high = -(-entries // capacity), plan.passes
     while low < high:
         middle = (low + high) // 2
-        plan = _plan(shape, pool, middle, *how)
+        plan = _plan(shape, pool, middle, prices, turned, occupied, known)
         if plan is None:
             low = middle + 1
         else:
@@ -176,8 +177,8 @@ def packed_plans(
     return plans
 
 
-def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan):
-    """Add a plan to those found, unless one of them is as good; drop what it beats."""
+def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan) -> None:
+    """Add a plan, unless one of those found is as good; drop those that it beats."""
     figures = (plan.passes, plan.cells_reserved, len(plan.rectangles))
     worse = lambda a, b: all(x >= y for x, y in zip(a, b, strict=True))
     if not any(worse(figures, other) for other in found):
@@ -186,8 +187,16 @@ def _keep(found: dict[tuple[int, int, int], PartitionPlan], plan: PartitionPlan)
         found[figures] = plan
 
 
-def _plan(shape, pool, passes, prices, turned, occupied, known) -> PartitionPlan | None:
-    """The plan of at most so many passes, or none; `turned` cuts columns first."""
+def _plan(
+    shape: tuple[int, int],
+    pool: Pool,
+    passes: float,
+    prices: Sequence[float],
+    turned: bool,
+    occupied: tuple[np.ndarray, np.ndarray] | None,
+    known: Known,
+) -> PartitionPlan | None:
+    """A plan of at most `passes` passes, or None; `turned` cuts columns first."""
     kinds = pool.kinds
     turn = (lambda pair: pair[::-1]) if turned else (lambda pair: pair)
     places = pack(
@@ -201,21 +210,29 @@ def _plan(shape, pool, passes, prices, turned, occupied, known) -> PartitionPlan
     if places is None:
         return None
     if turned:
-        places = [Place(p.left, p.right, p.top, p.bottom, p.kind) for p in places]
+        places = [
+            Place(top=p.left, bottom=p.right, left=p.top, right=p.bottom, kind=p.kind)
+            for p in places
+        ]
     used = [0] * len(kinds)
     rectangles = []
     for place in places:
-        rectangles.append(Rectangle(*place, used[place.kind] // kinds[place.kind].count))
+        turn_number = used[place.kind] // kinds[place.kind].count
+        rectangles.append(Rectangle(**place._asdict(), pass_number=turn_number))
         used[place.kind] += 1
     return PartitionPlan(pool, tuple(rectangles), shape)
 
 
-def checked_question(shape, pool: Pool, device: Device | None, occupied):
-    """The shape, the pool with a device for every kind, and the nonzeros, checked."""
-    shape = _checked_shape(shape)
-    if occupied is not None:
-        occupied = _checked_occupied(occupied, shape)
-    return shape, _equipped(pool, device), occupied
+def checked_question(
+    shape: Sequence[int],
+    pool: Pool,
+    device: Device | None,
+    occupied: Sequence[ArrayLike] | None,
+) -> tuple[tuple[int, int], Pool, tuple[np.ndarray, np.ndarray] | None]:
+    """Check the arguments of `plan_partitions`; every kind of the pool gets a device."""
+    m, n = _checked_shape(shape)
+    nonzeros = None if occupied is None else _checked_occupied(occupied, (m, n))
+    return (m, n), _equipped(pool, device), nonzeros
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
@@ -223,20 +240,22 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
     if not (whole and min(shape) >= 1):
         raise ValueError(
             "`sedma_jax.plan_partitions` needs the shape (m, n) of a matrix with at "
-            f"least one entry. Got {tuple(shape)}."
+            f"least one entry. Got {tuple(shape)}. Pass `A.shape`."
         )
     return operator.index(shape[0]), operator.index(shape[1])
 
 
-def _checked_occupied(occupied, shape):
+def _checked_occupied(
+    occupied: Sequence[ArrayLike], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     rows, cols = (np.asarray(index).astype(np.int64).ravel() for index in occupied)
     for index, extent in ((rows, shape[0]), (cols, shape[1])):
         if rows.size != cols.size or (
             index.size and not 0 <= index.min() <= index.max() < extent
         ):
             raise ValueError(
-                "`sedma_jax.plan_partitions` needs `occupied` to be rows and columns of "
-                f"entries of a matrix of shape {shape}. Got {rows.size} rows and "
+                "`sedma_jax.plan_partitions` needs `occupied` to be the rows and columns "
+                f"of entries of a matrix of shape {shape}. Got {rows.size} rows and "
                 f"{cols.size} columns, or some outside. Pass `A.nonzero()`."
             )
     return rows, cols
@@ -246,7 +265,8 @@ def _equipped(pool: Pool, device: Device | None) -> Pool:
     """The pool with a device for every kind."""
     if device is None and any(k.device is None for k in pool.kinds):
         raise ValueError(
-            "A pool needs a device for every kind of array. Got a kind without one. "
+            "`sedma_jax.plan_partitions` needs a device for every kind of array in the "
+            "pool. Got a kind without one. "
             "Pass `ArrayKind(rows, cols, count, device)`, or `device` for all of them."
         )
     kinds = (

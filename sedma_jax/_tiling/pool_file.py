@@ -1,8 +1,9 @@
-"""Read the arrays there are from a file."""
+"""Read a pool of arrays from a file."""
 
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from .. import devices
 from .pool import ArrayKind, Pool
@@ -25,7 +26,7 @@ def load_pool(path: str) -> Pool:
 
     **Raises:**
 
-    - `ValueError`: if the file cannot be read, or does not say that.
+    - `ValueError`: if the file cannot be read, or has other contents.
     """
     content = _content(path)
     if not (isinstance(content, dict) and list(content) == ["arrays"]):
@@ -37,7 +38,7 @@ def load_pool(path: str) -> Pool:
     return Pool(tuple(kinds))
 
 
-def _content(path: str):
+def _content(path: str) -> Any:
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -49,11 +50,11 @@ def _content(path: str):
         text = content.decode()
         return json.loads(text) if path.lower().endswith(".json") else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # Both parsers raise a ValueError, and so does the decoding.
+        # Both parsers raise a ValueError, and so does decoding.
         raise _refusal(path, "to be TOML, or JSON if its name says so", error) from error
 
 
-def _kind(path: str, number: int, entry) -> ArrayKind:
+def _kind(path: str, number: int, entry: Any) -> ArrayKind:
     if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
         wanted = f"exactly the fields {', '.join(_FIELDS)} in array {number}"
         got = ", ".join(map(str, entry)) if isinstance(entry, dict) else _shown(entry)
@@ -71,12 +72,12 @@ def _kind(path: str, number: int, entry) -> ArrayKind:
     return ArrayKind(entry["rows"], entry["cols"], entry["count"], devices.PRESETS[name])
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _refusal(path: str, wanted: str, got) -> ValueError:
+def _refusal(path: str, wanted: str, got: object) -> ValueError:
     return ValueError(
         f"`--pool` needs {wanted}. Got {got} in {path}. See `sedma_jax.load_pool`."
     )

@@ -1,11 +1,11 @@
-"""Read the data sets of the paper, and what comes with packages.
+"""Read the data sets of the paper, and data that installed packages contain.
 
     index = sedma_jax.data.index_imagenet(folder, "val")
     images = sedma_jax.data.stream_imagenet(index, shorter_side=256, crop=224)
     batches = sedma_jax.data.image_batches(images, 64)
     sedma_jax.data.evaluate_classifier(classify, batches)
 
-Nothing is downloaded, and one image or batch is held at a time.
+Nothing is downloaded, and only one image or batch is held at a time.
 """
 
 from .._extras import require

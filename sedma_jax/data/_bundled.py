@@ -1,4 +1,4 @@
-"""Real data that comes with installed packages, where no folder is given."""
+"""Real data that installed packages contain, for use without a data folder."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from ._images import decode_image
 from ._reading import refusing
 
-# Of those in the wheel of scikit-image, which downloads the others.
+# The wheel of scikit-image contains these; it downloads its others.
 PHOTOGRAPHS = {
     "astronaut": "astronaut.png",
     "brick": "brick.png",
@@ -28,21 +28,21 @@ PHOTOGRAPHS = {
     "rocket": "rocket.jpg",
     "tissue": "ihc.png",
 }
-"""The photographs that `photograph` knows, with their files in scikit-image."""
+"""The photographs that `photograph` knows, and their files in scikit-image."""
 
 
 class Digits(eqx.Module):
-    """Handwritten digits, from 0 (paper) to 1 (ink), and what they are."""
+    """Handwritten digits, from 0 (paper) to 1 (ink), and their labels."""
 
     images: Float[np.ndarray, "digits 8 8"]
     labels: Int[np.ndarray, " digits"]
 
 
 def digits() -> Digits:
-    """The 1797 handwritten digits of 8 x 8 pixels that scikit-learn brings, in float32.
+    """The 1797 handwritten digits of 8 x 8 pixels in scikit-learn, in float32.
 
     They are the test set of Alpaydin & Kaynak (1998, UCI, optical recognition of
-    handwritten digits), by 13 writers that have no part in its training set.
+    handwritten digits), by 13 writers who did not contribute to its training set.
     """
     from sklearn.datasets import load_digits
 
@@ -51,7 +51,7 @@ def digits() -> Digits:
 
 
 def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
-    """A photograph that scikit-image brings, red, green and blue from 0 to 255.
+    """A photograph from scikit-image, with red, green and blue from 0 to 255.
 
     **Arguments:**
 
@@ -59,7 +59,7 @@ def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
 
     **Raises:**
 
-    - `ValueError`: if there is none of that name.
+    - `ValueError`: if there is no photograph of that name.
     """
     if name not in PHOTOGRAPHS:
         raise ValueError(
@@ -67,14 +67,14 @@ def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
             f"Got {name!r}."
         )
     folder = package_folder("skimage")
-    assert folder is not None  # the extra brings it
+    assert folder is not None  # the extra `data` requires it
     path = folder / "data" / PHOTOGRAPHS[name]
     with refusing("photograph", path):
         return np.array(decode_image(path))
 
 
 def package_folder(name: str) -> Path | None:
-    """Where an installed package lies, without importing it."""
+    """The folder of an installed package, found without importing it."""
     spec = find_spec(name)
     found = [] if spec is None else spec.submodule_search_locations or []
     return next(map(Path, found), None)

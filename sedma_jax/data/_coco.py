@@ -1,15 +1,16 @@
-"""COCO 2017 object detection (Lin et al. 2014, ECCV), in the layout of its archives."""
+"""Read COCO 2017 (Lin et al. 2014, ECCV) for object detection, as its archives unpack."""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._images import check_sides, decode_image, resize
 from ._reading import SHOWN, field, plain_name, read_json, refusing
 
@@ -17,17 +18,18 @@ _PUBLISHED = "Get the file from its publisher."
 
 
 class CocoIndex(eqx.Module):
-    """What the annotations of one split say, without a pixel.
+    """The annotations of one split, without any pixels.
 
-    Boxes lie one after another; those of image `i` are `starts[i]` to `starts[i + 1]`.
+    The boxes of all images are stored one after another; those of image `i` are
+    `starts[i]` to `starts[i + 1]`.
 
-    - `folder`: that holds the images.
+    - `folder`: the folder that holds the images.
     - `image_ids`, `files`, `sizes`: number, file name, `(height, width)` of each image.
-    - `starts`: first box of each image, and the number of boxes.
+    - `starts`: first box of each image, and at the end the number of boxes.
     - `boxes`: left, top, width and height, in pixels.
-    - `areas`: of the segmentation of each box, in square pixels.
+    - `areas`: area of the segmentation of each box, in square pixels.
     - `categories`: number of the category of each box, as published (1 to 90 with gaps).
-    - `crowds`: whether a box stands for a crowd, in which detections go uncounted.
+    - `crowds`: whether a box stands for a crowd, in which detections are not counted.
     - `category_names`: the name of each category.
     """
 
@@ -44,11 +46,11 @@ class CocoIndex(eqx.Module):
 
 
 class CocoImage(eqx.Module):
-    """One image with its objects; the fields of `CocoIndex`, for this image.
+    """One image with its objects; other fields are those of `CocoIndex`.
 
     - `image`: red, green and blue, 0 to 255.
-    - `scale`: of this image over the published one, `(vertical, horizontal)`. Boxes and
-        areas are those of this image.
+    - `scale`: size of this image over that of the published one, `(vertical, horizontal)`.
+        Boxes and areas are in pixels of this image.
     """
 
     image_id: int
@@ -63,24 +65,25 @@ class CocoImage(eqx.Module):
 def index_coco(folder: str | os.PathLike[str], split: str = "val2017") -> CocoIndex:
     """Read `annotations/instances_SPLIT.json`, for the images in `SPLIT/`.
 
-    The annotations are read whole, once: of `train2017` 448 MiB of text, of which some
-    80 MB remain. Segmentations are not kept.
+    The whole file is read once; for `train2017` that is 448 MiB of text, of which about
+    80 MB are kept. Segmentations are not kept.
 
     **Arguments:**
 
-    - `folder`: where the archives `annotations_trainval2017.zip` and `SPLIT.zip` were
-        unpacked.
-    - `split`: `val2017` or `train2017`, or another of the same form.
+    - `folder`: the folder where the archives `annotations_trainval2017.zip` and
+        `SPLIT.zip` were unpacked.
+    - `split`: `val2017`, `train2017`, or another split of the same form.
 
     **Returns:**
 
-    The index, ordered by the number of the image.
+    The index, in the order of the numbers of the images.
 
     **Raises:**
 
     - `ValueError`: if the file is missing, damaged, longer than 512 MiB or not in this
         format; if a file name leads out of its folder; if a box is not finite or has
-        negative sides; if a box belongs to no image or category; if numbers repeat.
+        negative sides; if a box belongs to no image or category; if two images have the
+        same number.
     """
     with refusing("index_coco", folder):
         plain_name(split, "`split`")
@@ -94,27 +97,27 @@ def index_coco(folder: str | os.PathLike[str], split: str = "val2017") -> CocoIn
         )
         ids = np.array([image[0] for image in images], np.int64)
         if len(np.unique(ids)) != len(ids):
-            raise Refusal("a number of its own for each image", "repeated", _PUBLISHED)
+            raise FileRefusal("a number of its own for each image", "repeated", _PUBLISHED)
         table = _boxes(field(content, "annotations", list, "the file"), names)
         place = np.searchsorted(ids, table["image"])
         known = place < len(ids)
         known[known] = ids[place[known]] == table["image"][known]
         if not known.all():
             got = f"a box of image {table['image'][np.argmin(known)]}, which is not listed"
-            raise Refusal("boxes of listed images", got, _PUBLISHED)
+            raise FileRefusal("boxes of listed images", got, _PUBLISHED)
     order = np.argsort(place, kind="stable")
     table, place = table[order], place[order]
     return CocoIndex(
-        Path(folder) / split,
-        ids,
-        tuple(image[1] for image in images),
-        np.array([image[2] for image in images], np.int64).reshape(-1, 2),
-        np.searchsorted(place, np.arange(len(ids) + 1)),
-        table["box"],
-        table["area"],
-        table["category"],
-        table["crowd"],
-        names,
+        folder=Path(folder) / split,
+        image_ids=ids,
+        files=tuple(image[1] for image in images),
+        sizes=np.array([image[2] for image in images], np.int64).reshape(-1, 2),
+        starts=np.searchsorted(place, np.arange(len(ids) + 1)),
+        boxes=table["box"],
+        areas=table["area"],
+        categories=table["category"],
+        crowds=table["crowd"],
+        category_names=names,
     )
 
 
@@ -128,10 +131,11 @@ def stream_coco(
 
     **Arguments:**
 
-    - `index`: from `index_coco`.
-    - `size`: `(height, width)` to which every image is stretched, boxes with it; as
-        published if left out.
-    - `order`: places in the index: a part of it, or a permutation. All if left out.
+    - `index`: the index, from `index_coco`.
+    - `size`: `(height, width)` to which every image and its boxes are stretched; images
+        keep their published sizes if left out.
+    - `order`: places in the index, such as a part of it or a permutation; all of them if
+        left out.
 
     **Raises:**
 
@@ -145,38 +149,40 @@ def stream_coco(
             image = decode_image(path)
             height, width = map(int, index.sizes[i])
             if image.size != (width, height):
-                raise Refusal(
+                raise FileRefusal(
                     f"the {width} x {height} pixels that the annotations state",
                     f"{image.width} x {image.height}",
-                    "Images and annotations are of different releases: get both anew.",
+                    "Images and annotations are from different releases: get both anew.",
                 )
             if size is not None:
                 image = resize(image, size[1], size[0])
         down, across = image.height / height, image.width / width
         part = slice(index.starts[i], index.starts[i + 1])
         yield CocoImage(
-            int(index.image_ids[i]),
-            np.array(image),
-            (down, across),
-            index.boxes[part] * np.array([across, down, across, down]),
-            index.areas[part] * (down * across),
-            index.categories[part],
-            index.crowds[part],
+            image_id=int(index.image_ids[i]),
+            image=np.array(image),
+            scale=(down, across),
+            boxes=index.boxes[part] * np.array([across, down, across, down]),
+            areas=index.areas[part] * (down * across),
+            categories=index.categories[part],
+            crowds=index.crowds[part],
         )
 
 
-def _images(content):
-    """Number, file name and size of each image."""
+def _images(content: Any) -> Iterator[tuple[int, str, tuple[int, int]]]:
+    """The number, file name and size of each image."""
     for image in field(content, "images", list, "the file"):
         name = plain_name(field(image, "file_name", str, "an image"), "`file_name`")
         height, width = (_whole(image, side, "an image") for side in ("height", "width"))
         if min(height, width) < 1:
-            raise Refusal("images of one pixel or more", f"{height} x {width}", _PUBLISHED)
+            raise FileRefusal(
+                "images of one pixel or more", f"{height} x {width}", _PUBLISHED
+            )
         yield _whole(image, "id", "an image"), sys.intern(name), (height, width)
 
 
-def _boxes(annotations, names):
-    """The annotations, as a table."""
+def _boxes(annotations: list[Any], names: dict[int, str]) -> np.ndarray:
+    """The annotations as a table; `names` has the categories."""
     kinds = [("image", np.int64), ("category", np.int64), ("crowd", np.bool_)]
     table = np.zeros(
         len(annotations), [*kinds, ("area", np.float64), ("box", np.float64, 4)]
@@ -187,27 +193,29 @@ def _boxes(annotations, names):
         if len(numbers) != 5 or not all(
             type(n) in (int, float) and abs(n) < 2**53 for n in numbers
         ):
-            raise Refusal(
+            raise FileRefusal(
                 "four finite numbers as `bbox` and one as `area` of an annotation",
                 repr(numbers)[:SHOWN],
                 _PUBLISHED,
             )
         if min(numbers[2:]) < 0:
-            raise Refusal(
+            raise FileRefusal(
                 "boxes and areas that are not negative", repr(numbers)[:SHOWN], _PUBLISHED
             )
         category = _whole(annotation, "category_id", "an annotation")
         if category not in names:
-            raise Refusal("boxes of listed categories", str(category), _PUBLISHED)
+            raise FileRefusal("boxes of listed categories", str(category), _PUBLISHED)
         crowd = _whole({"iscrowd": 0} | annotation, "iscrowd", "an annotation")
         image = _whole(annotation, "image_id", "an annotation")
         table[row] = (image, category, crowd != 0, numbers[4], tuple(box))
     return table
 
 
-def _whole(record, name, where):
-    """A whole number that 64 bits hold."""
+def _whole(record: Any, name: str, where: str) -> int:
+    """A field that has to be a whole number of at most 64 bits."""
     number = field(record, name, int, where)
     if abs(number) >= 2**63:
-        raise Refusal(f"64 bits as `{name}` of {where}", str(number)[:SHOWN], _PUBLISHED)
+        raise FileRefusal(
+            f"64 bits as `{name}` of {where}", str(number)[:SHOWN], _PUBLISHED
+        )
     return number

@@ -1,4 +1,7 @@
-"""The encoder of BERT, with one embedding for a sentence at its end."""
+"""The encoder of BERT, which embeds a sentence as one vector."""
+
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 
 class EncoderLayer(eqx.Module):
-    """One layer of `SentenceEncoder`: attention, then two layers at each place."""
+    """One layer of `SentenceEncoder`: attention, then two linear layers at each place."""
 
     query: eqx.nn.Linear
     key: eqx.nn.Linear
@@ -28,7 +31,7 @@ class EncoderLayer(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "length width"]:
-        """New states of the places; those that `mask` leaves out are not attended to.
+        """Compute the new states of the places; only those in `mask` are attended to.
 
         `key` is for layers that are noisy when read, as analog ones are.
         """
@@ -49,12 +52,12 @@ class EncoderLayer(eqx.Module):
 
 
 class SentenceEncoder(eqx.Module):
-    """A transformer that makes one vector of unit length of a sentence.
+    """A transformer that turns a sentence into one vector of unit length.
 
-    BERT (Devlin et al. 2019, NAACL) with the mean over its places at the end (Reimers &
-    Gurevych 2019, EMNLP). Its linear layers are `equinox.nn.Linear`, or what replaces
-    them, such as `sedma_jax.nn.AnalogLinear`, and is called with all places of a sentence:
-    `layer(x, key=key)` of `(length, inputs)`.
+    It is BERT (Devlin et al. 2019, NAACL), whose states are averaged over the places of the
+    sentence (Reimers & Gurevych 2019, EMNLP). Its linear layers are `equinox.nn.Linear`, or
+    layers that replace them, such as `sedma_jax.nn.AnalogLinear`, and are called with all
+    places of a sentence at once: `layer(x, key=key)` with `x` of `(length, inputs)`.
     """
 
     words: eqx.nn.Embedding
@@ -74,8 +77,8 @@ class SentenceEncoder(eqx.Module):
 
         **Arguments:**
 
-        - `tokens`: numbers of words; at most as many as there are positions.
-        - `mask`: which tokens count; the others make up the length. At least one.
+        - `tokens`: numbers of the words; at most as many as there are positions.
+        - `mask`: which tokens count, at least one; the others are padding.
         - `key`: for layers that are noisy when read, as analog ones are.
 
         **Returns:**
@@ -102,8 +105,10 @@ class SentenceEncoder(eqx.Module):
         return mean / jnp.linalg.norm(mean)
 
 
-def _at_each_place(layer, x, key):
-    """A layer at each place of the text; layers that are not Equinox's take all at once."""
+def _at_each_place(
+    layer: Callable[..., Any], x: Float[Array, "length inputs"], key: PRNGKeyArray | None
+) -> Float[Array, "length outputs"]:
+    """Apply a layer at each place; layers other than Equinox's take all places at once."""
     if isinstance(layer, eqx.nn.Linear):
         return jax.vmap(layer)(x)
     return layer(x, key=key)

@@ -1,4 +1,4 @@
-"""Run a model over a data set, and print the figures that it is compared by."""
+"""Run a model over a data set, and report the figures by which models are compared."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,7 +22,7 @@ Report = Callable[[str], object]
 
 
 class Accuracy(eqx.Module):
-    """Share of images whose class comes first, or among the first five, and how many."""
+    """Shares of images whose class is ranked first or in the first five; image count."""
 
     top_1: float
     top_5: float
@@ -30,10 +30,10 @@ class Accuracy(eqx.Module):
 
 
 class AnswerScores(eqx.Module):
-    """Means of `exact_match` and `f1`, from 0 to 1, and how many questions there were.
+    """Means of `exact_match` and `f1`, from 0 to 1, and the number of questions.
 
     - `f1_answered`, `f1_unanswerable`: `f1` of the questions with and without an answer;
-        NaN where there are none.
+        NaN if there are none.
     """
 
     exact_match: float
@@ -52,14 +52,15 @@ def evaluate_classifier(
     progress: Callable[[int], object] | None = None,
     report: Report = print,
 ) -> Accuracy:
-    """Top-1 and top-5 accuracy over a stream of batches, of which one is held at a time.
+    """Top-1 and top-5 accuracy over a stream of batches; one is held at a time.
 
     **Arguments:**
 
-    - `classify`: scores of each class for a batch of images; prepares them itself.
-    - `batches`: of `image_batches`, or any of their form.
+    - `classify`: returns the score of each class for a batch of images, which it has to
+        prepare itself.
+    - `batches`: batches from `image_batches`, or others of the same form.
     - `progress`: called with the number of images done.
-    - `report`: takes the line with the result.
+    - `report`: called with a line that states the result.
 
     **Raises:**
 
@@ -84,12 +85,12 @@ def evaluate_detector(
     progress: Callable[[int], object] | None = None,
     report: Report = print,
 ) -> AveragePrecision:
-    """Mean average precision over a stream of images, of which one is held at a time.
+    """Mean average precision over a stream of images; one is held at a time.
 
     **Arguments:**
 
-    - `detect`: what is found in one image; should look at the pixels only.
-    - `images`: of `stream_coco`.
+    - `detect`: returns what it finds in one image; it should look at the pixels only.
+    - `images`: images from `stream_coco`.
     - `progress`, `report`: as in `evaluate_classifier`.
 
     **Raises:**
@@ -100,7 +101,7 @@ def evaluate_detector(
     for image in images:
         found.append(detect(image))
         nothing = np.zeros((0, 0, 3), np.uint8)
-        truth.append(eqx.tree_at(lambda i: i.image, image, nothing))  # lets go of pixels
+        truth.append(eqx.tree_at(lambda i: i.image, image, nothing))  # frees the pixels
         if progress is not None:
             progress(len(truth))
     _counted(len(truth), "evaluate_detector", "image")
@@ -123,9 +124,9 @@ def evaluate_reader(
 
     **Arguments:**
 
-    - `answer`: to a question; the empty text where the paragraph does not say. Should
-        look at `question` and `context` only.
-    - `questions`: of `stream_squad`.
+    - `answer`: answers a question, by an empty text if the paragraph does not say; it
+        should look at `question` and `context` only.
+    - `questions`: questions from `stream_squad`.
     - `progress`, `report`: as in `evaluate_classifier`.
 
     **Raises:**
@@ -143,7 +144,13 @@ def evaluate_reader(
     match, overlap, answered = np.array(rows).T
     mean = lambda values: float(values.mean()) if len(values) else float("nan")
     has, has_none = (mean(overlap[answered == kind]) for kind in (1, 0))
-    result = AnswerScores(mean(match), mean(overlap), has, has_none, len(rows))
+    result = AnswerScores(
+        exact_match=mean(match),
+        f1=mean(overlap),
+        f1_answered=has,
+        f1_unanswerable=has_none,
+        questions=len(rows),
+    )
     report(
         f"exact match {result.exact_match:.2%}, F1 {result.f1:.2%} "
         f"of {len(rows):,} questions"
@@ -151,10 +158,10 @@ def evaluate_reader(
     return result
 
 
-def _counted(count, caller, thing):
+def _counted(count: int, caller: str, thing: str) -> int:
     if not count:
         raise ValueError(
             f"`sedma_jax.data.{caller}` needs at least one {thing}. Got none. A stream is "
-            "used up by one pass: make it anew."
+            "used up by one pass: make a new one."
         )
     return count

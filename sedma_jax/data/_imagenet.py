@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC2012; Russakovsky et al. 2015, IJCV 115, 211), as its archives unpack."""
+"""Read ImageNet (ILSVRC2012; Russakovsky et al. 2015, IJCV 115, 211) as it unpacks."""
 
 import io
 import os
@@ -12,25 +12,26 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 from scipy.io import loadmat
 
-from .._files.refusal import Refusal, damaged
+from .._files.refusal import FileRefusal, damaged
 from ._images import check_sides, crop_centre, decode_image
 from ._reading import SHOWN, plain_name, read_bytes, refusing, subfolder
 
 _WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
-_KIT = ("ILSVRC2012_devkit_t12/data", "data", "")  # where the development kit may lie
-_LARGEST_META = 2**20  # bytes; it has 137 kB, and expands when read
-_LARGEST_TRUTH = 2**24  # bytes; it has 191 kB
+_KIT = ("ILSVRC2012_devkit_t12/data", "data", "")  # where the development kit may be
+_LARGEST_META = 2**20  # bytes; the published one has 137 kB, and expands when read
+_LARGEST_TRUTH = 2**24  # bytes; the published one has 191 kB
 _LARGEST_CLASSES = 2**16
 
 
 class ImageNetIndex(eqx.Module):
-    """Which images there are, without a pixel.
+    """A list of the images of one split, without any pixels.
 
-    - `folder`: below which the files lie.
-    - `files`: name of each, with that of its class where each class has a folder, as
-        bytes; 40 to 60 MB for the 1,281,167 of `train`.
-    - `labels`: class of each, its place in `wnids`.
-    - `wnids`: WordNet numbers of the classes, in order, as classifiers are trained on.
+    - `folder`: the folder that holds the files.
+    - `files`: path of each image in it, as bytes, with the folder of its class if classes
+        have folders; 40 to 60 MB for the 1,281,167 images of `train`.
+    - `labels`: class of each image, as a place in `wnids`.
+    - `wnids`: WordNet numbers of the classes, sorted, which is the order that classifiers
+        are trained with.
     """
 
     folder: Path = eqx.field(static=True)
@@ -40,7 +41,7 @@ class ImageNetIndex(eqx.Module):
 
 
 class LabelledImage(eqx.Module):
-    """An image, red, green and blue from 0 to 255, and its class."""
+    """An image, with red, green and blue from 0 to 255, and its class."""
 
     image: UInt8[np.ndarray, "height width 3"]
     label: int
@@ -56,20 +57,21 @@ class ImageBatch(eqx.Module):
 def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageNetIndex:
     """List the images of one split, with their classes.
 
-    Either each class has a folder, `SPLIT/WNID/*.JPEG`, as the archives of `train`; or,
-    as the archive of `val`, the images lie in `val/` and the development kit says their
-    classes: `ILSVRC2012_validation_ground_truth.txt` has the number of a class for each
-    image in order, `meta.mat` the WordNet number of each class.
+    Two layouts are read. In that of the archives of `train` each class has a folder,
+    `SPLIT/WNID/*.JPEG`. In that of the archive of `val` all images are in `val/`, and the
+    development kit states their classes: `ILSVRC2012_validation_ground_truth.txt` has the
+    number of a class for each image in order, and `meta.mat` the WordNet number of each
+    class.
 
     **Arguments:**
 
-    - `folder`: holds `train` or `val`, and, for a flat `val`, the development kit as
-        `ILSVRC2012_devkit_t12/`, as its `data/`, or just its two files.
+    - `folder`: the folder that holds `train` or `val` and, for a flat `val`, the
+        development kit: as `ILSVRC2012_devkit_t12/`, as its `data/`, or just its two files.
     - `split`: `train`, `val`, or another folder of the same form.
 
     **Returns:**
 
-    The index, ordered by class, or by name where the folder is flat.
+    The index, ordered by class, or by name if the folder is flat.
 
     **Raises:**
 
@@ -92,10 +94,10 @@ def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageN
         else:
             files = [os.fsencode(name) for name in _images(root)]
         if not files:
-            raise Refusal(
-                f"images ending in .JPEG in `{split}`, or in a folder for each class there",
+            raise FileRefusal(
+                f"images ending in .JPEG in `{split}`, or in a folder per class there",
                 "none",
-                "Unpack the archive there; those of `train` contain an archive a class.",
+                "Unpack the archive there; that of `train` contains one archive per class.",
             )
     if not wnids:
         labels, wnids = _kit(folder, len(files))
@@ -111,14 +113,15 @@ def stream_imagenet(
 ) -> Iterator[LabelledImage]:
     """Decode images one after another, each when it is asked for.
 
-    `shorter_side=256, crop=224` is what top-1 accuracies are commonly measured on.
+    Top-1 accuracies are commonly measured with `shorter_side=256, crop=224`.
 
     **Arguments:**
 
-    - `index`: from `index_imagenet`.
-    - `shorter_side`: length, in pixels, that the shorter side is scaled to.
-    - `crop`: side of the square that is then cut out of the middle.
-    - `order`: places in the index: a part of it, or a permutation. All if left out.
+    - `index`: the index, from `index_imagenet`.
+    - `shorter_side`: length, in pixels, to which the shorter side is scaled.
+    - `crop`: side, in pixels, of the square that is then cut out of the centre.
+    - `order`: places in the index, such as a part of it or a permutation; all of them if
+        left out.
 
     **Raises:**
 
@@ -143,7 +146,7 @@ def image_batches(records: Iterable[LabelledImage], size: int) -> Iterator[Image
     if size < 1:
         raise ValueError(
             f"`sedma_jax.data.image_batches` needs `size >= 1`. Got {size}. "
-            "It is the number of images in a batch."
+            "It is the number of images per batch."
         )
     held: list[LabelledImage] = []
     for record in records:
@@ -161,18 +164,18 @@ def image_batches(records: Iterable[LabelledImage], size: int) -> Iterator[Image
         yield _stack(held)
 
 
-def _stack(held):
+def _stack(held: list[LabelledImage]) -> ImageBatch:
     labels = np.array([record.label for record in held], np.int32)
     return ImageBatch(np.stack([record.image for record in held]), labels)
 
 
-def _images(folder):
-    """Names of the images in a folder, in order."""
+def _images(folder: Path) -> list[str]:
+    """The sorted names of the images in a folder."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.upper().endswith((".JPEG", ".JPG")))
 
 
-def _kit(folder, count):
+def _kit(folder: Path, count: int) -> tuple[list[Any], list[str]]:
     """Labels of the images of a flat folder, and the classes, from the development kit."""
     truth, meta = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
     with refusing("index_imagenet", folder):
@@ -181,9 +184,9 @@ def _kit(folder, count):
             (p for p in places if (p / truth).is_file() and (p / meta).is_file()), None
         )
         if kit is None:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{truth}` and `{meta}` of the development kit, to know the classes",
-                "neither a folder for each class nor both files",
+                "neither a folder per class nor both files",
                 "Unpack `ILSVRC2012_devkit_t12.tar.gz` there.",
             )
     with refusing("index_imagenet", kit / meta):
@@ -191,15 +194,17 @@ def _kit(folder, count):
     with refusing("index_imagenet", kit / truth):
         lines = read_bytes(kit / truth, _LARGEST_TRUTH).split()
         if len(lines) != count:
-            raise Refusal(
-                f"a line for each of the {count} images", str(len(lines)), "Get both anew."
+            raise FileRefusal(
+                f"one line for each of the {count} images",
+                str(len(lines)),
+                "Get both anew.",
             )
         wnids = sorted(wnid_of.values())
         place = {number: wnids.index(wnid) for number, wnid in wnid_of.items()}
         labels = [place.get(int(line)) if line[:9].isdigit() else None for line in lines]
         if None in labels:
             wrong = lines[labels.index(None)]
-            raise Refusal(
+            raise FileRefusal(
                 f"numbers of classes that `{meta}` lists",
                 repr(wrong)[1:SHOWN],
                 "Get both anew.",
@@ -207,24 +212,24 @@ def _kit(folder, count):
     return labels, wnids
 
 
-def _classes(content):
-    """Number to WordNet number of each class without subclasses, which images have."""
-    # MATLAB's level 5 by SciPy, which makes no objects of classes that the file names.
+def _classes(content: bytes) -> dict[int, str]:
+    """The WordNet number of each class without subclasses, which alone have images."""
+    # SciPy reads MATLAB's level 5 without instantiating classes that the file names.
     try:
         file: Any = io.BytesIO(content)
         table = loadmat(file, squeeze_me=True, variable_names=["synsets"])
         synsets = np.atleast_1d(table["synsets"])
         rows = [(s["ILSVRC2012_ID"], s["WNID"], s["num_children"]) for s in synsets]
         leaves = {int(i): str(wnid) for i, wnid, children in rows if int(children) == 0}
-    except Exception as error:  # what a damaged file raises there is not documented
+    except Exception as error:  # which exceptions a damaged file raises is not documented
         raise damaged("MATLAB", error, "scipy.io.savemat") from error
     if (
         not 0 < len(leaves) <= _LARGEST_CLASSES
         or len(set(leaves.values())) != len(leaves)
         or not all(_WNID.fullmatch(wnid) for wnid in leaves.values())
     ):
-        raise Refusal(
-            "classes with a WordNet number of its own each",
+        raise FileRefusal(
+            "a WordNet number of its own for each class",
             repr(list(leaves.items())[:3])[:SHOWN],
             "Get the development kit from its publisher.",
         )

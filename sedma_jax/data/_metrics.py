@@ -5,7 +5,7 @@ import io
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -24,8 +24,8 @@ class Detections(eqx.Module):
     """What a detector finds in one image.
 
     - `boxes`: left, top, width and height, in pixels of the image that it was given.
-    - `scores`: the higher, the surer.
-    - `categories`: numbers, as COCO publishes them.
+    - `scores`: confidence, higher being surer.
+    - `categories`: numbers of the categories, as COCO publishes them.
     """
 
     boxes: Float[np.ndarray | Array, "found 4"]
@@ -34,13 +34,13 @@ class Detections(eqx.Module):
 
 
 class AveragePrecision(eqx.Module):
-    """COCO's precision, from 0 to 1; NaN where nothing of that kind is to be found.
+    """COCO's average precision, from 0 to 1; NaN if there are no objects of that kind.
 
     - `ap`: mean over ten overlaps, 0.5 to 0.95, and over categories: COCO's mAP.
-    - `ap_50`, `ap_75`: at one overlap.
-    - `ap_small`, `ap_medium`, `ap_large`: `ap` of objects of less than 32 x 32 pixels,
+    - `ap_50`, `ap_75`: average precision at an overlap of 0.5 and 0.75.
+    - `ap_small`, `ap_medium`, `ap_large`: `ap` of objects of less than 32 x 32 pixels, of
         up to 96 x 96, and of more.
-    - `recall`: highest recall with at most 100 detections an image, mean as in `ap`.
+    - `recall`: highest recall with at most 100 detections per image, averaged as `ap` is.
     """
 
     ap: float
@@ -59,13 +59,14 @@ def in_top(
 ) -> Bool[np.ndarray, " batch"]:
     """Whether the label is among the `k` classes of the highest scores.
 
-    Of classes with equal scores the lower number comes first, so that a constant
-    classifier gains nothing.
+    Classes with equal scores are ranked by their numbers, so that a constant classifier
+    gains nothing.
 
     **Arguments:**
 
-    - `scores`: of each class. `labels`: the class that is right.
-    - `k`: from 1 up.
+    - `scores`: score of each class.
+    - `labels`: the correct class of each row.
+    - `k`: how many classes may come first, at least 1.
 
     **Raises:**
 
@@ -87,34 +88,34 @@ def in_top(
 
 
 def normalise_answer(text: str) -> str:
-    """Lower case, without punctuation, articles and surplus white space.
+    """Put a text in lower case and drop punctuation, articles and surplus white space.
 
-    In this order, as SQuAD's evaluation has it (Rajpurkar et al. 2016, EMNLP, section
-    6.1).
+    This is done in this order, as in SQuAD's evaluation (Rajpurkar et al. 2016, EMNLP,
+    section 6.1).
     """
     text = text.lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """1 if the prediction is one of the answers, both normalised, else 0.
+    """1 if the prediction equals one of the answers, all normalised; otherwise 0.
 
-    Without answers, the right prediction is empty (SQuAD v2.0).
+    Without answers the correct prediction is empty (SQuAD v2.0).
     """
     said = normalise_answer(prediction)
     return float(any(said == normalise_answer(answer) for answer in answers or ("",)))
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """Overlap of words: harmonic mean of precision and recall, the best of all answers.
+    """Overlap of words: harmonic mean of precision and recall, for the best answer.
 
-    Words count as often as both have them. Where one is empty once normalised, it is 1
-    if both are, as v2.0 has it; v1.1 gives 0.
+    A word counts as often as both texts have it. If one text is empty once normalised,
+    the figure is 1 if both are, otherwise 0, as in v2.0; v1.1 always gives 0.
     """
     return max(_overlap(prediction, answer) for answer in answers or ("",))
 
 
-def _overlap(prediction, answer):
+def _overlap(prediction: str, answer: str) -> float:
     said, right = (normalise_answer(text).split() for text in (prediction, answer))
     if not said or not right:
         return float(said == right)
@@ -129,8 +130,8 @@ def average_precision(
 
     **Arguments:**
 
-    - `images`: with the objects that are to be found. Pixels are not looked at.
-    - `found`: what a detector found in each, in the same order.
+    - `images`: images with their objects. Their pixels are not used.
+    - `found`: what a detector found in each image, in the same order.
 
     **Raises:**
 
@@ -139,8 +140,8 @@ def average_precision(
     if len(images) != len(found):
         raise ValueError(
             "`sedma_jax.data.average_precision` needs detections for each image. Got "
-            f"{len(images)} images and {len(found)} detections. Those of an image without "
-            "any are empty arrays."
+            f"{len(images)} images and {len(found)} detections. An image without "
+            "any has empty arrays."
         )
     truth, said = [], []
     for image, detections in zip(images, found, strict=True):
@@ -150,7 +151,7 @@ def average_precision(
                 "`sedma_jax.data.average_precision` needs finite boxes and scores. Got NaN "
                 f"or infinity for image {image.image_id}. Check what the detector returns."
             )
-        # Published sizes decide what is small.
+        # Published sizes decide which objects are small.
         down, across = image.scale
         back = 1 / np.array([across, down, across, down])
         truth += _entries(
@@ -170,7 +171,7 @@ def average_precision(
             score=scores,
         )
     ids = [image.image_id for image in images]
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         evaluation = COCOeval(_coco(ids, truth), _coco(ids, said), "bbox")
         evaluation.params.catIds = sorted({entry["category_id"] for entry in truth})
         evaluation.evaluate()
@@ -181,20 +182,22 @@ def average_precision(
     return AveragePrecision(**dict(named))
 
 
-def _entries(image_id, boxes, categories, **columns):
-    """The rows that COCO's evaluation reads, as far as it reads them for boxes."""
+def _entries(
+    image_id: int, boxes: np.ndarray, categories: np.ndarray, **columns: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """The annotations that COCO's evaluation reads, with the fields it uses for boxes."""
     for i, (box, category) in enumerate(zip(boxes.tolist(), categories, strict=True)):
         row = {name: column[i].item() for name, column in columns.items()}
         named = {"image_id": image_id, "category_id": int(category), "bbox": box}
         yield {"iscrowd": 0} | row | named
 
 
-def _coco(ids, entries):
+def _coco(ids: list[int], entries: list[dict[str, Any]]) -> Any:
     coco: Any = COCO()
     coco.dataset = {
         "images": [{"id": i} for i in ids],
         "categories": [{"id": i} for i in sorted({e["category_id"] for e in entries})],
-        # From 1: it takes 0 for no match.
+        # Numbers start at 1, since COCO's evaluation takes 0 for no match.
         "annotations": [entry | {"id": i} for i, entry in enumerate(entries, 1)],
     }
     coco.createIndex()

@@ -1,12 +1,13 @@
-"""SQuAD v1.1 (Rajpurkar et al. 2016, EMNLP) and v2.0 (2018, ACL), as published."""
+"""Read SQuAD v1.1 (Rajpurkar et al. 2016, EMNLP) and v2.0 (2018, ACL) as published."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._reading import field, read_json, refusing
 
 _PUBLISHED = "Get the file from its publisher."
@@ -15,12 +16,13 @@ _PUBLISHED = "Get the file from its publisher."
 class Question(eqx.Module):
     """One question about one paragraph.
 
-    - `question_id`: text that names it.
-    - `title`: of the article.
+    - `question_id`: a text that identifies the question.
+    - `title`: title of the article.
     - `context`: the paragraph.
     - `question`: what is asked.
-    - `answers`: what people answered, parts of the paragraph; none where it does not say.
-    - `starts`: first character of each answer in the paragraph.
+    - `answers`: answers that people gave, all parts of the paragraph; empty if it does not
+        say.
+    - `starts`: place of the first character of each answer in the paragraph.
     """
 
     question_id: str = eqx.field(static=True)
@@ -32,9 +34,10 @@ class Question(eqx.Module):
 
 
 def stream_squad(path: str | os.PathLike[str]) -> Iterator[Question]:
-    """Yield the questions of `train-v1.1.json`, `dev-v2.0.json` and their like, in order.
+    """Yield the questions of `train-v1.1.json`, `dev-v2.0.json` and the like, in order.
 
-    The text is read whole (40 MB at most, as published) and checked as it is passed on.
+    The whole file is read first (the published ones have at most 40 MB), and each question
+    is checked when it is yielded.
 
     **Arguments:**
 
@@ -43,8 +46,8 @@ def stream_squad(path: str | os.PathLike[str]) -> Iterator[Question]:
     **Raises:**
 
     - `ValueError`: if the file is missing, damaged, longer than 512 MiB or not in this
-        format; if an answer begins outside of its paragraph; if a question of v1.1 has
-        no answer, or one of v2.0 has answers and says that it is impossible.
+        format; if an answer begins outside its paragraph; if a question of v1.1 has no
+        answer, or one of v2.0 has answers and is marked as impossible.
     """
     with refusing("stream_squad", path):
         content = read_json(Path(path), "json.dump")
@@ -56,7 +59,7 @@ def stream_squad(path: str | os.PathLike[str]) -> Iterator[Question]:
                     yield _question(asked, title, context)
 
 
-def _question(asked, title, context):
+def _question(asked: Any, title: str, context: str) -> Question:
     name = field(asked, "id", str, "a question")
     where = f"question {name[:40]!r}"
     answers, starts = [], []
@@ -64,17 +67,24 @@ def _question(asked, title, context):
         answers.append(field(answer, "text", str, f"an answer to {where}"))
         starts.append(field(answer, "answer_start", int, f"an answer to {where}"))
         if not 0 <= starts[-1] <= len(context):
-            raise Refusal(
+            raise FileRefusal(
                 f"answers to {where} within the {len(context)} characters of its paragraph",
                 f"one that starts at {starts[-1]}",
                 _PUBLISHED,
             )
     impossible = field({"is_impossible": False} | asked, "is_impossible", bool, where)
     if bool(answers) == impossible:
-        raise Refusal(
-            f"answers to {where}, or `is_impossible` and none",
+        raise FileRefusal(
+            f"answers to {where}, or none and `is_impossible`",
             f"{len(answers)} answers and is_impossible={impossible}",
             _PUBLISHED,
         )
     text = field(asked, "question", str, where)
-    return Question(name, title, context, text, tuple(answers), tuple(starts))
+    return Question(
+        question_id=name,
+        title=title,
+        context=context,
+        question=text,
+        answers=tuple(answers),
+        starts=tuple(starts),
+    )

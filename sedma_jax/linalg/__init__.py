@@ -1,4 +1,4 @@
-"""Linear systems on crossbars, through lineax: analog products, digital residuals.
+"""Solve linear systems on crossbars through lineax: analog products, digital residuals.
 
 solution = sedma_jax.linalg.solve(A, b, sedma_jax.devices.EPIRAM, key=key)
 operator = sedma_jax.linalg.CrossbarLinearOperator(crossbar)

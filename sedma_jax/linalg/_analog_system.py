@@ -1,4 +1,4 @@
-"""What both solvers know of a system: an exact matrix, and its analog image."""
+"""What both solvers share: a system with an exact and an analog matrix, and progress."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from ._krylov import inner_solve
 
 
 class AnalogSystem(eqx.Module):
-    """A system `A z = b` whose scaled matrix `diag(r) A diag(c)` is held by arrays.
+    """A system `A z = b` whose scaled matrix `diag(r) A diag(c)` the arrays hold.
 
     - `exact`: `A`, whose products are digital.
     - `analog`: the programmed matrix.
-    - `scaling`: `r` and `c`; none where `A` itself is programmed.
+    - `scaling`: `r` and `c`; None if `A` itself is programmed.
     """
 
     exact: lx.AbstractLinearOperator
@@ -31,13 +31,13 @@ class AnalogSystem(eqx.Module):
         return AnalogSystem(self.exact.transpose(), self.analog.transpose(), scaling)
 
     def rows(self, residual: Float[Array, " n"]) -> Float[Array, " n"]:
-        """A residual of `A` as one of the scaled matrix."""
+        """Turn a residual of `A` into one of the scaled matrix."""
         if self.scaling is None:
             return residual
         return residual * self.scaling.rows.astype(residual.dtype)
 
     def columns(self, solution: Float[Array, " n"]) -> Float[Array, " n"]:
-        """A solution of the scaled system as one of `A`."""
+        """Turn a solution of the scaled system into one of `A`."""
         if self.scaling is None:
             return solution
         return solution * self.scaling.columns.astype(solution.dtype)
@@ -54,18 +54,19 @@ class AnalogSystem(eqx.Module):
     def analog_solve(
         self, residual: Float[Array, " n"], rtol: float, steps: int
     ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
-        """Solve the scaled system by analog products alone; their number."""
+        """Solve the scaled system by analog products alone; also return their number."""
         return inner_solve(self.analog_product, residual, rtol, steps=steps)
 
 
 class Progress(eqx.Module):
-    """Where a solver stands.
+    """The state of a solver.
 
     - `solution`, `residual`: the current ones, of `A`.
     - `best`, `lowest`: the solution with the smallest scaled residual so far, and its
         residual.
-    - `steps`, `analog`, `digital`: outer iterations, and products.
-    - `idle`: outer iterations, or cycles of them, without gain.
+    - `steps`, `analog`, `digital`: numbers of outer iterations, analog and digital
+        products.
+    - `idle`: outer iterations, or cycles of them, without progress.
     """
 
     solution: Float[Array, " n"]
@@ -81,13 +82,13 @@ class Progress(eqx.Module):
 def check_system(
     solver: Any, operator: lx.AbstractLinearOperator, options: dict[str, Any]
 ) -> AnalogSystem:
-    """The system of a solver and an operator; `AbstractLinearSolver.init` for both.
+    """The system of a solver and an operator: `AbstractLinearSolver.init` of both solvers.
 
     **Raises:**
 
-    - `ValueError`: if the operator is not square, or not of one real vector; if analog
-        image or scaling have another size; if `rtol` is below the precision of the
-        dtype; if a number of steps is below 1.
+    - `ValueError`: if the operator is not square, or does not map a real vector to a real
+        vector; if `analog` or `scaling` has another size; if `rtol` is below the
+        precision of the dtype; if a number of steps is below 1.
     """
     name = f"sedma_jax.linalg.{type(solver).__name__}"
     structure, out = operator.in_structure(), operator.out_structure()
@@ -110,7 +111,7 @@ def check_system(
     if sizes != shape or lengths != shape:
         raise ValueError(
             f"`{name}` needs `analog` and `scaling` of the shape {shape} of the operator. "
-            f"Got {sizes} and {lengths}. Program the matrix that is to be solved with."
+            f"Got {sizes} and {lengths}. Program the matrix of the system to be solved."
         )
     if options.keys() - {"y0"}:
         raise ValueError(
@@ -125,7 +126,7 @@ def check_system(
     return AnalogSystem(operator, solver.analog, scaling)
 
 
-def check_tolerance(name: str, rtol: float, dtype) -> None:
+def check_tolerance(name: str, rtol: float, dtype: Any) -> None:
     """Refuse a tolerance that residuals computed in `dtype` cannot show."""
     least = 8 * float(jnp.finfo(dtype).eps)
     if not least <= rtol < 1:
@@ -139,7 +140,7 @@ def check_tolerance(name: str, rtol: float, dtype) -> None:
 def begin(
     system: AnalogSystem, vector: Float[Array, " n"], options: dict[str, Any]
 ) -> tuple[Progress, Float[Array, ""]]:
-    """The start from `options["y0"]` or zero, and the norm of its scaled residual."""
+    """The initial state, from `options["y0"]` or zero, and its scaled residual norm."""
     given = options.get("y0")
     if given is None:
         solution, residual, digital = jnp.zeros_like(vector), vector, 0
@@ -149,20 +150,22 @@ def begin(
     scaled = jnp.linalg.norm(system.rows(residual))
     none = jnp.zeros((), jnp.int32)
     start = Progress(
-        solution,
-        residual,
-        solution,
-        residual,
-        none,
-        none,
-        none + digital,
-        none,
+        solution=solution,
+        residual=residual,
+        best=solution,
+        lowest=residual,
+        steps=none,
+        analog=none,
+        digital=none + digital,
+        idle=none,
     )
     return start, scaled
 
 
-def relative_norm(residual: Float[Array, " n"], vector: Float[Array, " n"]):
-    """`|r| / |b|`; zero for `b = 0`, whose solution is found at once."""
+def relative_norm(
+    residual: Float[Array, " n"], vector: Float[Array, " n"]
+) -> Float[Array, ""]:
+    """`|r| / |b|`, or `|r|` for `b = 0`, whose solution is found at once."""
     size = jnp.linalg.norm(vector)
     return jnp.where(size == 0, jnp.linalg.norm(residual), jnp.linalg.norm(residual) / size)
 
@@ -170,7 +173,7 @@ def relative_norm(residual: Float[Array, " n"], vector: Float[Array, " n"]):
 def relative_residuals(
     system: AnalogSystem, residual: Float[Array, " n"], vector: Float[Array, " n"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Relative norms of the residual of `A`, and of the scaled matrix."""
+    """Relative norms of the residual of `A` and of that of the scaled matrix."""
     scaled = relative_norm(system.rows(residual), system.rows(vector))
     return relative_norm(residual, vector), scaled
 
@@ -182,7 +185,7 @@ def excess(
     rtol: float,
     atol: float,
 ) -> Float[Array, ""]:
-    """The larger of the relative residuals over what is allowed; up to 1 is converged."""
+    """The larger relative residual over the allowed one; up to 1 means converged."""
     size = jnp.linalg.norm(vector)
     allowed = rtol + atol / jnp.where(size == 0, 1, size)
     return jnp.maximum(*relative_residuals(system, residual, vector)) / allowed
@@ -201,7 +204,7 @@ def advance(
 ) -> Progress:
     """Correct the solution, compute its residual digitally, and count.
 
-    - `gain`: factor below which the smallest residual has to fall for progress.
+    - `gain`: progress means that the smallest residual falls below this factor of itself.
     """
     solution = before.solution + system.columns(correction)
     residual = vector - system.exact.mv(solution)
@@ -209,14 +212,14 @@ def advance(
     least = jnp.linalg.norm(system.rows(before.lowest))
     better = scaled < least
     return Progress(
-        solution,
-        residual,
-        jnp.where(better, solution, before.best),
-        jnp.where(better, residual, before.lowest),
-        before.steps + steps,
-        before.analog + analog,
-        before.digital + digital + 1,
-        jnp.where(scaled < gain * least, 0, before.idle + 1),
+        solution=solution,
+        residual=residual,
+        best=jnp.where(better, solution, before.best),
+        lowest=jnp.where(better, residual, before.lowest),
+        steps=before.steps + steps,
+        analog=before.analog + analog,
+        digital=before.digital + digital + 1,
+        idle=jnp.where(scaled < gain * least, 0, before.idle + 1),
     )
 
 
@@ -229,7 +232,7 @@ def conclude(
     stalled: Bool[Array, ""],
     max_steps: int,
 ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
-    """What `AbstractLinearSolver.compute` returns: the last solution, or the best one.
+    """The return value of `compute`: the last solution if converged, else the best one.
 
     - `scaled`: norm of the scaled residual at the start.
     """
@@ -239,7 +242,8 @@ def conclude(
     failed = lx.RESULTS.where(stalled, lx.RESULTS.stagnation, lx.RESULTS.max_steps_reached)
     result = lx.RESULTS.where(converged, lx.RESULTS.successful, failed)
     result = lx.RESULTS.where(jnp.isfinite(scaled), result, lx.RESULTS.nonfinite_input)
-    # Of the last residual, not of the best: above one where steps diverge.
+    # The contraction follows the last residual, not the best: it is above one if steps
+    # diverge.
     last = jnp.linalg.norm(system.rows(end.residual))
     reduction = last / jnp.where(scaled == 0, 1, scaled)
     contraction = reduction ** (1 / jnp.maximum(end.steps, 1).astype(reduction.dtype))

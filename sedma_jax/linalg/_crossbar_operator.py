@@ -23,15 +23,15 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
 
     `mv` is one analog product. Read noise is a pure function of `key` and of the vector:
     different vectors get independent draws, so that a Krylov solver meets new noise in
-    each step, and the same vector the same draw, as `jit` and `lineax` assume of an
-    operator. Replace the key for another draw.
+    each step, and the same vector gets the same draw, as `jit` and `lineax` assume of an
+    operator. Replace the key to get another draw.
 
     `transpose` is the operator of the stored matrix transposed, without noise and
     converters, which gradients of solutions need; `as_matrix` is the stored matrix.
     """
 
     crossbar: AbstractCrossbar
-    # Not the typed key, which `equinox.tree_serialise_leaves` cannot write.
+    # The data of the key, since `equinox.tree_serialise_leaves` cannot write typed keys.
     key_data: UInt32[Array, " words"] | None
     key_impl: Any = eqx.field(static=True)
     dac: DAC | None
@@ -49,15 +49,16 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
     ):
         """**Arguments:**
 
-        - `crossbar`: from `sedma_jax.program`, `program_residual` or `program_pool`.
+        - `crossbar`: as made by `sedma_jax.program`, `program_residual` or `program_pool`.
         - `dac`, `adc`: converters; ideal if left out.
-        - `tags`: what `lineax` may assume, e.g. `lineax.positive_semidefinite_tag`. Not
-            checked: programming errors make a symmetric matrix slightly unsymmetric.
+        - `tags`: what `lineax` may assume, e.g. `lineax.positive_semidefinite_tag`. They
+            are not checked: programming errors make a symmetric matrix slightly
+            unsymmetric.
         - `key`: typed key of the read noise. Without it arrays are read without noise.
 
         **Raises:**
 
-        - `ValueError`: if `crossbar` is no crossbar, or `key` not a typed key.
+        - `ValueError`: if `crossbar` is not a crossbar, or `key` is not a typed key.
         """
         if not isinstance(crossbar, AbstractCrossbar):
             raise ValueError(
@@ -83,7 +84,7 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
         """Multiply once on the analog arrays."""
-        # Without a key nothing is drawn, and any will do.
+        # Without a key nothing is drawn, so that any key will do.
         key = jr.key(0) if self.key is None else jr.fold_in(self.key, _digest(vector))
         return self.crossbar.read(vector[None], self.dac, self.adc, key)[0]
 
@@ -104,14 +105,14 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
         return jax.ShapeDtypeStruct(self.crossbar.shape[:1], self._dtype)
 
     @property
-    def _dtype(self):
+    def _dtype(self) -> Any:
         return eqx.filter_eval_shape(lambda c: c.stored_matrix(), self.crossbar).dtype
 
 
-def _without_read_noise(crossbar):
-    """The crossbar and all that it consists of, as if read by an ideal circuit."""
+def _without_read_noise(crossbar: AbstractCrossbar) -> AbstractCrossbar:
+    """The crossbar, with no read noise in any of its parts."""
 
-    def quiet(part):
+    def quiet(part: Any) -> Any:
         if not isinstance(part, Crossbar):
             return part
         device = dataclasses.replace(part.device, sigma_read=0.0)
@@ -127,7 +128,7 @@ def _digest(vector: Float[Array, " n"]) -> UInt32[Array, ""]:
     return _mix(jnp.sum(_mix(words ^ _mix(place)), dtype=jnp.uint32))
 
 
-def _mix(word):
+def _mix(word: UInt32[Array, "*words"]) -> UInt32[Array, "*words"]:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         word = (word ^ (word >> shift)) * jnp.uint32(factor)
     return word ^ (word >> 16)

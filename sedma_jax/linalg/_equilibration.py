@@ -11,9 +11,9 @@ from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 
 
 class Equilibration(eqx.Module):
-    """Factors that make `diag(rows) A diag(columns)` of `A`.
+    """Factors that turn `A` into `diag(rows) A diag(columns)`.
 
-    - `rows`, `columns`: positive, powers of two where `equilibrate` makes them.
+    - `rows`, `columns`: positive; powers of two if `equilibrate` made them.
     """
 
     rows: Float[Array, " m"]
@@ -26,18 +26,19 @@ class Equilibration(eqx.Module):
 
 
 def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
-    """Factors by which all rows and columns have about the same Euclidean norm.
+    """Find factors that give all rows and columns about the same Euclidean norm.
 
     Every round divides each row and column by the square root of its norm (Ruiz 2001,
     RAL-TR-2001-034, Algorithm 1 in the 2-norm; Knight, Ruiz & Ucar 2014, SIAM J. Matrix
     Anal. Appl. 35, 931). A symmetric matrix stays symmetric. Factors are rounded to
-    powers of two, so that scaling is exact. Devices err by a share of the largest weight
-    that shares a scale: badly scaled columns drown in the error of the others.
+    powers of two, so that scaling is exact. The error of a device is proportional to the
+    largest weight of its array, so that without scaling small columns drown in the error
+    of large ones.
 
     **Arguments:**
 
     - `A`: matrix, dense, scipy sparse or BCOO; not traced.
-    - `rounds`: at least 1. Static.
+    - `rounds`: number of rounds, at least 1. Static.
 
     **Raises:**
 
@@ -70,7 +71,7 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
                 f"`sedma_jax.linalg.equilibrate` needs a nonzero in every {name} of `A`. "
                 f"Got {name} {int(empty[0])} with none: `A` is singular. Drop it first."
             )
-    # Logarithms, since squares of entries may leave the range of the dtype.
+    # Logarithms are used since squares of entries may leave the range of the dtype.
     size = np.log2(np.abs(data.astype(np.float64)))
     rows, columns = np.zeros(m), np.zeros(n)
     for _ in range(rounds):
@@ -79,7 +80,8 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
             rows - 0.5 * _log_norms(scaled, row, m),
             columns - 0.5 * _log_norms(scaled, col, n),
         )
-    # Of `t r` and `c / t` those in the middle of the range of the dtype.
+    # `t r` and `c / t` scale alike for every `t`; this one centres both in the range of
+    # the dtype.
     shift = (rows.mean() - columns.mean()) / 2
     limit = jnp.finfo(dtype).maxexp - 2
     factors = (
@@ -89,8 +91,8 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
     return Equilibration(*(jnp.asarray(values, dtype) for values in factors))
 
 
-def _log_norms(size, index, count):
-    """Binary logarithm of the 2-norm of lines, from those of their entries."""
+def _log_norms(size: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """Binary logarithms of the 2-norms of rows or columns, from those of their entries."""
     top = np.full(count, -np.inf)
     np.maximum.at(top, index, size)
     squares = np.bincount(index, np.exp2(2 * (size - top[index])), count)

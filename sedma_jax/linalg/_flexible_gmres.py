@@ -5,9 +5,11 @@ from typing import Any
 import jax.lax as lax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import Array, Bool, Float
 
 from ._analog_system import (
     AnalogSystem,
+    Progress,
     advance,
     begin,
     check_system,
@@ -21,21 +23,21 @@ from ._krylov import flexible_cycle
 class FlexibleGMRES(lx.AbstractLinearSolver):
     """GMRES on the exact matrix, preconditioned by an inner GMRES on the arrays.
 
-    Saad (1993, SIAM J. Sci. Comput. 14, 461). An outer step takes one digital product
-    and an inner solve of analog ones, whose noise may differ from step to step. Unlike
-    `IterativeRefinement` it survives a few directions in which the device's error does
-    not contract, one outer step for each. It stops with the code `stagnation` where a
-    cycle of `restart` steps leaves more than the share `slowest` of the residual: then
+    The method is FGMRES (Saad 1993, SIAM J. Sci. Comput. 14, 461). An outer step takes one
+    digital product and an inner solve by analog ones, whose noise may differ from step to
+    step. Unlike `IterativeRefinement` it copes with a few directions in which the device's
+    error does not contract, at one outer step each. It stops with the code `stagnation` if
+    a cycle of `restart` steps leaves more than the share `slowest` of the residual: then
     the arrays help too little for this condition number.
 
-    `lineax.Solution.stats` has what `IterativeRefinement` states.
+    `lineax.Solution.stats` has the entries that `IterativeRefinement` lists.
 
     - `analog`, `rtol`, `atol`, `scaling`: as in `IterativeRefinement`.
-    - `max_steps`: outer steps at most, over all cycles.
-    - `restart`: outer steps of a cycle; two vectors are kept for each.
-    - `inner_steps`, `inner_rtol`: of an inner solve, as in `IterativeRefinement`.
+    - `max_steps`: largest number of outer steps, over all cycles.
+    - `restart`: outer steps per cycle; two vectors are kept for each step.
+    - `inner_steps`, `inner_rtol`: limits of an inner solve, as in `IterativeRefinement`.
     - `slowest`: share of the residual that a cycle may leave. The default is the rate at
-        which the default `max_steps` gain ten decades.
+        which the default `max_steps` gains ten decades.
     """
 
     analog: lx.AbstractLinearOperator
@@ -53,25 +55,30 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
     ) -> AnalogSystem:
         return check_system(self, operator, options)
 
-    def compute(self, state, vector, options):
+    def compute(
+        self,
+        state: AnalogSystem,
+        vector: Float[Array, " n"],
+        options: dict[str, Any],
+    ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
         room = min(self.restart, vector.size, self.max_steps)
         start, scaled = begin(state, vector, options)
         precondition = lambda v: state.analog_solve(v, self.inner_rtol, inner)
 
-        def surplus(now):
+        def surplus(now: Progress) -> Float[Array, ""]:
             return excess(state, now.residual, vector, self.rtol, self.atol)
 
-        def converged(now):
+        def converged(now: Progress) -> Bool[Array, ""]:
             return surplus(now) <= 1
 
-        def proceed(now):
+        def proceed(now: Progress) -> Bool[Array, ""]:
             more = (now.steps < self.max_steps) & (now.idle < 1)
             return more & ~converged(now) & jnp.all(jnp.isfinite(now.residual))
 
-        def step(now):
+        def step(now: Progress) -> Progress:
             residual = state.rows(now.residual)
-            # In the scaled norm; half of what is allowed, since norms differ.
+            # The cycle sees the scaled norm only, so it aims at half of what is allowed.
             share = 0.5 / surplus(now)
             cycle = flexible_cycle(
                 state.product,
@@ -97,11 +104,15 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
         stalled = stalled | ~jnp.all(jnp.isfinite(end.residual))
         return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
 
-    def transpose(self, state, options):
+    def transpose(
+        self, state: AnalogSystem, options: dict[str, Any]
+    ) -> tuple[AnalogSystem, dict[str, Any]]:
         return state.T, {}
 
-    def conj(self, state, options):
+    def conj(
+        self, state: AnalogSystem, options: dict[str, Any]
+    ) -> tuple[AnalogSystem, dict[str, Any]]:
         return state, options
 
-    def assume_full_rank(self):
+    def assume_full_rank(self) -> bool:
         return True

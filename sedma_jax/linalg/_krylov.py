@@ -1,4 +1,4 @@
-"""One cycle of flexible GMRES, which outer and inner solvers share."""
+"""One cycle of flexible GMRES, shared by outer and inner solvers."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ import jax.scipy.linalg
 from jaxtyping import Array, Bool, Float, Int
 
 Product = Callable[[Float[Array, " n"]], Float[Array, " n"]]
-# A correction for a residual, and the analog products that it took.
+# Maps a residual to a correction, and to the number of analog products that it took.
 Precondition = Callable[[Float[Array, " n"]], tuple[Float[Array, " n"], Int[Array, ""]]]
 
 
 class Cycle(eqx.Module):
-    """What a cycle found.
+    """The result of a cycle.
 
-    - `correction`: to be added to the solution.
-    - `steps`: products with the matrix.
-    - `used`: analog products of the preconditioner, in all steps.
+    - `correction`: what to add to the solution.
+    - `steps`: number of products with the matrix.
+    - `used`: number of analog products of the preconditioner, in all steps.
     """
 
     correction: Float[Array, " n"]
@@ -28,6 +28,15 @@ class Cycle(eqx.Module):
 
 
 class _Arnoldi(eqx.Module):
+    """State of a cycle: vectors so far, and the rotated least-squares problem.
+
+    - `basis`, `searched`: `v_j` and `z_j`, one per row.
+    - `triangle`, `rotated`: matrix and right-hand side of the triangular system.
+    - `rotations`: cosine and sine of each Givens rotation.
+    - `step`, `used`: as `steps` and `used` of `Cycle`, so far.
+    - `broken`: whether there is no new direction to go on with.
+    """
+
     basis: Float[Array, "steps1 n"]
     searched: Float[Array, "steps n"]
     triangle: Float[Array, "steps steps"]
@@ -54,40 +63,40 @@ def flexible_cycle(
     """Minimise the residual over the span of preconditioned Krylov vectors.
 
     FGMRES of Saad (1993, SIAM J. Sci. Comput. 14, 461, Algorithm 2.2): the vectors
-    `z_j = M_j^-1 v_j` are kept, so that the preconditioner may be another one in each
-    step. With classical Gram-Schmidt done twice (Giraud et al. 2005, Numer. Math. 101,
-    87) and Givens rotations.
+    `z_j = M_j^-1 v_j` are kept, so that the preconditioner may differ from step to step.
+    Vectors are made orthogonal by classical Gram-Schmidt done twice (Giraud et al. 2005,
+    Numer. Math. 101, 87), and the least-squares problem is solved by Givens rotations.
 
     **Arguments:**
 
     - `product`: multiplies with the matrix, digitally.
     - `precondition`: solves for a vector approximately.
-    - `residual`: to be reduced.
+    - `residual`: the residual to reduce.
     - `target`: the norm of the residual at which the cycle ends.
-    - `limit`: steps at most, not more than `steps` are done.
-    - `steps`: vectors to make room for, at least 1. Static.
+    - `limit`: largest number of steps; `steps` bounds it too.
+    - `steps`: number of vectors to allocate, at least 1. Static.
     """
     n, dtype = residual.size, residual.dtype
     length = jnp.linalg.norm(residual)
     first = residual / jnp.where(length == 0, 1, length)
     none = jnp.zeros((), jnp.int32)
     start = _Arnoldi(
-        jnp.zeros((steps + 1, n), dtype).at[0].set(first),
-        jnp.zeros((steps, n), dtype),
-        jnp.eye(steps, dtype=dtype),
-        jnp.zeros((steps, 2), dtype),
-        jnp.zeros(steps + 1, dtype).at[0].set(length),
-        none,
-        none,
-        length == 0,
+        basis=jnp.zeros((steps + 1, n), dtype).at[0].set(first),
+        searched=jnp.zeros((steps, n), dtype),
+        triangle=jnp.eye(steps, dtype=dtype),
+        rotations=jnp.zeros((steps, 2), dtype),
+        rotated=jnp.zeros(steps + 1, dtype).at[0].set(length),
+        step=none,
+        used=none,
+        broken=length == 0,
     )
 
-    def proceed(state):
+    def proceed(state: _Arnoldi) -> Bool[Array, ""]:
         left = jnp.abs(state.rotated[state.step])
         more = (state.step < limit) & (state.step < steps)
         return more & ~state.broken & (left > target)
 
-    def step(state):
+    def step(state: _Arnoldi) -> _Arnoldi:
         j = state.step
         searched, used = precondition(state.basis[j])
         image = product(searched)
@@ -98,25 +107,26 @@ def flexible_cycle(
             image = image - dot(state.basis.T, part)
             column = column + part
         length = jnp.linalg.norm(image)
-        # Negated, so that NaN ends the cycle.
+        # The comparison is negated so that NaN ends the cycle.
         broken = ~(length > jnp.finfo(dtype).eps * size)
         column = column.at[j + 1].set(length)
         column, rotation = _rotate(column, state.rotations, j)
         pivot, g = column[j], state.rotated
-        # The product has no new direction at all, as of a singular matrix: leave it out.
+        # If the product has no new direction at all, as with a singular matrix, the vector
+        # is left out.
         lost = ~(jnp.abs(pivot) > 0)
         rows = lax.iota(jnp.int32, steps)
         unit = (rows == j).astype(dtype)
         kept = jnp.where(lost, unit, jnp.where(rows <= j, column[:steps], 0))
         return _Arnoldi(
-            state.basis.at[j + 1].set(image / jnp.where(broken, 1, length)),
-            state.searched.at[j].set(jnp.where(lost, 0, searched)),
-            state.triangle.at[:, j].set(kept),
-            state.rotations.at[j].set(rotation),
-            g.at[j + 1].set(-rotation[1] * g[j]).at[j].set(rotation[0] * g[j]),
-            j + 1,
-            state.used + used,
-            broken,
+            basis=state.basis.at[j + 1].set(image / jnp.where(broken, 1, length)),
+            searched=state.searched.at[j].set(jnp.where(lost, 0, searched)),
+            triangle=state.triangle.at[:, j].set(kept),
+            rotations=state.rotations.at[j].set(rotation),
+            rotated=g.at[j + 1].set(-rotation[1] * g[j]).at[j].set(rotation[0] * g[j]),
+            step=j + 1,
+            used=state.used + used,
+            broken=broken,
         )
 
     end = lax.while_loop(proceed, step, start)
@@ -126,10 +136,14 @@ def flexible_cycle(
     return Cycle(dot(end.searched.T, weights), end.step, end.used)
 
 
-def _rotate(column, rotations, j):
-    """Apply the rotations before `j` to a new column, and find the next one."""
+def _rotate(
+    column: Float[Array, " steps1"],
+    rotations: Float[Array, "steps 2"],
+    j: Int[Array, ""],
+) -> tuple[Float[Array, " steps1"], Float[Array, " 2"]]:
+    """Apply the rotations before `j` to a new column, and find rotation `j`."""
 
-    def one(i, column):
+    def one(i: Int[Array, ""], column: Float[Array, " steps1"]) -> Float[Array, " steps1"]:
         (c, s), (a, b) = rotations[i], (column[i], column[i + 1])
         return column.at[i].set(c * a + s * b).at[i + 1].set(c * b - s * a)
 
@@ -137,7 +151,7 @@ def _rotate(column, rotations, j):
     length = jnp.hypot(column[j], column[j + 1])
     safe = jnp.where(length == 0, 1, length)
     rotation = jnp.stack([column[j] / safe, column[j + 1] / safe])
-    # Where both are zero the rotation is the identity.
+    # If both are zero the rotation is the identity.
     rotation = jnp.where(length == 0, jnp.array([1, 0], column.dtype), rotation)
     return column.at[j].set(length), rotation
 
@@ -145,14 +159,14 @@ def _rotate(column, rotations, j):
 def inner_solve(
     product: Product, residual: Float[Array, " n"], rtol: float, *, steps: int
 ) -> tuple[Float[Array, " n"], Int[Array, ""]]:
-    """One cycle of GMRES with nothing but analog products; their number.
+    """Solve by one cycle of GMRES with analog products alone; also return their number.
 
     **Arguments:**
 
-    - `product`: analog.
-    - `residual`: what to solve for.
-    - `rtol`: relative residual, as the analog products have it, at which to stop.
-    - `steps`: products at most. Static.
+    - `product`: the analog product.
+    - `residual`: the right-hand side.
+    - `rtol`: relative residual at which to stop, as the analog products see it.
+    - `steps`: largest number of products. Static.
     """
     none = jnp.zeros((), jnp.int32)
     target = rtol * jnp.linalg.norm(residual)

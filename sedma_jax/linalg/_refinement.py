@@ -5,9 +5,11 @@ from typing import Any
 import jax.lax as lax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import Array, Bool, Float
 
 from ._analog_system import (
     AnalogSystem,
+    Progress,
     advance,
     begin,
     check_system,
@@ -22,25 +24,25 @@ class IterativeRefinement(lx.AbstractLinearSolver):
 
     Step `k` solves `A~ d = b - A z_k` by GMRES with analog products alone, and adds `d`
     (mixed-precision in-memory computing: Le Gallo et al. 2018, Nature Electronics 1,
-    246). Where arrays hold `A~ = A + E`, and inner solves are exact, the residual
-    contracts by `E A~^-1`: steps converge where its spectral radius is below one,
-    which takes about `cond(A) |E| / |A| < 1`. Where it is not, the solver stops with the
-    code `stagnation` and the best solution it had.
+    246). If the arrays hold `A~ = A + E` and inner solves are exact, each step multiplies
+    the residual by `E A~^-1`. Steps converge if its spectral radius is below one, which
+    takes about `cond(A) |E| / |A| < 1`. If it is not, the solver stops with the code
+    `stagnation` and the best solution so far.
 
     `lineax.Solution.stats` has `num_steps`, `analog_products`, `digital_products`, the
     digital `residual` and `scaled_residual`, relative to `b`, and `contraction`, the mean
-    factor that a step put on the residual.
+    factor by which a step multiplied the residual.
 
-    - `analog`: the programmed matrix, of `diag(r) A diag(c)` where there is `scaling`;
-        e.g. a `CrossbarLinearOperator`.
-    - `rtol`, `atol`: done at `|b - A z| <= rtol |b| + atol`, and where there is `scaling`
-        at as small a relative residual of the scaled system.
-    - `scaling`: from `equilibrate`.
-    - `max_steps`: corrections at most.
-    - `inner_steps`: analog products of one correction at most; by default as many as
-        there are unknowns, up to 200.
+    - `analog`: the programmed matrix, e.g. a `CrossbarLinearOperator`; that of
+        `diag(r) A diag(c)` if there is `scaling`.
+    - `rtol`, `atol`: the solver is done at `|b - A z| <= rtol |b| + atol`; with `scaling`
+        the relative residual of the scaled system has to be as small too.
+    - `scaling`: factors from `equilibrate`.
+    - `max_steps`: largest number of corrections.
+    - `inner_steps`: largest number of analog products per correction; by default the
+        number of unknowns, up to 200.
     - `inner_rtol`: relative residual at which an inner solve ends, as the arrays see it.
-        Smaller than the contraction it brings nothing.
+        A value below the contraction gains nothing.
     - `patience`: corrections in a row that may fail to lower the least residual by 5 %.
     """
 
@@ -58,18 +60,23 @@ class IterativeRefinement(lx.AbstractLinearSolver):
     ) -> AnalogSystem:
         return check_system(self, operator, options)
 
-    def compute(self, state, vector, options):
+    def compute(
+        self,
+        state: AnalogSystem,
+        vector: Float[Array, " n"],
+        options: dict[str, Any],
+    ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
         start, scaled = begin(state, vector, options)
 
-        def converged(now):
+        def converged(now: Progress) -> Bool[Array, ""]:
             return excess(state, now.residual, vector, self.rtol, self.atol) <= 1
 
-        def proceed(now):
+        def proceed(now: Progress) -> Bool[Array, ""]:
             more = (now.steps < self.max_steps) & (now.idle < self.patience)
             return more & ~converged(now) & jnp.all(jnp.isfinite(now.residual))
 
-        def step(now):
+        def step(now: Progress) -> Progress:
             residual = state.rows(now.residual)
             correction, used = state.analog_solve(residual, self.inner_rtol, inner)
             return advance(
@@ -80,11 +87,15 @@ class IterativeRefinement(lx.AbstractLinearSolver):
         stalled = (end.idle >= self.patience) | ~jnp.all(jnp.isfinite(end.residual))
         return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
 
-    def transpose(self, state, options):
+    def transpose(
+        self, state: AnalogSystem, options: dict[str, Any]
+    ) -> tuple[AnalogSystem, dict[str, Any]]:
         return state.T, {}
 
-    def conj(self, state, options):
+    def conj(
+        self, state: AnalogSystem, options: dict[str, Any]
+    ) -> tuple[AnalogSystem, dict[str, Any]]:
         return state, options
 
-    def assume_full_rank(self):
+    def assume_full_rank(self) -> bool:
         return True

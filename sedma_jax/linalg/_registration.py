@@ -1,4 +1,4 @@
-"""What `lineax` asks of operators of real matrices that carry tags."""
+"""Register operators of real matrices that carry tags with `lineax`."""
 
 import jax.numpy as jnp
 import lineax as lx
@@ -25,7 +25,7 @@ _SWAPPED: dict[object, object] = {
 
 
 def register(operator_type: type[lx.AbstractLinearOperator]) -> None:
-    """Have `lineax` know an operator by its `as_matrix` and its field `tags`."""
+    """Let `lineax` use an operator by its `as_matrix` and its field `tags`."""
     lx.linearise.register(operator_type)(lambda operator: operator)
     lx.conj.register(operator_type)(lambda operator: operator)
     lx.materialise.register(operator_type)(
@@ -42,5 +42,5 @@ def register(operator_type: type[lx.AbstractLinearOperator]) -> None:
 
 
 def transposed_tags(tags: frozenset[object]) -> frozenset[object]:
-    """Tags of the transpose."""
+    """The tags of the transpose."""
     return frozenset(_SWAPPED.get(tag, tag) for tag in tags)

@@ -1,6 +1,7 @@
 """Program a matrix and solve with it, in one call."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,7 +10,7 @@ import jax.random as jr
 import lineax as lx
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from .._crossbar.crossbar import Crossbar
 from .._keys import check_key
@@ -24,14 +25,16 @@ from ._equilibration import Equilibration, equilibrate
 from ._flexible_gmres import FlexibleGMRES
 from ._sparse_operator import SparseLinearOperator
 
+_Entries = scipy.sparse.coo_array
+
 
 class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     """How `solve` ended: the codes of `lineax`, and two that say more than `stagnation`.
 
     - `successful`: the residuals, computed digitally, are within `rtol`.
     - `not_contractive`: the error of the device is too large for the condition number.
-    - `rounding_limited`: the residual is at the rounding errors of computing it.
-    - `max_steps_reached`: it was still falling.
+    - `rounding_limited`: the residual is as small as the rounding errors in computing it.
+    - `max_steps_reached`: the residual was still falling.
     """
 
     not_contractive = (
@@ -48,19 +51,20 @@ class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Solution(eqx.Module):
-    """A solved system, and what it took.
+    """A solved system, and what the solution took.
 
     - `value`: `z`, in the dtype of residuals.
-    - `result`: how it ended; `RESULTS[result]` is the text, empty for success.
+    - `result`: how the solve ended; `RESULTS[result]` is the text, empty for success.
     - `residual`: `|b - A z| / |b|`, computed digitally with the matrix as given.
     - `scaled_residual`: the same of the equilibrated system, which says more about `z`.
-    - `analog_products`, `digital_products`: with the programmed, and the given matrix.
-    - `iterations`: outer ones.
-    - `contraction`: the mean factor that one of them put on the residual, at the last
-        number of slices. Above one where steps of refinement diverge.
+    - `analog_products`, `digital_products`: numbers of products with the programmed and
+        with the given matrix.
+    - `iterations`: number of outer iterations.
+    - `contraction`: the mean factor by which an iteration multiplied the residual, at the
+        last number of slices; above one if steps of refinement diverge.
     - `slices`: arrays that hold each tile.
     - `stats`: what programming took, each slice counted once.
-    - `crossbar`, `scaling`: the programmed matrix, to solve for another `b` with.
+    - `crossbar`, `scaling`: the programmed matrix, for solving with another `b`.
     """
 
     value: Float[Array, " n"]
@@ -94,12 +98,12 @@ def solve(
     """Program a matrix and solve `A z = b` on the arrays, to digital accuracy.
 
     The matrix is equilibrated and programmed; analog products correct the solution, and
-    the residual is computed digitally, in the default floating dtype. Where the device's
-    error does not contract, another residual slice is programmed next to those there
-    (`program_residual`) and the solve goes on from the best solution so far.
+    the residual is computed digitally, in the default floating dtype. If the device's
+    error does not contract, another residual slice is programmed beside the others
+    (`program_residual`), and the solve goes on from the best solution so far.
 
-    Not for `jit` or `grad` as a whole, since sizes depend on values: put
-    `lineax.linear_solve(A, b, FlexibleGMRES(analog, ...))` there.
+    This function cannot be used inside `jit` or `grad`, since sizes depend on values; there
+    use `lineax.linear_solve(A, b, FlexibleGMRES(analog, ...))`.
 
     **Arguments:**
 
@@ -107,11 +111,11 @@ def solve(
     - `b`: right-hand side.
     - `device`: the technology.
     - `method`: `FlexibleGMRES` or `IterativeRefinement`, or a `functools.partial` of one
-        with other settings; called with `analog`, `rtol` and `scaling`.
-    - `rtol`: relative residual to reach, at least 8 units of rounding; of the system as
-        given and of the equilibrated one. The first alone says little of a badly scaled
-        matrix: its largest rows hide all others.
-    - `slices`: arrays for each tile: a number, or the first and the last to try.
+        with other settings; it is called with `analog`, `rtol` and `scaling`.
+    - `rtol`: relative residual to reach, at least 8 times the machine epsilon, both of the
+        system as given and of the equilibrated one. The first alone says little about a
+        badly scaled matrix, whose largest rows hide all others.
+    - `slices`: arrays per tile: a number, or the first and the last number to try.
     - `equilibrated`: whether `diag(r) A diag(c)` is programmed, with factors from
         `equilibrate`, instead of `A`.
     - `array`, `progress`: as in `program`.
@@ -123,14 +127,15 @@ def solve(
     - `ValueError`: if `A` is not square, `b` does not fit, or one of them holds NaN or
         infinity; if a row or column of `A` is zero; if `rtol` is too small for the
         dtype, as 1e-10 is in single precision; if `slices` are below 1 or not in order.
-    - `RuntimeError`: if `throw`, with the text of the result.
+    - `RuntimeError`: with the text of the result, if `throw` and the residual is not
+        reached.
     """
     check_key(key)
     first, last = (slices, slices) if isinstance(slices, int) else slices
     if not 1 <= first <= last:
         raise ValueError(
-            "`sedma_jax.linalg.solve` needs slices from 1 up, the first to try before "
-            f"the last. Got {slices=}."
+            "`sedma_jax.linalg.solve` needs `slices` of at least 1, the first to try not "
+            f"above the last. Got {slices=}. The default is `slices=(1, 4)`."
         )
     dtype = jnp.result_type(float)
     check_tolerance("sedma_jax.linalg.solve", rtol, dtype)
@@ -138,8 +143,9 @@ def solve(
     matrix, operator = _exact(A, dtype)
     if operator.out_size() != operator.in_size() or b.size != operator.out_size():
         raise ValueError(
-            "`sedma_jax.linalg.solve` needs a square `A` and as many entries of `b`. Got "
-            f"{operator.out_size()} x {operator.in_size()} and {b.size}."
+            "`sedma_jax.linalg.solve` needs a square `A` and as many entries in `b`. Got "
+            f"{operator.out_size()} x {operator.in_size()} and {b.size}. For least squares "
+            "solve the normal equations."
         )
     scaling = equilibrate(matrix) if equilibrated else None
     scaled = matrix if scaling is None else _scaled(matrix, scaling)
@@ -150,7 +156,7 @@ def solve(
         crossbar, stats = program_residual(
             scaled, device, slices=count, array=array, progress=progress, key=program_key
         )
-        # Numbers of the device become arrays, so that devices share a compilation.
+        # Numbers of the device become arrays, so that all devices share a compilation.
         held = jax.tree.map(jnp.asarray, crossbar)
         image = CrossbarLinearOperator(held, key=jr.fold_in(read_key, count))
         solver = method(analog=image, rtol=rtol, scaling=scaling)
@@ -169,32 +175,39 @@ def solve(
         raise RuntimeError(
             f"`sedma_jax.linalg.solve` needs a residual of {rtol}. Got "
             f"{float(found.stats['residual']):.3g}, and of the scaled system "
-            f"{float(found.stats['scaled_residual']):.3g}, by {int(iterations)} steps at "
-            f"up to {count} slices; a step put the factor "
-            f"{float(found.stats['contraction']):.3g} on it. {RESULTS[result]}"
+            f"{float(found.stats['scaled_residual']):.3g}, after {int(iterations)} steps "
+            f"with up to {count} slices; a step multiplied it by "
+            f"{float(found.stats['contraction']):.3g}. {RESULTS[result]}"
         )
     return Solution(
-        found.value,
-        result,
-        found.stats["residual"],
-        found.stats["scaled_residual"],
-        analog,
-        digital,
-        iterations,
-        found.stats["contraction"],
-        count,
-        stats,
-        crossbar,
-        scaling,
+        value=found.value,
+        result=result,
+        residual=found.stats["residual"],
+        scaled_residual=found.stats["scaled_residual"],
+        analog_products=analog,
+        digital_products=digital,
+        iterations=iterations,
+        contraction=found.stats["contraction"],
+        slices=count,
+        stats=stats,
+        crossbar=crossbar,
+        scaling=scaling,
     )
 
 
 @eqx.filter_jit
-def _linear_solve(operator, b, solver, options):
+def _linear_solve(
+    operator: lx.AbstractLinearOperator,
+    b: Float[Array, " n"],
+    solver: lx.AbstractLinearSolver,
+    options: dict[str, Any],
+) -> lx.Solution:
     return lx.linear_solve(operator, b, solver, options=options, throw=False)
 
 
-def _exact(A, dtype):
+def _exact(
+    A: Matrix, dtype: Any
+) -> tuple[_Entries | Float[Array, "m n"], lx.AbstractLinearOperator]:
     """The matrix in the dtype of residuals, and the operator of its digital products."""
     if isinstance(A, Sparse):
         entries = scipy.sparse.coo_array(checked_sparse(A), dtype=dtype)
@@ -203,7 +216,9 @@ def _exact(A, dtype):
     return dense, lx.MatrixLinearOperator(dense)
 
 
-def _scaled(A, scaling):
+def _scaled(
+    A: _Entries | Float[Array, "m n"], scaling: Equilibration
+) -> _Entries | Float[Array, "m n"]:
     if not isinstance(A, scipy.sparse.coo_array):
         return scaling.rows[:, None] * A * scaling.columns[None]
     scaled = A.copy()
@@ -212,10 +227,17 @@ def _scaled(A, scaling):
 
 
 @eqx.filter_jit
-def _at_rounding(operator, value, b, scaling, rtol):
-    """Whether what exceeds `rtol` is within the rounding errors of computing it.
+def _at_rounding(
+    operator: lx.AbstractLinearOperator,
+    value: Float[Array, " n"],
+    b: Float[Array, " n"],
+    scaling: Equilibration | None,
+    rtol: float | Float[Array, ""],
+) -> Bool[Array, ""]:
+    """Whether a residual above `rtol` is within the rounding errors of computing it.
 
-    Those are at most `gamma(n + 1) (|A| |z| + |b|)`, entry by entry (Higham 2002, 3.5).
+    These are at most `gamma(n + 1) (|A| |z| + |b|)`, entry by entry (Higham 2002,
+    section 3.5).
     """
     residual = b - operator.mv(value)
     units = (b.size + 1) * jnp.finfo(b.dtype).eps / 2

@@ -11,7 +11,7 @@ from ._registration import register, transposed_tags
 
 
 class SparseLinearOperator(lx.AbstractLinearOperator):
-    """A sparse matrix by its nonzeros: exact products, of which residuals are made."""
+    """A sparse matrix by its nonzeros: exact products, for computing residuals."""
 
     data: Float[Array, " nonzeros"]
     row: Int[Array, " nonzeros"]
@@ -23,7 +23,7 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
     def of(
         cls, matrix: Sparse, tags: frozenset[object] = frozenset()
     ) -> "SparseLinearOperator":
-        """From a scipy sparse matrix or a BCOO, in the dtype of the matrix.
+        """Make an operator of a scipy sparse matrix or a BCOO, in the dtype of the matrix.
 
         **Raises:**
 
@@ -32,7 +32,8 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
         entries = checked_sparse(matrix)
         row, col = (jnp.asarray(index, jnp.int32) for index in (entries.row, entries.col))
         m, n = entries.shape
-        return cls(jnp.asarray(entries.data), row, col, (m, n), tags)
+        data = jnp.asarray(entries.data)
+        return cls(data=data, row=row, col=col, shape=(m, n), tags=tags)
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
         """Multiply digitally."""
@@ -43,14 +44,16 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
         )
 
     def as_matrix(self) -> Float[Array, "m n"]:
-        """The matrix with its zeros."""
+        """The dense matrix."""
         empty = jnp.zeros(self.shape, self.data.dtype)
         return empty.at[self.row, self.col].add(self.data)
 
     def transpose(self) -> "SparseLinearOperator":
         """The operator of the transposed matrix."""
         (m, n), tags = self.shape, transposed_tags(self.tags)
-        return SparseLinearOperator(self.data, self.col, self.row, (n, m), tags)
+        return SparseLinearOperator(
+            data=self.data, row=self.col, col=self.row, shape=(n, m), tags=tags
+        )
 
     def in_structure(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(self.shape[1:], self.data.dtype)

@@ -14,14 +14,15 @@ from .._tiling.partition import Matrix, Vectors
 from .._tiling.pool import ArrayKind, PartitionPlan, Pool
 from .._trace import Trace
 from ..kernels import Device, RememberedLambda
-from ._decision import Ablation, decide, learn
-from ._earlier_runs import Before, before
+from ._decision import Ablation, decide
+from ._earlier_runs import EarlierRuns, earlier_runs
+from ._learning import learn
 from ._reward import Measured, RewardWeights
 from ._short_term import ShortTerm
 from ._strategy import LongTerm
 from ._workload import Workload
 
-# Arrays of 256 x 256 that stand for a device that comes without a pool.
+# How many arrays of 256 x 256 a device without a pool stands for.
 _ARRAYS = 64
 _NOTHING = Ablation()
 _WEIGHTS = RewardWeights()
@@ -30,14 +31,15 @@ _WEIGHTS = RewardWeights()
 class AdaptiveInfo(eqx.Module):
     """What an adaptive product recalled, chose, measured and wrote.
 
-    - `correction`: of the product.
+    - `correction`: what correcting the product took and brought.
     - `plan`, `strategy`: how the matrix was laid out.
-    - `workload`: its class.
-    - `recalled`: patterns found, and `written`: rewards recorded.
-    - `searched`: whether every strategy was weighed, not one drawn.
+    - `workload`: the class of the matrix.
+    - `recalled`, `written`: number of patterns found, and of rewards recorded.
+    - `searched`: whether every strategy was weighed, instead of one drawn.
     - `neighbour`: the class that the strategy was taken over from, or None.
-    - `changed`: whether devices or load were found changed.
-    - `reward`: of the choice, and `measured`: what it is made of; see `RewardWeights`.
+    - `changed`: whether a change of devices or load was noticed.
+    - `reward`, `measured`: reward of the choice, and the figures that it is made of; see
+        `RewardWeights`.
     - `before`: rewards of earlier runs.
     - `lam_mem`: price of memory, in seconds per MB.
     - `seconds`: of wall time, by stage.
@@ -53,7 +55,7 @@ class AdaptiveInfo(eqx.Module):
     neighbour: str | None = eqx.field(static=True)
     changed: bool = eqx.field(static=True)
     reward: float = eqx.field(static=True)
-    before: Before = eqx.field(static=True)
+    before: EarlierRuns = eqx.field(static=True)
     measured: Measured = eqx.field(static=True)
     lam_mem: float = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
@@ -82,17 +84,16 @@ def adaptive_matvec(
     - `memory`: long-term memory, from `sedma_jax.memory.open`; None to go without.
     - `short_term`: what the last call returned.
     - `ablation`: parts to leave out.
-    - `weights`: what energy and error count in the reward beside time and memory.
+    - `weights`: weights of energy and error in the reward, beside time and memory.
     - `pressure`: share of memory in use, from 0 to 1; measured if left out.
-    - `actual`: the arrays as they are, where they differ from what `arrays` says: a
-        simulation of devices that changed without notice.
-    - `trace`: where the stages are recorded: classify, recall, plan, program, correct,
-        learn.
-    - `key`: typed key of all randomness, that of exploration too.
+    - `actual`: the arrays as they really are, if they differ from what `arrays` says: this
+        simulates devices that changed without notice.
+    - `trace`: records the stages: classify, recall, plan, program, correct, learn.
+    - `key`: typed key of all randomness, including that of exploration.
 
     **Returns:**
 
-    The product, what was done, and the short-term memory for the next call.
+    The product, a record of what was done, and the short-term memory for the next call.
 
     **Raises:**
 
@@ -123,7 +124,7 @@ def adaptive_matvec(
         y, correction = corrected_matvec(
             A,
             x,
-            cast(Device, first.device),  # the pool of a plan has them
+            cast(Device, first.device),  # every kind of a plan's pool has one
             array=(first.rows, first.cols),
             lam=lam,
             programmed=programmed,
@@ -141,19 +142,21 @@ def adaptive_matvec(
             "changed": outcome.changed,
         }
     info = AdaptiveInfo(
-        correction,
-        plan,
-        decision.strategy,
-        decision.workload,
-        sum(map(len, decision.recalled.values())),
-        outcome.written,
-        decision.searched,
-        decision.neighbour,
-        outcome.changed,
-        outcome.reward,
-        before(decision.recalled["partition"], decision.regime, decision.strategy),
-        outcome.measured,
-        decision.lam_mem,
-        trace.seconds(),
+        correction=correction,
+        plan=plan,
+        strategy=decision.strategy,
+        workload=decision.workload,
+        recalled=sum(map(len, decision.recalled.values())),
+        written=outcome.written,
+        searched=decision.searched,
+        neighbour=decision.neighbour,
+        changed=outcome.changed,
+        reward=outcome.reward,
+        before=earlier_runs(
+            decision.recalled["partition"], decision.regime, decision.strategy
+        ),
+        measured=outcome.measured,
+        lam_mem=decision.lam_mem,
+        seconds=trace.seconds(),
     )
     return y, info, short_term

@@ -1,4 +1,4 @@
-"""Where a class of workloads starts from that memory does not know yet."""
+"""Where a new class of workloads, of which memory knows nothing yet, starts from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,12 @@ import numpy as np
 from ._strategy import Recalls, of_regime
 from ._workload import VERSION, Workload
 
-# How far each feature of `classify` may be off for a choice to be worth taking over: a
-# factor of two in rows or columns, of three in density, a tenth of the matrix in bandwidth
-# and its mean, a factor of three in the peak, and whatever symmetry and condition are.
+# How far apart each feature of `classify` may be for a choice to be worth taking over: a
+# factor of two in rows or columns, of three in density, a tenth of the matrix in the
+# largest and the mean distance from the diagonal, and a factor of three in the peak.
+# Symmetry, condition and roughness do not count.
 _NEAR = np.array([1.0, 1.0, 0.5, 0.1, 0.1, 0.5, np.inf, np.inf, np.inf])
-# Patterns looked at: those of other pools and regimes are among them.
+# How many patterns are looked at; those of other pools and regimes are among them.
 _LOOK = 64
 
 
@@ -23,13 +24,13 @@ def neighbour(
 
     **Arguments:**
 
-    - `workload`: the class that is new, and its features.
-    - `suffix`: what the names of the classes of this pool end with.
-    - `regime`: patterns of other ones do not count.
+    - `workload`: the new class, and its features.
+    - `suffix`: the end of the names of all classes of this pool.
+    - `regime`: patterns of other regimes do not count.
 
     **Returns:**
 
-    Name and strategy; None if no class is near.
+    The name of the class and the strategy; None if no class is near.
     """
     patterns: Any = memory.nearest("partition", np.asarray(workload.features), _LOOK)
     near: list[Any] = [

@@ -1,13 +1,13 @@
-"""One connection to the database: opened with care, replaced when lost."""
+"""One connection to the database: checked when opened, replaced when lost."""
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -19,28 +19,29 @@ Work = Callable[[Connection], T]
 
 _PATIENCE = 30  # seconds to wait for other writers
 _CONNECT_TIMEOUT = 10  # seconds
-# A process that is paused in mid-write loses its transaction after these milliseconds: it
-# can never commit what it announced to Redis long ago (`_redis.LEASE`).
+# The server ends the transaction of a process that is paused during a write after this
+# many milliseconds, so that it cannot commit what it announced to Redis long ago
+# (`_redis.LEASE`).
 LONGEST_PAUSE = 10_000
 _MIGRATION_LOCK = 0x5ED3A  # any number that others are unlikely to take
 
 
 class Unreachable(ConnectionError):
-    """The database cannot be used now. What was to be written was not."""
+    """The database cannot be used now. Nothing was written."""
 
 
 class InDoubt(Unreachable):
-    """The connection broke during a commit, which may have happened or not."""
+    """The connection broke during a commit, which may or may not have happened."""
 
-    def __init__(self, message: str, transaction: str, result: Any):
+    def __init__(self, message: str, transaction: str | None, result: Any):
         super().__init__(message)
         self.transaction, self.result = transaction, result
 
 
 class Database:
-    """A connection on which reads commit themselves and writes come in transactions.
+    """A connection: a read commits by itself, a write is a transaction.
 
-    Threads take turns. A lost connection to a server is replaced once in each call.
+    Threads take turns. A lost connection to a server is replaced once per call.
     """
 
     def __init__(self, url: URL):
@@ -54,13 +55,13 @@ class Database:
         self._connect()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection for good."""
         with self._lock:
             self._closed = True
             self._drop()
 
     def read(self, work: Work[T]) -> T:
-        """Call `work` with the connection; once again if that was lost."""
+        """Call `work` with the connection, and once more if that was lost."""
         with self._held():
             try:
                 return self._run(work)
@@ -73,7 +74,7 @@ class Database:
     def write(self, work: Work[T]) -> T:
         """Call `work` in a transaction.
 
-        `work` is called again if its connection was lost and its transaction with it.
+        It is called once more if the connection was lost, and the transaction with it.
         """
         with self._held():
             try:
@@ -89,15 +90,16 @@ class Database:
             return self._run(work, transaction=True)
 
     def data_version(self) -> int | None:
-        """A number that changes when another connection commits; None if not known."""
+        """A number that changes when another connection commits; None if unknown."""
         if not self.is_sqlite:
             return None
         with self._held():
-            # Not through SQLAlchemy, which would take longer than the lookup it saves.
+            # SQLAlchemy is bypassed: it would take longer than the lookup that this saves.
             return self._raw.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
-    def _held(self):
+    def _held(self) -> Iterator[None]:
+        """Hold the lock, with a connection, in the process that opened it."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 "A memory needs to be used in the process that opened it. Got one that "
@@ -118,7 +120,7 @@ class Database:
             raise RuntimeError("There is no connection.")  # a bug of ours
         return self._current
 
-    def _run(self, work, transaction=False):
+    def _run(self, work: Work[T], transaction: bool = False) -> T:
         connection = self._connection
         try:
             if not transaction:
@@ -139,12 +141,12 @@ class Database:
                 self._drop()
             raise lost from None
 
-    def _transaction_name(self):
+    def _transaction_name(self) -> str:
         return self._connection.exec_driver_sql(
             "SELECT pg_current_xact_id()::text"
         ).scalar_one()
 
-    def _commit(self, name, result):
+    def _commit(self, name: str | None, result: Any) -> None:
         try:
             self._connection.exec_driver_sql("COMMIT")
         except SQLAlchemyError as error:
@@ -157,7 +159,7 @@ class Database:
                 raise InDoubt(str(lost), name, result) from None
             raise lost from None
 
-    def _reconnect_in_doubt(self, doubt):
+    def _reconnect_in_doubt(self, doubt: InDoubt) -> None:
         try:
             self._connect()
         except Unreachable:
@@ -168,8 +170,8 @@ class Database:
                 doubt.result,
             ) from None
 
-    def _committed(self, doubt):
-        """Whether the transaction took place; its server process may still be at it."""
+    def _committed(self, doubt: InDoubt) -> bool:
+        """Whether the transaction was committed, once its server process has ended it."""
         question = "SELECT pg_xact_status(CAST(%s AS xid8))"
         while True:
             status = self._run(
@@ -181,7 +183,7 @@ class Database:
                 return status == "committed"
             time.sleep(0.05)
 
-    def _connect(self):
+    def _connect(self) -> None:
         self._drop()
         new = check_file(self._url) if self.is_sqlite else False
         try:
@@ -196,8 +198,8 @@ class Database:
             self._drop()
             raise
 
-    def _check(self, new):
-        """Refuse what this package did not write; only then change anything."""
+    def _check(self, new: bool) -> None:
+        """Refuse what this package did not write, before changing anything."""
         connection = self._connection
         if self.is_sqlite and not new:
             damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
@@ -212,7 +214,7 @@ class Database:
             connection.exec_driver_sql("BEGIN")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         try:
-            if not self._is_current():  # nobody else was faster
+            if not self._is_current():  # no other process was faster
                 migrate(connection)
         except BaseException:
             with suppress(SQLAlchemyError):
@@ -220,7 +222,7 @@ class Database:
             raise
         connection.exec_driver_sql("COMMIT")
 
-    def _is_current(self):
+    def _is_current(self) -> bool:
         found = version(self._connection)
         if found is not None and found not in VERSIONS:
             raise ValueError(
@@ -230,18 +232,18 @@ class Database:
             )
         return found == VERSIONS[-1]
 
-    def _drop(self):
+    def _drop(self) -> None:
         connection, self._current = self._current, None
         if connection is not None:
-            # Invalidated first: `close` alone asks for a rollback, which a lost connection
-            # does not answer.
+            # It is invalidated first, since `close` alone asks for a rollback, which a lost
+            # connection does not answer.
             with suppress(SQLAlchemyError):
                 connection.invalidate()
             with suppress(SQLAlchemyError):
                 connection.close()
 
-    def _explained(self, error):
-        """What to raise in place of an error, which may quote a password."""
+    def _explained(self, error: SQLAlchemyError) -> Exception:
+        """The exception to raise in place of an error that may quote a password."""
         cause = getattr(error, "orig", None) or error
         reason = " ".join(str(cause).split())[:300].rstrip(".") or type(cause).__name__
         for secret in secrets(self._url):
@@ -262,7 +264,7 @@ class Database:
             return self._damaged(reason)
         return RuntimeError(f"The database {self.name} refused. It said: {reason}.")
 
-    def _damaged(self, reason):
+    def _damaged(self, reason: str) -> ValueError:
         return ValueError(
             f"The memory needs {self.name} to be an intact SQLite file. Got one that is "
             f"damaged or something else ({reason}). Nothing was changed. Restore a copy, "
@@ -270,7 +272,7 @@ class Database:
         )
 
 
-def _engine(url, is_sqlite):
+def _engine(url: URL, is_sqlite: bool) -> Engine:
     if is_sqlite:
         arguments: dict[str, Any] = {"timeout": _PATIENCE, "check_same_thread": False}
     else:
@@ -300,7 +302,7 @@ def _engine(url, is_sqlite):
     return engine
 
 
-def _synchronise(connection, _):
-    # With WAL, a killed process loses nothing that it committed; power may take the last
-    # commits, but leaves the file intact (https://sqlite.org/wal.html).
+def _synchronise(connection: Any, _: object) -> None:
+    # With WAL, a killed process loses nothing that it committed; a power failure may lose
+    # the last commits, but leaves the file intact (https://sqlite.org/wal.html).
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,33 +1,22 @@
-"""Decide how to lay out a matrix, and learn from what came of it.
+"""Decide how to lay out a matrix, from what memory knows of matrices like it.
 
-What is written to long-term memory, all under the class of the workload (`classify`) and
-the pool:
-
-- `partition`: reward of a strategy (`_reward.py`): time and memory, energy, and error.
-- `seconds`, `energy`, `error`: of a strategy, each by itself.
-- `partition-law`: the logarithm of reference over cost, before anything was measured.
-- `speed`: logarithm of measured over expected seconds, for each material.
-- `lambda`: logarithm of the weight that a product asked for (`stein_lambda`), for each
-  pattern of its errors. The pool, and so the material, is in the name.
-
-Every choice carries the number of the *regime*, the changes noticed so far: what was
-measured before a change does not count after it.
+First the class of the matrix is told (`classify`), then its patterns are recalled, or
+those of the nearest class. If memory has the reward that the cost model (Eq. 4) expects of
+every strategy, one strategy is drawn by Thompson sampling; otherwise all are weighed. What
+came of a decision is written back by `_learning.py`.
 """
 
 import dataclasses
 import hashlib
 import math
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import devices
-from .._products.correction import CorrectionInfo
-from .._programming.program_stats import ProgramStats
 from .._tiling.partition import Matrix, Sparse, checked_sparse
 from .._tiling.planning import (
     MEMORY_PRICE,
@@ -39,20 +28,13 @@ from .._tiling.planning import (
 )
 from .._tiling.pool import PartitionPlan, Pool, checked_question
 from .._trace import Trace
-from ..kernels import ERROR_PATTERNS, Device, RememberedLambda, memory_price
+from ..kernels import Device, RememberedLambda, memory_price
 from ._cold_start import neighbour
+from ._device_change import current_regime
 from ._pressure import memory_pressure
-from ._reward import Measured, RewardWeights, mean_error, reward
+from ._remembered_lambda import remembered_lambda
 from ._short_term import ShortTerm
-from ._strategy import (
-    PRIOR_STD,
-    LongTerm,
-    Recalls,
-    Record,
-    draw_strategy,
-    moments,
-    of_regime,
-)
+from ._strategy import Recalls, Remembered, draw_strategy, moments, of_regime
 from ._workload import Workload, classify
 
 
@@ -60,10 +42,12 @@ from ._workload import Workload, classify
 class Ablation:
     """Parts of the system to leave out, for comparison; by default none.
 
-    - `long_term`: recall and write long-term memory.
+    - `long_term`: recall from and write to long-term memory.
     - `short_term`: correct expectations by recent measurements, and notice changes.
-    - `adaptive_lambda`: choose the weight of the roughness; else that of MELISO+.
-    - `adaptive_partition`: choose the tiling; else the largest arrays side by side.
+    - `adaptive_lambda`: choose the regularisation parameter λ; otherwise it is that of
+        MELISO+.
+    - `adaptive_partition`: choose the tiling; otherwise the largest arrays are laid side
+        by side.
     """
 
     long_term: bool = True
@@ -77,11 +61,16 @@ class Decision:
     """How a matrix is to be laid out, and what that was decided from.
 
     - `name`: of the workload and pool, in memory.
-    - `law`: reward to expect of each strategy, where that is not in memory yet.
+    - `regime`: changes noticed so far; see `_device_change.py`.
+    - `recalled`: patterns found, by kind.
+    - `expected`: log reward that the cost model expects of each strategy, where memory
+        does not have it yet.
     - `searched`: whether every strategy was weighed.
-    - `neighbour`: the class whose best strategy was taken over, for want of an own.
+    - `neighbour`: the class whose best strategy was taken over, if this one is new.
     - `reference`: Eq. 4 of the largest arrays side by side, by their data sheets.
     - `megabytes`: memory overhead of `plan`.
+    - `lam_mem`: price of memory, in seconds per MB.
+    - `occupied`: rows and columns of the nonzeros of a sparse matrix.
     """
 
     plan: PartitionPlan
@@ -90,7 +79,7 @@ class Decision:
     name: str
     regime: int
     recalled: dict[str, Any]
-    law: dict[str, float]
+    expected: dict[str, float]
     searched: bool
     neighbour: str | None
     remembered_lambda: RememberedLambda
@@ -98,6 +87,15 @@ class Decision:
     megabytes: float
     lam_mem: float
     occupied: Any
+
+
+class _Tiling(NamedTuple):
+    """A strategy and its plan; the rest as in `Decision`."""
+
+    strategy: str
+    plan: PartitionPlan
+    expected: dict[str, float]
+    searched: bool = False
 
 
 def decide(
@@ -127,124 +125,59 @@ def decide(
     names = strategy_names(pool)
     with trace.stage("recall") as said:
         recalled = _recall(memory, name)
-        regime = _regime(short_term, recalled["partition"], ablation)
-        unknown = not _covers(recalled["partition-law"], names, regime)
+        regime = 0
+        if ablation.short_term:
+            regime = current_regime(short_term, recalled["partition"])
         found = None
-        if memory is not None and unknown:
+        if memory is not None and not _expected(recalled, regime).keys() >= set(names):
             found = neighbour(memory, workload, suffix, regime)
-        like, strategy = (None, "") if found is None else found
+        like, borrowed = (None, None) if found is None else found
         known = recalled if like is None else _recall(memory, like)
         said |= {"patterns": sum(map(len, recalled.values())), "neighbour": like}
+    recent = short_term if ablation.short_term else ShortTerm()
     with trace.stage("plan") as said:
         how: dict[str, Any] = {
             "occupied": occupied,
             "lam_mem": lam_mem,
-            "slowdown": _slowdown(pool, known["speed"], short_term, ablation, regime),
+            "slowdown": _slowdown(pool, known["speed"], recent, regime),
         }
-        reference_plan = grid_plan(shape, pool, _largest(pool), occupied)
-        law, searched = {}, False
-        expected = {
-            p.choice["strategy"]: p.mean for p in of_regime(known["partition-law"], regime)
-        }
+        largest = _largest(pool)
+        reference = grid_plan(shape, pool, largest, occupied)
+        expected = _expected(known, regime)
         if not ablation.adaptive_partition:
-            strategy, plan = f"grid-{_largest(pool)}", reference_plan
-        elif not set(names) <= expected.keys():
-            strategy, plan, law = _search(names, shape, pool, how, reference_plan)
-            searched = True
+            tiling = _Tiling(f"grid-{largest}", reference, {})
+        elif not expected.keys() >= set(names):
+            tiling = _search(names, shape, pool, how, reference)
+        elif borrowed is not None:
+            plan = _cheapest_plan(borrowed, shape, pool, how)
+            tiling = _Tiling(borrowed, plan, expected)
         else:
-            if like is None:
-                laws = [expected[n] for n in names]
-                seen = [of_regime(recalled["partition"], regime, strategy=n) for n in names]
-                strategy = names[draw_strategy(names, laws, seen, key=key)]
-            else:
-                law = expected
-            plans = strategy_plans(strategy, shape, pool, **how)
-            plan = plans[cheapest(weigh(plans, **how))]
-        said |= {"strategy": strategy, "explored": not searched}
-    # The reference is the data sheet's, so that a change of the arrays shows.
-    sheet = weigh([reference_plan, plan], occupied=occupied, lam_mem=lam_mem)
+            strategy = _draw(names, expected, recalled["partition"], regime, key=key)
+            tiling = _Tiling(strategy, _cheapest_plan(strategy, shape, pool, how), {})
+        said |= {"strategy": tiling.strategy, "explored": not tiling.searched}
+    # The reference follows the data sheet, so that a change of the arrays shows.
+    sheet = weigh([reference, tiling.plan], occupied=occupied, lam_mem=lam_mem)
     return Decision(
-        plan,
-        strategy,
-        workload,
-        name,
-        regime,
-        recalled,
-        law,
-        searched,
-        like,
-        _remembered_lambda(known, regime, short_term, name, ablation, like is not None),
-        float(sheet.objective[0]),
-        float(sheet.megabytes[1]),
-        lam_mem,
-        occupied,
+        plan=tiling.plan,
+        strategy=tiling.strategy,
+        workload=workload,
+        name=name,
+        regime=regime,
+        recalled=recalled,
+        expected=tiling.expected,
+        searched=tiling.searched,
+        neighbour=like,
+        remembered_lambda=remembered_lambda(
+            known["lambda"],
+            regime,
+            recent.recent_products(name),
+            borrowed=like is not None,
+        ),
+        reference=float(sheet.objective[0]),
+        megabytes=float(sheet.megabytes[1]),
+        lam_mem=lam_mem,
+        occupied=occupied,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What came of a decision: figures measured, and their reward."""
-
-    reward: float
-    measured: Measured
-    changed: bool
-    written: int
-
-
-def learn(
-    decision: Decision,
-    stats: ProgramStats,
-    correction: CorrectionInfo,
-    memory: LongTerm | None,
-    short_term: ShortTerm,
-    ablation: Ablation,
-    weights: RewardWeights,
-) -> tuple[Outcome, ShortTerm]:
-    """Measure what a decision brought, notice changes, and write it back."""
-    name, strategy = decision.name, decision.strategy
-    regime, recalled = decision.regime, decision.recalled
-    speeds = _speeds(decision, stats)
-    measured = _measured(decision, stats, correction)
-    value = reward(measured, decision.reference, weights)
-    choice = correction.choice
-    changed = False
-    if ablation.short_term:
-        before = of_regime(recalled["partition"], regime, strategy=strategy)
-        short_term = dataclasses.replace(short_term, regime=regime)
-        short_term, changed = _watch(short_term, strategy, name, value, before)
-        samples = {f"speed {device}": v for device, v in speeds.items()}
-        short_term = short_term.add(
-            **samples,
-            seconds=measured.seconds,
-            energy=measured.energy,
-            error=measured.error,
-            reward=value,
-            **{f"reward {name} {strategy}": value},
-        )
-        if choice is not None:
-            short_term = short_term.add_product(name, choice.statistics)
-        regime = short_term.regime
-    records = []
-    if memory is not None and ablation.long_term:
-        found = [("speed", {"device": d}, v) for d, v in speeds.items()]
-        if ablation.adaptive_partition:
-            of_strategy = {"partition": value} | dataclasses.asdict(measured)
-            del of_strategy["cost"]  # the price of memory is of the moment
-            found += [(k, {"strategy": strategy}, v) for k, v in of_strategy.items()]
-            if not changed:
-                found += [
-                    ("partition-law", {"strategy": n}, v) for n, v in decision.law.items()
-                ]
-        if choice is not None:
-            pattern = ERROR_PATTERNS[int(choice.pattern)]
-            found.append(("lambda", {"errors": pattern}, float(choice.own.log_lam)))
-        features = np.asarray(decision.workload.features)
-        records = [
-            Record(kind, name, chosen | {"regime": regime}, figure, features)
-            for kind, chosen, figure in found
-        ]
-        memory.record_all(records)
-    return Outcome(value, measured, changed, len(records)), short_term
 
 
 _price = jax.jit(memory_price)
@@ -255,24 +188,19 @@ def _recall(memory: Recalls | None, name: str) -> dict[str, Any]:
     return {kind: [] if memory is None else memory.recall(kind, name) for kind in kinds}
 
 
-def _covers(laws, names, regime) -> bool:
-    """Whether the reward to expect of every strategy is known."""
-    return set(names) <= {p.choice["strategy"] for p in of_regime(laws, regime)}
+def _expected(patterns: dict[str, Any], regime: int) -> dict[str, float]:
+    """The log reward that the cost model expects of each strategy, as remembered."""
+    found = of_regime(patterns["partition-law"], regime)
+    return {p.choice["strategy"]: p.mean for p in found}
 
 
-def _remembered_lambda(known, regime, short_term, name, ablation, borrowed):
-    """What both memories say of the weight of the roughness."""
-    patterns = known["lambda"]
-    figures = [moments(of_regime(patterns, regime, errors=e)) for e in ERROR_PATTERNS]
-    count, mean, spread = np.asarray(figures, jnp.result_type(float)).T
-    if borrowed:  # of another class: worth one sample
-        count = np.minimum(count, 1)
-    recent = short_term if ablation.short_term else ShortTerm()
-    count, mean, spread = (jnp.asarray(v) for v in (count, mean, spread))
-    return RememberedLambda(count, mean, spread, recent.recent_products(name))
-
-
-def _search(names, shape, pool, how, reference):
+def _search(
+    names: Sequence[str],
+    shape: tuple[int, int],
+    pool: Pool,
+    how: dict[str, Any],
+    reference: PartitionPlan,
+) -> _Tiling:
     """The cheapest plan of all strategies, and the reward to expect of each."""
     plans, owners = [], []
     for name in names:
@@ -281,100 +209,59 @@ def _search(names, shape, pool, how, reference):
         owners += [name] * len(own)
     cost = weigh([*plans, reference], **how).objective
     base, cost = float(cost[-1]), cost[:-1]
-    law = {
+    expected = {
         name: math.log(
             base / min(c for c, o in zip(cost, owners, strict=True) if o == name)
         )
         for name in names
     }
     best = int(np.argmin(cost))
-    return owners[best], plans[best], law
+    return _Tiling(owners[best], plans[best], expected, searched=True)
 
 
-def _watch(short_term, strategy, name, reward, before):
-    """Compare a reward with those of the same strategy before, in standard deviations."""
-    count, mean, spread = moments(before)
-    if not count:
-        recent = short_term.summary(f"reward {name} {strategy}")
-        count, mean = int(recent.count), float(recent.mean)
-        spread = math.sqrt(float(recent.variance))
-    if not count:
-        return short_term, False
-    # The spread of few rewards is uncertain; the prior's counts as one of them.
-    spread = math.sqrt((PRIOR_STD**2 + (count - 1) * spread**2) / count)
-    surprise = (reward - mean) / (spread * math.sqrt(1 + 1 / count))
-    return short_term.watched(surprise)
+def _draw(
+    names: Sequence[str],
+    expected: dict[str, float],
+    patterns: Sequence[Remembered],
+    regime: int,
+    *,
+    key: PRNGKeyArray,
+) -> str:
+    """A strategy, drawn by what was expected and measured of each."""
+    prior = [expected[name] for name in names]
+    measured = [of_regime(patterns, regime, strategy=name) for name in names]
+    return names[draw_strategy(names, prior, measured, key=key)]
 
 
-def _measured(decision, stats, correction) -> Measured:
-    plan = decision.plan
-    used = {r.kind for r in plan.rectangles}
-    read = max((float(plan.pool.kinds[k].device.t_read) for k in used), default=0.0)
-    seconds = float(stats.latency) + plan.passes * read
-    occupied = decision.occupied
-    entries = math.prod(plan.shape) if occupied is None else len(occupied[0])
-    return Measured(
-        seconds,
-        seconds + decision.lam_mem * decision.megabytes,
-        float(stats.energy) / max(entries, 1),
-        mean_error(correction.relative_l2_corrected),
-    )
+def _cheapest_plan(
+    strategy: str, shape: tuple[int, int], pool: Pool, how: dict[str, Any]
+) -> PartitionPlan:
+    plans = strategy_plans(strategy, shape, pool, **how)
+    return plans[cheapest(weigh(plans, **how))]
 
 
-def _speeds(decision, stats) -> dict[str, float]:
-    """Logarithm of measured over expected seconds of each material, by the data sheet."""
-    plan = decision.plan
-    write, verify = stats.per_array.write_latency, stats.per_array.verify_latency
-    latency = np.asarray(write) + np.asarray(verify)
-    kinds = np.array([r.kind for r in plan.rectangles])
-    found = {}
-    for number in np.unique(kinds):
-        rectangles = [
-            r._replace(pass_number=i)
-            for i, r in enumerate(r for r in plan.rectangles if r.kind == number)
-        ]
-        alone = PartitionPlan(plan.pool, tuple(rectangles), plan.shape)
-        sheet = weigh([alone], occupied=decision.occupied)
-        ratio = float(latency[kinds == number].sum()) / float(sheet.seconds[0])
-        found.setdefault(device_name(plan.pool.kinds[number].device), []).append(
-            math.log(max(ratio, 1e-6))
-        )
-    return {device: float(np.mean(ratios)) for device, ratios in found.items()}
+def _slowdown(
+    pool: Pool, speeds: Sequence[Remembered], recent: ShortTerm, regime: int
+) -> tuple[float, ...]:
+    """Measured over expected time of each kind of array.
 
-
-def _slowdown(pool, speeds, short_term, ablation, regime):
-    """Measured over expected time of each kind: recent figures, or else remembered."""
+    Long-term memory says so, or else the last samples of short-term memory; 1 without any.
+    """
     factors = []
     for kind in pool.kinds:
-        device = device_name(kind.device)
+        device = devices.name_of(cast(Device, kind.device))
         count, mean, _ = moments(of_regime(speeds, regime, device=device))
-        if not count and ablation.short_term:
-            mean = float(short_term.summary(f"speed {device}", 20).mean)
+        if not count:
+            mean = float(recent.summary(f"speed {device}", 20).mean)
         factors.append(math.exp(mean))
     return tuple(factors)
-
-
-def _regime(short_term, patterns, ablation) -> int:
-    """The latest change that this process or, in memory, another one noticed."""
-    if not ablation.short_term:
-        return 0
-    known = (p.choice.get("regime", 0) for p in patterns)
-    return max([short_term.regime, *known])
-
-
-def device_name(device: Device) -> str:
-    """Name of a preset; of another device its figures, in short."""
-    for name, known in devices.PRESETS.items():
-        if known is device or bool(eqx.tree_equal(known, device)):
-            return name
-    leaves = [f"{float(jnp.asarray(v)):.3g}" for v in jax.tree.leaves(device)]
-    return "custom-" + "-".join(leaves[i] for i in (0, 1, 2, 6, 11))
 
 
 def _signature(pool: Pool) -> str:
     """A few characters that tell pools apart."""
     kinds = [
-        (k.rows, k.cols, k.count, device_name(cast(Device, k.device))) for k in pool.kinds
+        (k.rows, k.cols, k.count, devices.name_of(cast(Device, k.device)))
+        for k in pool.kinds
     ]
     return hashlib.sha256(repr(kinds).encode()).hexdigest()[:10]
 

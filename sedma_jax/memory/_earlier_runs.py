@@ -7,11 +7,12 @@ from ._strategy import Remembered, moments, of_regime
 
 
 @dataclass(frozen=True)
-class Before:
-    """Rewards that were in memory before a run, of its class, pool and regime.
+class EarlierRuns:
+    """Rewards that memory held before a run, for its class, pool and regime.
 
     - `mean`, `count`: of the strategy that the run took; None and 0 if it is new.
-    - `best`, `best_mean`: the strategy with the largest mean, and that; None without any.
+    - `best`, `best_mean`: the strategy with the largest mean reward, and that mean; None
+        if there were no runs.
     """
 
     mean: float | None
@@ -20,14 +21,14 @@ class Before:
     best_mean: float | None
 
 
-def before(patterns: Sequence[Remembered], regime: int, strategy: str) -> Before:
-    """Sum up patterns of kind `partition`."""
+def earlier_runs(patterns: Sequence[Remembered], regime: int, strategy: str) -> EarlierRuns:
+    """Summarise patterns of kind `partition`."""
     known = of_regime(patterns, regime)
     best = max(known, key=lambda p: p.mean, default=None)
     count, mean, _ = moments(of_regime(patterns, regime, strategy=strategy))
-    return Before(
-        mean if count else None,
-        int(count),
-        None if best is None else best.choice["strategy"],
-        None if best is None else best.mean,
+    return EarlierRuns(
+        mean=mean if count else None,
+        count=int(count),
+        best=None if best is None else best.choice["strategy"],
+        best_mean=None if best is None else best.mean,
     )

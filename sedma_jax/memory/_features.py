@@ -14,9 +14,9 @@ _nearest = eqx.filter_jit(nearest)
 
 
 class FeatureTable:
-    """Patterns of one kind with as many features as each other.
+    """The patterns of one kind that have a given number of features.
 
-    The arrays have a fixed number of rows, a power of two, and so compile once.
+    The number of rows is a power of two and rarely changes, so that few shapes compile.
     """
 
     def __init__(self, columns: int, rows: int):
@@ -29,10 +29,10 @@ class FeatureTable:
         self._on_device: tuple[jax.Array, jax.Array] | None = None
 
     def update(self, rows: Iterable[Row]) -> None:
-        """Take in patterns that are new or changed."""
+        """Add patterns, or replace those that have changed."""
         for row in rows:
             values = np.frombuffer(row.features or b"", "<f8")
-            if values.size != self._table.shape[1]:  # or it had that many before
+            if values.size != self._table.shape[1]:  # it may have had that many before
                 self._remove(row.digest)
                 continue
             place = self._place.get(row.digest)
@@ -44,7 +44,7 @@ class FeatureTable:
             self._on_device = None
 
     def keep(self, digests: set[str]) -> None:
-        """Drop all other patterns."""
+        """Drop all patterns but those with these digests."""
         for digest in self._place.keys() - digests:
             self._remove(digest)
 
@@ -54,7 +54,7 @@ class FeatureTable:
             return []
         if self._on_device is None:
             self._on_device = jnp.asarray(self._table), jnp.asarray(self._occupied)
-        # Few values of `k` compile.
+        # `k` is rounded up, so that few values of it compile.
         asked = min(1 << max(k - 1, 7).bit_length(), len(self._occupied))
         query = jnp.asarray(np.asarray(features, np.float32))
         index, distance = jax.device_get(_nearest(*self._on_device, query, k=asked))
@@ -65,7 +65,7 @@ class FeatureTable:
         ]
         return [(row, d) for row, d in found if row is not None]
 
-    def _vacancy(self):
+    def _vacancy(self) -> int:
         if not self._vacant:
             size = len(self._rows)
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
@@ -74,7 +74,7 @@ class FeatureTable:
             self._vacant = list(range(size, 2 * size))[::-1]
         return self._vacant.pop()
 
-    def _remove(self, digest):
+    def _remove(self, digest: str) -> None:
         place = self._place.pop(digest, None)
         if place is not None:
             self._occupied[place] = False

@@ -1,16 +1,17 @@
-"""Patterns as JSON: in files of one to a line, and in Redis.
+"""Patterns as JSON: in files with one pattern per line, and in Redis.
 
-A file starts with a line that says what it is, which memory it comes from, at which
-generation, and how many patterns follow. Nobody vouches for what is read here: every
-field is checked, and sizes are limited before anything is parsed.
+The first line of a file says what the file is, which memory it comes from, at which
+generation, and how many patterns follow. The input is not trusted: every field is checked,
+and sizes are limited before anything is parsed.
 """
 
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from .._files.whole_files import replacing
 from ._pattern import LARGEST_REWARD, Row, new_row, unpacked_features
 from ._statements import State
@@ -24,8 +25,8 @@ _FIELDS = ("kind", "workload", "choice", "features", "count", "mean", "m2", "upd
 _DAY = 86400 * 10**6  # microseconds: how far the clocks of two machines may differ
 
 
-def as_fields(row: Row) -> dict:
-    """A row as what JSON knows."""
+def as_fields(row: Row) -> dict[str, Any]:
+    """A row as a JSON object."""
     features = unpacked_features(row.features)
     return {name: getattr(row, name) for name in _FIELDS} | {
         "choice": json.loads(row.choice),
@@ -34,22 +35,41 @@ def as_fields(row: Row) -> dict:
 
 
 def as_row(fields: object) -> Row:
-    """Check what JSON said, and make a row of it."""
+    """Check a JSON object, and make a row of it."""
     if not isinstance(fields, dict) or fields.keys() != set(_FIELDS):
         names = sorted(map(str, fields)) if isinstance(fields, dict) else fields
-        raise Refusal(
+        raise FileRefusal(
             f"an object with the fields {', '.join(_FIELDS)} and no others",
             f"{names!r:.80}",
             "Export it again.",
         )
-    features, numbers = fields["features"], {}
+    numbers = _checked_numbers(fields)
+    features = fields["features"]
+    if features is not None and not (
+        isinstance(features, list) and all(type(x) in (int, float) for x in features)
+    ):
+        raise FileRefusal(
+            "`features` to be a list of numbers or null",
+            f"{features!r:.80}",
+            "Mend the line, or leave it out.",
+        )
+    try:
+        names = fields["kind"], fields["workload"]
+        return new_row(*names, fields["choice"], features, **numbers)
+    except ValueError as error:
+        raise FileRefusal("what `record` would take", f"this: {error}", "") from error
+
+
+def _checked_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Count, time, mean and sum of squared deviations, each within its range."""
+    numbers = {}
     for name, low, high in (
         ("count", 1, _LARGEST_COUNT),
         ("updated", 0, time.time_ns() // 1000 + _DAY),
     ):
         numbers[name] = value = fields[name]
         if type(value) is not int or not low <= value <= high:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` to be an integer from {low} to {high}",
                 f"{value!r:.80}",
                 "Mend the line, or leave it out.",
@@ -61,32 +81,23 @@ def as_row(fields: object) -> Row:
     ):
         value = fields[name]
         if type(value) not in (int, float) or not low <= value <= high:
-            raise Refusal(
+            raise FileRefusal(
                 f"`{name}` to be a number from {low:g} to {high:g}",
                 f"{value!r:.80}",
                 "Mend the line, or leave it out.",
             )
         numbers[name] = float(value)
-    if features is not None and not (
-        isinstance(features, list) and all(type(x) in (int, float) for x in features)
-    ):
-        raise Refusal(
-            "`features` to be a list of numbers or null",
-            f"{features!r:.80}",
-            "Mend the line, or leave it out.",
-        )
-    try:
-        names = fields["kind"], fields["workload"]
-        return new_row(*names, fields["choice"], features, **numbers)
-    except ValueError as error:
-        raise Refusal("what `record` would take", f"this: {error}", "") from error
+    return numbers
 
 
 def write_lines(path: str | os.PathLike[str], state: State, rows: tuple[Row, ...]) -> None:
     """Write a file, whole or not at all."""
     header = {
-        **{"format": _FORMAT, "version": _VERSION, "memory": state.name},
-        **{"generation": state.generation, "patterns": len(rows)},
+        "format": _FORMAT,
+        "version": _VERSION,
+        "memory": state.name,
+        "generation": state.generation,
+        "patterns": len(rows),
     }
     with replacing(Path(path)) as part, part.open("w", encoding="ascii") as file:
         for line in (header, *map(as_fields, rows)):
@@ -94,7 +105,7 @@ def write_lines(path: str | os.PathLike[str], state: State, rows: tuple[Row, ...
 
 
 def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
-    """Name and generation of the memory that was exported, and its patterns."""
+    """The name and generation of the memory that was exported, and its patterns."""
     number, rows, places = 0, [], {}
     try:
         with open(path, "rb") as file:
@@ -106,14 +117,14 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
                 row = as_row(_parsed(line))
                 first = places.setdefault(row.digest, number)
                 if first != number:
-                    raise Refusal(
+                    raise FileRefusal(
                         "each kind, workload and choice once",
                         f"those of line {first}",
                         "Leave one of the two out.",
                     )
                 rows.append(row)
         if len(rows) != count:
-            raise Refusal(
+            raise FileRefusal(
                 f"the {count:,} patterns that its first line names",
                 f"{len(rows):,}",
                 "Copy it again.",
@@ -123,7 +134,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
             f"`import_` needs a file that it can open. Got {error.strerror}: {path}. "
             "Check the path and its permissions."
         ) from error
-    except Refusal as refusal:
+    except FileRefusal as refusal:
         wanted, got, remedy = refusal.args
         raise ValueError(
             f"`import_` of {os.fspath(path)!r}, line {number}, needs {wanted}. Got {got}. "
@@ -132,25 +143,25 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
     return name, generation, rows
 
 
-def _check_size(file):
+def _check_size(file: BinaryIO) -> None:
     size = os.fstat(file.fileno()).st_size
     if size > _LARGEST_FILE:
-        raise Refusal(
+        raise FileRefusal(
             f"at most {_LARGEST_FILE:,} bytes in all", f"{size:,}", "Split the memory."
         )
 
 
-def _header(line):
+def _header(line: bytes) -> tuple[str, int, int]:
     fields = _parsed(line)
     known = isinstance(fields, dict) and fields.get("format") == _FORMAT
     if not known:
-        raise Refusal(
+        raise FileRefusal(
             f'a first line with "format": "{_FORMAT}"',
             f"{fields!r:.80}",
             "Write the file with `sedma memory export`.",
         )
     if fields.get("version") != _VERSION:
-        raise Refusal(
+        raise FileRefusal(
             f"version {_VERSION} of the format",
             f"{fields.get('version')!r:.80}",
             "Update sedma-jax.",
@@ -161,7 +172,7 @@ def _header(line):
         or not (type(generation) is int and 0 <= generation < 2**63)
         or not (type(count) is int and 0 <= count < 2**63)
     ):
-        raise Refusal(
+        raise FileRefusal(
             "a first line with `memory`, `generation` and `patterns`",
             f"{fields!r:.80}",
             "Export it again.",
@@ -169,18 +180,18 @@ def _header(line):
     return name, generation, count
 
 
-def _parsed(line):
+def _parsed(line: bytes) -> Any:
     if len(line) > _LONGEST_LINE:
-        raise Refusal(
+        raise FileRefusal(
             f"lines of at most {_LONGEST_LINE:,} bytes",
             "a longer one",
-            "Write one pattern to a line.",
+            "Write one pattern per line.",
         )
     try:
         return json.loads(line.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Refusal("one JSON object", f"{line!r:.80}", "Export it again.") from error
+        raise FileRefusal("one JSON object", f"{line!r:.80}", "Export it again.") from error
 
 
-def _no_constant(name):
+def _no_constant(name: str) -> None:
     raise ValueError(name)

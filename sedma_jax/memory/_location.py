@@ -1,4 +1,4 @@
-"""Where a memory lies: URLs that are safe to show, files that are safe to open."""
+"""Where a memory is stored: URLs that are safe to show, files that are safe to open."""
 
 import os
 from pathlib import Path
@@ -17,10 +17,11 @@ _MAGIC = b"SQLite format 3\0"
 
 
 def default_url() -> str:
-    """URL of the user's own memory, whose folder is made if need be.
+    """The URL of the user's own memory, whose folder is created if needed.
 
-    `memory.db` in the folder for data of applications, on Linux
-    `$XDG_DATA_HOME/sedma` or `~/.local/share/sedma`; `SEDMA_MEMORY` names another URL.
+    This is `memory.db` in the folder for application data, on Linux
+    `$XDG_DATA_HOME/sedma` or `~/.local/share/sedma`, unless the environment variable
+    `SEDMA_MEMORY` names another URL.
     """
     if named := os.environ.get("SEDMA_MEMORY"):
         return named
@@ -29,7 +30,7 @@ def default_url() -> str:
 
 
 def parse(url: str, argument: str = "url") -> URL:
-    """Check a URL, without showing it: it may hold a password."""
+    """Check a URL without showing it, since it may hold a password."""
     try:
         parsed = make_url(url)
     except Exception:  # SQLAlchemy's errors may quote it
@@ -45,7 +46,7 @@ def parse(url: str, argument: str = "url") -> URL:
 
 
 def shown(url: URL) -> str:
-    """A URL for people: without user, password and options."""
+    """A URL as messages show it: without user, password and options."""
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database or ''}"
     port = f":{url.port}" if url.port else ""
@@ -53,7 +54,7 @@ def shown(url: URL) -> str:
 
 
 def secrets(url: URL) -> list[str]:
-    """What no message may contain."""
+    """The texts of a URL that no message may contain."""
     words = [str(url.password or "")]
     words += [str(url.query.get(name, "")) for name in ("password", "sslpassword")]
     words = [word for word in words if word]
@@ -61,7 +62,7 @@ def secrets(url: URL) -> list[str]:
 
 
 def check_file(url: URL) -> bool:
-    """Whether an SQLite file is yet to be made; refuse another kind of file."""
+    """Whether an SQLite file is yet to be created; refuse any other kind of file."""
     if not url.database or url.database == ":memory:":
         return True
     path = Path(url.database)
@@ -71,7 +72,7 @@ def check_file(url: URL) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False  # SQLite has the words for it
+        return False  # SQLite explains it when it opens the file
     if start and start != _MAGIC:
         raise ValueError(
             f"The memory needs {shown(url)} to be an SQLite file. Got one that is damaged "

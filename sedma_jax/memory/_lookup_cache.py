@@ -1,4 +1,4 @@
-"""Lookups of this process, so that one that repeats asks no server."""
+"""The lookups that this process keeps, so that repeating one asks no server."""
 
 from cachetools import LRUCache
 
@@ -7,8 +7,8 @@ from ._pattern import Row
 Bucket = tuple[str, str]  # kind and workload
 
 
-class Recent:
-    """The rows of the buckets looked up last."""
+class LookupCache:
+    """The rows of the buckets that were looked up last."""
 
     def __init__(self, size: int):
         self._rows: LRUCache[Bucket, tuple[Row, ...]] | None = (
@@ -16,7 +16,7 @@ class Recent:
         )
 
     def get(self, bucket: Bucket) -> tuple[Row, ...] | None:
-        """Rows of a bucket, None if they are not here."""
+        """The rows of a bucket, or None if they are not kept."""
         return None if self._rows is None else self._rows.get(bucket)
 
     def put(self, bucket: Bucket, rows: tuple[Row, ...]) -> None:

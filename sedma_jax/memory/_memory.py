@@ -1,4 +1,4 @@
-"""The long-term memory: what was chosen before, and what it brought."""
+"""The long-term memory: choices made before, and the rewards they brought."""
 
 import os
 import time
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sqlalchemy import Connection
 
 from . import _statements as statements
 from ._json_lines import read_lines, write_lines
@@ -28,8 +29,8 @@ CAPACITY = 10_000  # patterns (SPEC, section 4)
 class Memory:
     """An open long-term memory; `open` makes one.
 
-    A context manager. `len(memory)` is the number of patterns. Threads may share it;
-    a process forked from this one needs its own.
+    It is a context manager, and `len(memory)` is the number of patterns. Threads may share
+    a memory; a process forked from this one has to open its own.
     """
 
     def __init__(self, store: Store, capacity: int):
@@ -47,34 +48,37 @@ class Memory:
         """Add the rewards that a choice brought.
 
         They are merged into the pattern of the same kind, workload and choice in one
-        transaction: writers in other processes lose nothing and double nothing. In a
-        full memory a new pattern takes the place of the least valuable one.
+        transaction, so that with several writers no reward is lost or counted twice. In a
+        full memory a new pattern replaces the least valuable one (`_eviction.py`).
 
         **Arguments:**
 
         - `kind`: what was chosen, e.g. `"partition"`; 1 to 200 printable characters.
-        - `workload`: the class of workloads; the same limits.
+        - `workload`: the class of workloads, under the same limits.
         - `choice`: JSON of at most 16 KiB. The order of keys does not matter; 1 and 1.0
             differ.
-        - `reward`: what it brought, more is better, in one unit for a kind; a number, or
-            several to be counted each. Of magnitude below 1e100.
-        - `features`: of the workload, for `nearest`: at most 256 numbers of magnitude
-            below 1e15. The last given ones count.
+        - `reward`: what the choice brought, larger being better, in one unit per kind: a
+            number, or several of which each counts. Magnitudes are below 1e100.
+        - `features`: features of the workload, for `nearest`: at most 256 numbers of
+            magnitude below 1e15. The ones given last are kept.
 
         **Raises:**
 
         - `ValueError`: for arguments outside these limits.
         - `ConnectionError`: if the database cannot be used, and there is no fallback. The
-            reward is then not recorded, or the message says that this is in doubt.
+            reward was then not recorded, unless the message says that this is in doubt.
         """
-        self.record_all([Record(kind, workload, choice, reward, features)])
+        one = Record(
+            kind=kind, workload=workload, choice=choice, reward=reward, features=features
+        )
+        self.record_all([one])
 
     def record_all(self, records: Iterable[Record | tuple]) -> None:
         """Add the rewards of several choices in one transaction: all of them or none.
 
         **Arguments:**
 
-        - `records`: `(kind, workload, choice, reward, features)` as `record` takes them.
+        - `records`: each a `Record`, or a tuple of its fields.
 
         **Raises:** as `record` does.
         """
@@ -87,10 +91,10 @@ class Memory:
             self._store.write(lambda c: statements.write(c, rows, self._capacity))
 
     def recall(self, kind: str, workload: str) -> list[Pattern]:
-        """Patterns of a class of workloads, the highest mean reward first.
+        """The patterns of a class of workloads, the highest mean reward first.
 
-        A write that was committed before the call, by any process, is seen; with
-        `staleness=s`, one that was committed `s` seconds before.
+        Every write committed before the call, by any process, is seen; with
+        `staleness=s`, every write committed at least `s` seconds before.
         """
         check_name("kind", kind)
         check_name("workload", workload)
@@ -99,8 +103,9 @@ class Memory:
     def nearest(self, kind: str, features: ArrayLike, k: int = 8) -> list[Pattern]:
         """The `k` patterns of a kind whose features are nearest, nearest first.
 
-        Features are divided by their standard deviation over the patterns of the kind
-        with as many features as asked for; others are left out. As current as `recall`.
+        Features are divided by their standard deviation over the patterns of the kind that
+        have as many features as those asked for; other patterns are left out. The answer is
+        as current as that of `recall`.
         """
         check_name("kind", kind)
         packed = packed_features(features)
@@ -113,8 +118,10 @@ class Memory:
         found = self._store.nearest(kind, query, k)
         return [as_pattern(row, distance) for row, distance in found]
 
-    def patterns(self, kind: str | None = None, workload: str | None = None):
-        """All patterns there are, or those of a kind and workload, as a list."""
+    def patterns(
+        self, kind: str | None = None, workload: str | None = None
+    ) -> list[Pattern]:
+        """All patterns, or those of a kind, of a workload, or of both."""
         chosen = statements.selection(kind, workload)
         rows = self._store.read(lambda c: statements.rows(c, chosen))
         return [as_pattern(row) for row in rows]
@@ -125,9 +132,9 @@ class Memory:
         workload: str | None = None,
         choice: Mapping[str, Any] | None = None,
     ) -> int:
-        """Delete the patterns of a kind, of a workload of it, or of one choice.
+        """Delete the patterns of a kind, or only those of a workload or a choice in it.
 
-        **Returns:** how many there were.
+        **Returns:** how many were deleted.
         """
         check_name("kind", kind)
         text = None if choice is None else canonical(choice)
@@ -146,7 +153,7 @@ class Memory:
     def export(self, path: str | os.PathLike[str]) -> int:
         """Write all patterns to a file of JSON Lines, whole or not at all.
 
-        **Returns:** how many there were.
+        **Returns:** how many were written.
         """
         state, rows = self._store.snapshot()
         write_lines(path, state, rows)
@@ -157,21 +164,21 @@ class Memory:
 
         **Arguments:**
 
-        - `path`: the file, of at most 256 MiB and 64 KiB a line.
-        - `again`: count the rewards again, even if they are counted already: because the
-            file, or another export of the same memory, was imported before, or comes from
-            this memory.
+        - `path`: the file, of at most 256 MiB in all and 64 KiB per line.
+        - `again`: count the rewards even if they may be counted already, because the file,
+            or another export of the same memory, was imported before or comes from this
+            memory.
 
-        **Returns:** how many patterns it had.
+        **Returns:** how many patterns the file had.
 
         **Raises:**
 
-        - `ValueError`: with the number of the line that is not a valid pattern; if the
-            rewards are counted already.
+        - `ValueError`: if a line is not a valid pattern, naming its number; if the rewards
+            are counted already.
         """
         name, generation, rows = read_lines(path)
 
-        def merge(connection):
+        def merge(connection: Connection) -> statements.Written:
             known = statements.taken_generation(connection, name)
             own = name == statements.state(connection).name
             if (own or known is not None) and not again:
@@ -190,17 +197,17 @@ class Memory:
 
     @property
     def name(self) -> str:
-        """Where the patterns are, without user and password."""
+        """Where the patterns are stored, without user and password."""
         return self._store.name
 
     def close(self) -> None:
-        """Close the connections. A closed memory stays closed."""
+        """Close the connections. A closed memory stays closed; `open` makes another."""
         self._store.close()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object):
         self.close()
 
     def __len__(self):
@@ -220,24 +227,24 @@ def open(
     staleness: float = 0.0,
     create: bool = True,
 ) -> Memory:
-    """Open a long-term memory, and make or migrate its tables if need be.
+    """Open a long-term memory, and create or migrate its tables if needed.
 
     **Arguments:**
 
-    - `url`: `sqlite:///patterns.db` (a file, made if it is missing; `sqlite://` is
+    - `url`: `sqlite:///patterns.db` (a file, created if it is missing; `sqlite://` is
         forgotten when closed) or `postgresql://user:password@host/database`.
-    - `cache`: lookups that this process keeps; 0 keeps none.
+    - `cache`: how many lookups this process keeps; 0 keeps none.
     - `redis`: `redis://...` of a server that keeps lookups for several processes.
-    - `fallback`: `sqlite:///...` to go on with where the database cannot be reached.
-    - `capacity`: patterns the memory holds at most.
-    - `staleness`: seconds for which a lookup may be answered without a question to the
-        database whether it changed. Own writes are always seen.
-    - `create`: whether to make a file that is missing.
+    - `fallback`: `sqlite:///...` to use if the database cannot be reached.
+    - `capacity`: how many patterns the memory holds at most.
+    - `staleness`: seconds for which a lookup may be answered without asking the database
+        whether it has changed. Own writes are always seen.
+    - `create`: whether to create a file that is missing.
 
     **Raises:**
 
-    - `ValueError`: for a URL of another form, a file that is damaged or no SQLite file,
-        and tables of a newer version. None of them is changed.
+    - `ValueError`: for a URL of another form, a file that is damaged or is not an SQLite
+        file, and tables of a newer version. None of these is changed.
     - `ConnectionError`: if the database cannot be reached, and there is no fallback.
     """
     if cache < 0 or capacity < 1 or not 0 <= staleness:

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, inspect, text
 
 VERSIONS = ("0001", "0002")
 TABLE = "sedma_schema"  # Alembic's own name may be taken in a shared database
-_LOCK = threading.Lock()  # Alembic keeps what it works on in globals
+_LOCK = threading.Lock()  # Alembic keeps its state in globals
 
 
 def version(connection: Connection) -> str | None:
-    """Version of the tables there are, None where there are none."""
+    """The version of the tables, or None if there are none."""
     if not inspect(connection).has_table(TABLE):
         return None
     found = connection.execute(text(f"SELECT version_num FROM {TABLE}")).scalar()
@@ -21,7 +21,7 @@ def version(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection) -> None:
-    """Run the missing steps, in the transaction that is open."""
+    """Run the missing steps in the open transaction."""
     folder = Path(__file__).parent / "migrations"
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))

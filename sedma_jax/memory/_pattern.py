@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._eviction import joined_value, pattern_value
+
 LONGEST_NAME = 200  # characters of a kind or workload
 LONGEST_CHOICE = 2**14  # bytes of canonical JSON
 MOST_FEATURES = 256
 LARGEST_FEATURE = 1e15  # its square is finite in single precision, as `nearest` needs
 LARGEST_REWARD = 1e100  # no sum of squares overflows
-HALF_LIFE = 30 * 86400.0  # seconds in which a use loses half its weight
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,16 @@ class Pattern:
 
     - `kind`: what was chosen, e.g. `"partition"`.
     - `workload`: the class of workloads, e.g. `"dense-tall"`.
-    - `choice`: what was chosen, as plain JSON. A copy: changing it changes no memory.
-    - `features`: of the workload when last recorded with any, or None.
-    - `count`: rewards measured.
-    - `mean`: of the rewards, in the unit of whoever recorded them.
+    - `choice`: what was chosen, as plain JSON. It is a copy: changing it does not change
+        the memory.
+    - `features`: features of the workload when it was last recorded with any, or None.
+    - `count`: how many rewards were measured.
+    - `mean`: mean of the rewards, in the unit of whoever recorded them.
     - `spread`: standard deviation of one reward, from `count - 1` degrees of freedom; NaN
-        after a single one.
+        after a single reward.
     - `updated`: when the last reward was recorded, in UTC.
-    - `distance`: of `features` from those asked for, where `nearest` gave the pattern.
+    - `distance`: distance of `features` from those asked for, if the pattern comes from
+        `nearest`.
     """
 
     kind: str
@@ -48,7 +51,7 @@ class Pattern:
 
 
 class Row(NamedTuple):
-    """A pattern as the database has it."""
+    """A pattern as the database stores it."""
 
     digest: str  # of kind, workload and choice
     kind: str
@@ -59,7 +62,7 @@ class Row(NamedTuple):
     mean: float
     m2: float  # sum of squared deviations from the mean
     updated: int  # microseconds since 1970, UTC
-    value: float  # see `worth`
+    value: float  # decides who is evicted: see `_eviction.py`
 
 
 def new_row(
@@ -73,14 +76,20 @@ def new_row(
     m2: float,
     updated: int,
 ) -> Row:
-    """Check what makes up a pattern, and put it in the form of the database."""
+    """Check the parts of a pattern, and put them in the form of the database."""
     kind, workload = check_name("kind", kind), check_name("workload", workload)
     text = canonical(choice)
     return Row(
-        digest(kind, workload, text),
-        *(kind, workload, text, packed_features(features)),
-        *(count, mean, m2, updated),
-        worth(count, updated),
+        digest=digest(kind, workload, text),
+        kind=kind,
+        workload=workload,
+        choice=text,
+        features=packed_features(features),
+        count=count,
+        mean=mean,
+        m2=m2,
+        updated=updated,
+        value=pattern_value(count, updated),
     )
 
 
@@ -101,7 +110,7 @@ def summarise(reward: ArrayLike) -> tuple[int, float, float]:
 
 
 def merge(a: Row, b: Row) -> Row:
-    """Join two sets of rewards of one pattern; the later features count.
+    """Join two sets of rewards of one pattern; the later features are kept.
 
     Chan, Golub & LeVeque (1983, Am. Stat. 37, 242) give the moments of the union.
     """
@@ -114,45 +123,32 @@ def merge(a: Row, b: Row) -> Row:
         mean=a.mean + step * (b.count / count),
         m2=a.m2 + b.m2 + step**2 * (a.count * (b.count / count)),
         updated=later.updated,
-        value=float(np.logaddexp2(a.value, b.value)),
+        value=joined_value(a.value, b.value),
     )
-
-
-def worth(count: int, updated: int) -> float:
-    """Value of a pattern of which `count` rewards were measured at one time.
-
-    Every reward counts 1 when it is measured and half as much each half-life later: the
-    combined recency and frequency of LRFU (Lee et al. 2001, IEEE Trans. Comput. 50, 1352).
-    The logarithm of the sum, `log2 sum_i 2^(t_i / h)`, does not depend on the present, so
-    that it is stored, and two values join by `logaddexp2`. Rewards themselves do not
-    enter: those of different kinds do not compare, and a choice that pays is made more
-    often.
-    """
-    return math.log2(count) + updated / 1e6 / HALF_LIFE
 
 
 def as_pattern(row: Row, distance: float | None = None) -> Pattern:
     """The pattern in a row."""
     return Pattern(
-        row.kind,
-        row.workload,
-        json.loads(row.choice),
-        unpacked_features(row.features),
-        row.count,
-        row.mean,
-        math.sqrt(row.m2 / (row.count - 1)) if row.count > 1 else math.nan,
-        datetime.fromtimestamp(row.updated / 1e6, UTC),
-        distance,
+        kind=row.kind,
+        workload=row.workload,
+        choice=json.loads(row.choice),
+        features=unpacked_features(row.features),
+        count=row.count,
+        mean=row.mean,
+        spread=math.sqrt(row.m2 / (row.count - 1)) if row.count > 1 else math.nan,
+        updated=datetime.fromtimestamp(row.updated / 1e6, UTC),
+        distance=distance,
     )
 
 
 def digest(kind: str, workload: str, choice: str) -> str:
-    """Key of a pattern: PostgreSQL's indices take no text as long as a choice."""
+    """The key of a pattern, since PostgreSQL cannot index text as long as a choice."""
     return hashlib.sha256(json.dumps([kind, workload, choice]).encode()).hexdigest()
 
 
 def canonical(choice: object) -> str:
-    """The one text of a choice: keys sorted, no spaces, ASCII."""
+    """The canonical text of a choice: JSON with sorted keys, no spaces, in ASCII."""
     try:
         text = json.dumps(
             _plain(choice), sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -162,7 +158,7 @@ def canonical(choice: object) -> str:
     if text is None or not isinstance(choice, Mapping) or len(text) > LONGEST_CHOICE:
         got = _shown(choice) if text is None else f"{len(text):,} bytes of it"
         raise ValueError(
-            "`choice` needs to be a mapping of strings to what JSON knows, without NaN, of "
+            "`choice` needs to be a mapping from strings to JSON values, without NaN, of "
             f"at most {LONGEST_CHOICE:,} bytes. Got {got}. "
             "Convert arrays to lists, and keep data out of it."
         )
@@ -170,7 +166,7 @@ def canonical(choice: object) -> str:
 
 
 def check_name(field: str, name: object) -> str:
-    """Refuse a kind or workload that could not be stored or shown everywhere."""
+    """Refuse a kind or workload that some database or terminal could not hold or show."""
     if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise ValueError(
             f"`{field}` needs 1 to {LONGEST_NAME} printable characters. "
@@ -180,7 +176,7 @@ def check_name(field: str, name: object) -> str:
 
 
 def packed_features(features: object) -> bytes | None:
-    """Features as bytes."""
+    """Features as bytes, after a check."""
     if features is None:
         return None
     try:
@@ -204,8 +200,8 @@ def unpacked_features(features: bytes | None) -> tuple[float, ...] | None:
     return None if features is None else tuple(np.frombuffer(features, "<f8").tolist())
 
 
-def _plain(value):
-    """Tuples as lists; other keys than strings, which JSON would change, are refused."""
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists; refuse keys other than strings, which JSON would change."""
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError
@@ -214,4 +210,4 @@ def _plain(value):
 
 
 def _shown(value: object) -> str:
-    return f"{reprlib.repr(value):.80}"  # of a deep or long value, its beginning
+    return f"{reprlib.repr(value):.80}"  # the beginning of a deep or long value

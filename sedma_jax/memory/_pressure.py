@@ -1,5 +1,6 @@
 """How much of the memory of this machine is in use."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
@@ -9,7 +10,7 @@ _GROUP = Path("/sys/fs/cgroup")
 def memory_pressure() -> float:
     """Share of memory in use, from 0 to 1: of the machine, or of this container if more.
 
-    Where the system does not say (other than Linux), a half.
+    If the system does not say, as outside Linux, it is taken to be a half.
     """
     shares = [share for share in (_machine(), _container()) if share is not None]
     return min(max(shares, default=0.5), 1.0)
@@ -24,7 +25,7 @@ def _machine() -> float | None:
         return None
 
 
-def _pairs(lines):
+def _pairs(lines: Iterable[str]) -> Iterator[list[str]]:
     return (line.split(":", 1) for line in lines if ":" in line)
 
 
@@ -32,7 +33,7 @@ def _container() -> float | None:
     try:
         limit = (_GROUP / "memory.max").read_text().strip()
         used = int((_GROUP / "memory.current").read_text())
-        # The page cache is given back when memory is asked for.
+        # The page cache is released when memory is needed.
         cache = dict(line.split() for line in (_GROUP / "memory.stat").open())
         return (used - int(cache.get("inactive_file", 0))) / int(limit)
     except (OSError, ValueError, ZeroDivisionError):

@@ -1,18 +1,18 @@
 """Lookups shared by several processes, in Redis, never older than the database.
 
-Each bucket has a value and a token. A writer puts its token there and deletes the value
-before it commits, and takes its token away after that. Who misses a value puts a token
-there if there is none, reads the database, and stores what it read only if its token is
-still the one: a write that began in between has replaced it. These are the leases of
-Nishtala et al. (2013, Scaling Memcache at Facebook, NSDI, section 3.2.1), with the
-writer's lease in addition, since it is announced before the commit.
+Each bucket has a value and a token. Before a writer commits, it sets its token and deletes
+the value; after the commit it removes its token. A reader that misses a value sets a token
+if there is none, reads the database, and stores what it read only if its token is still
+there: a write that began in the meantime has replaced it. These are the leases of Nishtala
+et al. (2013, Scaling Memcache at Facebook, NSDI, section 3.2.1); the writer's lease is an
+addition, since a write is announced before the commit.
 
-A value is therefore never older than the last commit, as long as all who write name the
-same Redis, and a paused writer's transaction ends before its lease (`LONGEST_PAUSE`). Of
-a writer that does not name or does not reach it, and dies or goes on, others learn at the
-latest when the value expires.
+A value is therefore never older than the last commit, as long as all writers name the same
+Redis, and since a paused writer's transaction ends before its lease (`LONGEST_PAUSE`). If a
+writer does not name this Redis or cannot reach it, others see its writes at the latest when
+the value expires.
 
-Everything here is in the database too. Values are JSON, checked like a file's.
+Everything here is also in the database. Values are JSON, and are checked as a file is.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._files.refusal import Refusal
+from .._files.refusal import FileRefusal
 from ._connection import LONGEST_PAUSE
 from ._json_lines import as_fields, as_row
 from ._lookup_cache import Bucket
@@ -40,12 +40,12 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[redis]'`."
     ) from error
 
-LEASE = 3 * LONGEST_PAUSE  # milliseconds of a writer's token
-_FILL = 5_000  # milliseconds of a reader's token
-EXPIRY = 60_000  # milliseconds of a value
+LEASE = 3 * LONGEST_PAUSE  # milliseconds that a writer's token lives
+_FILL = 5_000  # milliseconds that a reader's token lives
+EXPIRY = 60_000  # milliseconds that a value lives
 _LARGEST_VALUE = 2**18  # bytes
-_TIMEOUT = 1.0  # seconds for one answer
-_REST = 5.0  # seconds without a question after a failure
+_TIMEOUT = 1.0  # seconds to wait for one answer
+_REST = 5.0  # seconds in which readers do not ask after a failure
 
 _STORE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
@@ -64,20 +64,21 @@ end
 
 
 class SharedLookups:
-    """The lookups of one memory in a Redis."""
+    """The lookups of one memory that a Redis keeps."""
 
     def __init__(self, url: str, memory: str):
         self._name, self._prefix = _shown(url), f"sedma:{memory}"
         self._warned, self._rest_until = False, -1.0
         try:
-            # Once more where a connection was closed for idleness; nobody waits longer.
+            # One retry, for a connection that was closed while idle; more would make
+            # callers wait.
             self._client = redis.Redis.from_url(
                 url,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
                 retry=Retry(NoBackoff(), 1),
             )
-        except Exception:  # it may quote the URL, and so the password
+        except Exception:  # the error may quote the URL, and so the password
             raise ValueError(
                 "`redis` needs a URL such as redis://host:6379/0. Got text of another "
                 "form. In a password write %40 for @, %3A for : and %2F for /."
@@ -101,7 +102,7 @@ class SharedLookups:
     def look_up(
         self, bucket: Bucket, read: Callable[[], tuple[Row, ...]]
     ) -> tuple[Row, ...]:
-        """The rows of a bucket, from here or by `read`, which asks the database."""
+        """The rows of a bucket, from Redis or by `read`, which asks the database."""
         token_key, value_key = self._keys(bucket)
         value = self._ask(lambda: self._client.get(value_key))
         rows = None if value is None else _parsed(value, bucket)
@@ -119,9 +120,9 @@ class SharedLookups:
         return rows
 
     def announce(self, buckets: Iterable[Bucket], token: str) -> None:
-        """Say, before the commit, that buckets change."""
+        """Announce, before the commit, that buckets will change."""
 
-        def announce():
+        def announce() -> None:
             with self._client.pipeline(transaction=True) as pipeline:
                 for bucket in buckets:
                     token_key, value_key = self._keys(bucket)
@@ -132,17 +133,18 @@ class SharedLookups:
         self._ask(announce, rest=False)
 
     def withdraw(self, buckets: Iterable[Bucket], token: str) -> None:
-        """Say, after the commit or when there is none, that buckets stay."""
+        """Withdraw the announcement, after the commit or when there is none."""
         keys = [key for bucket in buckets for key in self._keys(bucket)]
         if keys:
             self._ask(lambda: self._withdraw(keys=keys, args=[token]), rest=False)
 
-    def _keys(self, bucket):
+    def _keys(self, bucket: Bucket) -> tuple[str, str]:
+        """The keys of the token and of the value of a bucket."""
         name = hashlib.sha256(json.dumps(bucket).encode()).hexdigest()[:32]
         return f"{self._prefix}:token:{name}", f"{self._prefix}:rows:{name}"
 
     def _ask(self, question: Callable[[], Any], rest: bool = True) -> Any:
-        """The answer of Redis, None if there is none; a reader then lets it rest."""
+        """The answer of Redis, or None; with `rest`, not asked soon after a failure."""
         if rest and time.monotonic() < self._rest_until:
             return None
         try:
@@ -160,24 +162,25 @@ class SharedLookups:
                 )
             return None
 
-    def _reason(self, error, url):
+    def _reason(self, error: Exception, url: str) -> str:
         reason = " ".join(str(error).split())[:300]
         password = urlsplit(url).password
         return reason.replace(password, "***") if password else reason
 
 
 def _parsed(value: bytes, bucket: Bucket) -> tuple[Row, ...] | None:
-    """The rows of a value, None if it is not what was stored there."""
+    """The rows of a value, or None if it is not what this package stores."""
     try:
         if len(value) > _LARGEST_VALUE:
             return None
         rows: Sequence[Row] = [as_row(fields) for fields in json.loads(value)]
-    except (ValueError, TypeError, RecursionError, Refusal):
+    except (ValueError, TypeError, RecursionError, FileRefusal):
         return None
     return tuple(rows) if all((r.kind, r.workload) == bucket for r in rows) else None
 
 
-def _shown(url):
+def _shown(url: str) -> str:
+    """A URL as messages show it: without user and password."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""

@@ -1,27 +1,28 @@
-"""What a choice brought, as one figure: time and memory, energy, and error.
+"""The reward of a choice: time and memory, energy, and error in one figure.
 
     reward = log(reference / cost) - w_energy log(E / 1 nJ) - w_error log(d / 1e-4)
 
-`cost` is Eq. 4 as measured, in seconds, and `reference` that of the largest arrays side by
-side as their data sheets have it. `E` is the energy of programming for each entry of the
-matrix, and `d` the relative error of the corrected product. Logarithms make the figure of
-one matrix comparable with that of another, and the weights exchange rates: with 0.1, ten
-per cent less energy are worth one per cent less cost.
+`cost` is Eq. 4 as measured, in seconds, and `reference` is Eq. 4 of the largest arrays
+laid side by side, by their data sheets. `E` is the energy of programming per entry of the
+matrix, and `d` the relative error of the corrected product. Logarithms make rewards of
+different matrices comparable, and turn the weights into exchange rates: with 0.1, ten per
+cent less energy is worth one per cent less cost.
 """
 
 import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _ENERGY, _ERROR = 1e-9, 1e-4
-# Below these an outcome counts as this good: nothing programmed, an exact product.
+# Smaller figures count as these: nothing may have been programmed, or a product exact.
 _LEAST_ENERGY, _LEAST_ERROR = 1e-18, 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardWeights:
-    """What energy and error count beside Eq. 4, both from 0 up."""
+    """Weights of energy and error beside Eq. 4, both at least 0."""
 
     energy: float = 0.1
     error: float = 0.1
@@ -37,12 +38,12 @@ class RewardWeights:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a product took.
+    """What a product cost.
 
-    - `seconds`: of programming and reading.
-    - `cost`: Eq. 4: these seconds, and the price of the memory.
-    - `energy`: of programming, in joules for each entry of the matrix.
-    - `error`: relative, of the corrected product.
+    - `seconds`: time of programming and reading.
+    - `cost`: Eq. 4: these seconds plus the price of the memory.
+    - `energy`: energy of programming, in joules per entry of the matrix.
+    - `error`: relative error of the corrected product.
     """
 
     seconds: float
@@ -52,7 +53,7 @@ class Measured:
 
 
 def reward(measured: Measured, reference: float, weights: RewardWeights) -> float:
-    """The figure that is to be large; `reference` is in seconds."""
+    """The reward, larger being better; `reference` is in seconds."""
     energy = max(measured.energy, _LEAST_ENERGY) / _ENERGY
     error = max(measured.error, _LEAST_ERROR) / _ERROR
     return (
@@ -62,8 +63,8 @@ def reward(measured: Measured, reference: float, weights: RewardWeights) -> floa
     )
 
 
-def mean_error(errors) -> float:
-    """Of the vectors of a batch, the mean of those that are finite; 0 if there is none."""
-    errors = np.asarray(errors, float)
-    errors = errors[np.isfinite(errors)]
-    return float(errors.mean()) if errors.size else 0.0
+def mean_error(errors: ArrayLike) -> float:
+    """The mean error over a batch, of those that are finite; 0 if none is."""
+    values = np.asarray(errors, float)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else 0.0

@@ -1,4 +1,4 @@
-"""The tables. `migrations/` makes them; a test compares the two."""
+"""The tables. `migrations/` creates them, and a test compares the two."""
 
 from sqlalchemy import (
     BigInteger,
@@ -15,16 +15,16 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# One row. Every write raises `generation` first, and so waits for the write before it:
-# who has seen generation g has seen all that was written up to it.
+# A table of one row. Every write raises `generation` first, and so waits for the write
+# before it: whoever has seen generation g has seen everything written up to it.
 store = Table(
     "sedma_store",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(32), nullable=False),  # random: tells stores apart
+    Column("name", String(32), nullable=False),  # random, to tell stores apart
     Column("generation", BigInteger, nullable=False),
     Column("deleted", BigInteger, nullable=False),  # generation of the last deletion
-    Column("size", BigInteger, nullable=False),  # patterns there are
+    Column("size", BigInteger, nullable=False),  # number of patterns
 )
 
 patterns = Table(
@@ -46,7 +46,7 @@ patterns = Table(
     Index("sedma_patterns_value", "value"),
 )
 
-# Stores whose patterns were taken in, and up to which of their generations.
+# Other stores whose patterns were imported, and up to which of their generations.
 taken = Table(
     "sedma_taken",
     metadata,

@@ -1,4 +1,4 @@
-"""Short-term memory: the last samples of each statistic of this process."""
+"""Short-term memory: the last samples of each statistic in this process."""
 
 import dataclasses
 
@@ -24,18 +24,18 @@ from ..kernels import (
 )
 
 CAPACITY = 100
-# Classes whose products are kept: 100 kB each.
+# How many classes of workloads have their products kept: 100 kB each.
 _CLASSES = 64
 
 
 class ShortTerm(eqx.Module):
-    """The last 100 samples of each statistic; a pytree, to be used inside `jit`.
+    """The last 100 samples of each statistic; a pytree, which may be used inside `jit`.
 
-    - `buffers`: by name of the statistic.
-    - `drift`: sums that tell a change of devices or load from chance.
+    - `buffers`: the samples, by name of the statistic.
+    - `drift`: cumulative sums that tell a change of devices or load from chance.
     - `regime`: changes noticed so far.
-    - `products`: by class, what the last products said of the weight of the roughness;
-        of the 64 classes seen last.
+    - `products`: by class of workloads, what the last products said of the
+        regularisation parameter λ; for the 64 classes seen last.
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)
@@ -44,9 +44,9 @@ class ShortTerm(eqx.Module):
     products: dict[str, RecentProducts] = eqx.field(default_factory=dict)
 
     def add(self, **samples: float | Float[Array, ""]) -> "ShortTerm":
-        """A memory with one more sample of each statistic; those not finite are left out.
+        """A memory with one more sample of each statistic; samples not finite are left out.
 
-        A name that is new changes the structure of the pytree.
+        A new name changes the structure of the pytree.
         """
         buffers = dict(self.buffers)
         for name, sample in samples.items():
@@ -54,34 +54,34 @@ class ShortTerm(eqx.Module):
         return dataclasses.replace(self, buffers=buffers)
 
     def recent_products(self, name: str) -> RecentProducts:
-        """The last products of a class; none if it is new."""
+        """The last products of a class; empty for a new class."""
         if name in self.products:
             return self.products[name]
         return _recent_products(CAPACITY)
 
     def add_product(self, name: str, product: ProductStatistics) -> "ShortTerm":
-        """A memory with one more product of a class; one not finite is left out."""
+        """A memory with one more product of a class; a product not finite is left out."""
         others = {k: v for k, v in self.products.items() if k != name}
         kept = list(others.items())[-(_CLASSES - 1) :]
         newest = _push_product(self.recent_products(name), product)
         return dataclasses.replace(self, products=dict([*kept, (name, newest)]))
 
     def summary(self, name: str, last: int | None = None) -> Summary:
-        """Count, mean, variance and trend of the last samples; zeros if there is none."""
+        """Count, mean, variance and trend of the last samples; zeros if there are none."""
         return _summarise(self.buffers.get(name, _ring_buffer(CAPACITY)), last)
 
     def quantiles(self, name: str, q: Float[Array, " q"]) -> Float[Array, " q"]:
-        """Quantiles of the samples; NaN if there is none."""
+        """Quantiles of the samples; NaN if there are none."""
         buffer = self.buffers[name] if name in self.buffers else _ring_buffer(CAPACITY)
         return quantiles(buffer, q)
 
     def watched(self, surprise: float) -> tuple["ShortTerm", bool]:
-        """Take in how far a reward is from what is remembered, in standard deviations.
+        """Add how far a reward is from what is remembered, in standard deviations.
 
         **Returns:**
 
-        The memory, and whether something changed. Then the statistics start anew, since
-        they are of what was before.
+        The memory, and whether devices or load have changed. If so, the statistics start
+        anew, since the old ones describe what was before.
         """
         drift, alarm = _watch(self.drift, jnp.asarray(surprise, jnp.result_type(float)))
         if bool(alarm):

@@ -1,11 +1,11 @@
-"""What the memory asks of the database. Each function takes an open connection.
+"""The SQL statements of the memory. Each function takes an open connection.
 
 Those that write need a transaction. They raise the generation first: the row that holds
-it is locked from then on, so writers follow each other and what they read stays true.
+it is locked from then on, so that writers take turns and what they read stays true.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -19,16 +19,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ._eviction import beyond_most_valuable, evict
 from ._lookup_cache import Bucket
 from ._pattern import Row, merge
 from ._schema import patterns, store, taken
 
-_CHUNK = 500  # rows of one statement
+_CHUNK = 500  # rows per statement
 _ROW = [patterns.c[name] for name in Row._fields]
 _ORDER = (patterns.c.kind, patterns.c.workload, patterns.c.mean.desc(), patterns.c.digest)
-_VALUABLE_FIRST = (patterns.c.value.desc(), patterns.c.digest)
 
-# What every lookup and record asks is put together once.
+# Statements of every lookup and record, built once.
 _STATE = select(store.c.name, store.c.generation, store.c.deleted, store.c.size)
 _BUCKET = (
     select(*_ROW)
@@ -45,7 +45,7 @@ _GROW = update(store).values(size=store.c.size + bindparam("by"))
 
 
 class State(NamedTuple):
-    """How far a database has come."""
+    """How far a database has come: see `_schema.py`."""
 
     name: str
     generation: int
@@ -57,8 +57,8 @@ class Written(NamedTuple):
     """What a transaction did."""
 
     generation: int
-    buckets: set[Bucket]  # that it touched
-    deleted: int  # patterns
+    buckets: set[Bucket]  # those it touched
+    deleted: int  # number of patterns
 
 
 def state(connection: Connection) -> State:
@@ -69,20 +69,20 @@ def state(connection: Connection) -> State:
 def selection(
     kind: str | None = None, workload: str | None = None, choice: str | None = None
 ) -> ColumnElement[bool]:
-    """The patterns that agree with what is given."""
+    """The condition that selects the patterns which agree with what is given."""
     given = {"kind": kind, "workload": workload, "choice": choice}
     return and_(True, *(patterns.c[n] == v for n, v in given.items() if v is not None))
 
 
 def bucket_rows(connection: Connection, bucket: Bucket) -> tuple[Row, ...]:
-    """Patterns of a kind and workload, the highest mean reward first."""
+    """The patterns of a kind and workload, the highest mean reward first."""
     kind, workload = bucket
     found = connection.execute(_BUCKET, {"k": kind, "w": workload})
     return tuple(Row(*row) for row in found)
 
 
 def rows(connection: Connection, chosen: ColumnElement[bool]) -> tuple[Row, ...]:
-    """Patterns, the highest mean reward of each workload first."""
+    """The chosen patterns, for each workload the highest mean reward first."""
     found = connection.execute(select(*_ROW).where(chosen).order_by(*_ORDER))
     return tuple(Row(*row) for row in found)
 
@@ -94,7 +94,7 @@ def snapshot(connection: Connection) -> tuple[State, tuple[Row, ...]]:
 
 
 def touched(connection: Connection, since: int) -> set[Bucket]:
-    """Buckets with patterns written after a generation."""
+    """The buckets with patterns written after a generation."""
     later = patterns.c.generation > since
     found = connection.execute(
         select(patterns.c.kind, patterns.c.workload).where(later).distinct()
@@ -103,30 +103,22 @@ def touched(connection: Connection, since: int) -> set[Bucket]:
 
 
 def featured(connection: Connection, kind: str, since: int) -> list[Row]:
-    """Patterns of a kind that have features, written after a generation."""
+    """The patterns of a kind that have features and were written after a generation."""
     chosen = (patterns.c.kind == kind) & patterns.c.features.is_not(None)
     chosen &= patterns.c.generation > since
     return [Row(*row) for row in connection.execute(select(*_ROW).where(chosen))]
 
 
 def digests(connection: Connection, kind: str) -> set[str]:
-    """Keys of the patterns of a kind."""
+    """The keys of the patterns of a kind."""
     chosen = select(patterns.c.digest).where(patterns.c.kind == kind)
     return set(connection.execute(chosen).scalars())
 
 
 def write(connection: Connection, new: Sequence[Row], capacity: int) -> Written:
-    """Merge patterns into those there are, and evict what is too many.
-
-    The least valuable go first, but none of the new ones while others are left: what is
-    tried for the first time would otherwise never come in.
-    """
+    """Merge patterns into those there are; beyond the capacity, evict (`_eviction.py`)."""
     generation, size = connection.execute(_RAISE).one()
-    keys = [row.digest for row in new]
-    known: dict[str, Row] = {}
-    for start in range(0, len(keys), _CHUNK):
-        found = connection.execute(_KNOWN, {"keys": keys[start : start + _CHUNK]})
-        known |= {row.digest: row for row in (Row(*row) for row in found)}
+    known = _existing(connection, [row.digest for row in new])
     before = len(known)
     for row in new:
         old = known.get(row.digest)
@@ -141,20 +133,14 @@ def write(connection: Connection, new: Sequence[Row], capacity: int) -> Written:
         size += added
     evicted = 0
     if size > capacity:
-        old = patterns.c.generation < generation
-        lost, evicted = _evict(connection, old, size - capacity)
+        lost, evicted = evict(connection, size - capacity, generation)
         buckets |= lost
-        if size - evicted > capacity:
-            everything = patterns.c.generation <= generation
-            lost, more = _evict(connection, everything, size - evicted - capacity)
-            buckets |= lost
-            evicted += more
         _note_deletion(connection, evicted)
     return Written(generation, buckets, evicted)
 
 
 def remove(connection: Connection, chosen: ColumnElement[bool]) -> Written:
-    """Delete patterns."""
+    """Delete the chosen patterns."""
     generation, _ = connection.execute(_RAISE).one()
     gone = connection.execute(
         delete(patterns).where(chosen).returning(patterns.c.kind, patterns.c.workload)
@@ -166,39 +152,36 @@ def remove(connection: Connection, chosen: ColumnElement[bool]) -> Written:
 
 def keep_most_valuable(connection: Connection, keep: int) -> Written:
     """Delete all but the most valuable patterns."""
-    best = select(patterns.c.digest).order_by(*_VALUABLE_FIRST).limit(keep)
-    return remove(connection, patterns.c.digest.not_in(best))
+    return remove(connection, beyond_most_valuable(keep))
 
 
 def taken_generation(connection: Connection, name: str) -> int | None:
-    """Up to which of its generations a store was taken in, None if never."""
+    """Up to which of its generations another store was imported; None if never."""
     chosen = select(taken.c.generation).where(taken.c.name == name)
     return connection.execute(chosen).scalar()
 
 
 def note_taken(connection: Connection, name: str, generation: int) -> None:
-    """Note, in the transaction that takes it in, how far a store was taken in."""
+    """Note how far another store was imported, in the transaction that imports it."""
     connection.execute(delete(taken).where(taken.c.name == name))
     connection.execute(insert(taken).values(name=name, generation=generation))
 
 
-def _note_deletion(connection, count):
+def _existing(connection: Connection, keys: Sequence[str]) -> dict[str, Row]:
+    """The patterns there are of these keys."""
+    known = {}
+    for start in range(0, len(keys), _CHUNK):
+        found = connection.execute(_KNOWN, {"keys": keys[start : start + _CHUNK]})
+        known |= {row.digest: row for row in (Row(*row) for row in found)}
+    return known
+
+
+def _note_deletion(connection: Connection, count: int) -> None:
     noted = {"size": store.c.size - count, "deleted": store.c.generation}
     connection.execute(update(store).values(**noted))
 
 
-def _evict(connection, chosen, count):
-    worst = select(patterns.c.digest).where(chosen)
-    worst = worst.order_by(patterns.c.value, patterns.c.digest).limit(count)
-    gone = connection.execute(
-        delete(patterns)
-        .where(patterns.c.digest.in_(worst))
-        .returning(patterns.c.kind, patterns.c.workload)
-    ).all()
-    return {(kind, workload) for kind, workload in gone}, len(gone)
-
-
-def _upsert(dialect):
+def _upsert(dialect: Any) -> Any:
     statement = dialect.insert(patterns)
     changed = {
         name: statement.excluded[name]

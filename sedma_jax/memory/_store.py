@@ -1,4 +1,4 @@
-"""A database, with what this process and Redis know of it, and what replaces it."""
+"""A database, the caches in front of it, and the fallback that may replace it."""
 
 import threading
 import time
@@ -8,12 +8,13 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 import numpy as np
+from sqlalchemy import Connection
 
 from . import _statements as statements
 from ._connection import Database, InDoubt, Unreachable
 from ._features import FeatureTable
 from ._location import check_file, parse, shown
-from ._lookup_cache import Bucket, Recent
+from ._lookup_cache import Bucket, LookupCache
 from ._pattern import Row
 from ._statements import State, Written
 
@@ -21,10 +22,10 @@ T = TypeVar("T")
 
 
 class Store:
-    """Reads and writes rows; what it keeps of them is as current as the database.
+    """Reads and writes rows; what it caches of them is as current as the database.
 
-    Every lookup first asks whether the database has changed, within the process where
-    SQLite can tell, and drops what has; with `staleness`, not more often than that.
+    Every lookup first asks whether the database has changed, and drops what has; with
+    SQLite that takes no query. With `staleness` it asks no more often than that.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class Store:
         location = parse(url)
         if not create and location.get_backend_name() == "sqlite" and check_file(location):
             raise ValueError(
-                f"This needs a memory that exists. Got {shown(location)}, which does not. "
-                "Check the path; `record` and `import_` make one."
+                "`open` with `create=False` needs a memory that exists. Got "
+                f"{shown(location)}, which does not. Check the path; `record` "
+                "and `import_` make one."
             )
         self._fallback = None if fallback is None else parse(fallback, "fallback")
         self._rows_at_most, self._staleness = rows, staleness
-        self._recent = Recent(cache)
+        self._lookups = LookupCache(cache)
         self._lock = threading.RLock()
         try:
             self._use(Database(location))
@@ -64,7 +66,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The database, for people."""
+        """The database, as messages name it."""
         return self._database.name
 
     def close(self) -> None:
@@ -75,7 +77,7 @@ class Store:
                 self._shared.close()
 
     def read(self, work: Callable[[Any], T]) -> T:
-        """What `work` finds on the connection."""
+        """The result of `work` on the connection."""
         with self._lock:
             return self._try(lambda: self._database.read(work))
 
@@ -85,11 +87,11 @@ class Store:
             return self._try(lambda: self._database.write(statements.snapshot))
 
     def write(self, work: Callable[[Any], Written]) -> Written:
-        """Do `work` in a transaction; afterwards no lookup is older than it."""
+        """Do `work` in a transaction, after which no lookup is older than that."""
         with self._lock:
             written = self._try(lambda: self._write(work))
             for bucket in written.buckets:
-                self._recent.drop(bucket)
+                self._lookups.drop(bucket)
             if written.generation == self._state.generation + 1:
                 deleted = written.generation if written.deleted else self._state.deleted
                 self._state = self._state._replace(
@@ -100,12 +102,12 @@ class Store:
             return written
 
     def rows(self, kind: str, workload: str) -> tuple[Row, ...]:
-        """Rows of a kind and workload, the highest mean reward first."""
+        """The rows of a kind and workload, the highest mean reward first."""
         with self._lock:
             return self._try(lambda: self._rows((kind, workload)))
 
     def nearest(self, kind: str, features: np.ndarray, k: int) -> list[tuple[Row, float]]:
-        """The rows of a kind that are nearest, and how far they are."""
+        """The nearest rows of a kind, and their distances."""
         with self._lock:
             table = self._try(lambda: self._table(kind, features.size))
             return table.nearest(features, k)
@@ -116,11 +118,11 @@ class Store:
         self._state: State = database.read(statements.state)
         self._data_version: int | None = None
         self._checked = -np.inf
-        self._recent.clear()
+        self._lookups.clear()
         self._tables: dict[tuple[str, int], tuple[FeatureTable, int]] = {}
 
     def _fall_back(self, lost: Unreachable) -> None:
-        """Go on with the fallback, or raise what happened."""
+        """Go on with the fallback; without one, raise `lost`."""
         fallback, self._fallback = self._fallback, None
         if fallback is None:
             raise lost
@@ -136,7 +138,7 @@ class Store:
         )
 
     def _try(self, question: Callable[[], T]) -> T:
-        """The answer of the database, or else of the fallback."""
+        """The answer of the database or, if that is unreachable, of the fallback."""
         try:
             return question()
         except Unreachable as lost:
@@ -144,12 +146,12 @@ class Store:
             return question()
 
     def _write(self, work: Callable[[Any], Written]) -> Written:
-        """Write, and keep what is in Redis from being older than that."""
+        """Write, and see to it that no lookup in Redis stays older than that."""
         shared, token, announced = self._shared, token_hex(8), set()
         if shared is None:
             return self._database.write(work)
 
-        def announced_work(connection):
+        def announced_work(connection: Connection) -> Written:
             written = work(connection)
             announced.update(written.buckets)
             shared.announce(written.buckets, token)
@@ -161,38 +163,39 @@ class Store:
             shared.withdraw(announced, token)
 
     def _rows(self, bucket: Bucket) -> tuple[Row, ...]:
-        # Redis answers as fast as a server would say that nothing changed.
+        # Redis answers as fast as the server would say that nothing changed, so that
+        # lookups in this process would save no time.
         keep = self._shared is None or self._database.is_sqlite or self._staleness > 0
         if keep:
             self._catch_up()
-            rows = self._recent.get(bucket)
+            rows = self._lookups.get(bucket)
             if rows is not None:
                 return rows
         read = lambda: self._database.read(lambda c: statements.bucket_rows(c, bucket))
         rows = read() if self._shared is None else self._shared.look_up(bucket, read)
         if keep:
-            self._recent.put(bucket, rows)
+            self._lookups.put(bucket, rows)
         return rows
 
     def _catch_up(self) -> None:
-        """Drop what other processes have changed since the last look."""
+        """Drop what other processes have changed since the last check."""
         now = time.monotonic()
         if now - self._checked < self._staleness:
             return
         data_version = self._database.data_version()
         if data_version is None or data_version != self._data_version:
             self._database.read(self._drop_changed)
-            # As it was before: what came since is looked for again.
+            # The version from before the read, so that later changes are looked for again.
             self._data_version = data_version
         self._checked = now
 
-    def _drop_changed(self, connection):
+    def _drop_changed(self, connection: Connection) -> None:
         state = statements.state(connection)
         if state.deleted > self._state.generation:
-            self._recent.clear()
+            self._lookups.clear()
         elif state.generation > self._state.generation:
             for bucket in statements.touched(connection, self._state.generation):
-                self._recent.drop(bucket)
+                self._lookups.drop(bucket)
         self._state = state
 
     def _table(self, kind: str, columns: int) -> FeatureTable:
@@ -202,7 +205,7 @@ class Store:
             table = FeatureTable(columns, self._rows_at_most)
         state = self._state
 
-        def update(connection):
+        def update(connection: Connection) -> None:
             if state.deleted > seen >= 0:
                 table.keep(statements.digests(connection, kind))
             table.update(statements.featured(connection, kind, seen))

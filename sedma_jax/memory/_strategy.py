@@ -1,4 +1,4 @@
-"""Draw a way to lay out a matrix from what is remembered of each."""
+"""Draw a strategy for laying out a matrix, from what is remembered of each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from ..kernels import believe, thompson
 
-# Rewards are logarithms of costs: a law that is off by a factor of two is off by 0.7.
+# How far rewards are from what the cost model (Eq. 4) expects. They are logarithms of
+# costs: a model that is off by a factor of two is off by 0.7.
 PRIOR_STD = 0.3
 
 
@@ -26,7 +27,7 @@ class Record(NamedTuple):
 
 @runtime_checkable
 class Remembered(Protocol):
-    """What a pattern of long-term memory has."""
+    """What is read of a pattern of long-term memory."""
 
     choice: dict[str, Any]
     count: int
@@ -36,7 +37,7 @@ class Remembered(Protocol):
 
 @runtime_checkable
 class Recalls(Protocol):
-    """The half of a long-term memory that answers."""
+    """The reading half of a long-term memory."""
 
     def recall(self, kind: str, workload: str) -> Sequence[Any]:
         """Patterns of a class of workloads."""
@@ -52,12 +53,12 @@ class LongTerm(Recalls, Protocol):
     """What the adaptive product needs of a long-term memory."""
 
     def record_all(self, records: Sequence[Record]) -> None:
-        """Add rewards of several choices, all of them or none."""
+        """Add the rewards of several choices, all of them or none."""
         ...
 
 
 def moments(patterns: Sequence[Remembered]) -> tuple[float, float, float]:
-    """Count, mean and spread of rewards of several patterns, as of one."""
+    """Count, mean and spread of the rewards of several patterns taken together."""
     counts = np.array([float(p.count) for p in patterns])
     if not counts.sum():
         return 0.0, 0.0, 0.0
@@ -68,8 +69,10 @@ def moments(patterns: Sequence[Remembered]) -> tuple[float, float, float]:
     return counts.sum(), float(mean), float(np.sqrt(squares / max(counts.sum() - 1, 1)))
 
 
-def of_regime(patterns: Sequence[Remembered], regime: int, **choice) -> list[Remembered]:
-    """Patterns of one regime whose choice agrees."""
+def of_regime(
+    patterns: Sequence[Remembered], regime: int, **choice: Any
+) -> list[Remembered]:
+    """The patterns of one regime whose choice agrees with the fields given."""
     wanted = {"regime": regime, **choice}
     return [p for p in patterns if wanted.items() <= p.choice.items()]
 
@@ -81,24 +84,25 @@ def draw_strategy(
     *,
     key: PRNGKeyArray,
 ) -> int:
-    """Thompson sampling: the number of the strategy whose drawn mean is largest.
+    """Draw the number of a strategy by Thompson sampling: the largest drawn mean wins.
 
     **Arguments:**
 
-    - `names`: of the strategies.
-    - `expected`: reward of each by the law of Eq. 4.
-    - `measured`: patterns of each.
+    - `names`: names of the strategies.
+    - `expected`: the reward of each by the cost model, Eq. 4.
+    - `measured`: the patterns of each.
     """
     count, mean, spread = (
         jnp.asarray(v, jnp.result_type(float))
         for v in zip(*map(moments, measured), strict=True)
     )
     prior = jnp.asarray(expected, count.dtype)
-    # What was never measured is off from the law by as much as what was.
+    # A strategy that was never measured is taken to be off from the model by as much as
+    # the measured ones are on average.
     tried = count > 0
     bias = jnp.sum(jnp.where(tried, mean - prior, 0)) / jnp.maximum(
         jnp.sum(tried, dtype=prior.dtype), 1
     )
     beliefs = believe(prior + bias, PRIOR_STD, count, mean, spread)
-    # A few sizes of table would save nothing: pools rarely change.
+    # Padding to a few sizes of table would save nothing, since pools rarely change.
     return int(jnp.argmax(thompson(beliefs, key=key)))

@@ -1,18 +1,18 @@
-"""Tell classes of matrices apart by figures that cost little: version 1.
+"""Tell classes of matrices apart by figures that are cheap to compute: version 1.
 
 Features, in this order, all finite:
 
  0  log2 rows                       5  excess of the largest over the mean magnitude, log10
  1  log2 columns                    6  relative asymmetry, 0 symmetric, 1 or more otherwise;
  2  density of nonzeros, log10         sqrt(2) if not square
- 3  bandwidth: largest distance     7  condition, log10, from below: 6 steps of
+ 3  bandwidth: largest distance     7  lower bound of the condition, log10: 6 steps of
     from the diagonal as a share       bidiagonalisation (Golub & Kahan 1965)
     of the matrix
- 4  mean of that distance           8  roughness of `y`: |L y|^2 / |y|^2 / 4, 1 if not given
+ 4  mean of that distance           8  roughness of `y`: |L y|^2 / |y|^2 / 4, 1 without `y`
 
-The class is a text of the version and coarse steps of these: `v1:dense:square:6:even`. A
-step never changes its meaning; another set of features gets another version, so that
-memories of the old one are not misread.
+The class is a text of the version and coarse levels of these: `v1:dense:square:6:even`. A
+level never changes its meaning; another set of features gets another version, so that
+memories of the old version are not misread.
 """
 
 import math
@@ -20,18 +20,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike
 
 from .._tiling.partition import Matrix, Sparse, checked_sparse
 
 VERSION = "v1"
 _STEPS = 6
-_ROUNDING = 1e-6  # of single precision, after a few steps
+_ROUNDING = 1e-6  # relative rounding error of single precision, after a few steps
 
 
 class Workload(NamedTuple):
     """The class of a matrix, and its features.
 
-    - `name`: of the class; stable.
+    - `name`: name of the class, which is stable.
     - `features`: nine figures; see `sedma_jax.memory.classify`.
     """
 
@@ -39,20 +40,20 @@ class Workload(NamedTuple):
     features: tuple[float, ...]
 
 
-def classify(A: Matrix, y=None) -> Workload:
-    """Tell what kind of work a matrix is.
+def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
+    """Tell the class of workloads that a matrix belongs to.
 
-    Costs a few passes over the nonzeros; a sparse matrix stays sparse.
+    This takes a few passes over the nonzeros; a sparse matrix stays sparse.
 
     **Arguments:**
 
     - `A`: dense, scipy sparse or BCOO.
-    - `y`: a product of it, if there is one.
+    - `y`: a product of the matrix, if there is one.
 
     **Returns:**
 
-    The class, and features: log2 of rows and columns, log10 of the density, the largest and
-    the mean distance from the diagonal, log10 of the largest over the mean magnitude,
+    The class and its features: log2 of rows and columns, log10 of the density, the largest
+    and the mean distance from the diagonal, log10 of the largest over the mean magnitude,
     asymmetry, log10 of a lower bound of the condition, and roughness of `y`.
     """
     if isinstance(A, Sparse):
@@ -85,14 +86,14 @@ def classify(A: Matrix, y=None) -> Workload:
     return Workload(_name(m, n, density, widest, peak), features)
 
 
-def roughness(y) -> float:
-    """`|L y|^2 / (4 |y|^2)`: 0 constant, 1/2 white noise, 1 alternating."""
-    y = np.atleast_2d(np.asarray(y, np.float64))
-    size = float(np.sum(y**2))
-    return float(np.sum(np.diff(y, axis=-1) ** 2)) / (4 * size) if size else 0.0
+def roughness(y: ArrayLike) -> float:
+    """`|L y|^2 / (4 |y|^2)`: 0 if constant, 1/2 for white noise, 1 if alternating."""
+    values = np.atleast_2d(np.asarray(y, np.float64))
+    size = float(np.sum(values**2))
+    return float(np.sum(np.diff(values, axis=-1) ** 2)) / (4 * size) if size else 0.0
 
 
-def _name(m, n, density, widest, peak) -> str:
+def _name(m: int, n: int, density: float, widest: float, peak: float) -> str:
     if density > 0.25:
         pattern = "dense"
     elif widest <= 0.1:
@@ -106,15 +107,15 @@ def _name(m, n, density, widest, peak) -> str:
     return f"{VERSION}:{pattern}:{form}:{size}:{values}"
 
 
-def _asymmetry(A) -> float:
+def _asymmetry(A: Any) -> float:
     norm: Any = scipy.sparse.linalg.norm if scipy.sparse.issparse(A) else np.linalg.norm
     matrix: Any = A
     size = float(norm(matrix))
     return float(norm(matrix - matrix.T)) / size if size else 0.0
 
 
-def _condition(A, mean) -> float:
-    """log10 of the largest over the smallest value of a small bidiagonal matrix."""
+def _condition(A: Any, mean: float) -> float:
+    """log10 of the ratio of the extreme singular values of a small bidiagonal matrix."""
     m, n = A.shape
     if mean == 0:
         return 0.0
@@ -125,7 +126,8 @@ def _condition(A, mean) -> float:
     for _ in range(min(m, n, _STEPS)):
         u = scaled(A @ v) - beta * u
         alpha = float(np.linalg.norm(u))
-        # Below that the steps have spanned all there is, and go on with rounding.
+        # Below this the steps have spanned the whole range, and would go on with rounding
+        # errors.
         if alpha <= _ROUNDING * max(diagonal, default=0.0):
             break
         u /= alpha

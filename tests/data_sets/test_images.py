@@ -244,7 +244,7 @@ def test_imagenet_refuses_what_does_not_fit_together(flat):
     kit = flat / "ILSVRC2012_devkit_t12" / "data"
     truth = kit / "ILSVRC2012_validation_ground_truth.txt"
     for text, words in (
-        ("1\n2\n", "a line for each of the 5 images. Got 2"),
+        ("1\n2\n", "one line for each of the 5 images. Got 2"),
         ("1\n2\n4\n1\n1\n", "numbers of classes that `meta.mat` lists. Got '4'"),
         ("1\n2\n-1\n1\n1\n", "numbers of classes that `meta.mat` lists. Got '-1'"),
     ):

@@ -200,7 +200,7 @@ QUERY = "encoder.layer.1.attention.self.query.weight"
             lambda f: weighted(
                 f, "embeddings.word_embeddings.weight", np.zeros((8, 12), np.float32)
             ),
-            "tokens below 8, the words of the encoder. Got 8",
+            "tokens below 8, the number of words of the encoder. Got 8",
         ),
         (
             lambda f: (f / "sentence_bert_config.json").write_text('{"max_seq_length": 2}'),

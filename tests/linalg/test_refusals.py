@@ -23,7 +23,7 @@ cases = [
     ("typed key", lambda: solve(A, b, key=0)),
     ("square `A`", lambda: solve(A[:3], b)),
     ("square `A`", lambda: solve(sp.csr_array(A[:, :3]), b)),
-    ("entries of `b`", lambda: solve(A, b[:3])),
+    ("entries in `b`", lambda: solve(A, b[:3])),
     ("1 dimensions", lambda: solve(A, np.ones((4, 1)))),
     ("column 2 with none", lambda: solve(empty, b)),
     ("column 2 with none", lambda: solve(sp.csr_array(empty), b)),
@@ -33,9 +33,9 @@ cases = [
     ("real entries", lambda: solve(A * 1j, b)),
     ("jax_enable_x64", lambda: solve(A, b, rtol=1e-10)),
     ("rtol < 1", lambda: solve(A, b, rtol=2.0)),
-    ("slices from 1 up", lambda: solve(A, b, slices=0)),
+    ("at least 1, the first", lambda: solve(A, b, slices=0)),
     ("the last", lambda: solve(A, b, slices=(3, 2))),
-    ("put the factor", lambda: solve(
+    ("a step multiplied it", lambda: solve(
         np.outer(b, b) + 1e-6 * A, b - np.eye(4)[0], slices=1)),
     ("at least 1", lambda: solve(
         A, b, method=lambda **how: sj.linalg.FlexibleGMRES(**how, restart=0))),

@@ -1,4 +1,4 @@
-"""Version 2: the value by which patterns are evicted, and what was taken in."""
+"""Version 2: the value that decides which patterns are evicted, and the imports."""
 
 import math
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-# `sedma_jax.memory._pattern.HALF_LIFE` when this step was written; a step never changes.
+# `sedma_jax.memory._eviction.HALF_LIFE` when this step was written; a step never changes.
 _HALF_LIFE = 30 * 86400.0
 
 
