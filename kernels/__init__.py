@@ -241,9 +241,9 @@ from ._reading.straight_through import (
     digitise_straight_through as digitise_straight_through,
 )
 from ._reading.tiling import (
+    cut_tiles as cut_tiles,
     grid_shape as grid_shape,
     join_outputs as join_outputs,
     split_inputs as split_inputs,
-    tile as tile,
     untile as untile,
 )

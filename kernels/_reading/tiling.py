@@ -15,7 +15,7 @@ def grid_shape(shape: tuple[int, int], rows: int, cols: int) -> tuple[int, int]:
     return -(-n // rows), -(-m // cols)
 
 
-def tile(
+def cut_tiles(
     matrix: Float[Array, "m n"], rows: int, cols: int
 ) -> Float[Array, "inputs outputs {rows} {cols}"]:
     """Cut a matrix into a grid of tiles of `rows` inputs and `cols` outputs."""
@@ -29,7 +29,7 @@ def tile(
 def untile(
     tiles: Float[Array, "inputs outputs rows cols"], shape: tuple[int, int]
 ) -> Float[Array, "m n"]:
-    """Put the tiles of an `m x n` matrix together again; inverse of `tile`."""
+    """Put the tiles of an `m x n` matrix together again; inverse of `cut_tiles`."""
     inputs, outputs, rows, cols = tiles.shape
     m, n = shape
     matrix = tiles.transpose(1, 3, 0, 2).reshape(outputs * cols, inputs * rows)

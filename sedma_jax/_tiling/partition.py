@@ -12,7 +12,7 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from ..kernels import grid_shape, join_outputs, products, split_inputs, tile, untile
+from ..kernels import cut_tiles, grid_shape, join_outputs, products, split_inputs, untile
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -74,7 +74,7 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _tiles(matrix, rows, cols):
-    return tile(matrix, rows, cols).reshape(-1, rows, cols)
+    return cut_tiles(matrix, rows, cols).reshape(-1, rows, cols)
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:

@@ -35,12 +35,12 @@ from ..kernels import (
     VerifyRule,
     clip_columns,
     column_scale,
+    cut_tiles,
     differential,
     digitise_straight_through,
     gaussian,
     patches,
     rewrite_law,
-    tile,
     untile,
 )
 
@@ -262,7 +262,7 @@ def _shape(layer, hardware):
 
 def _tiles(layer, hardware):
     groups, m, n, rows, cols = _shape(layer, hardware)
-    grid = jax.vmap(lambda a: tile(a, rows, cols))(layer.weight.reshape(groups, m, n))
+    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(layer.weight.reshape(groups, m, n))
     used = jnp.minimum(n - rows * jnp.arange(grid.shape[1], dtype=jnp.int32), rows)
     used = jnp.broadcast_to(used[None, :, None], grid.shape[:3]).ravel()
     return grid.reshape(-1, rows, cols), used
@@ -312,7 +312,7 @@ def _product(matrices, vectors, hardware, key):
     blocks = -(-n // rows)
     volts = jnp.pad(volts, ((0, 0), (0, 0), (0, blocks * rows - n)))
     volts = volts.reshape(*volts.shape[:2], blocks, rows)
-    grid = jax.vmap(lambda a: tile(a, rows, cols))(matrices)
+    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(matrices)
     scale = jax.vmap(column_scale)(grid.reshape(groups, -1, rows, cols))
     scale = lax.stop_gradient(scale.reshape(groups, blocks, -1, 1, cols))
     currents = jnp.einsum(
