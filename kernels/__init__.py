@@ -244,6 +244,6 @@ from ._reading.tiling import (
     cut_tiles as cut_tiles,
     grid_shape as grid_shape,
     join_outputs as join_outputs,
+    join_tiles as join_tiles,
     split_inputs as split_inputs,
-    untile as untile,
 )

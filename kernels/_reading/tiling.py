@@ -26,7 +26,7 @@ def cut_tiles(
     return blocks.transpose(2, 0, 3, 1)
 
 
-def untile(
+def join_tiles(
     tiles: Float[Array, "inputs outputs rows cols"], shape: tuple[int, int]
 ) -> Float[Array, "m n"]:
     """Put the tiles of an `m x n` matrix together again; inverse of `cut_tiles`."""

@@ -12,7 +12,14 @@ import scipy.sparse
 from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from ..kernels import cut_tiles, grid_shape, join_outputs, products, split_inputs, untile
+from ..kernels import (
+    cut_tiles,
+    grid_shape,
+    join_outputs,
+    join_tiles,
+    products,
+    split_inputs,
+)
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -219,4 +226,4 @@ def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m 
     """
     grid = grid_shape(places.shape, *tiles.shape[1:])
     blocks = jnp.zeros(grid + tiles.shape[1:], tiles.dtype)
-    return untile(blocks.at[places.inputs, places.outputs].add(tiles), places.shape)
+    return join_tiles(blocks.at[places.inputs, places.outputs].add(tiles), places.shape)

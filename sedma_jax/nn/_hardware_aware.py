@@ -39,9 +39,9 @@ from ..kernels import (
     differential,
     digitise_straight_through,
     gaussian,
+    join_tiles,
     patches,
     rewrite_law,
-    untile,
 )
 
 
@@ -271,7 +271,7 @@ def _tiles(layer, hardware):
 def _matrix(tiles, layer, hardware):
     groups, m, n, rows, cols = _shape(layer, hardware)
     grid = tiles.reshape(groups, -(-n // rows), -(-m // cols), rows, cols)
-    return jax.vmap(lambda g: untile(g, (m, n)))(grid).reshape(layer.weight.shape)
+    return jax.vmap(lambda g: join_tiles(g, (m, n)))(grid).reshape(layer.weight.shape)
 
 
 def _programmed(layer, hardware, key):

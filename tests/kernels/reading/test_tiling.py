@@ -7,11 +7,11 @@ from sedma_jax.kernels import (
     differential,
     global_scale,
     join_outputs,
+    join_tiles,
     offset,
     signed_weights,
     split_inputs,
     tile_scale,
-    untile,
 )
 
 
@@ -24,7 +24,7 @@ def test_tiles_hold_the_transposed_parts(shape):
         for col in range(n):
             assert tiles[col // 4, row // 3, col % 4, row % 3] == matrix[row, col]
     assert (tiles != 0).sum() == m * n
-    np.testing.assert_array_equal(untile(jnp.asarray(tiles), shape), matrix)
+    np.testing.assert_array_equal(join_tiles(jnp.asarray(tiles), shape), matrix)
 
 
 def test_split_and_join_make_the_product():
