@@ -126,9 +126,9 @@ from ._learning.nearest import nearest as nearest
 from ._learning.ring_buffer import (
     RingBuffer as RingBuffer,
     Summary as Summary,
+    append_sample as append_sample,
     in_order as in_order,
     merge_summaries as merge_summaries,
-    push as push,
     quantiles as quantiles,
     ring_buffer as ring_buffer,
     summarise as summarise,

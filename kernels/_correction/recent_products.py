@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .._learning.ring_buffer import RingBuffer, push, ring_buffer, summarise
+from .._learning.ring_buffer import RingBuffer, append_sample, ring_buffer, summarise
 from .smoothing import LambdaEstimate, Spectrum, risk_change, stein_lambda
 
 _BANDS = 64
@@ -92,8 +92,10 @@ def push_product(recent: RecentProducts, product: ProductStatistics) -> RecentPr
     leaves = jax.tree.leaves(product)
     good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in leaves]))
     bands, *weights = (jnp.where(good, v, jnp.nan) for v in leaves)
-    many = jax.vmap(jax.vmap(push))(recent.bands, bands)
-    return RecentProducts(many, *map(push, (recent.log_lam, recent.log_variance), weights))
+    many = jax.vmap(jax.vmap(append_sample))(recent.bands, bands)
+    return RecentProducts(
+        many, *map(append_sample, (recent.log_lam, recent.log_variance), weights)
+    )
 
 
 def pooled_lambda(

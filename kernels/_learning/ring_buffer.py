@@ -51,7 +51,7 @@ def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
     return RingBuffer(jnp.zeros(capacity, dtype), jnp.zeros((), jnp.int32))
 
 
-def push(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
+def append_sample(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
     """Take in a sample; one that is not finite is left out."""
     sample = jnp.asarray(sample, buffer.samples.dtype)
     good = jnp.isfinite(sample)

@@ -13,8 +13,8 @@ from ..kernels import (
     RecentProducts,
     RingBuffer,
     Summary,
+    append_sample,
     no_drift,
-    push,
     push_product,
     quantiles,
     recent_products,
@@ -91,7 +91,7 @@ class ShortTerm(eqx.Module):
 
 _ring_buffer = jax.jit(ring_buffer, static_argnums=0)
 _recent_products = jax.jit(recent_products, static_argnums=0)
-_push = jax.jit(push)
+_push = jax.jit(append_sample)
 _push_product = jax.jit(push_product)
 _watch = jax.jit(watch)
 _summarise = jax.jit(summarise, static_argnums=1)
