@@ -75,10 +75,10 @@ from ._correction.lambda_memory import (
 from ._correction.recent_products import (
     ProductStatistics as ProductStatistics,
     RecentProducts as RecentProducts,
+    append_product as append_product,
     earlier_share as earlier_share,
     pooled_lambda as pooled_lambda,
     product_statistics as product_statistics,
-    push_product as push_product,
     recent_products as recent_products,
 )
 from ._correction.smoothing import (

@@ -87,7 +87,7 @@ def product_statistics(spectrum: Spectrum, own: LambdaEstimate) -> ProductStatis
     return ProductStatistics(jnp.stack([*map(add, figures)]), own.log_lam, own.log_variance)
 
 
-def push_product(recent: RecentProducts, product: ProductStatistics) -> RecentProducts:
+def append_product(recent: RecentProducts, product: ProductStatistics) -> RecentProducts:
     """Take in a product; one with a figure that is not finite is left out whole."""
     leaves = jax.tree.leaves(product)
     good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in leaves]))

@@ -13,9 +13,9 @@ from ..kernels import (
     RecentProducts,
     RingBuffer,
     Summary,
+    append_product,
     append_sample,
     no_drift,
-    push_product,
     quantiles,
     recent_products,
     ring_buffer,
@@ -92,6 +92,6 @@ class ShortTerm(eqx.Module):
 _ring_buffer = jax.jit(ring_buffer, static_argnums=0)
 _recent_products = jax.jit(recent_products, static_argnums=0)
 _push = jax.jit(append_sample)
-_push_product = jax.jit(push_product)
+_push_product = jax.jit(append_product)
 _watch = jax.jit(watch)
 _summarise = jax.jit(summarise, static_argnums=1)
