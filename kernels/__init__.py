@@ -118,9 +118,9 @@ from ._learning.exploration import (
     Beliefs as Beliefs,
     Drift as Drift,
     believe as believe,
+    detect_change as detect_change,
     no_drift as no_drift,
     thompson as thompson,
-    watch as watch,
 )
 from ._learning.nearest import nearest as nearest
 from ._learning.ring_buffer import (

@@ -89,7 +89,7 @@ def no_drift() -> Drift:
     return Drift(jnp.zeros(()), jnp.zeros(()))
 
 
-def watch(
+def detect_change(
     drift: Drift, sample: Scalar, *, slack: Scalar = SLACK, threshold: Scalar = THRESHOLD
 ) -> tuple[Drift, Bool[Array, ""]]:
     """Take in a standardised sample; after an alarm the sums start anew.

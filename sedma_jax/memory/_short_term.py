@@ -15,12 +15,12 @@ from ..kernels import (
     Summary,
     append_product,
     append_sample,
+    detect_change,
     no_drift,
     quantiles,
     recent_products,
     ring_buffer,
     summarise,
-    watch,
 )
 
 CAPACITY = 100
@@ -93,5 +93,5 @@ _ring_buffer = jax.jit(ring_buffer, static_argnums=0)
 _recent_products = jax.jit(recent_products, static_argnums=0)
 _push = jax.jit(append_sample)
 _push_product = jax.jit(append_product)
-_watch = jax.jit(watch)
+_watch = jax.jit(detect_change)
 _summarise = jax.jit(summarise, static_argnums=1)

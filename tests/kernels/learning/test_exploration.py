@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import believe, no_drift, thompson, watch
+from sedma_jax.kernels import believe, detect_change, no_drift, thompson
 from tolerances import Z, mean_atol
 
 
@@ -35,7 +35,7 @@ def test_draws_follow_the_beliefs():
 @jax.jit
 def alarms(samples):
     def step(drift, z):
-        return watch(drift, z)
+        return detect_change(drift, z)
 
     return jax.lax.scan(step, no_drift(), samples)[1]
 
