@@ -116,7 +116,7 @@ from ._costs.partition_cost import (
 )
 from ._learning.exploration import (
     Beliefs as Beliefs,
-    Drift as Drift,
+    ChangeDetector as ChangeDetector,
     believe as believe,
     detect_change as detect_change,
     no_drift as no_drift,

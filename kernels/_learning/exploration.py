@@ -44,7 +44,7 @@ class Beliefs(eqx.Module):
     scale: Float[Array, " choices"]
 
 
-class Drift(eqx.Module):
+class ChangeDetector(eqx.Module):
     """The cumulative sums of rises and of falls."""
 
     rise: Float[Array, ""]
@@ -84,14 +84,18 @@ def thompson(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]
     return beliefs.mean + width * draw
 
 
-def no_drift() -> Drift:
+def no_drift() -> ChangeDetector:
     """Sums before the first sample."""
-    return Drift(jnp.zeros(()), jnp.zeros(()))
+    return ChangeDetector(jnp.zeros(()), jnp.zeros(()))
 
 
 def detect_change(
-    drift: Drift, sample: Scalar, *, slack: Scalar = SLACK, threshold: Scalar = THRESHOLD
-) -> tuple[Drift, Bool[Array, ""]]:
+    drift: ChangeDetector,
+    sample: Scalar,
+    *,
+    slack: Scalar = SLACK,
+    threshold: Scalar = THRESHOLD,
+) -> tuple[ChangeDetector, Bool[Array, ""]]:
     """Take in a standardised sample; after an alarm the sums start anew.
 
     **Returns:**
@@ -103,4 +107,4 @@ def detect_change(
     rise = jnp.maximum(drift.rise + z - slack, 0)
     fall = jnp.maximum(drift.fall - z - slack, 0)
     alarm = jnp.maximum(rise, fall) > threshold
-    return Drift(jnp.where(alarm, 0, rise), jnp.where(alarm, 0, fall)), alarm
+    return ChangeDetector(jnp.where(alarm, 0, rise), jnp.where(alarm, 0, fall)), alarm

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..kernels import (
-    Drift,
+    ChangeDetector,
     ProductStatistics,
     RecentProducts,
     RingBuffer,
@@ -39,7 +39,7 @@ class ShortTerm(eqx.Module):
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)
-    drift: Drift = eqx.field(default_factory=no_drift)
+    drift: ChangeDetector = eqx.field(default_factory=no_drift)
     regime: int = eqx.field(static=True, default=0)
     products: dict[str, RecentProducts] = eqx.field(default_factory=dict)
 
