@@ -118,8 +118,8 @@ from ._learning.exploration import (
     Beliefs as Beliefs,
     ChangeDetector as ChangeDetector,
     believe as believe,
+    change_detector as change_detector,
     detect_change as detect_change,
-    no_drift as no_drift,
     thompson as thompson,
 )
 from ._learning.nearest import nearest as nearest

@@ -84,7 +84,7 @@ def thompson(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]
     return beliefs.mean + width * draw
 
 
-def no_drift() -> ChangeDetector:
+def change_detector() -> ChangeDetector:
     """Sums before the first sample."""
     return ChangeDetector(jnp.zeros(()), jnp.zeros(()))
 

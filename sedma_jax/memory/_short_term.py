@@ -15,8 +15,8 @@ from ..kernels import (
     Summary,
     append_product,
     append_sample,
+    change_detector,
     detect_change,
-    no_drift,
     quantiles,
     recent_products,
     ring_buffer,
@@ -39,7 +39,7 @@ class ShortTerm(eqx.Module):
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)
-    drift: ChangeDetector = eqx.field(default_factory=no_drift)
+    drift: ChangeDetector = eqx.field(default_factory=change_detector)
     regime: int = eqx.field(static=True, default=0)
     products: dict[str, RecentProducts] = eqx.field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class ShortTerm(eqx.Module):
         """
         drift, alarm = _watch(self.drift, jnp.asarray(surprise, jnp.result_type(float)))
         if bool(alarm):
-            return ShortTerm({}, no_drift(), self.regime + 1), True
+            return ShortTerm({}, change_detector(), self.regime + 1), True
         return dataclasses.replace(self, drift=drift), False
 
 

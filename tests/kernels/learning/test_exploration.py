@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import believe, detect_change, no_drift, thompson
+from sedma_jax.kernels import believe, change_detector, detect_change, thompson
 from tolerances import Z, mean_atol
 
 
@@ -37,7 +37,7 @@ def alarms(samples):
     def step(drift, z):
         return detect_change(drift, z)
 
-    return jax.lax.scan(step, no_drift(), samples)[1]
+    return jax.lax.scan(step, change_detector(), samples)[1]
 
 
 def test_alarms_are_as_rare_as_stated_and_changes_are_seen_soon():
