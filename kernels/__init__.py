@@ -117,10 +117,10 @@ from ._costs.partition_cost import (
 from ._learning.exploration import (
     Beliefs as Beliefs,
     ChangeDetector as ChangeDetector,
-    believe as believe,
     change_detector as change_detector,
     detect_change as detect_change,
     thompson as thompson,
+    update_beliefs as update_beliefs,
 )
 from ._learning.nearest import nearest as nearest
 from ._learning.ring_buffer import (

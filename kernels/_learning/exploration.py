@@ -51,7 +51,7 @@ class ChangeDetector(eqx.Module):
     fall: Float[Array, ""]
 
 
-def believe(
+def update_beliefs(
     prior: Float[Array, " choices"],
     prior_std: Scalar,
     count: Float[Array, " choices"],

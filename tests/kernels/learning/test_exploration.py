@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import believe, change_detector, detect_change, thompson
+from sedma_jax.kernels import change_detector, detect_change, thompson, update_beliefs
 from tolerances import Z, mean_atol
 
 
@@ -13,7 +13,9 @@ def test_beliefs_are_those_of_the_rewards_taken_one_by_one():
         b = b + k * (r - m) ** 2 / (2 * (k + 1))
         m, k, a = (k * m + r) / (k + 1), k + 1, a + 0.5
     one = lambda v: jnp.asarray([float(v)])
-    found = believe(one(0.3), 0.8, one(7), one(rewards.mean()), one(rewards.std(ddof=1)))
+    found = update_beliefs(
+        one(0.3), 0.8, one(7), one(rewards.mean()), one(rewards.std(ddof=1))
+    )
     want = (m, k, a, b)
     for value, expected in zip(jax.tree.leaves(found), want, strict=True):
         assert float(value[0]) == pytest.approx(expected, rel=1e-12)
@@ -23,7 +25,7 @@ def test_draws_follow_the_beliefs():
     n = 4000
     count, mean, spread = 9.0, 1.0, 0.2
     full = lambda v: jnp.full(n, float(v))
-    beliefs = believe(full(0.0), 0.5, full(count), full(mean), full(spread))
+    beliefs = update_beliefs(full(0.0), 0.5, full(count), full(mean), full(spread))
     draws = np.asarray(thompson(beliefs, key=jax.random.key(0)))
     k, a, b = (float(v[0]) for v in (beliefs.strength, beliefs.shape, beliefs.scale))
     std = np.sqrt(b / (a * k) * a / (a - 1))  # of Student's law with 2 a degrees
