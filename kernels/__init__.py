@@ -119,7 +119,7 @@ from ._learning.exploration import (
     ChangeDetector as ChangeDetector,
     change_detector as change_detector,
     detect_change as detect_change,
-    thompson as thompson,
+    thompson_sample as thompson_sample,
     update_beliefs as update_beliefs,
 )
 from ._learning.nearest import nearest as nearest

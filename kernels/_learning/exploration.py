@@ -77,7 +77,7 @@ def update_beliefs(
     return Beliefs((strength * prior + count * mean) / k, k, 1 + 0.5 * count, scale)
 
 
-def thompson(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
+def thompson_sample(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
     """A draw of the mean reward of each alternative; the largest is to be taken."""
     width = jnp.sqrt(beliefs.scale / (beliefs.shape * beliefs.strength))
     draw = jr.t(key, 2 * beliefs.shape, beliefs.mean.shape, beliefs.mean.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from ..kernels import thompson, update_beliefs
+from ..kernels import thompson_sample, update_beliefs
 
 # Rewards are logarithms of costs: a law that is off by a factor of two is off by 0.7.
 PRIOR_STD = 0.3
@@ -101,4 +101,4 @@ def draw_strategy(
     )
     beliefs = update_beliefs(prior + bias, PRIOR_STD, count, mean, spread)
     # A few sizes of table would save nothing: pools rarely change.
-    return int(jnp.argmax(thompson(beliefs, key=key)))
+    return int(jnp.argmax(thompson_sample(beliefs, key=key)))

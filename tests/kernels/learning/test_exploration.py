@@ -2,7 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import change_detector, detect_change, thompson, update_beliefs
+from sedma_jax.kernels import (
+    change_detector,
+    detect_change,
+    thompson_sample,
+    update_beliefs,
+)
 from tolerances import Z, mean_atol
 
 
@@ -26,7 +31,7 @@ def test_draws_follow_the_beliefs():
     count, mean, spread = 9.0, 1.0, 0.2
     full = lambda v: jnp.full(n, float(v))
     beliefs = update_beliefs(full(0.0), 0.5, full(count), full(mean), full(spread))
-    draws = np.asarray(thompson(beliefs, key=jax.random.key(0)))
+    draws = np.asarray(thompson_sample(beliefs, key=jax.random.key(0)))
     k, a, b = (float(v[0]) for v in (beliefs.strength, beliefs.shape, beliefs.scale))
     std = np.sqrt(b / (a * k) * a / (a - 1))  # of Student's law with 2 a degrees
     assert draws.mean() == pytest.approx(mean * count / k, abs=mean_atol(std, n))
