@@ -232,8 +232,8 @@ from ._reading.read import (
     apart as apart,
     products as products,
     read_strips as read_strips,
-    side_by_side as side_by_side,
     strip_currents as strip_currents,
+    strips_from_tiles as strips_from_tiles,
 )
 from ._reading.read_moments import read_moments as read_moments
 from ._reading.straight_through import (

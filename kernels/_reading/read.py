@@ -70,7 +70,7 @@ class Strips(eqx.Module):
     paired: bool = eqx.field(static=True)
 
 
-def side_by_side(
+def strips_from_tiles(
     tiles: Float[Array, "tiles rows cols"], width: int
 ) -> Float[Array, "strips lines rows"]:
     """Lay tiles into strips of `width`, a row for each bit line."""
@@ -81,7 +81,7 @@ def side_by_side(
 def apart(
     strips: Float[Array, "strips lines rows"], cols: int
 ) -> Float[Array, "tiles rows {cols}"]:
-    """The tiles of strips; inverse of `side_by_side`."""
+    """The tiles of strips; inverse of `strips_from_tiles`."""
     count, lines, rows = strips.shape
     return strips.reshape(count * lines // cols, cols, rows).transpose(0, 2, 1)
 
