@@ -229,11 +229,11 @@ from ._reading.line_resistance import (
 from ._reading.patches import patches as patches
 from ._reading.read import (
     Strips as Strips,
-    apart as apart,
     products as products,
     read_strips as read_strips,
     strip_currents as strip_currents,
     strips_from_tiles as strips_from_tiles,
+    tiles_from_strips as tiles_from_strips,
 )
 from ._reading.read_moments import read_moments as read_moments
 from ._reading.straight_through import (

@@ -78,7 +78,7 @@ def strips_from_tiles(
     return tiles.transpose(0, 2, 1).reshape(count // width, width * cols, rows)
 
 
-def apart(
+def tiles_from_strips(
     strips: Float[Array, "strips lines rows"], cols: int
 ) -> Float[Array, "tiles rows {cols}"]:
     """The tiles of strips; inverse of `strips_from_tiles`."""

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import Strips, apart, read_strips, strip_currents, strips_from_tiles
+from sedma_jax.kernels import (
+    Strips,
+    read_strips,
+    strip_currents,
+    strips_from_tiles,
+    tiles_from_strips,
+)
 from sedma_jax.kernels._reading import read as _read
 from tolerances import gamma, mean_atol, var_atol
 
@@ -54,7 +60,7 @@ def test_strips_hold_the_tiles(tiles):
     for width in (1, OUTPUTS):
         strips = strips_from_tiles(jnp.asarray(flat), width)
         assert strips.shape == (len(flat) // width, width * COLS, ROWS)
-        np.testing.assert_array_equal(apart(strips, COLS), flat)
+        np.testing.assert_array_equal(tiles_from_strips(strips, COLS), flat)
 
 
 @pytest.mark.parametrize("width", [1, OUTPUTS])
