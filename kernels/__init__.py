@@ -226,7 +226,7 @@ from ._reading.line_resistance import (
     solve_nodes as solve_nodes,
     transfer_matrix as transfer_matrix,
 )
-from ._reading.patches import patches as patches
+from ._reading.patches import image_patches as image_patches
 from ._reading.read import (
     Strips as Strips,
     products as products,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 _SLICES = 128
 
 
-def patches(
+def image_patches(
     x: Float[Array, "channels ..."],
     kernel_size: tuple[int, ...],
     stride: tuple[int, ...],

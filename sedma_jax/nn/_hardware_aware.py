@@ -39,8 +39,8 @@ from ..kernels import (
     differential,
     digitise_straight_through,
     gaussian,
+    image_patches,
     join_tiles,
-    patches,
     rewrite_law,
 )
 
@@ -106,7 +106,7 @@ class HardwareAwareConv(eqx.Module):
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = layer._nonzero_pad(x), "VALID"
-        cut_out = patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
+        cut_out = image_patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
         space, groups = cut_out.shape[1:], layer.groups
         # Channels vary slowest, so that those of one group lie together.
         vectors = cut_out.reshape(groups, len(cut_out) // groups, -1).swapaxes(1, 2)
