@@ -32,7 +32,7 @@ from sedma_jax.kernels import (
     rank_by_distance,
     rank_by_lot,
     rank_by_score,
-    simulate,
+    simulate_network,
 )
 
 from sedma_jax.comm import WeightLearner
@@ -164,7 +164,7 @@ def predicted(network, name, turns, routes):
         # So that no peer is the first among equals in every run.
         access = jr.uniform(line, (peers,)) * 1e-3
         one = eqx.tree_at(lambda n: n.access, network, access)
-        _, done = simulate(
+        _, done = simulate_network(
             one,
             first_state(one, optimiser),
             rank,
@@ -229,7 +229,7 @@ def compared(size, fitted):
 
         @eqx.filter_jit
         def run(key, rank=rank, optimiser=optimiser):
-            return simulate(
+            return simulate_network(
                 network,
                 first_state(network, optimiser),
                 rank,

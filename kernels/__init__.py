@@ -165,7 +165,7 @@ from ._peers.peer_network import (
     rank_by_distance as rank_by_distance,
     rank_by_lot as rank_by_lot,
     rank_by_score as rank_by_score,
-    simulate as simulate,
+    simulate_network as simulate_network,
 )
 from ._placement.annealing import (
     Annealed as Annealed,

@@ -160,7 +160,7 @@ def first_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
     )
 
 
-def simulate(
+def simulate_network(
     network: PeerNetwork,
     state: NetworkState,
     rank: Rank,

@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from sedma_jax.kernels import PeerNetwork, first_state, simulate
+from sedma_jax.kernels import PeerNetwork, first_state, simulate_network
 from tolerances import mean_atol
 
 from sedma_jax import kernels
@@ -53,7 +53,7 @@ def run(network, rank, *, optimiser=None, key):
 @eqx.filter_jit
 def jitted(network, rank, optimiser, key):
     state = first_state(network, optimiser)
-    return simulate(
+    return simulate_network(
         network,
         state,
         rank,
