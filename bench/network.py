@@ -26,9 +26,9 @@ import jax.random as jr
 import numpy as np
 from sedma_jax.kernels import (
     PeerNetwork,
-    first_state,
     fit_log_normal,
     fit_shared_log_normal,
+    initial_network_state,
     rank_by_distance,
     rank_by_lot,
     rank_by_score,
@@ -166,7 +166,7 @@ def predicted(network, name, turns, routes):
         one = eqx.tree_at(lambda n: n.access, network, access)
         _, done = simulate_network(
             one,
-            first_state(one, optimiser),
+            initial_network_state(one, optimiser),
             rank,
             steps=turns,
             requests=1,
@@ -231,7 +231,7 @@ def compared(size, fitted):
         def run(key, rank=rank, optimiser=optimiser):
             return simulate_network(
                 network,
-                first_state(network, optimiser),
+                initial_network_state(network, optimiser),
                 rank,
                 steps=STEPS,
                 requests=requests,

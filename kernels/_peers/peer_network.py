@@ -140,7 +140,7 @@ def fit_shared_log_normal(
     return of_peers, jnp.sqrt(own), jnp.sqrt(shared)
 
 
-def first_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
+def initial_network_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
     """Everybody is there, nobody known, and all weights are 1."""
     peers, dtype = network.idle.shape, network.idle.dtype
     model = TransferModel(jnp.ones(3, dtype), jnp.zeros((), dtype))
@@ -183,7 +183,7 @@ def simulate_network(
         All static. Holders are drawn with replacement where they are not all peers.
     - `connected`: whether clients have connections to all peers, and so ask those last that
         were gone a step before. Static.
-    - `optimiser`: of optax, as in `first_state`: weights are learnt (Eq. 8) by
+    - `optimiser`: of optax, as in `initial_network_state`: weights are learnt (Eq. 8) by
         `learning_steps` steps after each step of the network. None leaves them.
 
     **Returns:**

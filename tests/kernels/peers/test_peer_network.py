@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from sedma_jax.kernels import PeerNetwork, first_state, simulate_network
+from sedma_jax.kernels import PeerNetwork, initial_network_state, simulate_network
 from tolerances import mean_atol
 
 from sedma_jax import kernels
@@ -52,7 +52,7 @@ def run(network, rank, *, optimiser=None, key):
 
 @eqx.filter_jit
 def jitted(network, rank, optimiser, key):
-    state = first_state(network, optimiser)
+    state = initial_network_state(network, optimiser)
     return simulate_network(
         network,
         state,
@@ -154,7 +154,7 @@ def test_churn_reaches_its_stationary_share():
             state = kernels._peer_network._peer_events(where, state, key=key)
             return state, state.alive
 
-        return jax.lax.scan(step, first_state(where), keys)[1].mean(1)
+        return jax.lax.scan(step, initial_network_state(where), keys)[1].mean(1)
 
     shares = np.asarray(shares_over_time(jr.split(jr.key(6), 300)))
     # Each step forgets 80 % of the last one: almost independent.
