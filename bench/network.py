@@ -29,15 +29,15 @@ from sedma_jax.kernels import (
     fit_log_normal,
     fit_shared_log_normal,
     initial_network_state,
+    rank_at_random,
     rank_by_distance,
-    rank_by_lot,
     rank_by_score,
     simulate_network,
 )
 
 from sedma_jax.comm import WeightLearner
 
-RANKS = {"full": rank_by_score, "DHT only": rank_by_distance, "random": rank_by_lot}
+RANKS = {"full": rank_by_score, "DHT only": rank_by_distance, "random": rank_at_random}
 FITTED = "random"  # the policy whose runs the parameters come from
 SAMPLES = 400  # simulated runs of the five peers
 HOLDERS, STEPS, SHARE = 8, 120, 20  # SHARE: peers for each request of a step

@@ -162,8 +162,8 @@ from ._peers.peer_network import (
     fit_log_normal as fit_log_normal,
     fit_shared_log_normal as fit_shared_log_normal,
     initial_network_state as initial_network_state,
+    rank_at_random as rank_at_random,
     rank_by_distance as rank_by_distance,
-    rank_by_lot as rank_by_lot,
     rank_by_score as rank_by_score,
     simulate_network as simulate_network,
 )

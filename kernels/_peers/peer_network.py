@@ -101,7 +101,7 @@ def rank_by_distance(model, terms, names, content, exiled, *, key):
     return -(names ^ content[:, None]).astype(terms.dtype)
 
 
-def rank_by_lot(model, terms, names, content, exiled, *, key):
+def rank_at_random(model, terms, names, content, exiled, *, key):
     """No preference."""
     return jr.uniform(key, names.shape, terms.dtype)
 
@@ -177,7 +177,7 @@ def simulate_network(
 
     **Arguments:**
 
-    - `rank`: `rank_by_score`, `rank_by_distance`, `rank_by_lot`, or another function of
+    - `rank`: `rank_by_score`, `rank_by_distance`, `rank_at_random`, or another function of
         the same arguments; the highest is asked first.
     - `requests`, `holders`, `steps`: at least 1; `holders` at most the number of peers.
         All static. Holders are drawn with replacement where they are not all peers.
