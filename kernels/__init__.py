@@ -100,7 +100,7 @@ from ._costs.cost_model import (
 )
 from ._costs.mvm_cost import (
     MvmCost as MvmCost,
-    Workload as Workload,
+    MvmWorkload as MvmWorkload,
     array_read_energy as array_read_energy,
     expected_read_energy as expected_read_energy,
     mvm_cost as mvm_cost,

@@ -27,7 +27,7 @@ from .._cells.device import Scalar
 from .cost_model import CostModel
 
 
-class Workload(eqx.Module):
+class MvmWorkload(eqx.Module):
     """Counts of the products `y = A x` that are to be costed. All are static.
 
     - `outputs`, `inputs`: shape of `A`.
@@ -69,7 +69,7 @@ class Workload(eqx.Module):
         for name, value in vars(self).items():
             if value is not None and value < 1 and name != "pipelined":
                 raise ValueError(
-                    f"`sedma_jax.kernels.Workload` needs `{name}` to be at least 1. "
+                    f"`sedma_jax.kernels.MvmWorkload` needs `{name}` to be at least 1. "
                     f"Got {value}. It is a count."
                 )
 
@@ -98,7 +98,7 @@ class Workload(eqx.Module):
 
 
 class MvmCost(eqx.Module):
-    """What a `Workload` costs, by component.
+    """What a `MvmWorkload` costs, by component.
 
     - `energy_*`: in joules, for the whole batch. `energy_adc` includes the sample and
         hold, `energy_digital` the accumulator.
@@ -236,7 +236,7 @@ def settling_time(
 
 def mvm_cost(
     model: CostModel,
-    workload: Workload,
+    workload: MvmWorkload,
     *,
     read_energy: Scalar,
     mean_square_voltage: Scalar,

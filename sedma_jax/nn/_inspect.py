@@ -16,7 +16,7 @@ from .._crossbar.crossbar import Crossbar
 from ..devices import PRESETS
 from ..kernels import (
     CostModel,
-    Workload,
+    MvmWorkload,
     expected_read_energy,
     mvm_cost,
     series_conductance,
@@ -214,7 +214,7 @@ def _read_energy(path, crossbar: Crossbar, matrix: AnalogMatrix, mean_square, co
             "`sedma_jax.nn.inspect` needs `dac` and `adc` in every layer to cost them. Got "
             f"{dac=}, {adc=} at {path!r}. Leave `costs` out for the heat of the cells."
         )
-    workload = Workload(
+    workload = MvmWorkload(
         crossbar.shape[0],
         n,
         rows,
