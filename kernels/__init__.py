@@ -122,7 +122,7 @@ from ._learning.exploration import (
     thompson_sample as thompson_sample,
     update_beliefs as update_beliefs,
 )
-from ._learning.nearest import nearest as nearest
+from ._learning.nearest import nearest_rows as nearest_rows
 from ._learning.ring_buffer import (
     RingBuffer as RingBuffer,
     Summary as Summary,
@@ -229,7 +229,7 @@ from ._reading.line_resistance import (
 from ._reading.patches import image_patches as image_patches
 from ._reading.read import (
     Strips as Strips,
-    products as products,
+    batched_matvec as batched_matvec,
     read_strips as read_strips,
     strip_currents as strip_currents,
     strips_from_tiles as strips_from_tiles,

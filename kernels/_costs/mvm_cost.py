@@ -98,7 +98,7 @@ class MvmWorkload(eqx.Module):
 
 
 class MvmCost(eqx.Module):
-    """What a `MvmWorkload` costs, by component.
+    """What an `MvmWorkload` costs, by component.
 
     - `energy_*`: in joules, for the whole batch. `energy_adc` includes the sample and
         hold, `energy_digital` the accumulator.

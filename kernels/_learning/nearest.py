@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def nearest(
+def nearest_rows(
     table: Float[Array, "rows features"],
     occupied: Bool[Array, " rows"],
     query: Float[Array, " features"],
@@ -37,8 +37,9 @@ def nearest(
     """
     if not 1 <= k <= len(table):
         raise ValueError(
-            f"`nearest` needs `k` from 1 to the {len(table)} rows of its table. Got {k}. "
-            "Pad the table or ask for fewer."
+            "`sedma_jax.kernels.nearest_rows` needs `k` "
+            f"from 1 to the {len(table)} rows of its table. Got {k}. Pad the table or "
+            "ask for fewer."
         )
     weight = occupied.astype(table.dtype)[:, None]
     count = jnp.maximum(jnp.sum(weight), jnp.ones((), table.dtype))

@@ -206,7 +206,7 @@ def _if_noisy(strips, sigma, noisy, silent, operand):
     return lax.cond(sigma > 0, noisy, silent, operand)
 
 
-def products(
+def batched_matvec(
     matrix: Float[Array, "m n"], vectors: Float[Array, "batch n"]
 ) -> Float[Array, "batch m"]:
     """`A x` of each vector, at full precision.
@@ -224,7 +224,7 @@ def products(
 def _currents(strip, v):
     """Noiseless currents of one strip."""
     highest = lax.Precision.HIGHEST
-    currents = products(strip.weights, v)
+    currents = batched_matvec(strip.weights, v)
     if strip.higher_order is None:
         return currents
     powers = jnp.concatenate([v**2, v**3], axis=1)

@@ -13,11 +13,11 @@ from jax.experimental import sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
 from ..kernels import (
+    batched_matvec,
     cut_tiles,
     grid_shape,
     join_outputs,
     join_tiles,
-    products,
     split_inputs,
 )
 
@@ -211,7 +211,7 @@ def exact_product(
 ) -> Float[Array, "batch m"]:
     """`A x` at full precision, of a dense matrix or from stored tiles."""
     if not isinstance(A, Partition):
-        return products(A, x)
+        return batched_matvec(A, x)
     highest = jax.lax.Precision.HIGHEST
     parts = split_inputs(x, A.tiles.shape[1])[A.inputs]
     parts = jnp.matmul(parts, A.tiles, precision=highest)
