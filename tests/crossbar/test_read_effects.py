@@ -9,12 +9,12 @@ from sedma_jax.kernels import (
     CubicCurrent,
     PolynomialCurve,
     StationaryReadNoise,
-    nonlinear_current,
     read_moments,
     read_noise,
     standard_uniform,
     tiles_from_strips,
 )
+from sedma_jax.kernels._cells.cell_current import nonlinear_current
 from tolerances import mean_atol, var_atol
 
 import sedma_jax as sj

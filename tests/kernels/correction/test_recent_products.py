@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 from sedma_jax.kernels import (
-    LambdaEstimate,
     ProductStatistics,
     RememberedLambda,
     append_product,
     combine_lambda,
-    earlier_share,
     recent_products,
     roughness_spectrum,
     stein_lambda,
 )
+from sedma_jax.kernels._correction.recent_products import earlier_share
+from sedma_jax.kernels._correction.smoothing import LambdaEstimate
 
 N, STD = 40, 0.1
 SMOOTH = np.cos(np.arange(N) / 8)

@@ -17,8 +17,8 @@ from sedma_jax.kernels import (
     array_read_energy,
     expected_read_energy,
     mvm_cost,
-    settling_time,
 )
+from sedma_jax.kernels._costs.mvm_cost import settling_time
 
 from sedma_jax import costs
 

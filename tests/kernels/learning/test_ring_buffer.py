@@ -2,14 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import (
-    append_sample,
-    in_order,
-    merge_summaries,
-    quantiles,
-    ring_buffer,
-    summarise,
-)
+from sedma_jax.kernels import append_sample, quantiles, ring_buffer, summarise
+from sedma_jax.kernels._learning.ring_buffer import in_order, merge_summaries
 
 SAMPLES = np.random.default_rng(0).normal(size=23) + 0.1 * np.arange(23)
 
