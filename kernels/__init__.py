@@ -134,13 +134,17 @@ from ._peers.peer_choice import (
 )
 from ._peers.peer_network import (
     PeerNetwork as PeerNetwork,
-    fit_log_normal as fit_log_normal,
-    fit_shared_log_normal as fit_shared_log_normal,
     initial_network_state as initial_network_state,
+    simulate_network as simulate_network,
+)
+from ._peers.ranking import (
     rank_at_random as rank_at_random,
     rank_by_distance as rank_by_distance,
     rank_by_score as rank_by_score,
-    simulate_network as simulate_network,
+)
+from ._peers.transfer_times import (
+    fit_log_normal as fit_log_normal,
+    fit_shared_log_normal as fit_shared_log_normal,
 )
 from ._placement.annealing import (
     Schedule as Schedule,

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from sedma_jax.kernels import PeerNetwork, initial_network_state, simulate_network
+from sedma_jax.kernels._peers.peer_network import _peer_events
 from tolerances import mean_atol
 
 from sedma_jax import kernels
@@ -151,7 +152,7 @@ def test_churn_reaches_its_stationary_share():
     @eqx.filter_jit
     def shares_over_time(keys):
         def step(state, key):
-            state = kernels._peer_network._peer_events(where, state, key=key)
+            state = _peer_events(where, state, key=key)
             return state, state.alive
 
         return jax.lax.scan(step, initial_network_state(where), keys)[1].mean(1)
