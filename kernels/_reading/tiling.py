@@ -1,8 +1,8 @@
-"""Cut a matrix into tiles that fit crossbar arrays, and put it together again.
+"""Cut a matrix into tiles that fit crossbar arrays, and join them again.
 
 A tile holds its part of `A` transposed: word lines (rows) carry inputs, bit lines (cols)
-carry outputs. Tile `(j, i)` of the grid holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T`;
-what the matrix does not fill is zero.
+carry outputs. Tile `(j, i)` of the grid holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T`,
+padded with zeros.
 """
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 def grid_shape(shape: tuple[int, int], rows: int, cols: int) -> tuple[int, int]:
-    """Tiles along the inputs and along the outputs of an `m x n` matrix."""
+    """Number of tiles along the inputs and the outputs of an `m x n` matrix."""
     m, n = shape
     return -(-n // rows), -(-m // cols)
 
@@ -29,7 +29,7 @@ def cut_tiles(
 def join_tiles(
     tiles: Float[Array, "inputs outputs rows cols"], shape: tuple[int, int]
 ) -> Float[Array, "m n"]:
-    """Put the tiles of an `m x n` matrix together again; inverse of `cut_tiles`."""
+    """Join the tiles of an `m x n` matrix; the inverse of `cut_tiles`."""
     inputs, outputs, rows, cols = tiles.shape
     m, n = shape
     matrix = tiles.transpose(1, 3, 0, 2).reshape(outputs * cols, inputs * rows)
