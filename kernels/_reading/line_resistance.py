@@ -294,7 +294,7 @@ def _conjugate_gradients(
 
     b = b / scale
     # The start is `b`, the solution with ideal lines. Every residual is then in the range
-    # of `L g`, so that cells without conductance, which the norm ignores, follow the others.
+    # of `L g`, so that cells without conductance, which the norm ignores, follow the rest.
     r = -shared(g * b)
     rho = dot(r, r)
     enough = tolerance**2 * dot(b, b)
