@@ -9,8 +9,9 @@ last one ended, so that the outcome of `write_and_verify` has no such distributi
 
 Since attempts are independent, the stopped process has a distribution in closed form. With
 `p` the chance that one attempt is accepted and `q = 1 - p`, the number of attempts is
-geometric, the accepted value is a normal conditioned on the band, whatever the number, and with
-probability `q**iterations` the last failure remains, a normal conditioned on being outside.
+geometric, the accepted value is a normal conditioned on the band, whatever the number, and
+with probability `q**iterations` the last failure remains, a normal conditioned on being
+outside.
 One uniform `v` in (0, 1] gives all of this by inversion: the number of attempts is the `k`
 with `q**k < v <= q**(k - 1)`, and `v / q**(k - 1)` is uniform between `q` and 1, so that it
 also gives the position of the value in the band.
