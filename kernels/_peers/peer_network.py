@@ -217,7 +217,7 @@ def _serve_requests(
 ) -> tuple[NetworkState, Transfers]:
     """Draw the requests of a step, let clients ask, and update what is known of peers."""
     names = ("client", "holder", "content", "time", "failure", "shared")
-    keys = dict(zip(names, jr.split(key, 6), strict=True))
+    keys: dict[str, PRNGKeyArray] = dict(zip(names, jr.split(key, 6), strict=True))
     requests = _draw_requests(network, shape, keys)
     terms, order = _ask_order(network, state, rank, requests, known_alive)
     attempts = _attempt(network, state, requests, order, keys)
