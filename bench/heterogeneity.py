@@ -26,7 +26,12 @@ from machine import machine
 from network import FIRST, HOLDERS, RANKS, STEPS, figures, fit, population
 from placement_baselines import least_allocated
 from placing import utilisation, workflow
-from sedma_jax.kernels import first_state, placement_cost, rank_by_score, simulate
+from sedma_jax.kernels import (
+    initial_network_state,
+    placement_cost,
+    rank_by_score,
+    simulate_network,
+)
 
 from sedma_jax import deploy
 from sedma_jax.comm import WeightLearner
@@ -58,9 +63,9 @@ def routing(size, seeds, fitted):
 
         @eqx.filter_jit
         def run(network, key, rank=rank, optimiser=optimiser):
-            return simulate(
+            return simulate_network(
                 network,
-                first_state(network, optimiser),
+                initial_network_state(network, optimiser),
                 rank,
                 steps=STEPS,
                 requests=REQUESTS,

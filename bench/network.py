@@ -26,18 +26,18 @@ import jax.random as jr
 import numpy as np
 from sedma_jax.kernels import (
     PeerNetwork,
-    first_state,
     fit_log_normal,
     fit_shared_log_normal,
+    initial_network_state,
+    rank_at_random,
     rank_by_distance,
-    rank_by_lot,
     rank_by_score,
-    simulate,
+    simulate_network,
 )
 
 from sedma_jax.comm import WeightLearner
 
-RANKS = {"full": rank_by_score, "DHT only": rank_by_distance, "random": rank_by_lot}
+RANKS = {"full": rank_by_score, "DHT only": rank_by_distance, "random": rank_at_random}
 FITTED = "random"  # the policy whose runs the parameters come from
 SAMPLES = 400  # simulated runs of the five peers
 HOLDERS, STEPS, SHARE = 8, 120, 20  # SHARE: peers for each request of a step
@@ -164,9 +164,9 @@ def predicted(network, name, turns, routes):
         # So that no peer is the first among equals in every run.
         access = jr.uniform(line, (peers,)) * 1e-3
         one = eqx.tree_at(lambda n: n.access, network, access)
-        _, done = simulate(
+        _, done = simulate_network(
             one,
-            first_state(one, optimiser),
+            initial_network_state(one, optimiser),
             rank,
             steps=turns,
             requests=1,
@@ -229,9 +229,9 @@ def compared(size, fitted):
 
         @eqx.filter_jit
         def run(key, rank=rank, optimiser=optimiser):
-            return simulate(
+            return simulate_network(
                 network,
-                first_state(network, optimiser),
+                initial_network_state(network, optimiser),
                 rank,
                 steps=STEPS,
                 requests=requests,

@@ -18,7 +18,7 @@ import jax.random as jr
 import numpy as np
 from machine import machine
 from network import FIRST, HOLDERS, RANKS, SHARE, STEPS, TENSOR_GB, figures, fit, population
-from sedma_jax.kernels import first_state, rank_by_score, simulate
+from sedma_jax.kernels import initial_network_state, rank_by_score, simulate_network
 
 from sedma_jax.comm import WeightLearner
 
@@ -40,9 +40,9 @@ def main():
 
         @eqx.filter_jit
         def run(network, key, rank=rank, optimiser=optimiser):
-            return simulate(
+            return simulate_network(
                 network,
-                first_state(network, optimiser),
+                initial_network_state(network, optimiser),
                 rank,
                 steps=STEPS,
                 requests=max(1, options.peers_simulated // SHARE),

@@ -30,12 +30,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from sedma_jax.kernels import (
+    cut_tiles,
     move_state,
     nominal_response,
     normal,
     normal_pair,
     rewrite_law_arrays,
-    tile,
     visible_state,
     wide_jit,
 )
@@ -105,7 +105,7 @@ def cases(n, seed=0):
 
     def exact_law():
         law = lambda: program(scheme=sj.rewrite_law)
-        target = jnp.abs(tile(A, TILE, TILE).reshape(-1, 1, TILE, TILE))
+        target = jnp.abs(cut_tiles(A, TILE, TILE).reshape(-1, 1, TILE, TILE))
         target = target / jnp.max(target)
         cells = (target, jnp.zeros_like(target), jnp.ones(target[:, 0].shape, bool))
         keys = jr.split(jr.key(0), len(target))

@@ -4,11 +4,9 @@ from ._cells.cell_current import (
     CubicCurrent as CubicCurrent,
     coefficients_through as coefficients_through,
     current_coefficients as current_coefficients,
-    nonlinear_current as nonlinear_current,
 )
 from ._cells.device import (
     Device as Device,
-    curvature as curvature,
     series_conductance as series_conductance,
 )
 from ._cells.drift import (
@@ -16,7 +14,6 @@ from ._cells.drift import (
     LogarithmicDrift as LogarithmicDrift,
     PowerLawDrift as PowerLawDrift,
     drift as drift,
-    drift_exponents as drift_exponents,
 )
 from ._cells.faults import apply_faults as apply_faults, draw_faults as draw_faults
 from ._cells.mapping import (
@@ -53,8 +50,6 @@ from ._cells.pulse import (
     draw_response as draw_response,
     move_state as move_state,
     nominal_response as nominal_response,
-    response_curve as response_curve,
-    response_inverse as response_inverse,
 )
 from ._cells.weights import (
     visible_weights as visible_weights,
@@ -71,25 +66,16 @@ from ._correction.lambda_memory import (
     LambdaChoice as LambdaChoice,
     RememberedLambda as RememberedLambda,
     combine_lambda as combine_lambda,
-    error_pattern as error_pattern,
 )
 from ._correction.recent_products import (
     ProductStatistics as ProductStatistics,
     RecentProducts as RecentProducts,
-    earlier_share as earlier_share,
-    pooled_lambda as pooled_lambda,
-    product_statistics as product_statistics,
-    push_product as push_product,
+    append_product as append_product,
     recent_products as recent_products,
 )
 from ._correction.smoothing import (
-    LambdaEstimate as LambdaEstimate,
-    Spectrum as Spectrum,
-    gcv_lambda as gcv_lambda,
-    risk_change as risk_change,
     roughness_spectrum as roughness_spectrum,
     stein_lambda as stein_lambda,
-    visible_lambda as visible_lambda,
 )
 from ._costs.cost_model import (
     AdcCost as AdcCost,
@@ -101,11 +87,10 @@ from ._costs.cost_model import (
 )
 from ._costs.mvm_cost import (
     MvmCost as MvmCost,
-    Workload as Workload,
+    MvmWorkload as MvmWorkload,
     array_read_energy as array_read_energy,
     expected_read_energy as expected_read_energy,
     mvm_cost as mvm_cost,
-    settling_time as settling_time,
 )
 from ._costs.partition_cost import (
     CELL_BYTES as CELL_BYTES,
@@ -116,32 +101,25 @@ from ._costs.partition_cost import (
     plan_costs as plan_costs,
 )
 from ._learning.exploration import (
-    Beliefs as Beliefs,
-    Drift as Drift,
-    believe as believe,
-    no_drift as no_drift,
-    thompson as thompson,
-    watch as watch,
+    ChangeDetector as ChangeDetector,
+    change_detector as change_detector,
+    detect_change as detect_change,
+    thompson_sample as thompson_sample,
+    update_beliefs as update_beliefs,
 )
-from ._learning.nearest import nearest as nearest
+from ._learning.nearest import nearest_rows as nearest_rows
 from ._learning.ring_buffer import (
     RingBuffer as RingBuffer,
     Summary as Summary,
-    in_order as in_order,
-    merge_summaries as merge_summaries,
-    push as push,
+    append_sample as append_sample,
     quantiles as quantiles,
     ring_buffer as ring_buffer,
     summarise as summarise,
 )
 from ._numerics.random import (
-    bits as bits,
     normal as normal,
-    normal_at as normal_at,
     normal_pair as normal_pair,
     normal_pair_at as normal_pair_at,
-    truncated_normal as truncated_normal,
-    uniform as uniform,
 )
 from ._numerics.wide_vectors import wide_jit as wide_jit
 from ._peers.cache_utility import (
@@ -153,28 +131,27 @@ from ._peers.peer_choice import (
     peer_scores as peer_scores,
     peer_terms as peer_terms,
     select_peers as select_peers,
-    success_rate as success_rate,
     transfer_log_likelihood as transfer_log_likelihood,
 )
 from ._peers.peer_network import (
-    NetworkState as NetworkState,
     PeerNetwork as PeerNetwork,
-    Transfers as Transfers,
-    first_state as first_state,
+    initial_network_state as initial_network_state,
+    simulate_network as simulate_network,
+)
+from ._peers.ranking import (
+    rank_at_random as rank_at_random,
+    rank_by_distance as rank_by_distance,
+    rank_by_score as rank_by_score,
+)
+from ._peers.transfer_times import (
     fit_log_normal as fit_log_normal,
     fit_shared_log_normal as fit_shared_log_normal,
-    rank_by_distance as rank_by_distance,
-    rank_by_lot as rank_by_lot,
-    rank_by_score as rank_by_score,
-    simulate as simulate,
 )
 from ._placement.annealing import (
-    Annealed as Annealed,
     Schedule as Schedule,
     anneal as anneal,
 )
 from ._placement.placement import (
-    NodeLoads as NodeLoads,
     PlacementCost as PlacementCost,
     PlacementProblem as PlacementProblem,
     node_loads as node_loads,
@@ -187,22 +164,16 @@ from ._programming.closed_loop import (
     cell_conductance as cell_conductance,
     gaussian as gaussian,
     hidden_state as hidden_state,
-    read_energy as read_energy,
     stagnation as stagnation,
     visible_state as visible_state,
 )
-from ._programming.expected_latency import expected_line_latency as expected_line_latency
 from ._programming.gradient_programming import gradient_programming as gradient_programming
 from ._programming.hadamard_verify import (
-    hadamard_matrix as hadamard_matrix,
-    hadamard_read as hadamard_read,
     hadamard_verify as hadamard_verify,
 )
 from ._programming.open_loop import open_loop as open_loop
 from ._programming.pulsed_update import (
-    Pulsed as Pulsed,
     pulsed_change as pulsed_change,
-    requested_pulses as requested_pulses,
     state_weight as state_weight,
     symmetry_point as symmetry_point,
     weight_state as weight_state,
@@ -226,14 +197,14 @@ from ._reading.line_resistance import (
     solve_nodes as solve_nodes,
     transfer_matrix as transfer_matrix,
 )
-from ._reading.patches import patches as patches
+from ._reading.patches import image_patches as image_patches
 from ._reading.read import (
     Strips as Strips,
-    apart as apart,
-    products as products,
+    batched_matvec as batched_matvec,
     read_strips as read_strips,
-    side_by_side as side_by_side,
     strip_currents as strip_currents,
+    strips_from_tiles as strips_from_tiles,
+    tiles_from_strips as tiles_from_strips,
 )
 from ._reading.read_moments import read_moments as read_moments
 from ._reading.straight_through import (
@@ -241,11 +212,11 @@ from ._reading.straight_through import (
     digitise_straight_through as digitise_straight_through,
 )
 from ._reading.tiling import (
+    cut_tiles as cut_tiles,
     grid_shape as grid_shape,
     join_outputs as join_outputs,
+    join_tiles as join_tiles,
     split_inputs as split_inputs,
-    tile as tile,
-    untile as untile,
 )
 
 rewrite_law = sampled_rewrite

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from sedma_jax.kernels import Workload, mvm_cost
+from sedma_jax.kernels import MvmWorkload, mvm_cost
 
 from sedma_jax import costs, viz
 
@@ -90,7 +90,7 @@ def test_equal_wires_draw_without_loss():
 
 
 def test_energy_breakdown_sorts_and_sums():
-    workload = Workload(256, 256, 128, 128)
+    workload = MvmWorkload(256, 256, 128, 128)
     cost = mvm_cost(
         costs.SURVEY,
         workload,

@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from sedma_jax.kernels import (
-    Workload,
+    MvmWorkload,
     expected_read_energy,
     mvm_cost,
     series_conductance,
@@ -133,7 +133,7 @@ def energies(analog, inputs, device, tokens, key):
         g = series_conductance(held.conductance, device.r_access)
         cost = mvm_cost(
             sj.costs.SURVEY,
-            Workload(m, n, *ARRAY, input_bits=BITS - 1, adc_bits=BITS),
+            MvmWorkload(m, n, *ARRAY, input_bits=BITS - 1, adc_bits=BITS),
             read_energy=expected_read_energy(g, lines, device.t_read).mean(),
             mean_square_voltage=square.mean(),
             t_read=device.t_read,

@@ -1,1 +1,1 @@
-"""Cells: a device, its pulses, what happens to its conductance, how weights map to it."""
+"""Cells: devices, pulses, the statistics of conductances, and how weights map to cells."""

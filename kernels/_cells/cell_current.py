@@ -14,8 +14,8 @@ class CubicCurrent(eqx.Module):
     - `quadratic`, `cubic`: coefficients of `a`, in A/V**2, and `b`, in A/V**3, from
         the constant up. A fit in `log10(g)` should be expanded about a `g_0` within
         the window: about 1 siemens its terms cancel to a thousandth.
-    - `g_0`: in siemens.
-    - `g_ohmic`: cells of less conductance, in siemens, obey Ohm's law.
+    - `g_0`: reference conductance, in siemens.
+    - `g_ohmic`: conductance, in siemens, below which cells obey Ohm's law.
     """
 
     quadratic: tuple[Scalar, ...]
@@ -40,7 +40,7 @@ def nonlinear_current(
 
     **Returns:**
 
-    Currents in amperes. Sum over word lines for the current of a bit line.
+    Currents in amperes. Their sum over word lines is the current of a bit line.
     """
     quadratic, cubic = current_coefficients(conductance, model)
     return voltage * (conductance + (quadratic + cubic * voltage) * voltage)
@@ -49,7 +49,7 @@ def nonlinear_current(
 def current_coefficients(
     conductance: Float[Array, " *cells"], model: CubicCurrent
 ) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
-    """`a`, in A/V**2, and `b`, in A/V**3, of each cell; zero where it is ohmic."""
+    """Evaluate `a`, in A/V**2, and `b`, in A/V**3, per cell; zero where it is ohmic."""
     conducts = conductance >= model.g_ohmic
     ratio = conductance / model.g_0
     u = jnp.log10(jnp.where(conducts, ratio, jnp.ones_like(ratio)))
@@ -68,8 +68,9 @@ def coefficients_through(
 ) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
     """Coefficients of cells in series with `resistance`, in ohms.
 
-    The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)`, `k = 1 + g r`:
-    `a / k**3` and `b / k**4 - 2 r a**2 / k**5`, exact to the third order it is used at.
+    The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)` has, with
+    `k = 1 + g r`, the coefficients `a / k**3` and `b / k**4 - 2 r a**2 / k**5`. It is
+    exact to third order, the order in which it is used.
     """
     k = 1 + conductance * resistance
     return quadratic / k**3, cubic / k**4 - 2 * resistance * quadratic**2 / k**5

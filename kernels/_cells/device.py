@@ -30,7 +30,7 @@ _LABEL = 10.101525
 _LARGEST_LABEL = 9.0
 
 _REQUIREMENTS = (
-    # fields, test, requirement, remedy; traced values are not checked
+    # Fields, test, requirement, remedy. Traced values are not checked.
     (
         "g_min g_max",
         lambda v: 0 <= v < math.inf,
@@ -41,7 +41,7 @@ _REQUIREMENTS = (
         "pulses_ltp pulses_ltd",
         lambda v: 1 <= v < math.inf,
         "to be at least 1, and finite",
-        "It counts the pulses that cross the window.",
+        "It is the number of pulses that cross the window.",
     ),
     (
         "nonlinearity_ltp nonlinearity_ltd",
@@ -60,7 +60,7 @@ _REQUIREMENTS = (
 
 
 class Device(eqx.Module):
-    """What one cell of a resistive memory technology does.
+    """One resistive memory technology, as the behaviour of its cells.
 
     Every field is a leaf of the pytree, so that `jax.vmap` and `jax.grad` reach all of
     them, and one compilation serves all devices. Derive a device of your own with
@@ -70,7 +70,7 @@ class Device(eqx.Module):
     - `pulses_ltp`, `pulses_ltd`: identical pulses that cross the window upwards
         (potentiation) and downwards (depression), at least 1.
     - `nonlinearity_ltp`, `nonlinearity_ltd`: label `NL` of the pulse response, from -9
-        to 9; 0 is a straight line, a negative depression is steepest at the top.
+        to 9; 0 is a straight line, and a negative depression label is steepest at the top.
     - `sigma_c2c`: cycle-to-cycle noise of one pulse, standard deviation as a fraction of
         the window; `n` pulses leave `sqrt(n)` times as much.
     - `sigma_d2d`: device-to-device spread of both labels, standard deviation in label
@@ -124,11 +124,11 @@ def curvature(
 
     Solves `NL = 10.101525 * [1/c - 1/u + log(c/u)/u]`, `c = 1 - exp(-u)`, the largest
     distance of the curve from the diagonal in closed form, by Newton's method. The
-    function is concave, so the iteration climbs to the root from `u = 8 NL / 10.1`.
+    function is concave, so that the iteration rises to the root from `u = 8 NL / 10.1`.
 
     **Arguments:**
 
-    - `nonlinearity`: labels; beyond 9 in magnitude they are taken as 9.
+    - `nonlinearity`: labels; their magnitude is limited to 9.
 
     **Returns:**
 
@@ -147,8 +147,8 @@ def curvature(
 
 def _height(u: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
     """Largest distance between the pulse response and the diagonal, for `u >= 0`."""
-    # Below 1 the closed form cancels to a few digits in float32; the series is exact
-    # there to 1e-6.
+    # Below 1 cancellation leaves the closed form a few digits in float32; the series is
+    # exact to 1e-6 there.
     series = u / 8 - u**3 / 576 + u**5 / 25920
     safe = jnp.where(u < 1, 1.0, u).astype(u.dtype)
     c = -jnp.expm1(-safe)

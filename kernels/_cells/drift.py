@@ -1,6 +1,6 @@
 """Retention: how conductance changes between programming and reading.
 
-Times count from the end of programming, in seconds. A key stands for an array of cells:
+Times are in seconds from the end of programming. A key identifies an array of cells:
 the same key gives every cell the same drift at all times.
 """
 
@@ -30,7 +30,7 @@ class AbstractDrift(eqx.Module):
 
 
 class PowerLawDrift(AbstractDrift):
-    """Structural relaxation, `g(t) = g ((t + t_0) / t_0)**-nu`, with `nu` of each cell.
+    """Structural relaxation, `g(t) = g ((t + t_0) / t_0)**-nu`, with one `nu` per cell.
 
     Nandakumar et al. (2019, IEEE ICECS, 727). `nu = |mean + deviation * xi|` with `xi`
     standard normal.
@@ -57,22 +57,22 @@ class PowerLawDrift(AbstractDrift):
 def drift_exponents(
     model: PowerLawDrift, g_target: Float[Array, " *cells"], *, key: PRNGKeyArray
 ) -> Float[Array, " *cells"]:
-    """Draw the exponents `nu` of the cells: those of `drift` with the same key."""
+    """Draw the exponents `nu` of the cells, which are those of `drift` for the same key."""
     draws = jr.normal(key, g_target.shape, g_target.dtype)
     mean = model.exponent_mean(g_target)
     return jnp.abs(mean + model.exponent_deviation(g_target) * draws)
 
 
 class LogarithmicDrift(AbstractDrift):
-    """Relaxation in the logarithm of time, whatever the conductance.
+    """Relaxation in the logarithm of time, independent of the conductance.
 
     `g(t) = g + mean_slope * u + (deviation_slope * u + deviation) * xi`, where
-    `u = log(t / t_0)` and `xi` is a standard normal number of each cell (Falcone et al.
-    2025, arXiv 2502.04524). The law is fitted from `t_0` on: earlier times give the
-    spread of `t_0`, and `t = 0` leaves the cells alone.
+    `u = log(t / t_0)` and `xi` is a standard normal number per cell (Falcone et al. 2025,
+    arXiv 2502.04524). The model is fitted from `t_0` on: earlier times have the spread of
+    `t_0`, and `t = 0` leaves the cells unchanged.
 
-    - `mean_slope`, `deviation_slope`, `deviation`: in siemens.
-    - `t_0`: in seconds.
+    - `mean_slope`, `deviation_slope`, `deviation`: coefficients, in siemens.
+    - `t_0`: time of the first measurement, in seconds.
     - `g_min`: lower limit of the result, in siemens.
     """
 
@@ -108,12 +108,12 @@ def drift(
 
     **Arguments:**
 
-    - `model`: the law.
+    - `model`: the model of retention.
     - `g`: programmed conductances, in siemens.
-    - `time`: since programming, in seconds, from 0 up. At 0 nothing has changed.
+    - `time`: time since programming, in seconds, from 0 up. At 0 nothing has changed.
     - `g_target`: conductances that set the statistics of each cell, in siemens. The
-        fitted statistics refer to the target; by default `g` stands in for it.
-    - `key`: stands for the cells. Use the same key for all times of one array.
+        fitted statistics refer to the target; by default `g` is used instead.
+    - `key`: identifies the cells. Use the same key for all times of one array.
 
     **Returns:**
 

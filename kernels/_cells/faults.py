@@ -1,4 +1,4 @@
-"""Cells that do not answer to programming: stuck at one end of the window."""
+"""Stuck cells, which do not respond to programming and stay at one end of the window."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,14 +10,14 @@ from .device import Scalar
 def draw_faults(
     shape: tuple[int, ...], p_on: Scalar, p_off: Scalar, *, key: PRNGKeyArray
 ) -> Int8[Array, " *shape"]:
-    """Draw a map of stuck cells, each cell independently of the others.
+    """Draw a map of stuck cells, independently for each cell.
 
     **Arguments:**
 
-    - `shape`: of the array.
+    - `shape`: shape of the array.
     - `p_on`, `p_off`: probabilities that a cell is stuck at `g_max` or at `g_min`,
-        from 0 up and at most 1 together. Resolved to 2**-23.
-    - `key`: stands for the array.
+        from 0 up and at most 1 together, with a resolution of 2**-23.
+    - `key`: identifies the array.
 
     **Returns:**
 
@@ -25,7 +25,7 @@ def draw_faults(
 
     **Raises:**
 
-    - `ValueError`: if the probabilities are Python numbers that cannot be met.
+    - `ValueError`: if the probabilities are Python numbers outside these limits.
     """
     static = [p for p in (p_on, p_off) if isinstance(p, int | float)]
     if not all(p >= 0 for p in static) or sum(static) > 1:
@@ -50,13 +50,13 @@ def apply_faults(
 
     **Arguments:**
 
-    - `conductance`: of all cells as if they were healthy, in siemens.
-    - `faults`: +1 stuck on, -1 stuck off, 0 healthy: from `draw_faults` or measured.
-    - `g_min`, `g_max`: where stuck cells are, in siemens.
+    - `conductance`: conductances of all cells as if they were healthy, in siemens.
+    - `faults`: +1 stuck on, -1 stuck off, 0 healthy, from `draw_faults` or measured.
+    - `g_min`, `g_max`: conductances of stuck cells, in siemens.
 
     **Returns:**
 
-    Conductances in siemens; those of healthy cells are unchanged to the bit.
+    Conductances in siemens; those of healthy cells are unchanged bit for bit.
     """
     low, high = (jnp.asarray(g, conductance.dtype) for g in (g_min, g_max))
     return jnp.where(faults > 0, high, jnp.where(faults < 0, low, conductance))

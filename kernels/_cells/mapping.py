@@ -34,16 +34,18 @@ def global_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles 
 
 
 def tile_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
-    """One scale a tile: its largest magnitude."""
+    """One scale per tile: its largest magnitude."""
     return _spread(jnp.max(jnp.abs(tiles), axis=(1, 2), keepdims=True), tiles)
 
 
 def column_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
-    """One scale a bit line: the largest magnitude on it."""
+    """One scale per bit line: the largest magnitude on it."""
     return _spread(jnp.max(jnp.abs(tiles), axis=1, keepdims=True), tiles)
 
 
-def _spread(scale, tiles):
-    # Nothing is divided by the scale of a column of zeros, as long as it is not zero.
+def _spread(
+    scale: Float[Array, "#tiles 1 #cols"], tiles: Float[Array, "tiles rows cols"]
+) -> Float[Array, "tiles cols"]:
+    # A column of zeros may have any scale but zero, by which weights are divided.
     scale = jnp.where(scale == 0, 1, scale).astype(tiles.dtype)
     return jnp.broadcast_to(scale[:, 0, :], (tiles.shape[0], tiles.shape[2]))

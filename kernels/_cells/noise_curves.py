@@ -1,7 +1,7 @@
-"""Curves through measured statistics: how a spread or exponent depends on conductance.
+"""Curves fitted to measurements: how a spread or exponent depends on conductance.
 
 Each curve maps conductances, in siemens, to the unit of its coefficients. `reference`,
-in siemens, makes the conductance dimensionless, `x = g / reference`, so that figures
+in siemens, makes the conductance dimensionless, `x = g / reference`, so that coefficients
 fitted to `g / g_max` or to a number of microsiemens are kept as published.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from .device import Scalar
 
 # Logarithms and inverse powers are evaluated from this fraction of `reference` up; the
-# published curves have saturated long before.
+# published curves saturate far above it.
 _SMALLEST = 1e-7
 
 
@@ -30,8 +30,8 @@ class AbstractCurve(eqx.Module):
 class PolynomialCurve(AbstractCurve):
     """`c_0 + c_1 x + c_2 x**2 + ...`, `x = g / reference`.
 
-    - `coefficients`: from the constant up, in the unit of the result.
-    - `reference`: in siemens.
+    - `coefficients`: coefficients from the constant up, in the unit of the result.
+    - `reference`: reference conductance, in siemens.
     """
 
     coefficients: tuple[Scalar, ...]
@@ -80,7 +80,7 @@ class SaturatingCurve(AbstractCurve):
 
 
 class PiecewiseCurve(AbstractCurve):
-    """One curve below `boundary`, in siemens, another from there up."""
+    """One curve below `boundary`, in siemens, and another from there up."""
 
     boundary: Scalar
     below: AbstractCurve
@@ -95,7 +95,7 @@ def evaluate_polynomial(
     coefficients: tuple[Scalar, ...] | Float[Array, " terms"],
     x: Float[Array, " *cells"],
 ) -> Float[Array, " *cells"]:
-    """`c_0 + c_1 x + ...` by Horner's rule."""
+    """Evaluate `c_0 + c_1 x + ...` by Horner's rule."""
     value = jnp.zeros_like(x)
     for coefficient in reversed(coefficients):
         value = value * x + coefficient

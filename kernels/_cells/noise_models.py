@@ -1,14 +1,13 @@
 """Statistics of measured arrays: programming noise, retention drift, read noise.
 
-Each effect is a small record with one function, so that a model is what the caller
-composes:
+Each effect is a small record with one function, from which the caller composes a model:
 
     g = program_noise(programming, g_target, key=programming_key)
     g = drift(retention, g, time, key=drift_key)
     g = read_noise(read, g, time, key=read_key)
 
-Times count from the end of programming, in seconds; conductances are in siemens. A key
-stands for an array of cells: the same key gives every cell the same drift at all times.
+Times are in seconds from the end of programming; conductances are in siemens. A key
+identifies an array of cells: the same key gives every cell the same drift at all times.
 `sedma_jax.noise_models` has the published figures.
 """
 
@@ -29,19 +28,19 @@ from .noise_curves import AbstractCurve, evaluate_polynomial
 def standard_uniform(
     key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
 ) -> Float[Array, " *shape"]:
-    """Draw from the uniform law of zero mean and unit variance.
+    """Draw from the uniform distribution of zero mean and unit variance.
 
-    The counterpart of `jax.random.normal`; its full width is `sqrt(12)`.
+    This is the counterpart of `jax.random.normal`; its full width is `sqrt(12)`.
     """
     half_width = math.sqrt(3)
     return jr.uniform(key, shape, dtype, -half_width, half_width)
 
 
 class ProgrammingNoise(eqx.Module):
-    """What is left between target and programmed conductance.
+    """Statistics of the difference between target and programmed conductance.
 
-    - `deviation`: standard deviation, in siemens, as a function of the target; where
-        the fit falls below zero it is taken as zero.
+    - `deviation`: standard deviation, in siemens, as a function of the target; it is
+        taken as zero where the fit falls below zero.
     - `distribution`: `(key, shape, dtype) -> draws` of zero mean and unit variance,
         such as `jax.random.normal` or `standard_uniform`. Static.
     - `g_min`, `g_max`: limits of the result, in siemens. Use `-inf` to keep draws
@@ -62,8 +61,8 @@ def program_noise(
     **Arguments:**
 
     - `model`: the statistics.
-    - `g_target`: conductances aimed at, in siemens, from 0 up.
-    - `key`: key of `xi`, drawn for each cell from `model.distribution`.
+    - `g_target`: target conductances, in siemens, from 0 up.
+    - `key`: key of `xi`, drawn per cell from `model.distribution`.
 
     **Returns:**
 
@@ -75,7 +74,7 @@ def program_noise(
 
 
 class AbstractReadNoise(eqx.Module):
-    """How far one read departs from the conductance."""
+    """Statistics of the difference between one read and the conductance."""
 
     g_min: eqx.AbstractVar[Scalar]
     g_max: eqx.AbstractVar[Scalar]
@@ -92,7 +91,7 @@ class AbstractReadNoise(eqx.Module):
 
 
 class StationaryReadNoise(AbstractReadNoise):
-    """Noise that does not know when the cell was programmed.
+    """Noise that does not depend on the time since programming.
 
     - `deviation`: standard deviation, in siemens, as a function of conductance.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
@@ -114,12 +113,12 @@ class StationaryReadNoise(AbstractReadNoise):
 
 
 class RelativeFlickerNoise(AbstractReadNoise):
-    """1/f noise in proportion to the conductance: `sigma = g Q(g_programmed) L(t)`.
+    """1/f noise proportional to the conductance: `sigma = g Q(g_programmed) L(t)`.
 
     `L(t) = sqrt(log((t + t_0 + t_read) / (2 t_read)))` is the amplitude that 1/f noise
     accumulates with age (Nandakumar et al. 2019, IEEE ICECS, 727).
 
-    - `quality`: `Q`, a pure number, as a function of the programmed conductance.
+    - `quality`: `Q`, dimensionless, as a function of the programmed conductance.
     - `t_read`: duration of a read, in seconds.
     - `t_0`: age of the cells at time 0, in seconds.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
@@ -145,7 +144,8 @@ class RelativeFlickerNoise(AbstractReadNoise):
 class AbsoluteFlickerNoise(AbstractReadNoise):
     """1/f noise `sigma = deviation(g) L(t)`, `L` as in `RelativeFlickerNoise`.
 
-    - `deviation`: in siemens, as a function of conductance at the time of the read.
+    - `deviation`: standard deviation at `L = 1`, in siemens, as a function of the
+        conductance at the time of the read.
     - `t_read`: duration of a read, in seconds.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
     """
@@ -168,8 +168,8 @@ class AbsoluteFlickerNoise(AbstractReadNoise):
 
 def flicker_growth(time: Float[Array, ""], t_read: Scalar) -> Float[Array, ""]:
     """`sqrt(log((t + t_read) / (2 t_read)))`; 0 until one read has passed."""
-    # log1p keeps the digits just after `t_read`. The inner `where` keeps the derivative
-    # of the root at zero, which is infinite, out of gradients.
+    # log1p keeps precision just after `t_read`. The inner `where` keeps the infinite
+    # derivative of the root at zero out of gradients.
     excess = (time - t_read) / (2 * t_read)
     late = excess > 0
     growth = jnp.sqrt(jnp.log1p(jnp.where(late, excess, jnp.ones_like(excess))))
@@ -184,16 +184,16 @@ def read_noise(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, " *cells"]:
-    """Sample the conductances that one read sees.
+    """Sample the conductances of one read.
 
     **Arguments:**
 
     - `model`: the statistics.
     - `g`: conductances at the time of the read, in siemens.
-    - `time`: since programming, in seconds, from 0 up.
+    - `time`: time since programming, in seconds, from 0 up.
     - `g_programmed`: conductances before drift, which set the quality of 1/f noise. By
-        default `g` stands in for them.
-    - `key`: a new one for each read.
+        default `g` is used instead.
+    - `key`: key of the read; each read needs a new one.
 
     **Returns:**
 
@@ -210,13 +210,13 @@ class RetentionTable(eqx.Module):
     """Statistics of an array measured at a few times after programming.
 
     A cell with target `g` is at `m + amplitude (1 - exp(-m / scale)) xi`, where
-    `m = g + sum_k shift_k x**k` and `x = g / reference`. All figures are linear in time
-    between the measurements, and stay at the last one afterwards.
+    `m = g + sum_k shift_k x**k` and `x = g / reference`. All parameters are linear in time
+    between the measurements, and keep their last value afterwards.
 
-    - `times`: of the measurements, in seconds, ascending.
-    - `shifts`: coefficients of the mean shift, in siemens, a row for each time.
-    - `amplitudes`, `scales`: in siemens, one for each time.
-    - `reference`: in siemens.
+    - `times`: times of the measurements, in seconds, ascending.
+    - `shifts`: coefficients of the mean shift, in siemens, one row per time.
+    - `amplitudes`, `scales`: parameters of the spread, in siemens, one each per time.
+    - `reference`: reference conductance, in siemens.
     - `g_min`: lower limit of the result, in siemens.
     """
 
@@ -238,7 +238,7 @@ def sample_retention(
     """Sample conductances `time` seconds after programming, programming noise included.
 
     At time 0 this is `program_noise` with the first row of the table. The same key
-    gives every cell the same standard deviate `xi` at all times.
+    gives every cell the same standard normal `xi` at all times.
     """
     dtype = g_target.dtype
     times = jnp.asarray(model.times, dtype)

@@ -1,8 +1,8 @@
 """Change cells by trains of identical pulses.
 
-A cell is described by its *state*, the fraction of the conductance window it has reached.
-Pulses move it along the response curve of `device.py`, upwards along the potentiation
-curve and downwards along the depression curve; `n` pulses add noise of standard deviation
+The *state* of a cell is the fraction of the conductance window that it has reached. Pulses
+move the cell along the response curve of `device.py`, upwards along the potentiation curve
+and downwards along the depression curve; `n` pulses add noise of standard deviation
 `sigma_c2c * sqrt(n)` (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067).
 """
 
@@ -17,7 +17,7 @@ from .device import Device, Scalar, curvature
 
 
 class Response(eqx.Module):
-    """Curvatures of the two pulse responses: one for all cells, or one for each.
+    """Curvatures of the two pulse responses: one for all cells, or one per cell.
 
     - `ltp`, `ltd`: of potentiation and of depression.
     - `folded`: present where the cells form pairs, both start at the bottom of their
@@ -38,17 +38,17 @@ def nominal_response(device: Device, dtype: DTypeLike) -> Response:
 def draw_response(
     device: Device, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Response:
-    """Draw each cell's response once, as it leaves the fab.
+    """Draw each cell's response once, as fabrication leaves it.
 
-    Both labels of a cell are displaced by independent normal draws of standard deviation
-    `sigma_d2d`, in label units.
+    Independent normal draws of standard deviation `sigma_d2d`, in label units, shift the
+    two labels of a cell.
     """
     spread = normal(key, (2, *shape), np.dtype(dtype)) * device.sigma_d2d
     labels = _labels(device, dtype).reshape((2,) + (1,) * len(shape))
     return Response(*curvature(labels + spread))
 
 
-def _labels(device, dtype):
+def _labels(device: Device, dtype: DTypeLike) -> Float[Array, "2"]:
     return jnp.stack(
         [jnp.asarray(v, dtype) for v in (device.nonlinearity_ltp, device.nonlinearity_ltd)]
     )
@@ -57,21 +57,24 @@ def _labels(device, dtype):
 def response_curve(
     fraction: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
 ) -> Float[Array, " *cells"]:
-    """State reached after a fraction of the pulses that cross the window."""
-    u = _nonzero(u, fraction.dtype)
+    """State reached from 0 by a fraction of the pulses that cross the window."""
+    u = nonzero_curvature(u, fraction.dtype)
     return jnp.expm1(-u * fraction) / jnp.expm1(-u)
 
 
 def response_inverse(
     state: Float[Array, " *cells"], u: Float[Array, " *cells"] | Scalar
 ) -> Float[Array, " *cells"]:
-    """Fraction of the pulses that lead to a state; inverse of `response_curve`."""
-    u = _nonzero(u, state.dtype)
+    """Fraction of the pulses that leads to a state; inverse of `response_curve`."""
+    u = nonzero_curvature(u, state.dtype)
     # Where the curve is so flat that the state rounds to 1, the logarithm is infinite.
     return jnp.minimum(-jnp.log1p(state * jnp.expm1(-u)) / u, 1)
 
 
-def _nonzero(u, dtype):
+def nonzero_curvature(
+    u: Float[Array, " *cells"] | Scalar, dtype: DTypeLike
+) -> Float[Array, " *cells"]:
+    """Replace a curvature of zero by the smallest one that the formulas need."""
     # A straight line is the limit u -> 0. `expm1` and `log1p` keep full precision at the
     # smallest u, so replacing zero costs nothing.
     u = jnp.asarray(u, dtype)
@@ -111,15 +114,16 @@ def move_state(
     response: Response,
     noise: Float[Array, " *cells"],
 ) -> Float[Array, " *cells"]:
-    """`apply_pulses` with the standard normal draws given."""
+    """Do what `apply_pulses` does, with standard normal draws that are given."""
     up = pulses > 0
-    ltp, ltd = _nonzero(response.ltp, state.dtype), _nonzero(response.ltd, state.dtype)
+    ltp = nonzero_curvature(response.ltp, state.dtype)
+    ltd = nonzero_curvature(response.ltd, state.dtype)
     u = jnp.where(up, ltp, ltd)
-    # One exponential a device, not one a cell.
+    # One exponential per device, not per cell.
     span = jnp.where(up, 1 / jnp.expm1(-ltp), 1 / jnp.expm1(-ltd))
     per_window = jnp.where(up, 1 / device.pulses_ltp, 1 / device.pulses_ltd)
-    # `response_curve(response_inverse(state) + pulses / per_window)`, by the product of
-    # the two exponentials.
+    # This is `response_curve(response_inverse(state) + pulses / per_window)`, written as
+    # the product of the two exponentials.
     growth = jnp.expm1(-u * (pulses * per_window))
     moved = jnp.clip(state + growth * (state + span), 0, 1)
     moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise

@@ -1,4 +1,4 @@
-"""Weights that cells present to a read, from their conductances."""
+"""The weights that a read of the cells sees, from their conductances."""
 
 from jaxtyping import Array, Float
 
@@ -17,8 +17,8 @@ def visible_weights(
 
     **Arguments:**
 
-    - `conductance`: of the cells themselves, in siemens, from 0 up.
-    - `device`: its window sets the unit, its `r_access` is in series with every cell.
+    - `conductance`: conductances of the cells themselves, in siemens, from 0 up.
+    - `device`: its window sets the unit; its `r_access` is in series with every cell.
 
     **Returns:**
 
@@ -34,10 +34,10 @@ def visible_weights(
 def weight_per_siemens(
     conductance: Float[Array, "polarity rows cols"], device: Device
 ) -> Float[Array, "polarity rows cols"]:
-    """Change of the weight, in size, with the conductance of each cell, in 1/siemens.
+    """Magnitude of the change of a weight per conductance of each cell, in 1/siemens.
 
-    `d/dG [G / (1 + G r)] = 1 / (1 + G r)**2` over the range of the read current; twice
-    that for a single cell, which spans twice the range.
+    It is `d/dG [G / (1 + G r)] = 1 / (1 + G r)**2` over the range of the read current, and
+    twice that for a single cell, which spans twice the range.
     """
     low, high = (
         series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)

@@ -1,1 +1,1 @@
-"""Correction of products: first order, smoothing, and the choice of its parameter."""
+"""Correction of products: first order, smoothing, and the choice of the parameter λ."""

@@ -9,12 +9,12 @@ recursive filter):
     y_i = gain sum_j exp(-theta |i - j|) p_j,    2 sinh(theta / 2) = lam^-1/2,
     gain = (1 + 4 lam)^-1/2.
 
-The ends mirror the signal, so the sum goes on over its images: `p_{-1-j} = p_j` at a free
-end, `p_{n+j} = -p_{n-j}` at an end held at zero. Everything that is added is a product
-of positive weights with `p`, so rounding is not amplified by the condition `1 + 4 lam`.
+The ends mirror the signal, so that the sum continues over its images: `p_{-1-j} = p_j` at a
+free end, `p_{n+j} = -p_{n-j}` at an end held at zero. Every term is a product of a positive
+weight with `p`, so that the condition number `1 + 4 lam` does not amplify rounding.
 
-The recursion would run entry by entry. Here the sum is cut in blocks: one small product
-takes in the block itself, and what lies to the left or the right enters as one number,
+A recursion would run entry by entry. Instead, the sum is cut into blocks: one small product
+covers the block itself, and the entries to its left and right enter as one number each,
 which decays along the block. These numbers obey the same recursion over blocks.
 """
 
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from .._cells.device import Scalar
 
-# Entries of a block: longer ones cost more operations, shorter ones more numbers between
+# Entries per block: longer blocks cost more operations, shorter ones more numbers between
 # blocks; 16 and 64 were slower on a CPU.
 _BLOCK = 32
 
@@ -40,9 +40,9 @@ def denoise(
     **Arguments:**
 
     - `p`: the signal.
-    - `lam`: weight of the roughness, from 0 (returns `p`) up.
+    - `lam`: regularisation parameter, from 0 (which returns `p`) up.
     - `zero_end`: with false, `L` is the `(n-1) x n` first difference, and a constant
-        passes unchanged. With true, `L` is square with last row `e_n`, as in MELISO+:
+        stays unchanged. With true, `L` is square with last row `e_n`, as in MELISO+:
         the signal continues as zero.
 
     **Returns:**
@@ -63,9 +63,12 @@ def denoise(
     )
 
 
-def _filter(p, lam, zero_end):
+def _filter(
+    p: Float[Array, " n"], lam: Float[Array, ""], zero_end: bool
+) -> Float[Array, " n"]:
+    """Sum the two-sided exponential above over the signal and its images."""
     root = jnp.sqrt(lam)
-    # Without roughness theta is infinite; at 1000 the weights are zero as well.
+    # At `lam = 0` theta is infinite; at 1000 the weights are zero as well.
     theta = jnp.minimum(2 * jnp.arcsinh(0.5 / root), 1000)
     gain = 1 / jnp.hypot(jnp.ones_like(root), 2 * root)
     decay = lambda k: jnp.exp(-theta * jnp.asarray(k, theta.dtype))
@@ -82,7 +85,7 @@ def _filter(p, lam, zero_end):
     left = _decayed_sums(sums[:, 0], size * theta)
     right = _decayed_sums(sums[::-1, 1], size * theta)[::-1]
 
-    # Sums of the whole signal at both ends, and what its images add there.
+    # Sums of the whole signal at both ends, and the contributions of its images there.
     first = sums[0, 1] + decay(size) * right[0]
     tail = n - start[-1]
     final = jnp.sum(blocks[-1] * jnp.where(i < tail, decay(jnp.abs(tail - 1 - i)), 0))
@@ -102,8 +105,10 @@ def _filter(p, lam, zero_end):
     return y.reshape(-1)[:n]
 
 
-def _decayed_sums(t, theta):
-    """`s_k = sum_{m < k} exp(-theta (k - 1 - m)) t_m`, by blocks of blocks."""
+def _decayed_sums(
+    t: Float[Array, " blocks"], theta: Float[Array, ""]
+) -> Float[Array, " blocks"]:
+    """Compute `s_k = sum_{m < k} exp(-theta (k - 1 - m)) t_m`, block by block."""
     n = t.size
     size = min(n, 8 * _BLOCK)
     count = -(-n // size)
@@ -119,5 +124,5 @@ def _decayed_sums(t, theta):
     return sums.reshape(-1)[:n]
 
 
-def _product(a, b):
+def _product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)

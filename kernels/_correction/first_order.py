@@ -4,7 +4,7 @@ With `A~ = A + E` on the crossbar and `x~ = x + e` in the encoded input,
 
     p = A x~ + A~ x - A~ x~ = A x - E e                  (MELISO+ 2025, arXiv 2508.13298)
 
-leaves only the product of the two errors; `denoise` is the second order.
+contains only the product of the two errors; `denoise` is the second-order correction.
 """
 
 import jax.numpy as jnp
@@ -38,23 +38,23 @@ def product_noise(
     x: Float[Array, " n"],
     error: Float[Array, " n"],
 ) -> Float[Array, ""]:
-    """Variance of an entry of a corrected product, from what was measured on the way.
+    """Variance of an entry of a corrected product, from the two products measured for it.
 
-    The plain product and the corrected one differ by `raw - p = E x + E e`, while `p` is
-    off by `-E e`. With the errors of the cells independent of `x` and `e`, the variances
-    of the two have the ratio `|e|^2 / |x|^2`, whatever the device, the mapping and the
-    effects are. Differences of neighbours keep out what is common to all rows: a bias
+    The plain product and the corrected one differ by `raw - p = E x + E e`, while the
+    error of `p` is `-E e`. If the errors of the cells are independent of `x` and `e`, the
+    variances of the two have the ratio `|e|^2 / |x|^2` for any device, mapping and
+    effects. Differences of neighbours exclude what is common to all rows, such as a bias
     of the cells, or drift.
 
     **Arguments:**
 
     - `raw`: the plain analog product `A~ x`.
     - `p`: the product corrected to first order.
-    - `x`, `error`: the input, and by how much it was off, `x - x~`.
+    - `x`, `error`: the input, and its encoding error `x - x~`.
 
     **Returns:**
 
-    The variance, the mean over entries; zero below two entries.
+    The mean variance of the entries; zero below two entries.
     """
     steps = jnp.diff(raw - p)
     size = jnp.sum(x**2)

@@ -1,28 +1,29 @@
-"""Weigh what is remembered of a weight against what the data say (SEDMA, Eq. 6).
+"""Combine the remembered smoothing parameter with that of the data (SEDMA, Eq. 6).
 
     lam_t = alpha lam_memory + (1 - alpha) lam_recent
 
-The paper leaves `alpha` free. It is derived here from a model of two levels, for the
-logarithm, since the estimates are symmetric there and range over many decades:
+The paper leaves `alpha` free. Here it follows from a model of two levels for the logarithm,
+since the estimates are symmetric there and range over many decades:
 
-    theta_t ~ N(mu, tau^2)          best log lam of the product at hand,
-    own | theta_t ~ N(theta_t, v)   what its data say (`stein_lambda`).
+    theta_t ~ N(mu, tau^2)          best log lam of the current product,
+    own | theta_t ~ N(theta_t, v)   estimate from its data (`stein_lambda`).
 
-`lam_recent` is what this product and the last ones of short-term memory say together
-(`pooled_lambda`), with variance `w`. Long-term memory knows mean `m`, spread `s` and count
-`c` of earlier `own`, whose variance is `tau^2 + v`. So `tau^2 = max(s^2 - v, 0)`, and
-theta_t given memory alone is normal with mean `m` and variance `u = tau^2 + s^2 / c`. The
-mean of theta_t given both weighs them by their inverse variances:
+`lam_recent` is the estimate from this product and the last ones of short-term memory
+together (`pooled_lambda`), with variance `w`. Long-term memory holds the mean `m`, spread
+`s` and count `c` of earlier `own`, whose variance is `tau^2 + v`. So
+`tau^2 = max(s^2 - v, 0)`, and theta_t given memory alone is normal with mean `m` and
+variance `u = tau^2 + s^2 / c`. The mean of theta_t given both weighs them by their inverse
+variances:
 
     log lam_t = alpha m + (1 - alpha) recent,    alpha = w / (w + u).
 
-Memory of no samples has `alpha = 0`. Neither memory is used where the data contradict it:
-where what it says is off from what they say by more than 3.29 standard deviations, which
-chance alone does once in a thousand products, or where Stein's estimate for this product
-alone calls it worse than `lam = 0` or clearly worse than its own weight.
+A memory without samples has `alpha = 0`. Neither memory is used where the data contradict
+it: where it differs from the data by more than 3.29 standard deviations, which happens by
+chance once in a thousand products, or where Stein's estimate for this product alone says
+that it is worse than `lam = 0` or clearly worse than the product's own parameter.
 
-Memory is kept apart by *error pattern*, the roughness `|L p|^2 / (4 |p|^2)` of the product
-before it is smoothed: a constant has 0, white noise 1/2.
+Memory is separate for each *error pattern*, which is the class of the roughness
+`|L p|^2 / (4 |p|^2)` of the product before smoothing: a constant has 0, white noise 1/2.
 """
 
 import math
@@ -42,26 +43,26 @@ from .recent_products import (
 from .smoothing import LambdaEstimate, Spectrum, risk_change, visible_lambda
 
 ERROR_PATTERNS = ("smooth", "mixed", "rough")
-"""Names of the patterns that `error_pattern` tells apart."""
+"""Names of the patterns that `error_pattern` distinguishes."""
 
-# Roughness from which a product is mixed and rough.
+# Roughness from which on a product is mixed, and rough.
 _ROUGHER = (0.01, 0.25)
-# Spread of log lam before there is any sample: a factor of ten, worth one sample.
+# Variance of log lam before any sample: that of a factor of ten, worth one sample.
 _PRIOR_VARIANCE = math.log(10) ** 2
 _FAR = 3.29
-# Share of the risk that `lam_recent` saves which memory may give up.
+# Share of the product's own reduction of the risk that memory may give up.
 _LOSS = 0.5
 
 
 class LambdaChoice(eqx.Module):
-    """The weight that was used, and where it came from.
+    """The regularisation parameter that was used, and its origin.
 
-    - `lam`: weight of the roughness.
+    - `lam`: regularisation parameter.
     - `alpha`: share of long-term memory in its logarithm, from 0 to 1.
-    - `recent`: what this product and the last ones said.
-    - `own`: what this product said.
-    - `pattern`: of its errors, a place in `ERROR_PATTERNS`.
-    - `statistics`: what short-term memory is to keep of it.
+    - `recent`: estimate from this product and the last ones.
+    - `own`: estimate from this product alone.
+    - `pattern`: error pattern of the product, as an index into `ERROR_PATTERNS`.
+    - `statistics`: statistics of the product that short-term memory is to keep.
     - `refused`: whether the data contradicted long-term memory.
     """
 
@@ -75,11 +76,11 @@ class LambdaChoice(eqx.Module):
 
 
 class RememberedLambda(eqx.Module):
-    """What is remembered of the weights of products of the same class.
+    """What is remembered of the regularisation parameters of products of the same class.
 
-    - `count`, `mean`, `spread`: of the `log_lam` that products asked for, in long-term
-        memory: how many, their mean and standard deviation. One figure, or one for each
-        of `ERROR_PATTERNS`.
+    - `count`, `mean`, `spread`: number, mean and standard deviation of the products' own
+        `log_lam` in long-term memory. One number each, or one per entry of
+        `ERROR_PATTERNS`.
     - `recent`: the last products, from short-term memory, or None.
     """
 
@@ -90,7 +91,7 @@ class RememberedLambda(eqx.Module):
 
 
 def error_pattern(spectrum: Spectrum) -> Int[Array, ""]:
-    """Place in `ERROR_PATTERNS` of a product, by its roughness."""
+    """Error pattern of a product by its roughness, as an index into `ERROR_PATTERNS`."""
     size = jnp.sum(spectrum.power)
     rough = jnp.sum(spectrum.eigenvalues * spectrum.power) / 4
     bounds = jnp.asarray(_ROUGHER, size.dtype)
@@ -100,7 +101,7 @@ def error_pattern(spectrum: Spectrum) -> Int[Array, ""]:
 def combine_lambda(
     spectrum: Spectrum, own: LambdaEstimate, memory: RememberedLambda
 ) -> LambdaChoice:
-    """Eq. 6, with `alpha` from the certainty of memory and data."""
+    """Evaluate Eq. 6, with `alpha` from the variances of memory and data."""
     dtype = own.log_lam.dtype
     pattern = error_pattern(spectrum)
     figures = (jnp.asarray(v, dtype) for v in (memory.count, memory.mean, memory.spread))
@@ -126,4 +127,12 @@ def combine_lambda(
     alpha = jnp.where((count > 0) & ~refused, alpha, 0)
     lam = visible_lambda(alpha * mean + (1 - alpha) * recent.log_lam)
     statistics = product_statistics(spectrum, own)
-    return LambdaChoice(lam, alpha, recent, own, pattern, statistics, refused)
+    return LambdaChoice(
+        lam=lam,
+        alpha=alpha,
+        recent=recent,
+        own=own,
+        pattern=pattern,
+        statistics=statistics,
+        refused=refused,
+    )

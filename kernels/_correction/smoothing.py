@@ -1,4 +1,4 @@
-"""Choose the weight of the roughness that `denoise` takes, from the data alone.
+"""Choose the smoothing parameter λ of `denoise` from the data alone.
 
 The first-difference matrix `L` has cosines as singular vectors, so that one cosine
 transform turns `(I + lam L^T L)^-1` into the factors `1 - q_k` with
@@ -7,24 +7,26 @@ transform turns `(I + lam L^T L)^-1` into the factors `1 - q_k` with
 
 With a free end this is the orthonormal DCT-II and `t_k = pi k / n`. With a zero end it is
 the DCT-VIII, `t_k = pi (2k + 1) / (2n + 1)`: the signal, a zero and the mirrored signal
-with its sign turned are an input of length `2n + 1` whose DCT-II has the odd frequencies
-alone.
+with the opposite sign form an input of length `2n + 1` whose DCT-II has only odd
+frequencies.
 
-Let `p = y + noise`, the noise independent, of variance `v_i`. With `c_k` the coefficients
-of `p`, `phi_k` the cosines and `w_k = sum_i phi_k(i)^2 v_i`, Stein's estimate of how the
-expected squared error differs from that of leaving `p` as it is (Stein 1981, Ann. Statist.
+Let `p = y + noise`, with independent noise of variance `v_i`. With `c_k` the coefficients
+of `p`, `phi_k` the cosines and `w_k = sum_i phi_k(i)^2 v_i`, Stein's estimate of the
+expected squared error, minus that of `p` itself, (Stein 1981, Ann. Statist.
 9, 1135) is
 
     R(lam) = sum_k q_k^2 c_k^2 - 2 q_k w_k.
 
 It is unbiased for each fixed `lam`, and no cancellation occurs where it is small. Any
-number of weights cost one transform, O(n log n), and O(n) each. Generalised
+number of values of `lam` cost one transform, O(n log n), and O(n) each. Generalised
 cross-validation (Golub, Heath & Wahba 1979, Technometrics 21, 215) needs no variance.
 
 The uncertainty of the minimum of `R` follows by linearising around it: with `'` for
 `d / d log lam`, `var(log lam) = var(R') / R''^2`, where the mean of
 `4 c_k^2 w_k - 2 w_k^2` is the variance of `c_k^2`.
 """
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -34,22 +36,23 @@ from jaxtyping import Array, Float
 
 from .._cells.device import Scalar
 
-# Weights tried before refinement; neighbours differ by a factor of two or less in float32.
+# Values of lam tried before refinement; in float32 neighbours differ by at most a factor
+# of two.
 _GRID = 64
 _NEWTON_STEPS = 4
-# Standard deviation of `log lam` at most: where the data say nothing, any of the weights
-# that differ from both ends in float32 may be right.
+# Largest standard deviation of `log lam`: without information in the data, any value that
+# differs from both ends in float32 may be right.
 _IGNORANCE = 10.0
 
 
 class Spectrum(eqx.Module):
-    """What the data say of each frequency; signals of a batch add up.
+    """Power and noise per frequency, summed over the signals of a batch.
 
     - `eigenvalues`: `mu_k` of `L^T L`.
     - `power`: `c_k^2`.
-    - `noise`: `w_k`, the share of it that is noise, as expected.
-    - `spread`: variance of `power`, estimated.
-    - `least`: the part of it that noise alone has, `2 w_k^2`.
+    - `noise`: `w_k`, the expected part of the power that is noise.
+    - `spread`: estimated variance of `power`.
+    - `least`: variance of `power` from noise alone, `2 w_k^2`.
     """
 
     eigenvalues: Float[Array, " n"]
@@ -60,9 +63,9 @@ class Spectrum(eqx.Module):
 
 
 class LambdaEstimate(eqx.Module):
-    """A weight of the roughness, and how well the data determine it.
+    """An estimate of the regularisation parameter, and how well the data determine it.
 
-    - `lam`: the weight; exactly zero where it would not change a digit of the signal.
+    - `lam`: the parameter; exactly zero where it would not change a digit of the signal.
     - `log_lam`: natural logarithm of the minimum found, finite where `lam` is zero.
     - `log_variance`: variance of `log_lam`.
     - `risk`: expected squared error minus that of `lam = 0`, not positive.
@@ -80,12 +83,12 @@ def roughness_spectrum(
     *,
     zero_end: bool = False,
 ) -> Spectrum:
-    """Take noisy signals apart into the frequencies that `denoise` weighs.
+    """Decompose noisy signals into the frequencies that `denoise` attenuates.
 
     **Arguments:**
 
     - `p`: signals with independent noise.
-    - `variance`: of the noise of each entry.
+    - `variance`: variance of the noise of each entry.
     - `zero_end`: as for `denoise`.
     """
     n = p.shape[1]
@@ -112,7 +115,13 @@ def roughness_spectrum(
     spread = 4 * power * noise - least
     add = lambda v: jnp.sum(v, axis=0)
     eigenvalues = 4 * jnp.sin(angle / 2) ** 2
-    return Spectrum(eigenvalues, *map(add, (power, noise, spread, least)))
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        power=add(power),
+        noise=add(noise),
+        spread=add(spread),
+        least=add(least),
+    )
 
 
 def risk_change(spectrum: Spectrum, lam: Scalar) -> Float[Array, ""]:
@@ -122,12 +131,12 @@ def risk_change(spectrum: Spectrum, lam: Scalar) -> Float[Array, ""]:
 
 
 def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
-    """The weight that minimises Stein's unbiased estimate of the risk."""
+    """The parameter that minimises Stein's unbiased estimate of the risk."""
     risk = lambda log_lam: risk_change(spectrum, jnp.exp(log_lam))
     slope, grid = jax.grad(risk), _grid(spectrum)
     start = grid[jnp.argmin(jax.vmap(risk)(grid))]
     log_lam = _refine(risk, start, grid[1] - grid[0])
-    # The curve may be flat to rounding; then the lowest weight is as good.
+    # If the curve is flat to rounding, the smallest parameter is as good.
     log_lam = jnp.where(risk(log_lam) < 0, log_lam, grid[0])
     q = _shrinkage(spectrum, jnp.exp(log_lam))
     noise = lambda v: jnp.sum(4 * (q**2 * (1 - q)) ** 2 * v)
@@ -142,7 +151,7 @@ def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
 
 
 def gcv_lambda(spectrum: Spectrum) -> Float[Array, ""]:
-    """The weight that minimises generalised cross-validation; `noise` is not used."""
+    """The parameter that minimises generalised cross-validation; `noise` is not used."""
 
     def score(log_lam):
         q = _shrinkage(spectrum, jnp.exp(log_lam))
@@ -157,25 +166,30 @@ def gcv_lambda(spectrum: Spectrum) -> Float[Array, ""]:
 
 
 def visible_lambda(log_lam: Float[Array, ""]) -> Float[Array, ""]:
-    """The weight itself, or zero where `|lam L^T L| <= 4 lam` is less than rounding."""
+    """The parameter itself, or zero if `|lam L^T L| <= 4 lam` is below rounding."""
     lam = jnp.exp(log_lam)
     return jnp.where(4 * lam <= jnp.finfo(lam.dtype).eps, jnp.zeros_like(lam), lam)
 
 
-def _shrinkage(spectrum, lam):
+def _shrinkage(spectrum: Spectrum, lam: Float[Array, ""]) -> Float[Array, " n"]:
+    """`q_k`, by which each frequency is attenuated."""
     product = lam * spectrum.eigenvalues
     return product / (1 + product)
 
 
-def _grid(spectrum):
-    """From a weight without effect to one that leaves the lowest frequency alone."""
+def _grid(spectrum: Spectrum) -> Float[Array, " grid"]:
+    """Log lam from no effect up to a value that leaves only the lowest frequency."""
     n, dtype = spectrum.power.shape[0], spectrum.power.dtype
     low = jnp.log(jnp.finfo(dtype).eps / 8)
     high = jnp.log(jnp.asarray(100.0 * n * n, dtype))
     return jnp.linspace(low, high, _GRID, dtype=dtype)
 
 
-def _refine(curve, start, step):
+def _refine(
+    curve: Callable[[Float[Array, ""]], Float[Array, ""]],
+    start: Float[Array, ""],
+    step: Float[Array, ""],
+) -> Float[Array, ""]:
     """Newton's method between the neighbours of the best point of a grid."""
     slope = jax.grad(curve)
     bend = jax.grad(slope)

@@ -1,6 +1,6 @@
 """Energy, latency and area of an analog matrix-vector product.
 
-A product is a number of *reads*. One read drives the word lines of one array with one
+A product takes a number of *reads*. One read drives the word lines of one array with one
 slice of the input bits and converts every bit line, so that
 
     reads = tiles * slices * phases * batch,     phases = ceil(input_bits / dac_bits),
@@ -10,8 +10,8 @@ that of ISAAC (Shafiee et al. 2016, ISCA, 14, section V): bit-serial inputs, sli
 weights, sampled bit lines that share a converter, and digital shift-and-add.
 
 Not modelled: traffic between tiles and off the chip, static leakage, clock and control,
-the reference and the bias column of offset mappings, and programming (`program` reports
-that). Edge tiles count as full ones. One weight slice fills one array.
+the reference and the bias column of offset mappings, and programming (whose cost `program`
+reports). Edge tiles count as full ones. One weight slice fills one array.
 """
 
 import math
@@ -27,22 +27,22 @@ from .._cells.device import Scalar
 from .cost_model import CostModel
 
 
-class Workload(eqx.Module):
-    """Counts of the products `y = A x` that are to be costed. All are static.
+class MvmWorkload(eqx.Module):
+    """The products `y = A x` to be costed, as counts. All fields are static.
 
     - `outputs`, `inputs`: shape of `A`.
     - `rows`, `cols`: word lines and weight columns of one array.
-    - `batch`: vectors.
-    - `input_bits`, `dac_bits`: bits of an input, and those applied in one read.
+    - `batch`: number of vectors.
+    - `input_bits`, `dac_bits`: bits of an input, and bits applied in one read.
     - `adc_bits`: resolution of the conversion.
-    - `slices`: arrays that share the bits of a weight.
-    - `polarities`: cells behind each weight in an array, 2 for a differential pair.
-    - `conversions`: conversions for each weight column and read: 1 where the pair is
-        subtracted as a current, 2 where both bit lines are converted.
+    - `slices`: number of arrays that share the bits of a weight.
+    - `polarities`: cells per weight in an array, 2 for a differential pair.
+    - `conversions`: conversions per weight column and read: 1 if the currents of the pair
+        are subtracted, 2 if both bit lines are converted.
     - `columns_per_adc`: conversions of one read that share a converter.
-    - `tiles`: arrays for one slice of the matrix; by default those that cover `A`. Give
-        the number of nonzero tiles of a sparse matrix.
-    - `arrays`: arrays there are; by default as many as the matrix needs. With fewer,
+    - `tiles`: arrays per slice of the matrix; by default as many as cover `A`. For a
+        sparse matrix, give the number of nonzero tiles.
+    - `arrays`: arrays that exist; by default as many as the matrix needs. With fewer,
         they are reused in passes.
     - `pipelined`: whether one read is converted while the next is taken.
 
@@ -69,7 +69,7 @@ class Workload(eqx.Module):
         for name, value in vars(self).items():
             if value is not None and value < 1 and name != "pipelined":
                 raise ValueError(
-                    f"`sedma_jax.kernels.Workload` needs `{name}` to be at least 1. "
+                    f"`sedma_jax.kernels.MvmWorkload` needs `{name}` to be at least 1. "
                     f"Got {value}. It is a count."
                 )
 
@@ -88,25 +88,25 @@ class Workload(eqx.Module):
 
     @property
     def built_arrays(self) -> int:
-        """Arrays there are."""
+        """Arrays that exist."""
         return self.mapped_arrays if self.arrays is None else self.arrays
 
     @property
     def passes(self) -> int:
-        """Times that the arrays are reused to cover the matrix."""
+        """How often the arrays are used to cover the matrix once."""
         return math.ceil(self.mapped_arrays / self.built_arrays)
 
 
 class MvmCost(eqx.Module):
-    """What a `Workload` costs, by component.
+    """The cost of an `MvmWorkload`, by component.
 
-    - `energy_*`: in joules, for the whole batch. `energy_adc` includes the sample and
-        hold, `energy_digital` the accumulator.
+    - `energy_*`: energy, in joules, for the whole batch. `energy_adc` includes the sample
+        and hold, `energy_digital` the accumulator.
     - `latency_read`, `latency_adc`: time on the critical path, in seconds, from the
-        first bit applied to the last conversion of the batch. What a pipeline hides is
-        in neither.
-    - `area_*`: in square metres, of the arrays that are built.
-    - `operations`: `2 m n` for each vector, whatever the bits.
+        first bit applied to the last conversion of the batch. Neither includes what a
+        pipeline hides.
+    - `area_*`: area, in square metres, of the arrays that exist.
+    - `operations`: `2 m n` per vector, whatever the number of bits.
     """
 
     energy_array: Scalar
@@ -126,12 +126,12 @@ class MvmCost(eqx.Module):
 
     @property
     def energy_breakdown(self) -> Mapping[str, Scalar]:
-        """Component to joules."""
+        """Energy of each component, in joules."""
         return self._parts("energy_")
 
     @property
     def area_breakdown(self) -> Mapping[str, Scalar]:
-        """Component to square metres."""
+        """Area of each component, in square metres."""
         return self._parts("area_")
 
     @property
@@ -159,7 +159,7 @@ class MvmCost(eqx.Module):
         """Tera-operations per second and square millimetre."""
         return self.operations / self.latency / self.area * 1e-18
 
-    def _parts(self, prefix):
+    def _parts(self, prefix: str) -> dict[str, Scalar]:
         return {
             name.removeprefix(prefix): value
             for name, value in vars(self).items()
@@ -176,16 +176,15 @@ def array_read_energy(
 
     **Arguments:**
 
-    - `conductance`: of every cell, in siemens, with its access transistor in series
-        (`series_conductance`). Polarities carry voltages of equal magnitude.
-    - `voltages`: of the word lines, in volts. Leading axes broadcast with those of
-        `conductance`, so that a batch or the phases of a bit-serial input come in one
-        call.
-    - `t_read`: time that the voltage is applied, in seconds.
+    - `conductance`: conductance of every cell, in siemens, with its access transistor in
+        series (`series_conductance`). Polarities carry voltages of equal magnitude.
+    - `voltages`: word-line voltages, in volts. Leading axes broadcast with those of
+        `conductance`, so that one call takes a batch or the phases of a bit-serial input.
+    - `t_read`: time for which the voltage is applied, in seconds.
 
     **Returns:**
 
-    Energy, in joules, for each index of the leading axes.
+    Energy, in joules, per index of the leading axes.
     """
     return expected_read_energy(conductance, voltages**2, t_read)
 
@@ -197,18 +196,19 @@ def expected_read_energy(
 ) -> Float[Array, " *lead"]:
     """Mean of `array_read_energy` over random inputs: `sum_ijp E[V_i^2] G_pij t`.
 
-    Exact for any joint law of the voltages, since the heat is linear in their squares.
-    One bit of a bit-serial input that is set with probability `q` has `E[V^2] = q V^2`;
+    The mean is exact for any joint distribution of the voltages, since the heat is linear
+    in their squares. A bit-serial input bit that is set with probability `q` has
+    `E[V^2] = q V^2`;
     an analog input uniform in `(-V, V)` has `V^2 / 3`.
 
     **Arguments:**
 
     - `conductance`, `t_read`: as for `array_read_energy`.
-    - `mean_square_voltage`: of each word line, in square volts.
+    - `mean_square_voltage`: mean square voltage of each word line, in square volts.
 
     **Returns:**
 
-    Mean energy, in joules, for each index of the leading axes.
+    Mean energy, in joules, per index of the leading axes.
     """
     return t_read * jnp.einsum(
         "...pij,...i->...",
@@ -223,7 +223,7 @@ def settling_time(
 ) -> Float[Array, ""] | float:
     """Time for an array's lines to settle to half a step of `bits` bits, in seconds.
 
-    A line of `n` cells behind a driver of resistance `R` answers with the Elmore delay
+    A line of `n` cells behind a driver of resistance `R` has the Elmore delay
     `tau = n c (R + n r / 2)` (Elmore 1948, J. Appl. Phys. 19, 55), and an exponential
     is within half a step after `(bits + 1) ln 2` time constants. The bit line ends in a
     virtual ground and has no driver. `cols` counts the cells along a word line.
@@ -236,34 +236,35 @@ def settling_time(
 
 def mvm_cost(
     model: CostModel,
-    workload: Workload,
+    workload: MvmWorkload,
     *,
     read_energy: Scalar,
     mean_square_voltage: Scalar,
     t_read: Scalar,
 ) -> MvmCost:
-    """Cost the products of a workload.
+    """Compute the cost of the products of a workload.
 
     One read takes the conversion time of a DAC, the settling of the lines and `t_read`;
     its bit lines then take `columns_per_adc` conversions in turn. Reads follow each
-    other over phases, passes and vectors; arrays work side by side. Shift-and-add keeps
+    other over phases, passes and vectors; arrays work in parallel. Shift-and-add keeps
     pace with the converters.
 
     **Arguments:**
 
     - `model`: constants, e.g. `sedma_jax.costs.ISAAC_32NM`.
-    - `workload`: counts.
+    - `workload`: the products.
     - `read_energy`: mean heat in the cells of one array in one read, in joules, e.g.
         the mean of `array_read_energy` over tiles, phases and vectors.
-    - `mean_square_voltage`: of the word lines in one read, in square volts.
-    - `t_read`: time that the voltage is applied after settling, in seconds.
+    - `mean_square_voltage`: mean square voltage of the word lines in one read, in square
+        volts.
+    - `t_read`: time for which the voltage is applied after settling, in seconds.
 
     **Returns:**
 
     An `MvmCost` of the dtype of the constants, differentiable in all of them.
     """
     w = workload
-    # Counts pass 2^31 in ordinary workloads, so they are floats from here on.
+    # Counts exceed 2^31 in ordinary workloads, so they are floats from here on.
     arrays, built = float(w.mapped_arrays), float(w.built_arrays)
     reads = arrays * w.phases * w.batch
     steps = float(w.passes * w.phases * w.batch)
@@ -305,12 +306,14 @@ def mvm_cost(
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), cost)
 
 
-def _critical_path(stages, steps, pipelined):
-    """Time that each of two stages adds to the path of `steps` reads."""
+def _critical_path(
+    stages: tuple[Scalar, Scalar], steps: float, pipelined: bool
+) -> tuple[Scalar, Scalar]:
+    """Time that each of two stages adds to the critical path of `steps` reads."""
     first, second = stages
     if not pipelined:
         return steps * first, steps * second
-    # The slower stage works without a break; the faster one shows once.
+    # The slower stage works without a break; the faster one counts once.
     slow = jnp.asarray(first >= second)
     return (
         jnp.where(slow, steps, 1.0) * first,

@@ -1,20 +1,20 @@
-"""Weigh ways to cut a matrix into partitions (SEDMA, Eq. 4), all of them at once.
+"""Compare all ways to cut a matrix into partitions at once (SEDMA, Eq. 4).
 
     argmin_p  sum_i compute_cost(p_i) + lam_mem memory_overhead(p_i)
 
-*Compute cost*, in seconds, is programming and reading. Arrays of one pass work side by
-side, so that a pass lasts as long as its slowest partition, and passes add up. *Memory
-overhead*, in MB (1e6 bytes), is what a partition takes besides the entries it holds: cells
-that are reserved and empty, its place and the lines that it is wired to, and the partial
-results of its products.
+*Compute cost*, in seconds, is the time of programming and reading. The arrays of one pass
+work in parallel, so that a pass lasts as long as its slowest partition, and passes add up.
+*Memory overhead*, in MB (1e6 bytes), is what a partition takes besides the entries it
+holds: reserved cells that are empty, its place and the lines that it is wired to, and the
+partial results of its products.
 
-The price of memory rises as it runs out:
+The price of memory rises as memory runs out:
 
     lam_mem = price / (1 - pressure)      seconds per MB
 
-with `pressure` the share of memory that is in use: the wait of a queue at that load. With
-all memory free a MB costs `price`, with half of it twice that, with the last of it
-everything.
+with `pressure` the share of memory in use, as the wait of a queue grows with its load. A MB
+costs `price` with all memory free, twice as much with half of it free, and without bound as
+the last of it is used.
 """
 
 import equinox as eqx
@@ -29,21 +29,21 @@ from .._programming.expected_latency import expected_line_latency
 CELL_BYTES = 12.0
 """Bytes of a cell pair: its weight and two conductances, in single precision."""
 
-# Of an index, a scale or a partial result; and of the six numbers of a rectangle.
+# Bytes of an index, a scale or a partial result; and of the six numbers of a rectangle.
 _WORD_BYTES = 4.0
 _PLACE_BYTES = 48.0
-# Share of memory at which a MB costs a thousand times its price.
+# Share of memory in use at which a MB costs a thousand times its price.
 _MOST_PRESSURE = 0.999
 
 
 class Partitions(eqx.Module):
-    """The partitions of several plans, side by side; sizes are of the array's lines.
+    """The partitions of several plans in one list.
 
-    - `plan`: number of the plan; one that is too large marks a partition of no plan.
-    - `turn`: number of the pass, within the plan.
-    - `kind`: of array, which says its size and device.
-    - `word_lines`, `bit_lines`: lines that hold a part of the matrix.
-    - `cells`: entries that are written on each word line, the mean.
+    - `plan`: number of the plan; a number that is too large marks padding.
+    - `turn`: number of the pass within the plan.
+    - `kind`: kind of array, which sets its size and device.
+    - `word_lines`, `bit_lines`: number of lines that hold a part of the matrix.
+    - `cells`: mean number of entries written per word line.
     """
 
     plan: Int[Array, " partitions"]
@@ -55,11 +55,11 @@ class Partitions(eqx.Module):
 
 
 class PlanCost(eqx.Module):
-    """What plans cost.
+    """The costs of plans.
 
     - `objective`: Eq. 4, in seconds.
-    - `seconds`: compute cost.
-    - `megabytes`: memory overhead.
+    - `seconds`: compute cost, in seconds.
+    - `megabytes`: memory overhead, in MB.
     """
 
     objective: Float[Array, " plans"]
@@ -68,7 +68,7 @@ class PlanCost(eqx.Module):
 
 
 def memory_price(price: Scalar, pressure: Scalar) -> Float[Array, ""]:
-    """`lam_mem`, in seconds per MB, at a share of memory in use from 0 to 1."""
+    """Compute `lam_mem`, in seconds per MB, at a share of memory in use from 0 to 1."""
     return price / (1 - jnp.clip(jnp.asarray(pressure), 0, _MOST_PRESSURE))
 
 
@@ -83,9 +83,9 @@ def partition_seconds(
 
     **Arguments:**
 
-    - `devices`: of each kind of array.
-    - `slowdown`: measured time of each kind over what is expected; 1 if not known.
-    - `rule`: for all kinds; `acceptance_band` of the device of each if left out.
+    - `devices`: the device of each kind of array.
+    - `slowdown`: measured time of each kind over the expected time; 1 if not known.
+    - `rule`: stopping rule for all kinds; by default the `acceptance_band` of each device.
     """
     seconds = jnp.zeros_like(partitions.cells)
     for kind, device in enumerate(devices):
@@ -107,16 +107,16 @@ def plan_costs(
     turns: int,
     vectors: int = 1,
 ) -> PlanCost:
-    """Eq. 4 of every plan.
+    """Evaluate Eq. 4 for every plan.
 
     **Arguments:**
 
-    - `partitions`: of all plans, in any order.
-    - `seconds`: of each, from `partition_seconds` or measured.
+    - `partitions`: the partitions of all plans, in any order.
+    - `seconds`: time of each partition, from `partition_seconds` or measured.
     - `sizes`: word lines and bit lines of each kind of array.
     - `lam_mem`: price of memory, in seconds per MB; see `memory_price`.
-    - `plans`, `turns`: how many plans there are, and passes in the longest. Static.
-    - `vectors`: that are multiplied at once. Static.
+    - `plans`, `turns`: number of plans, and of passes in the longest one. Static.
+    - `vectors`: number of vectors that are multiplied at once. Static.
     """
     place = partitions.plan * turns + partitions.turn
     slowest = jax.ops.segment_max(seconds, place, plans * turns)

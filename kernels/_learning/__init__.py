@@ -1,1 +1,1 @@
-"""Learning from outcomes: exploration, nearest neighbours, recent samples."""
+"""Learning from outcomes: exploration, nearest neighbours and recent samples."""

@@ -1,7 +1,7 @@
-"""Choose among alternatives by what they brought, and notice when that changes.
+"""Choose among alternatives by their past rewards, and detect when those change.
 
 *Thompson sampling* (1933, Biometrika 25, 285): draw the mean reward of each alternative
-from what is believed of it, and take the largest. Rewards count as normal with unknown
+from the beliefs about it, and take the largest. Rewards are modelled as normal with unknown
 mean and variance, so that beliefs are normal-inverse-gamma (Murphy 2007, "Conjugate
 Bayesian analysis of the Gaussian distribution", Eq. 85-89): with prior `m0, k0, a0, b0` and
 `n` rewards of mean `r` and sum of squared deviations `S`,
@@ -11,15 +11,15 @@ Bayesian analysis of the Gaussian distribution", Eq. 85-89): with prior `m0, k0,
 
 and the mean reward is `m + sqrt(b / (a k)) t`, `t` Student's with `2 a` degrees of freedom.
 
-*Change* is noticed by a two-sided cumulative sum (Page 1954, Biometrika 41, 100) of
-standardised rewards. By Siegmund's approximation (1985, Sequential Analysis, Eq. 2.56)
-without a change one side runs
+A two-sided cumulative sum (Page 1954, Biometrika 41, 100) of standardised rewards detects
+a *change*. By Siegmund's approximation (1985, Sequential Analysis, Eq. 2.56), without a
+change one side runs for
 
     (exp(2 k (h + 1.166)) - 2 k (h + 1.166) - 1) / (2 k^2)
 
-samples on average until it gives a false alarm. With the slack `k = 1/2` and `h = 8` that
-is one alarm of either side in about 9,500 samples. A shift by three standard deviations is
-noticed after `8 / (3 - 1/2)`, about three samples.
+samples on average until it gives a false alarm. With the slack `k = 1/2` and the threshold
+`h = 8`, the two sides together give one false alarm in about 9,500 samples. A shift by
+three standard deviations is detected after `8 / (3 - 1/2)`, about three, samples.
 """
 
 import equinox as eqx
@@ -31,12 +31,12 @@ from .._cells.device import Scalar
 
 SLACK = 0.5
 THRESHOLD = 8.0
-# Beyond this, a standardised sample counts as this: no single one gives an alarm.
+# Standardised samples are clipped to this magnitude, so that no single one gives an alarm.
 _LARGEST = 6.0
 
 
 class Beliefs(eqx.Module):
-    """Normal-inverse-gamma beliefs of the mean reward of each alternative."""
+    """Normal-inverse-gamma beliefs about the mean reward of each alternative."""
 
     mean: Float[Array, " choices"]
     strength: Float[Array, " choices"]
@@ -44,14 +44,14 @@ class Beliefs(eqx.Module):
     scale: Float[Array, " choices"]
 
 
-class Drift(eqx.Module):
-    """The cumulative sums of rises and of falls."""
+class ChangeDetector(eqx.Module):
+    """The cumulative sums of rises and of falls that tell a change from chance."""
 
     rise: Float[Array, ""]
     fall: Float[Array, ""]
 
 
-def believe(
+def update_beliefs(
     prior: Float[Array, " choices"],
     prior_std: Scalar,
     count: Float[Array, " choices"],
@@ -60,47 +60,52 @@ def believe(
     *,
     strength: Scalar = 1.0,
 ) -> Beliefs:
-    """Beliefs from rewards that were measured.
+    """Update the prior by the rewards that were measured.
 
     **Arguments:**
 
-    - `prior`, `prior_std`: reward expected before any is measured, and how far one may
-        be from that.
-    - `count`, `mean`, `spread`: of the rewards of each alternative; standard deviation.
-    - `strength`: rewards that the prior is worth; less of it explores more.
+    - `prior`, `prior_std`: reward expected before any is measured, and the standard
+        deviation of a reward around it.
+    - `count`, `mean`, `spread`: number, mean and standard deviation of the rewards of
+        each alternative.
+    - `strength`: number of rewards that the prior is worth; a smaller one explores more.
     """
     k = strength + count
     squares = jnp.maximum(count - 1, 0) * spread**2
-    apart = strength * count * (mean - prior) ** 2 / k
+    deviation = strength * count * (mean - prior) ** 2 / k
     # The prior of the variance is worth two rewards.
-    scale = jnp.asarray(prior_std, mean.dtype) ** 2 + 0.5 * (squares + apart)
+    scale = jnp.asarray(prior_std, mean.dtype) ** 2 + 0.5 * (squares + deviation)
     return Beliefs((strength * prior + count * mean) / k, k, 1 + 0.5 * count, scale)
 
 
-def thompson(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
-    """A draw of the mean reward of each alternative; the largest is to be taken."""
+def thompson_sample(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
+    """Draw the mean reward of each alternative; the caller takes the largest."""
     width = jnp.sqrt(beliefs.scale / (beliefs.shape * beliefs.strength))
     draw = jr.t(key, 2 * beliefs.shape, beliefs.mean.shape, beliefs.mean.dtype)
     return beliefs.mean + width * draw
 
 
-def no_drift() -> Drift:
-    """Sums before the first sample."""
-    return Drift(jnp.zeros(()), jnp.zeros(()))
+def change_detector() -> ChangeDetector:
+    """The detector before the first sample."""
+    return ChangeDetector(jnp.zeros(()), jnp.zeros(()))
 
 
-def watch(
-    drift: Drift, sample: Scalar, *, slack: Scalar = SLACK, threshold: Scalar = THRESHOLD
-) -> tuple[Drift, Bool[Array, ""]]:
-    """Take in a standardised sample; after an alarm the sums start anew.
+def detect_change(
+    detector: ChangeDetector,
+    sample: Scalar,
+    *,
+    slack: Scalar = SLACK,
+    threshold: Scalar = THRESHOLD,
+) -> tuple[ChangeDetector, Bool[Array, ""]]:
+    """Add a standardised sample; after an alarm the sums start from zero.
 
     **Returns:**
 
-    The sums, and whether there is an alarm.
+    The detector with the new sums, and whether there is an alarm.
     """
-    z = jnp.clip(jnp.asarray(sample, drift.rise.dtype), -_LARGEST, _LARGEST)
+    z = jnp.clip(jnp.asarray(sample, detector.rise.dtype), -_LARGEST, _LARGEST)
     z = jnp.where(jnp.isfinite(z), z, 0)
-    rise = jnp.maximum(drift.rise + z - slack, 0)
-    fall = jnp.maximum(drift.fall - z - slack, 0)
+    rise = jnp.maximum(detector.rise + z - slack, 0)
+    fall = jnp.maximum(detector.fall - z - slack, 0)
     alarm = jnp.maximum(rise, fall) > threshold
-    return Drift(jnp.where(alarm, 0, rise), jnp.where(alarm, 0, fall)), alarm
+    return ChangeDetector(jnp.where(alarm, 0, rise), jnp.where(alarm, 0, fall)), alarm

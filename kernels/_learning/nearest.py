@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def nearest(
+def nearest_rows(
     table: Float[Array, "rows features"],
     occupied: Bool[Array, " rows"],
     query: Float[Array, " features"],
@@ -15,21 +15,21 @@ def nearest(
     """Find the `k` occupied rows nearest to a query.
 
     The distance is `sqrt(sum_f ((t_f - q_f) / s_f)^2)`, with `s_f` the standard deviation
-    of feature `f` over the occupied rows, so that features count alike whatever their
-    units. A feature in which they do not differ is compared in its own unit.
+    of feature `f` over the occupied rows, so that features have equal weight whatever
+    their units. A feature that is the same in all rows is compared in its own unit.
 
     **Arguments:**
 
-    - `table`: a row for each thing known, padded to a fixed size, so that a growing table
-        compiles once. What unoccupied rows hold does not matter, as long as it is finite.
-    - `occupied`: which rows count.
-    - `query`: what to look for, in the units of the table.
-    - `k`: rows wanted, from 1 to `rows`. Static.
+    - `table`: one row per entry, padded to a fixed size, so that a growing table compiles
+        once. The content of unoccupied rows does not matter, as long as it is finite.
+    - `occupied`: which rows hold an entry.
+    - `query`: features to look for, in the units of the table.
+    - `k`: number of rows wanted, from 1 to `rows`. Static.
 
     **Returns:**
 
-    Indices into the table and distances, nearest first; of equal distances the lower
-    index. With fewer than `k` occupied rows the rest has an infinite distance.
+    Indices into the table and distances, nearest first; among equal distances the lower
+    index comes first. With fewer than `k` occupied rows the rest have infinite distance.
 
     **Raises:**
 
@@ -37,13 +37,14 @@ def nearest(
     """
     if not 1 <= k <= len(table):
         raise ValueError(
-            f"`nearest` needs `k` from 1 to the {len(table)} rows of its table. Got {k}. "
-            "Pad the table or ask for fewer."
+            "`sedma_jax.kernels.nearest_rows` needs `k` "
+            f"from 1 to the {len(table)} rows of its table. Got {k}. Pad the table or "
+            "ask for fewer."
         )
     weight = occupied.astype(table.dtype)[:, None]
     count = jnp.maximum(jnp.sum(weight), jnp.ones((), table.dtype))
-    # Spread about the query's neighbourhood in two passes: one pass would cancel where a
-    # feature is large and varies little.
+    # The variance takes two passes: one pass would cancel where a feature is large and
+    # varies little.
     mean = jnp.sum(weight * table, axis=0) / count
     variance = jnp.sum(weight * (table - mean[None]) ** 2, axis=0) / count
     scale = jnp.where(variance > 0, jnp.sqrt(variance), jnp.ones_like(variance))

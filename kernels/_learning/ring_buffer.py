@@ -1,7 +1,7 @@
 """Keep the last samples of a statistic, inside `jit`.
 
-A sample takes the place of the oldest. Every figure is one pass over the buffer, with the
-empty places masked, so that all of it can be traced, vmapped and scanned.
+A new sample replaces the oldest. Every statistic is one pass over the buffer, with the
+empty places masked, so that all functions can be traced, vmapped and scanned.
 """
 
 import equinox as eqx
@@ -16,7 +16,7 @@ class RingBuffer(eqx.Module):
     """The last samples of one statistic.
 
     - `samples`: places for samples, the oldest at `count % capacity` once full.
-    - `count`: samples taken in so far.
+    - `count`: number of samples added so far.
     """
 
     samples: Float[Array, " capacity"]
@@ -24,11 +24,11 @@ class RingBuffer(eqx.Module):
 
 
 class Summary(eqx.Module):
-    """What a buffer holds, in figures; zeros where it is empty.
+    """Statistics of the samples in a buffer; zeros where it is empty.
 
-    - `count`: samples held.
+    - `count`: number of samples held.
     - `mean`, `variance`: `variance` is unbiased, and zero below two samples.
-    - `slope`: least-squares change a sample, from the oldest on; zero below two samples.
+    - `slope`: least-squares change per sample, from the oldest on; zero below two samples.
     """
 
     count: Int[Array, ""]
@@ -38,7 +38,7 @@ class Summary(eqx.Module):
 
 
 def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
-    """An empty buffer of at least one place.
+    """Make an empty buffer.
 
     **Raises:**
 
@@ -46,13 +46,14 @@ def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
     """
     if capacity < 1:
         raise ValueError(
-            f"`ring_buffer` needs `capacity >= 1`. Got {capacity=}. SEDMA keeps 100."
+            f"`sedma_jax.kernels.ring_buffer` needs `capacity >= 1`. Got {capacity=}. "
+            "SEDMA keeps 100 samples."
         )
     return RingBuffer(jnp.zeros(capacity, dtype), jnp.zeros((), jnp.int32))
 
 
-def push(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
-    """Take in a sample; one that is not finite is left out."""
+def append_sample(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
+    """Add a sample; one that is not finite is left out."""
     sample = jnp.asarray(sample, buffer.samples.dtype)
     good = jnp.isfinite(sample)
     place = buffer.count % buffer.samples.size
@@ -65,7 +66,7 @@ def push(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
 def in_order(
     buffer: RingBuffer, last: int | None = None
 ) -> tuple[Float[Array, " window"], Bool[Array, " window"]]:
-    """The last samples, oldest first, and which of them there are.
+    """The last samples, oldest first, and a mask of those that exist.
 
     **Arguments:**
 
@@ -73,7 +74,7 @@ def in_order(
 
     **Returns:**
 
-    Samples, zero where there is none, and a mask. Those there are come last.
+    Samples, zero where there is none, and the mask. Existing samples come last.
     """
     capacity = buffer.samples.size
     window = capacity if last is None else min(last, capacity)
@@ -101,7 +102,7 @@ def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
 def quantiles(
     buffer: RingBuffer, q: Float[Array, " q"], last: int | None = None
 ) -> Float[Array, " q"]:
-    """Quantiles of the last samples, linear between them; NaN where there is none."""
+    """Quantiles of the last samples, interpolated linearly; NaN where there is none."""
     samples, held = in_order(buffer, last)
     ordered = jnp.sort(jnp.where(held, samples, jnp.inf))
     count = jnp.sum(held, dtype=jnp.int32)
@@ -113,10 +114,10 @@ def quantiles(
 
 
 def merge_summaries(first: Summary, second: Summary) -> Summary:
-    """The figures of two windows as one, the second after the first.
+    """Merge the statistics of two windows, of which the second follows the first.
 
     Counts, means and variances are those of all samples (Chan, Golub & LeVeque 1983, Am.
-    Stat. 37, 242), and so is the slope, from the sums that the figures stand for.
+    Stat. 37, 242). So is the slope, which follows from the sums behind the statistics.
     """
     n, m = (s.count.astype(s.mean.dtype) for s in (first, second))
     total = jnp.maximum(n + m, 1)
@@ -125,7 +126,7 @@ def merge_summaries(first: Summary, second: Summary) -> Summary:
     squares = lambda s, k: s.variance * jnp.maximum(k - 1, 0)
     across = gap**2 * n * m / total
     variance = (squares(first, n) + squares(second, m) + across) / jnp.maximum(n + m - 1, 1)
-    # Sums of squared places of 0..k-1 around their middle, and of the two middles.
+    # Sum of squared distances of 0..k-1 from their middle; then the gap of the two middles.
     spread = lambda k: k * (k * k - 1) / 12
     distance = (n + m) / 2
     products = first.slope * spread(n) + second.slope * spread(m)

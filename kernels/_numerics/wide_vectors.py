@@ -1,4 +1,4 @@
-"""Compile for CPUs with vectors as wide as they have."""
+"""Compile for CPUs with the widest vectors that they have."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -14,10 +14,10 @@ _OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 def wide_jit(function: Callable[..., Any], **options: Any) -> "WideJit":
     """`jax.jit`, with vectors of 512 bits where the CPU has them.
 
-    XLA takes 256 bits, for the sake of CPUs that slow down under AVX-512; on later ones
-    the cipher of `kernels.bits` takes half the time with 512. Results are the same. Other
-    backends, CPUs of narrower vectors, and calls inside of another transformation, which
-    JAX compiles as a whole, are left as they are.
+    XLA takes 256 bits, because some CPUs slow down under AVX-512; on later ones the cipher
+    of `random.py` takes half the time with 512. Results are the same. Nothing changes on
+    other backends, on CPUs with narrower vectors, and for calls inside another
+    transformation, which JAX compiles as a whole.
 
     **Arguments:**
 
@@ -27,15 +27,15 @@ def wide_jit(function: Callable[..., Any], **options: Any) -> "WideJit":
 
 
 class WideJit:
-    """Two compilations of a function, of which a call takes one."""
+    """Two compilations of a function; each call runs one of them."""
 
-    def __init__(self, function, options):
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
         self.plain = jax.jit(function, **options)
         self.wide = jax.jit(function, compiler_options=_OPTIONS, **options)
         update_wrapper(self, function)
 
-    def __call__(self, *args, **kwargs):
-        # What is made anew is traced where everything is.
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # A new array is a tracer where every array is one, even if no argument is.
         leaves = [jnp.zeros(()), *jax.tree.leaves((args, kwargs))]
         inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         return (self.plain if inside else self.wide)(*args, **kwargs)

@@ -1,1 +1,1 @@
-"""Peers: their scores, simulated networks of them, and what a cache keeps."""
+"""Peers: their scores, simulated networks, and the utility of cache entries."""

@@ -1,4 +1,4 @@
-"""What is worth keeping in a cache of bounded size.
+"""Decide what is worth keeping in a cache of bounded size.
 
     utility = accesses per hour * recency / size                      (SEDMA, Eq. 10)
 
@@ -15,18 +15,18 @@ def cache_utility(
     size: Float[Array, " entries"],
     half_life: Float[Array, ""] | float,
 ) -> Float[Array, " entries"]:
-    """Eq. 10 over a whole cache.
+    """Evaluate Eq. 10 for all entries of a cache.
 
     **Arguments:**
 
-    - `accesses_per_hour`: at least 0.
+    - `accesses_per_hour`: rate of accesses, at least 0.
     - `idle`: time since the last access, in seconds, at least 0.
-    - `size`: in MB (10^6 bytes), positive.
-    - `half_life`: of the recency, in seconds, positive.
+    - `size`: size in MB (10^6 bytes), positive.
+    - `half_life`: half-life of the recency, in seconds, positive.
 
     **Returns:**
 
-    Accesses per hour and MB, discounted by recency.
+    Accesses per hour and per MB, discounted by recency.
     """
     return accesses_per_hour * jnp.exp2(-idle / half_life) / size
 
@@ -36,9 +36,9 @@ def worth_keeping(
     size: Float[Array, " entries"],
     capacity: Float[Array, ""] | float,
 ) -> Bool[Array, " entries"]:
-    """True for what is left after evicting the lowest utility until the rest fits.
+    """Mark the entries that remain after evicting the lowest utility until the rest fits.
 
-    `size` and `capacity` share a unit; of equal utilities the later entry goes first.
+    `size` and `capacity` share a unit; among equal utilities the later entry goes first.
     """
     order = jnp.argsort(-utility, stable=True)
     kept = jnp.cumsum(size[order]) <= capacity

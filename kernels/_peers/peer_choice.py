@@ -1,16 +1,16 @@
 """Score peers, choose among them, and say how likely a transfer is to complete.
 
-The score of a peer is a weighted sum of what it can carry (SEDMA, Eq. 7),
+The score of a peer is a weighted sum of its resources (SEDMA, Eq. 7),
 
     score = w1 availability + w2 / latency + w3 free memory.
 
-The three terms differ by orders of magnitude (1/ms, GB), so each is counted in a unit of
-its own: `peer_terms` has them, and the weights are dimensionless. A transfer completes with
+The three terms differ by orders of magnitude (1/ms, GB), so that `peer_terms` counts each
+in a unit of its own, and the weights are dimensionless. A transfer completes with
 probability
 
     success rate = 1 / (1 + exp(-(score + bias))),
 
-fitted to transfers that happened: the gradient of `transfer_log_likelihood` is the
+which is fitted to recorded transfers: the gradient of `transfer_log_likelihood` is the
 derivative in Eq. 8.
 """
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 LATENCY_UNIT = 10.0  # ms: a round trip inside one region counts as 1
-LATENCY_FLOOR = 1.0  # ms: nobody is chosen for the last microseconds of loopback
+LATENCY_FLOOR = 1.0  # ms: below it latency makes no difference, as on loopback
 MEMORY_UNIT = 8.0  # GB: a small machine, half of it free, counts as 1
 
 
@@ -37,7 +37,7 @@ def peer_terms(
     latency: Float[Array, " peers"],
     memory_free: Float[Array, " peers"],
 ) -> Float[Array, "peers 3"]:
-    """The three terms of Eq. 7, each in a unit of its own.
+    """Compute the three terms of Eq. 7, each in a unit of its own.
 
     **Arguments:**
 
@@ -62,25 +62,25 @@ def peer_terms(
 def peer_scores(
     weights: Float[Array, "3"], terms: Float[Array, "peers 3"]
 ) -> Float[Array, " peers"]:
-    """Eq. 7 for all peers at once; `terms` as `peer_terms` returns them."""
+    """Evaluate Eq. 7 for all peers at once; `terms` as `peer_terms` returns them."""
     return jnp.matmul(terms, weights, precision=lax.Precision.HIGHEST)
 
 
 def select_peers(
     scores: Float[Array, " peers"], usable: Bool[Array, " peers"], k: int
 ) -> tuple[Int[Array, " k"], Bool[Array, " k"]]:
-    """The `k` usable peers of highest score, best first.
+    """Select the `k` usable peers of highest score, best first.
 
     **Arguments:**
 
-    - `scores`: any finite number for each peer.
+    - `scores`: one finite number per peer.
     - `usable`: False for peers that must not be chosen.
     - `k`: 1 to the number of peers. Static.
 
     **Returns:**
 
-    Their indices, and True where one was left to choose: with fewer than `k` usable peers
-    the last entries are False. Of equal scores the lower index comes first.
+    Their indices, and True where a usable peer was left: with fewer than `k` usable peers
+    the last entries are False. Among equal scores the lower index comes first.
     """
     best, indices = lax.top_k(jnp.where(usable, scores, -jnp.inf), k)
     return indices, best > -jnp.inf
@@ -99,18 +99,18 @@ def transfer_log_likelihood(
     completed: Float[Array, " transfers"],
     attempted: Float[Array, " transfers"],
 ) -> Float[Array, ""]:
-    """Mean log-likelihood, in nats per attempt, of transfers that were recorded.
+    """Mean log-likelihood, in nats per attempt, of recorded transfers.
 
     **Arguments:**
 
-    - `model`: what is to be fitted.
-    - `terms`: of the peer of each transfer, when it was chosen.
+    - `model`: the weights and bias to be fitted.
+    - `terms`: terms of the peer of each transfer, at the time it was chosen.
     - `completed`, `attempted`: parts of each transfer, `0 <= completed <= attempted`.
-        A row of zeros counts for nothing, so that a window need not be full.
+        A row of zeros has no effect, so that a window need not be full.
 
     **Returns:**
 
-    At most 0. Its gradient in `model.weights` is
+    A number of at most 0. Its gradient in `model.weights` is
     `sum((completed - attempted * rate) * terms) / sum(attempted)`.
     """
     logits = peer_scores(model.weights, terms) + model.bias

@@ -1,20 +1,19 @@
-"""Many peers that come, go, lie and slow down, and clients that choose among them.
+"""Simulate peers that come, go, lie and slow down, and clients that choose among them.
 
-Time advances in steps. In each, peers join or leave and their load and memory wander
-(vmapped over peers); then `requests` clients each want a tensor that `holders` peers have.
-A client asks them one after the other, in the order of its policy, until one sends it, in
-seconds
+Time advances in steps. In each step peers join or leave, and their load and memory change
+at random (vmapped over peers); then `requests` clients each want a tensor that `holders`
+peers have. A client asks the holders one after the other, in the order of its policy, until
+one sends the tensor, which takes, in seconds,
 
     delay + exp(log_seconds + log_spread n + shared_log_spread m) (1 + load) + rtt,
 
-`n` standard normal for each attempt and `m` for each request, which is the client's own
-pace; a failed attempt takes `exp(fail_log_seconds + fail_log_spread n)`. What is known of
-peers (success, service time, exile, weights of Eq. 7) is one table for all clients, as if
-gossip were instant; what peers say of themselves is a step old. `fit_log_normal` and
-`fit_shared_log_normal` find the parameters of attempts from recorded ones.
+with `n` standard normal for each attempt and `m` for each request, which is the client's
+own pace; a failed attempt takes `exp(fail_log_seconds + fail_log_spread n)`. What clients
+know of peers (success, service time, exile, weights of Eq. 7) is one table for all of them,
+as if gossip were instant; what peers say of themselves is one step old. The functions of
+`transfer_times.py` estimate the parameters of attempts from recorded ones.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -24,36 +23,32 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from .peer_choice import (
-    TransferModel,
-    peer_scores,
-    peer_terms,
-    transfer_log_likelihood,
-)
+from .peer_choice import TransferModel, peer_terms, transfer_log_likelihood
+from .ranking import Rank
 
-SMOOTHING = 0.2  # of the newest attempt in the moving average of success
-FIRST_SUCCESS = 0.8  # what a stranger is trusted
-RIGHT = 1.1  # a choice within this of the best time is right
-OVERTAKEN = 2.0  # times what the next peer takes: it would ask for the rest, and be first
-WINDOW = 100  # attempts that the weights are fitted to
-WANDER = 0.1  # share of the way back to its mean that a peer's load goes in a step
+SMOOTHING = 0.2  # weight of the newest attempt in the moving average of success
+FIRST_SUCCESS = 0.8  # success rate assumed for an unknown peer
+RIGHT = 1.1  # a choice is right if its time is at most this many times the best
+OVERTAKEN = 2.0  # a peer that takes this many times as long as the next one loses to it
+WINDOW = 100  # number of attempts that the weights are fitted to
+WANDER = 0.1  # share of the way back to its mean that a peer's load goes per step
 
 
 class PeerNetwork(eqx.Module):
-    """What every peer is; all arrays have one entry for each."""
+    """The fixed properties of all peers, one entry per peer."""
 
     delay: Float[Array, " peers"]  # seconds before it answers
-    log_seconds: Float[Array, " peers"]  # of an unloaded peer sending a whole tensor
+    log_seconds: Float[Array, " peers"]  # to send a whole tensor without load
     log_spread: Float[Array, " peers"]
     fail_log_seconds: Float[Array, " peers"]
     fail_log_spread: Float[Array, " peers"]
-    lies: Bool[Array, " peers"]  # sends what its digest does not match
-    leave: Float[Array, " peers"]  # probability of leaving in a step
-    back: Float[Array, " peers"]  # probability of coming back in a step
+    lies: Bool[Array, " peers"]  # it sends data that its digest does not match
+    leave: Float[Array, " peers"]  # probability of leaving per step
+    back: Float[Array, " peers"]  # probability of coming back per step
     killed_at: Float[Array, " peers"]  # step from which it is gone for good, or infinity
-    capacity: Float[Array, " peers"]  # tensors in a step at which service takes twice
+    capacity: Float[Array, " peers"]  # tensors per step that double the service time
     position: Float[Array, "peers 2"]  # ms: half the round trip is the distance
-    access: Float[Array, " peers"]  # ms of its own line, in every round trip
+    access: Float[Array, " peers"]  # ms that its own line adds to every round trip
     idle: Float[Array, " peers"]  # mean idle fraction of its cores
     memory_free: Float[Array, " peers"]  # mean, in GB
     name: UInt32[Array, " peers"]  # its key in the routing table
@@ -61,7 +56,7 @@ class PeerNetwork(eqx.Module):
 
 
 class NetworkState(eqx.Module):
-    """What changes from step to step."""
+    """The state of the network, which changes from step to step."""
 
     alive: Bool[Array, " peers"]
     idle: Float[Array, " peers"]
@@ -83,65 +78,33 @@ class Transfers(eqx.Module):
     seconds: Float[Array, "*steps requests"]  # to the last verified byte, or until given up
     arrived: Bool[Array, "*steps requests"]
     right: Bool[Array, "*steps requests"]  # the first choice was within 10 % of the best
-    attempts: Int[Array, "*steps requests"]  # liars that are not asked again included
-    sent: Int[Array, "*steps requests"]  # whole tensors on the wire, wrong ones included
+    attempts: Int[Array, "*steps requests"]  # attempts, skipped liars included
+    sent: Int[Array, "*steps requests"]  # whole tensors sent, wrong ones included
 
 
-Rank = Callable[..., Float[Array, "requests holders"]]
+class _Requests(eqx.Module):
+    """The requests of one step, each with the peers that hold its tensor."""
+
+    held: Int[Array, "requests holders"]  # the holders of each tensor
+    content: UInt32[Array, " requests"]  # its key in the routing table
+    rtt: Float[Array, "requests holders"]  # ms between client and holder
 
 
-def rank_by_score(model, terms, names, content, exiled, *, key):
-    """Eq. 7; peers in exile last."""
-    scores = jax.vmap(lambda t: peer_scores(model.weights, t))(terms)
-    return jnp.where(exiled, -jnp.inf, scores)
+class _Attempts(eqx.Module):
+    """The attempts of all clients of one step, in the order of asking."""
+
+    peer: Int[Array, "requests holders"]
+    asked: Bool[Array, "requests holders"]  # nobody before it sent the tensor
+    failed: Bool[Array, "requests holders"]  # it is away, lies or is in exile
+    lying: Bool[Array, "requests holders"]  # it sends a wrong tensor
+    exiled: Bool[Array, "requests holders"]
+    seconds: Float[Array, "requests holders"]  # of the attempt, the round trip included
+    service: Float[Array, "requests holders"]  # seconds of a transfer at the peer
+    best: Float[Array, " requests"]  # seconds of the fastest peer that would send it
 
 
-def rank_by_distance(model, terms, names, content, exiled, *, key):
-    """The XOR metric of the routing table alone."""
-    return -(names ^ content[:, None]).astype(terms.dtype)
-
-
-def rank_by_lot(model, terms, names, content, exiled, *, key):
-    """No preference."""
-    return jr.uniform(key, names.shape, terms.dtype)
-
-
-def fit_log_normal(
-    seconds: Float[Array, " attempts"],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean and standard deviation of the logarithm, of greatest likelihood.
-
-    **Arguments:**
-
-    - `seconds`: positive, at least one.
-    """
-    logs = jnp.log(seconds)
-    return logs.mean(), logs.std()
-
-
-def fit_shared_log_normal(
-    seconds: Float[Array, "requests peers"],
-) -> tuple[Float[Array, " peers"], Float[Array, ""], Float[Array, ""]]:
-    """Log means of peers, their own log spread, and that which they share in a request.
-
-    By analysis of variance: the residual of a two-way layout without interaction, and
-    what the means of requests scatter beyond it.
-
-    **Arguments:**
-
-    - `seconds`: positive, of two or more peers asked in each of two or more requests.
-    """
-    logs = jnp.log(seconds)
-    requests, peers = logs.shape
-    of_peers, of_requests = logs.mean(0), logs.mean(1, keepdims=True)
-    residual = logs - of_peers[None] - of_requests + logs.mean()
-    own = (residual**2).sum() / ((requests - 1) * (peers - 1))
-    shared = jnp.maximum(of_requests.var(ddof=1) - own / peers, 0)
-    return of_peers, jnp.sqrt(own), jnp.sqrt(shared)
-
-
-def first_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
-    """Everybody is there, nobody known, and all weights are 1."""
+def initial_network_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
+    """Make the first state: every peer is alive and unknown, and all weights are 1."""
     peers, dtype = network.idle.shape, network.idle.dtype
     model = TransferModel(jnp.ones(3, dtype), jnp.zeros((), dtype))
     return NetworkState(
@@ -160,7 +123,7 @@ def first_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
     )
 
 
-def simulate(
+def simulate_network(
     network: PeerNetwork,
     state: NetworkState,
     rank: Rank,
@@ -173,18 +136,19 @@ def simulate(
     learning_steps: int = 1,
     key: PRNGKeyArray,
 ) -> tuple[NetworkState, Transfers]:
-    """Run `steps` steps of `requests` requests each.
+    """Simulate `steps` steps of `requests` requests each.
 
     **Arguments:**
 
-    - `rank`: `rank_by_score`, `rank_by_distance`, `rank_by_lot`, or another function of
-        the same arguments; the highest is asked first.
-    - `requests`, `holders`, `steps`: at least 1; `holders` at most the number of peers.
-        All static. Holders are drawn with replacement where they are not all peers.
-    - `connected`: whether clients have connections to all peers, and so ask those last that
-        were gone a step before. Static.
-    - `optimiser`: of optax, as in `first_state`: weights are learnt (Eq. 8) by
-        `learning_steps` steps after each step of the network. None leaves them.
+    - `rank`: `rank_by_score`, `rank_by_distance`, `rank_at_random`, or another function of
+        the same arguments; the peer of highest rank is asked first.
+    - `requests`, `holders`, `steps`: at least 1, with `holders` at most the number of
+        peers. All are static. Holders are drawn with replacement unless they are all peers.
+    - `connected`: whether clients have connections to all peers, so that they ask those
+        last that were gone one step before. Static.
+    - `optimiser`: an optax optimiser, as in `initial_network_state`, which learns the
+        weights (Eq. 8) in `learning_steps` steps after each step of the network. None
+        leaves them unchanged.
 
     **Returns:**
 
@@ -195,7 +159,7 @@ def simulate(
         keys = dict(zip(("peers", "requests", "order"), jr.split(key, 3), strict=True))
         was_alive = state.alive
         state = _peer_events(network, state, key=keys["peers"])
-        return _requests(
+        return _serve_requests(
             network,
             state,
             lambda *known: rank(*known, key=keys["order"]),
@@ -209,15 +173,17 @@ def simulate(
     return lax.scan(step, state, jr.split(key, steps))
 
 
-def _peer_events(network, state, *, key):
-    """Join, leave, and wander: each peer on its own."""
+def _peer_events(
+    network: PeerNetwork, state: NetworkState, *, key: PRNGKeyArray
+) -> NetworkState:
+    """Let each peer join or leave, and change its idle cores and memory."""
 
     def one(leave, back, killed_at, mean_idle, mean_memory, alive, idle, memory, load, key):
         coin, first, second = jr.split(key, 3)
         stays = jr.uniform(coin, (), leave.dtype) >= jnp.where(alive, leave, 1 - back)
         alive = stays & (state.step.astype(killed_at.dtype) < killed_at)
         noise = jr.normal(first, (), idle.dtype) * 0.05
-        free = mean_idle - load  # what it serves takes cores too
+        free = mean_idle - load  # serving takes cores too
         idle = jnp.clip(idle + WANDER * (free - idle) + noise, 0, 1)
         noise = jr.normal(second, (), memory.dtype) * 0.05 * mean_memory
         return alive, idle, jnp.maximum(memory + WANDER * (mean_memory - memory) + noise, 0)
@@ -238,93 +204,167 @@ def _peer_events(network, state, *, key):
     return eqx.tree_at(where, state, (alive, idle, memory))
 
 
-def _requests(network, state, rank, shape, known_alive, optimiser, learning_steps, *, key):
+def _serve_requests(
+    network: PeerNetwork,
+    state: NetworkState,
+    rank: Rank,
+    shape: tuple[int, int],
+    known_alive: Bool[Array, " peers"] | None,
+    optimiser: Any,
+    learning_steps: int,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[NetworkState, Transfers]:
+    """Draw the requests of a step, let clients ask, and update what is known of peers."""
     names = ("client", "holder", "content", "time", "failure", "shared")
-    keys = dict(zip(names, jr.split(key, 6), strict=True))
+    keys: dict[str, PRNGKeyArray] = dict(zip(names, jr.split(key, 6), strict=True))
+    requests = _draw_requests(network, shape, keys)
+    terms, order = _ask_order(network, state, rank, requests, known_alive)
+    attempts = _attempt(network, state, requests, order, keys)
+    done = _transfers(attempts)
+    state = _observe(network, state, attempts)
+    if optimiser is None:
+        return state, done
+    first = jnp.take_along_axis(terms, order[:, :1, None], axis=1)[:, 0]
+    seconds, failed = attempts.seconds, attempts.failed
+    overtaken = (seconds[:, :1] > OVERTAKEN * seconds[:, 1:2]) & ~failed[:, 1:2]
+    in_time = ~failed[:, 0] & ~overtaken.any(1)
+    return _learn(state, first, in_time, optimiser, learning_steps), done
+
+
+def _draw_requests(
+    network: PeerNetwork, shape: tuple[int, int], keys: dict[str, PRNGKeyArray]
+) -> _Requests:
+    """Draw who asks, for what, and which peers hold it."""
     requests, holders = shape
-    peers, dtype = len(network.idle), network.idle.dtype
+    peers = len(network.idle)
     client = jr.randint(keys["client"], (requests, 1), 0, peers)
     if holders == peers:
         held = jnp.broadcast_to(jnp.arange(peers), shape)
     else:
         held = jr.randint(keys["holder"], shape, 0, peers)
     content = jr.bits(keys["content"], (requests,), jnp.uint32)
-
     away = network.position[held] - network.position[client]
     rtt = 2 * jnp.sqrt((away**2).sum(-1)) + network.access[held] + network.access[client]
+    return _Requests(held, content, rtt)
+
+
+def _ask_order(
+    network: PeerNetwork,
+    state: NetworkState,
+    rank: Rank,
+    requests: _Requests,
+    known_alive: Bool[Array, " peers"] | None,
+) -> tuple[Float[Array, "requests holders 3"], Int[Array, "requests holders"]]:
+    """The terms of Eq. 7 of all holders, and the order in which they are asked."""
+    held = requests.held
     available = state.idle[held] * state.success[held]
-    latency = rtt + state.service[held]
+    latency = requests.rtt + state.service[held]
     terms = jax.vmap(peer_terms)(available, latency, state.memory_free[held])
-    scores = rank(state.model, terms, network.name[held], content, state.exiled[held])
+    scores = rank(
+        state.model, terms, network.name[held], requests.content, state.exiled[held]
+    )
     if known_alive is not None:
         scores = jnp.where(known_alive[held], scores, -jnp.inf)
-    order = jnp.argsort(-scores, axis=1)
+    return terms, jnp.argsort(-scores, axis=1)
 
+
+def _attempt(
+    network: PeerNetwork,
+    state: NetworkState,
+    requests: _Requests,
+    order: Int[Array, "requests holders"],
+    keys: dict[str, PRNGKeyArray],
+) -> _Attempts:
+    """Draw how long each holder takes, and who is asked until one sends the tensor."""
+    held, dtype = requests.held, network.idle.dtype
+    count, shape = len(held), held.shape
     exiled, lies = state.exiled[held], network.lies[held]
     fails = ~state.alive[held] | lies | exiled
     whole = jnp.exp(
         network.log_seconds[held]
         + network.log_spread[held] * jr.normal(keys["time"], shape, dtype)
-        + network.shared_log_spread * jr.normal(keys["shared"], (requests, 1), dtype)
+        + network.shared_log_spread * jr.normal(keys["shared"], (count, 1), dtype)
     )
     failing = jnp.exp(
         network.fail_log_seconds[held]
         + network.fail_log_spread[held] * jr.normal(keys["failure"], shape, dtype)
     )
     service = network.delay[held] + whole * (1 + state.load[held])
-    whole = service + rtt / 1000
+    whole = service + requests.rtt / 1000
     # A client that has caught a liar does not ask it again.
     failing = jnp.where(exiled, 0, failing)
 
     in_order = lambda values: jnp.take_along_axis(values, order, axis=1)
-    failed, seconds = in_order(fails), in_order(jnp.where(fails, failing, whole))
+    failed = in_order(fails)
     asked = jnp.cumprod(failed, axis=1, dtype=int)
-    asked = jnp.concatenate([jnp.ones((requests, 1), int), asked[:, :-1]], axis=1) > 0
-    asked_peer, lying = in_order(held), in_order(lies & state.alive[held] & ~exiled)
-    best = jnp.where(fails, jnp.inf, whole).min(axis=1)
-    done = Transfers(
-        seconds=jnp.where(asked, seconds, 0).sum(1),
-        arrived=(~fails).any(1),
-        right=~failed[:, 0] & (seconds[:, 0] <= RIGHT * best),
-        attempts=asked.sum(1),
-        sent=(asked & (~failed | lying)).sum(1),
+    asked = jnp.concatenate([jnp.ones((count, 1), int), asked[:, :-1]], axis=1) > 0
+    return _Attempts(
+        peer=in_order(held),
+        asked=asked,
+        failed=failed,
+        lying=in_order(lies & state.alive[held] & ~exiled),
+        exiled=in_order(exiled),
+        seconds=in_order(jnp.where(fails, failing, whole)),
+        service=in_order(service),
+        best=jnp.where(fails, jnp.inf, whole).min(axis=1),
     )
 
-    def summed(of, values=None):
-        counts = (asked & of).astype(dtype)
-        counts = counts if values is None else counts * values
-        return jnp.zeros(peers, dtype).at[asked_peer].add(counts)
 
-    tried, came = summed(~in_order(exiled)), summed(~failed)
+def _transfers(attempts: _Attempts) -> Transfers:
+    """What became of each request."""
+    asked, failed, seconds = attempts.asked, attempts.failed, attempts.seconds
+    return Transfers(
+        seconds=jnp.where(asked, seconds, 0).sum(1),
+        arrived=(~failed).any(1),
+        right=~failed[:, 0] & (seconds[:, 0] <= RIGHT * attempts.best),
+        attempts=asked.sum(1),
+        sent=(asked & (~failed | attempts.lying)).sum(1),
+    )
+
+
+def _observe(
+    network: PeerNetwork, state: NetworkState, attempts: _Attempts
+) -> NetworkState:
+    """Update success, service time, exile and load of peers by the attempts of a step."""
+    dtype = network.idle.dtype
+
+    def summed(of, values=None):
+        counts = (attempts.asked & of).astype(dtype)
+        counts = counts if values is None else counts * values
+        return jnp.zeros(len(network.idle), dtype).at[attempts.peer].add(counts)
+
+    tried, came = summed(~attempts.exiled), summed(~attempts.failed)
     share = 1 - (1 - SMOOTHING) ** tried
     success = state.success + share * (came / jnp.maximum(tried, 1) - state.success)
-    mean = 1000 * summed(~failed, in_order(service)) / jnp.maximum(came, 1)
+    mean = 1000 * summed(~attempts.failed, attempts.service) / jnp.maximum(came, 1)
     share = jnp.where(
         state.service > 0, 1 - (1 - SMOOTHING) ** came, (came > 0).astype(dtype)
     )
-    state = eqx.tree_at(
+    return eqx.tree_at(
         lambda s: (s.success, s.service, s.exiled, s.load, s.step),
         state,
         (
             success,
             state.service + share * (mean - state.service),
-            state.exiled | (summed(lying) > 0),
+            state.exiled | (summed(attempts.lying) > 0),
             came / network.capacity,
             state.step + 1,
         ),
     )
-    if optimiser is None:
-        return state, done
-    first = jnp.take_along_axis(terms, order[:, :1, None], axis=1)[:, 0]
-    overtaken = (seconds[:, :1] > OVERTAKEN * seconds[:, 1:2]) & ~failed[:, 1:2]
-    in_time = ~failed[:, 0] & ~overtaken.any(1)
-    return _learn(state, first, in_time, optimiser, learning_steps), done
 
 
-def _learn(state, terms, came, optimiser, steps):
+def _learn(
+    state: NetworkState,
+    terms: Float[Array, "requests 3"],
+    came: Bool[Array, " requests"],
+    optimiser: Any,
+    steps: int,
+) -> NetworkState:
     """Follow the gradient of Eq. 8 on the last attempts, each the first of a request.
 
-    As in `comm`, where idle peers ask for what slow ones owe, who is overtaken has failed.
+    In `comm` idle peers ask for what slow ones still owe, so that a peer that is overtaken
+    counts as failed.
     """
     new = min(len(terms), WINDOW)
     outcomes = jnp.stack([came[:new], jnp.ones(new, bool)]).astype(state.outcomes.dtype)

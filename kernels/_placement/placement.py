@@ -1,13 +1,13 @@
 """Cost and constraints of a placement of agents on nodes (Eq. 11-13).
 
 Agent `i` on node `p` takes `memory_i` GB and `cpu_i` cores there. The first agent on a
-node brings `base_p` GB of runtime, and the first agent of shared model `k` brings its
-weights, `weights_k` GB, which later agents of that model share. The cost is
+node adds `base_p` GB of runtime, and the first agent of shared model `k` adds the weights
+of the model, `weights_k` GB, which later agents of that model share. The cost is
 
     sum_ij volume_ij distance[p_i, p_j] + lambda_mem overhead + sum_i move_cost_i [moved],
 
-where `overhead` is the base memory and weights in GB, and `distance` is Eq. 13's
-latency / bandwidth, zero on one node.
+where `overhead` is the base memory and weights in GB, and `distance` is the latency /
+bandwidth of Eq. 13, zero within one node.
 """
 
 import equinox as eqx
@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 class PlacementProblem(eqx.Module):
     """Agents, their edges, and the nodes they may be placed on.
 
-    Every edge stands once in `first`, `second`, `volume`, and twice in the rows of
-    `neighbours` and `neighbour_volume`, padded with the agent itself at volume 0.
+    Every edge occurs once in `first`, `second` and `volume`, and twice in the rows of
+    `neighbours` and `neighbour_volume`, which are padded with the agent itself at volume 0.
     """
 
     first: Int[Array, " edges"]
@@ -30,19 +30,19 @@ class PlacementProblem(eqx.Module):
     neighbour_volume: Float[Array, "agents degree"]
     memory: Float[Array, " agents"]  # GB
     cpu: Float[Array, " agents"]  # cores
-    model: Int[Array, " agents"]  # shared model; the last one stands for none
-    group: Int[Array, " agents"]  # at most one of a group on a node; the last is free
+    model: Int[Array, " agents"]  # shared model; the last one means none
+    group: Int[Array, " agents"]  # at most one of a group per node; the last means none
     allowed: Bool[Array, "agents nodes"]
     home: Int[Array, " agents"]  # where an agent runs now
-    move_cost: Float[Array, " agents"]  # cost of moving it from there
+    move_cost: Float[Array, " agents"]  # cost of moving an agent from home
     move_budget: Float[Array, ""]  # most agents that may move; infinite for no limit
     distance: Float[Array, "nodes nodes"]  # symmetric, zero on the diagonal
     node_memory: Float[Array, " nodes"]  # GB
     node_cpu: Float[Array, " nodes"]  # cores
-    base: Float[Array, " nodes"]  # GB of runtime on a node that is used
+    base: Float[Array, " nodes"]  # GB of runtime on a node in use
     weights: Float[Array, " models"]  # GB of each shared model; the last one is 0
     lambda_mem: Float[Array, ""]  # cost of one GB of overhead
-    groups: int = eqx.field(static=True)  # how many, the free one included
+    groups: int = eqx.field(static=True)  # number of groups, the last included
 
 
 class PlacementCost(eqx.Module):
@@ -54,13 +54,13 @@ class PlacementCost(eqx.Module):
     migration: Float[Array, ""]
     memory_excess: Float[Array, " nodes"]  # GB above capacity
     cpu_excess: Float[Array, " nodes"]  # cores above capacity
-    conflicts: Float[Array, ""]  # agents too many of their group on a node
+    conflicts: Float[Array, ""]  # agents beyond the first of their group on a node
     budget_excess: Float[Array, ""]  # moves above the budget
     feasible: Bool[Array, ""]
 
 
 class NodeLoads(eqx.Module):
-    """What the agents of a placement take on every node."""
+    """The load that the agents of a placement put on every node."""
 
     memory: Float[Array, " nodes"]  # GB, base and weights included
     cpu: Float[Array, " nodes"]  # cores
@@ -71,7 +71,7 @@ class NodeLoads(eqx.Module):
 
 
 def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> NodeLoads:
-    """Count what a placement puts on every node."""
+    """Compute the load that a placement puts on every node."""
     dtype, nodes = problem.memory.dtype, problem.node_memory.shape[0]
     zeros = jnp.zeros(nodes, dtype)
     agents = zeros.at[placement].add(1)
@@ -82,12 +82,12 @@ def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> N
     shared = jnp.sum(jnp.where(of_model > 0, problem.weights[None], 0), axis=1)
     memory = zeros.at[placement].add(problem.memory)
     return NodeLoads(
-        memory + jnp.where(agents > 0, problem.base, 0) + shared,
-        zeros.at[placement].add(problem.cpu),
-        agents,
-        of_model,
-        of_group,
-        jnp.sum(placement != problem.home, dtype=dtype),
+        memory=memory + jnp.where(agents > 0, problem.base, 0) + shared,
+        cpu=zeros.at[placement].add(problem.cpu),
+        agents=agents,
+        of_model=of_model,
+        of_group=of_group,
+        moved=jnp.sum(placement != problem.home, dtype=dtype),
     )
 
 
@@ -104,7 +104,7 @@ def placement_cost(
     **Returns:**
 
     The cost in the units of `volume * distance`, and the excess over each constraint. A
-    placement is feasible if none is exceeded, within the rounding of summing the loads.
+    placement is feasible if it meets all constraints within the rounding of the loads.
     """
     dtype = problem.memory.dtype
     load = node_loads(problem, placement)
@@ -116,25 +116,25 @@ def placement_cost(
         jnp.where(load.of_model > 0, problem.weights[None], 0)
     )
     migration = jnp.sum(jnp.where(placement != problem.home, problem.move_cost, 0))
-    # A node may hold every agent: as many roundings as agents, and as many models.
+    # A node may hold all agents, so its load has one rounding per agent and per model.
     terms = problem.memory.shape[0] + problem.weights.shape[0]
     slack = terms * np.finfo(dtype).eps
     memory_excess = load.memory - problem.node_memory * (1 + slack)
     cpu_excess = load.cpu - problem.node_cpu * (1 + slack)
-    # The last group stands for none.
+    # The last group means none.
     conflicts = jnp.sum(jnp.maximum(load.of_group[:, :-1] - 1, 0))
     budget_excess = jnp.maximum(load.moved - problem.move_budget, 0)
     inside = jnp.take_along_axis(problem.allowed, placement[:, None], axis=1)
     return PlacementCost(
-        communication + problem.lambda_mem * overhead + migration,
-        communication,
-        overhead,
-        migration,
-        jnp.maximum(memory_excess, 0),
-        jnp.maximum(cpu_excess, 0),
-        conflicts,
-        budget_excess,
-        jnp.all(memory_excess <= 0)
+        total=communication + problem.lambda_mem * overhead + migration,
+        communication=communication,
+        overhead=overhead,
+        migration=migration,
+        memory_excess=jnp.maximum(memory_excess, 0),
+        cpu_excess=jnp.maximum(cpu_excess, 0),
+        conflicts=conflicts,
+        budget_excess=budget_excess,
+        feasible=jnp.all(memory_excess <= 0)
         & jnp.all(cpu_excess <= 0)
         & (conflicts == 0)
         & (budget_excess == 0)

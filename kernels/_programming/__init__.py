@@ -1,1 +1,1 @@
-"""Programming schemes: what brings the cells of an array to their targets."""
+"""Programming schemes, which bring the cells of an array to their targets."""

@@ -1,7 +1,7 @@
 """Rules, costs and the general loop of closed-loop programming.
 
-Every round senses the cells, works out how many identical pulses should close the
-distance to its target, and applies them; pulses land with cycle-to-cycle noise, so rounds
+Every round senses the cells, computes how many identical pulses should close the distance
+of each to its target, and applies them. Pulses have cycle-to-cycle noise, so that rounds
 repeat until a stopping rule holds. Targets and readings are *visible* states: the read
 current through the access transistor as a fraction of its range, which is what a sense
 amplifier sees.
@@ -28,16 +28,16 @@ from .._numerics.random import normal, normal_pair_at
 
 
 class VerifyRule(eqx.Module):
-    """When a cell gets pulses, and when the array is done.
+    """When a cell gets pulses, and when the array is finished.
 
     - `band`: a cell within this distance of its target gets no pulse; fraction of the
         range of the read current.
-    - `max_pulses`: most pulses that one cell gets in one round.
-    - `caution`: no more pulses in one round than those whose noise is this share of the
-        distance left, but at least one. Infinite to ignore the noise.
-    - `tolerance`: the array is done when the residual norm changes by less than this
+    - `max_pulses`: largest number of pulses of one cell in one round.
+    - `caution`: limits the pulses of one round to the number whose noise is this share of
+        the remaining distance, but at least one. Infinite to ignore the noise.
+    - `tolerance`: the array is finished when the residual norm changes by less than this
         from one round to the next; negative to ignore the norm.
-    - `iterations`: most rounds.
+    - `iterations`: largest number of rounds.
     """
 
     band: Scalar
@@ -48,15 +48,15 @@ class VerifyRule(eqx.Module):
 
 
 class WriteStats(eqx.Module):
-    """What programming one array took; every physical event is counted once.
+    """The cost and outcome of programming one array; each physical event counts once.
 
-    - `pulses`: write pulses, over all cells.
-    - `iterations`: rounds that applied pulses.
-    - `write_energy`, `verify_energy`: joules in the cells, by pulses and by reads.
-    - `write_latency`, `verify_latency`: seconds. Rows are written one after another, the
-        cells of a row together, first potentiation, then depression. A round reads
-        back only the rows that it wrote.
-    - `unfinished`: cells that the rule would still have pulsed.
+    - `pulses`: number of write pulses over all cells.
+    - `iterations`: number of rounds that applied pulses.
+    - `write_energy`, `verify_energy`: energy of pulses and reads in the cells, in joules.
+    - `write_latency`, `verify_latency`: time, in seconds. Rows are written one after
+        another, the cells of a row together, first potentiation, then depression. A round
+        reads back only the rows that it wrote.
+    - `unfinished`: number of cells that the rule would still have pulsed.
     - `residual`: root mean square distance of the last reading from the target.
     """
 
@@ -81,7 +81,7 @@ def acceptance_band(
     """Stop each cell when it reads within a band around its target.
 
     The default half width is a quarter of the noise of one pulse, and at least half a
-    pulse: a narrower band asks for luck, a wider one wastes accuracy. `n` pulses leave
+    pulse: a narrower band needs luck, a wider one wastes accuracy. `n` pulses leave
     noise `sigma_c2c sqrt(n)`, which for a long train exceeds the distance it should
     cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses reach the same
     accuracy with about a third of the pulses and fewer rounds
@@ -91,10 +91,10 @@ def acceptance_band(
 
     - `device`: the technology that sets the default width.
     - `half_width`: fraction of the range of the read current, positive.
-    - `max_pulses`: cap on the pulses of one cell in one round, at least 1.
-    - `caution`: noise of a train over the distance it should cover, from 0 up;
+    - `max_pulses`: largest number of pulses of one cell in one round, at least 1.
+    - `caution`: ratio of the noise of a train to the distance it should cover, from 0 up;
         `jnp.inf` to ignore the noise.
-    - `iterations`: most rounds, at least 1.
+    - `iterations`: largest number of rounds, at least 1.
 
     **Raises:**
 
@@ -130,14 +130,14 @@ def stagnation(
     """Stop the array when the norm of its residual no longer changes.
 
     Every cell further than `precision` from its target gets its full estimated correction
-    in every round. Defaults are those of MELISO+, norms over both cells of a pair.
+    in every round. The defaults are those of MELISO+, with norms over both cells of a pair.
 
     **Arguments:**
 
-    - `iterations`: most rounds, at least 1.
+    - `iterations`: largest number of rounds, at least 1.
     - `precision`: fraction of the range of the read current, from 0.
-    - `tolerance`: change of the Frobenius norm that counts as none. A negative one
-        forces exactly `iterations` rounds, unless no cell needs a pulse before.
+    - `tolerance`: change of the Frobenius norm below which the array is finished. A
+        negative one forces exactly `iterations` rounds, unless no cell needs a pulse.
 
     **Raises:**
 
@@ -163,7 +163,7 @@ def _check_rule(iterations, max_pulses):
 def visible_state(
     state: Float[Array, " *cells"], device: Device
 ) -> Float[Array, " *cells"]:
-    """Read current as a fraction of its range, from the state of the cell itself.
+    """Read current as a fraction of its range, from the state of the cell.
 
     In series with `r_access` a cell of conductance `G` carries `V G / (1 + G r_access)`.
     """
@@ -192,7 +192,7 @@ def cell_conductance(
 def gaussian(
     sigma: Scalar, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Float[Array, " ..."]:
-    """Normal noise of standard deviation `sigma`; draws nothing where it is zero."""
+    """Draw normal noise of standard deviation `sigma`, or nothing if that is zero."""
     sigma = jnp.asarray(sigma, dtype)
     return lax.cond(
         sigma > 0,
@@ -210,11 +210,11 @@ class _Loop(eqx.Module):
 
 
 class Sensed(eqx.Module):
-    """What the circuit learnt about the array between two rounds of pulses.
+    """What the circuit senses of the array between two rounds of pulses.
 
-    - `error`: how far each cell is to move, in visible states; zero for cells not used.
+    - `error`: distance that each cell should move, in visible states; zero if not used.
     - `norm`: root of the summed squares of the distances that were read.
-    - `energy`, `latency`: of these reads, in joules and seconds.
+    - `energy`, `latency`: energy and time of these reads, in joules and seconds.
     """
 
     error: Float[Array, "polarity rows cols"]
@@ -239,12 +239,12 @@ def closed_loop(
     reopen: bool = False,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """Sense and pulse in turn until the rule holds, whatever the way of sensing.
+    """Sense and pulse in turn until the rule holds, with any way of sensing.
 
     **Arguments:**
 
-    - `sense`: from the states, the rows written since the last call and a key, what the
-        circuit learns.
+    - `sense`: function of the states, the rows written since the last call and a key,
+        which returns what the circuit senses.
     - `reopen`: whether a cell that once read right may get pulses again. Static.
     - the others, and what is returned: as for `write_and_verify`.
     """
@@ -302,10 +302,10 @@ def closed_loop(
 def pulses_for(
     error: Float[Array, " *cells"], device: Device, rule: VerifyRule
 ) -> Float[Array, " *cells"]:
-    """Signed whole pulses that should move each cell by `error`, on a straight line."""
+    """Signed whole pulses that would move each cell by `error` on a straight line."""
     per_window = jnp.where(error > 0, device.pulses_ltp, device.pulses_ltd)
     size = jnp.minimum(jnp.floor(jnp.abs(error) * per_window + 0.5), rule.max_pulses)
-    # Where the distance is zero the limit may be infinity times zero, and is not used.
+    # At distance zero the limit may be infinity times zero, but is not used.
     limit = jnp.floor(
         (jnp.abs(error) * (rule.caution / jnp.asarray(device.sigma_c2c))) ** 2
     )
@@ -320,7 +320,7 @@ def pulse_cost(
     after: Float[Array, "polarity rows cols"],
     device: Device,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Energy and latency of one round: `V**2 t n G`, `G` the mean before and after."""
+    """Energy `V**2 t n G`, with `G` the mean before and after, and latency of a round."""
     up = pulses > 0
     count = jnp.abs(pulses)
     energy = jnp.where(up, device.v_ltp**2 * device.t_ltp, device.v_ltd**2 * device.t_ltd)

@@ -1,6 +1,6 @@
 """Pack the chosen lanes of each row side by side.
 
-By shifts of whole rows: a search, a sort or a scatter XLA does lane by lane on CPUs.
+Whole rows are shifted, because XLA runs a search, a sort or a scatter lane by lane on CPUs.
 """
 
 import jax.lax as lax
@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Int
 def count_before(
     chosen: Bool[Array, "arrays rows lanes"],
 ) -> Int[Array, "arrays rows lanes"]:
-    """Chosen lanes on the left of each, by doubling (Hillis & Steele 1986)."""
+    """Count the chosen lanes left of each lane, by doubling (Hillis & Steele 1986)."""
     width = chosen.shape[2]
 
-    # A loop, or XLA would take every sum from the start.
+    # Without a loop, XLA would compute every sum from the start.
     def double(bit, count):
         padded = jnp.pad(count, ((0, 0), (0, 0), (width, 0)))
         return count + lax.dynamic_slice_in_dim(padded, width - (1 << bit), width, 2)
@@ -28,20 +28,21 @@ def compacted(
     before: Int[Array, "arrays rows lanes"],
     size: int,
 ) -> tuple[Int[Array, "arrays rows {size}"], Bool[Array, "arrays rows {size}"]]:
-    """The chosen lanes of each row, in order.
+    """Find the chosen lanes of each row, in order.
 
-    Each moves left by the lanes on its left that are not chosen, bit by bit of that
-    number from the lowest, so that none meets another (Warren, "Hacker's Delight", 7-4).
+    Each lane moves left by the number of lanes on its left that are not chosen, one bit of
+    that number after another from the lowest, so that no two lanes collide (Warren,
+    "Hacker's Delight", 7-4).
 
     **Arguments:**
 
     - `chosen`: lanes to pack; those beyond the first `size` are dropped.
     - `before`: from `count_before`.
-    - `size`: lanes to pack to, at most those there are. Static.
+    - `size`: number of lanes after packing, at most that before. Static.
 
     **Returns:**
 
-    Which lane is at each place, and whether there is one.
+    The lane at each place, and whether there is one.
     """
     width = chosen.shape[2]
     place = lax.broadcasted_iota(jnp.int32, chosen.shape, 2)
@@ -60,6 +61,6 @@ def compacted(
     return jnp.where(over >= 0, place + over, 0), over >= 0
 
 
-def _bits(width):
-    """Of the largest distance between two lanes."""
+def _bits(width: int) -> int:
+    """Number of bits of the largest distance between two lanes."""
     return (width - 1).bit_length()

@@ -1,13 +1,14 @@
-"""How long closed-loop programming will take, without doing it.
+"""Estimate the time of closed-loop programming without simulating it.
 
-One word line of `c` cells is followed in the mean. Noise and the pulls of cautious trains
-balance at a two-sided exponential law, which the errors of unfinished cells are taken to
-have throughout, with standard deviation `s`. The line waits for its longest train up and
-down, whose error is the largest of the cells, about `s log(c) / sqrt(2)`. A train of `n`
-pulses moves a cell by `n / P` and adds noise `sigma_c2c sqrt(n)`; the cell is done with
-the probability that what is left lies in the band. It is a law for planning: within a
-factor of two of `write_and_verify` on dense targets
-(`tests/tiling/test_planning.py`), and measured times correct it.
+The model follows the mean of one word line of `c` cells. Noise and the corrections of
+cautious trains balance at a two-sided exponential distribution, which the errors of
+unfinished cells are assumed to have throughout, with standard deviation `s`. The line waits
+for its longest train up and down, whose error is the largest of the cells, about
+`s log(c) / sqrt(2)`. A train of `n` pulses moves a cell by `n / P` and adds noise
+`sigma_c2c sqrt(n)`; the cell is finished with the probability that the remaining error lies
+in the band. The estimate is for planning: it is within a factor of two of
+`write_and_verify` on dense targets (`tests/tiling/test_planning.py`), and measured times
+correct it.
 """
 
 import jax.lax as lax
@@ -28,8 +29,8 @@ def expected_line_latency(
     **Arguments:**
 
     - `device`: the technology.
-    - `rule`: when a cell is done; `tolerance` is not used.
-    - `cells`: cells of the line that are written, targets uniform from 0 to 1.
+    - `rule`: stopping rule; its `tolerance` is not used.
+    - `cells`: number of cells written on the line, with targets uniform from 0 to 1.
     """
     cells = jnp.asarray(cells)
     dtype = cells.dtype
@@ -52,7 +53,7 @@ def expected_line_latency(
         limit = jnp.maximum((caution * error / quiet) ** 2, 1)
         return jnp.maximum(jnp.minimum(jnp.minimum(error * per_window, most), limit), 1)
 
-    # The largest distance of the pulse response from the line that pulses are counted on.
+    # Largest distance of the pulse response from the straight line that sets the pulses.
     bend = 0.07 * jnp.abs(jnp.asarray(device.nonlinearity_ltp, dtype))
     start = train(cells / (cells + 1), p_up) * t_up
     left = jnp.hypot(sigma * jnp.sqrt(train(jnp.asarray(0.5, dtype), p_up)), bend)
@@ -70,7 +71,7 @@ def expected_line_latency(
         reads = active * jnp.asarray(device.t_read, dtype)
         going = number < iterations
         seconds = seconds + jnp.where(going, pulses + reads, 0)
-        # Cautious trains are short of the distance that they should cover.
+        # Cautious trains fall short of the distance that they should cover.
         pulses = train(s, p_up)
         s = jnp.hypot(s - pulses / p_up, sigma * jnp.sqrt(pulses))
         s = jnp.maximum(s, 0.5 * band)

@@ -5,21 +5,21 @@ Each round multiplies a batch of random vectors `X`, one to a row, and compares 
 
     G = X^T (X W~ - X W) / B,
 
-is `W~ - W` on average, so that a step `-eta G` needs no reading of single cells (Buechel
+is `W~ - W` on average, so that a step `-eta G` needs no read of a single cell (Buechel
 et al. 2022, IEDM, arXiv 2305.16647).
 
 With entries of random sign, `E[S] = I` and `E[S^2] = (1 + (R - 1) / B) I` for
-`S = X^T X / B` and `R` rows. The mean square of the error after a step is therefore
-`1 - 2 eta + eta^2 (1 + (R - 1) / B)` times what it was, least at
+`S = X^T X / B` and `R` rows. A step therefore multiplies the mean square of the error by
+`1 - 2 eta + eta^2 (1 + (R - 1) / B)`, which is least at
 
     eta = B / (B + R - 1),
 
 where it is `1 - eta`.
 
 A single gradient is mostly the crosstalk of the other rows, with standard error `|X W~ -
-X W| / B`, and every pulse adds cycle-to-cycle noise. So only steps that stand out from
-their standard error are taken, which the published method does without: cells that are
-right then stay so, as they do in write-and-verify.
+X W| / B`, and every pulse adds cycle-to-cycle noise. Unlike the published method, this one
+takes only steps that exceed a multiple of their standard error, so that cells that are
+right stay right, as they do in write-and-verify.
 """
 
 import jax.lax as lax
@@ -56,7 +56,7 @@ def _gradient_programming(
     if vectors_per_row < 1:
         raise ValueError(
             "`sedma_jax.gradient_programming` needs `vectors_per_row >= 1`. "
-            f"Got {vectors_per_row=}. A gradient takes a product."
+            f"Got {vectors_per_row=}. A gradient takes at least one product."
         )
     polarity, rows, _ = target.shape
     dtype = target.dtype
@@ -76,7 +76,7 @@ def _gradient_programming(
         moves = jnp.stack([positive, positive - 1])
 
     def sense(state, written, key):
-        # A product mixes all rows, so those not written are read along.
+        # A product mixes all rows, so that rows not written are read too.
         del written
         vector_key, noise_key = jr.split(key)
         signs = jr.rademacher(vector_key, (count, rows), dtype)
@@ -105,29 +105,30 @@ def _gradient_programming(
 gradient_programming = Scheme(_gradient_programming)
 """Program one array by gradient descent on the error of its products.
 
-With one vector a used row, a round takes as many reads as reading each row alone;
-more of them make the gradient less random, at the cost of reads. Entries are random
-signs of the whole read voltage, the largest input there is. Of a pair, whose products
-are read as a difference, the cell with the larger target is pulsed and the other
-stays as it is. Pulses follow from the step `-eta G` as they do from a distance in
+With one vector per used row, a round takes as many reads as reading each row alone;
+more vectors make the gradient less random at the cost of reads. Entries are random
+signs of the whole read voltage, the largest possible input. The products of a pair are
+read as a difference: the cell with the larger target is pulsed, and the other one is
+left unchanged. Pulses follow from the step `-eta G` as they do from a distance in
 `write_and_verify`.
 
-Each read has the noise of the sense circuit, `sigma_read` a bit line. Every product
+Each read has the noise of the sense circuit, `sigma_read` per bit line. Every product
 drives all used cells: a batch of `B` takes `B` times the energy of reading each cell
 alone.
 
 **Arguments:**
 
 - `rule`: as for `write_and_verify`; the band applies to steps.
-- `vectors_per_row`: size of a batch in used rows, at least 1. Static.
-- `significance`: standard errors that a step needs, from 0 (plain gradient descent);
-    taken as half the largest possible number, `sqrt(B)`, where that is less.
+- `vectors_per_row`: vectors of a batch per used row, at least 1. Static.
+- `significance`: number of standard errors that a step must exceed, from 0 (plain
+    gradient descent); at most half the largest possible number, `sqrt(B)`.
 - the others: as for `write_and_verify`.
 
 **Returns:**
 
-The states reached, and what it took. The residual is that of the products over the
-root of the used rows, whose mean square is that of the weights, spread over all cells.
+The states reached, and the `WriteStats`. The residual is that of the products divided
+by the root of the number of used rows, whose mean square is that of the weights,
+averaged over all cells.
 
 **Raises:**
 

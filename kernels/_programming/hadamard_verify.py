@@ -1,9 +1,9 @@
-"""Read the cells of a bit line through orthogonal patterns, and program by it.
+"""Read the cells of a bit line through orthogonal patterns, and program with such reads.
 
-Driven one word line at a time, `N` cells take `N` reads, each with the whole noise of the
-sense circuit. Driven by the `N` rows of a Hadamard matrix `H` of +-1, all cells at once,
-they take as many reads, and `H^T / N` recovers them with `1 / N` of the variance (Choi et
-al. 2026, arXiv 2604.12420, HD-PV).
+With one word line driven at a time, `N` cells take `N` reads, each with the full noise of
+the sense circuit. With all cells driven at once by the `N` rows of a Hadamard matrix `H` of
++-1, the number of reads is the same, and `H^T / N` recovers the cells with `1 / N` of the
+variance (Choi et al. 2026, arXiv 2604.12420, HD-PV).
 """
 
 import jax.lax as lax
@@ -26,7 +26,7 @@ from .scheme import Scheme
 
 
 def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"]:
-    """Sylvester's matrix of +-1 with orthogonal rows, `(-1)**popcount(i & j)`.
+    """Make Sylvester's matrix of +-1 with orthogonal rows, `(-1)**popcount(i & j)`.
 
     Its leading block of any smaller power of two is the matrix of that size.
 
@@ -36,7 +36,7 @@ def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"
     """
     if size < 1 or size & (size - 1):
         raise ValueError(
-            f"`sedma_jax.kernels.hadamard_matrix` needs a power of two. Got {size=}. "
+            f"`hadamard_matrix` needs a power of two. Got {size=}. "
             "Pad the rows with word lines that are not driven."
         )
     place = jnp.arange(size)
@@ -45,7 +45,7 @@ def hadamard_matrix(size: int, dtype: DTypeLike) -> Float[Array, "{size} {size}"
 
 
 def pattern_count(used: Bool[Array, "rows cols"]) -> Int[Array, ""]:
-    """Patterns that tell the used rows apart: the next power of two up to the last."""
+    """Number of patterns that separate the rows up to the last used: a power of two."""
     rows = jnp.arange(1, used.shape[0] + 1, dtype=jnp.int32)
     last = jnp.max(jnp.where(jnp.any(used, axis=1), rows, 1))
     return jnp.int32(1) << (32 - lax.clz(last - 1))
@@ -67,15 +67,15 @@ def hadamard_read(
     - `seen`: visible states.
     - `used`: the weights that hold a matrix entry.
     - `sigma`: noise of one read of one bit line, standard deviation in units of the
-        range of one cell. It is that of the sense circuit, the same however many cells
-        the pattern drives; noise of the cells themselves would add up over the pattern,
-        and decoding would gain nothing.
+        range of one cell. It is the noise of the sense circuit, which does not depend on
+        the number of cells driven; noise of the cells themselves would add up over the
+        pattern, and decoding would gain nothing.
     - `key`: key of the read noise.
 
     **Returns:**
 
-    Visible states as decoded, each with normal noise of variance `sigma**2 / N`, `N` the
-    used rows up to a power of two; zero on rows that are not driven.
+    Decoded visible states, each with normal noise of variance `sigma**2 / N`, where `N` is
+    the number of used rows rounded up to a power of two; zero on rows that are not driven.
     """
     rows = seen.shape[1]
     size = 1 << (rows - 1).bit_length()
@@ -105,7 +105,7 @@ def _hadamard_verify(
     reads = jnp.where(jnp.any(used), pattern_count(used), 0).astype(dtype)
 
     def sense(state, written, key):
-        # A pattern mixes all rows, so those not written are read along.
+        # A pattern mixes all rows, so that rows not written are read too.
         del written
         seen = visible_state(state, device)
         seen = hadamard_read(seen, used, device.sigma_read, key=key)
@@ -123,9 +123,9 @@ def _hadamard_verify(
 hadamard_verify = Scheme(_hadamard_verify)
 """`write_and_verify` with `hadamard_read` in place of a read of each cell.
 
-Rows are `N`, or padded to the power of two `N`. Every round reads `N` patterns,
-whichever rows it wrote, and each pattern drives all used cells at the read voltage:
-`N` times the energy of reading each cell alone.
+`N` is the number of rows, rounded up to a power of two. Every round reads `N` patterns,
+whichever rows it wrote, and each pattern drives all used cells at the read voltage,
+which takes `N` times the energy of reading each cell alone.
 
 **Arguments and returns:** as for `write_and_verify`.
 """

@@ -1,4 +1,4 @@
-"""Program one array by a single train of pulses to each cell, without reading back."""
+"""Program one array by a single train of pulses per cell, without reading back."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -53,20 +53,20 @@ def _open_loop(
 
 
 open_loop = Scheme(_open_loop)
-"""Program one array by the pulses that the nominal response asks for.
+"""Program one array by the pulses that follow from the nominal response.
 
 The train of a cell is the distance between its state and its target along the
-response curve of the data sheet, in whole pulses. What the cell does with them
+response curve of the data sheet, in whole pulses. How the cell responds to them
 depends on its own curve and on cycle-to-cycle noise, of variance `sigma_c2c**2 n`
-after `n` pulses. Nothing is read, so no read costs anything.
+after `n` pulses. No cell is read, so that the read energy and time are zero.
 
 **Arguments:**
 
-- `rule`: `max_pulses` caps the train; `band` says which cells count as unfinished.
+- `rule`: `max_pulses` limits the train; `band` decides which cells are unfinished.
 - the others: as for `write_and_verify`.
 
 **Returns:**
 
-The states reached, and what it took; `residual` and `unfinished`, of which the
-circuit knows nothing, are those of a noise-free reading.
+The states reached, and the `WriteStats`; `residual` and `unfinished`, which the circuit
+does not know, are those of a noise-free read.
 """

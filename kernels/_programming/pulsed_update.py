@@ -1,11 +1,11 @@
 """Turn requested changes of weights into device pulses.
 
 One cell holds a weight from `-w_max` to `w_max`, measured from a reference in the middle of
-its window (the scheme `offset`). A change is requested as the number of pulses that it
-would take a linear device, rounded up or down at random so that the mean is exact, and the
-cell answers along its own curve (`_cells/pulse.py`): less the nearer it is to its end.
-Up steps and down steps are equal at the *symmetry point*, which pulses of both signs drift
-to (Gokmen & Haensch 2020, Front. Neurosci. 14, 103, Sec. "Symmetry point").
+its window (the scheme `offset`). A change is requested as the number of pulses that a
+linear device would need, rounded up or down at random so that the mean is exact. The cell
+responds along its own curve (`_cells/pulse.py`), by less the nearer it is to the end.
+Up steps and down steps are equal at the *symmetry point*, to which pulses of both signs
+move a cell (Gokmen & Haensch 2020, Front. Neurosci. 14, 103, Sec. "Symmetry point").
 """
 
 import equinox as eqx
@@ -14,17 +14,17 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._cells.device import Device, Scalar
-from .._cells.pulse import Response, _nonzero, move_state
+from .._cells.pulse import Response, move_state, nonzero_curvature
 from .._numerics.random import normal, uniform
 from .closed_loop import hidden_state, pulse_cost, visible_state
 
 
 class Pulsed(eqx.Module):
-    """What a round of pulses left, and took.
+    """The result of one round of pulses.
 
-    - `state`: of the cells, fraction of the window.
-    - `pulses`: signed whole number that each cell got.
-    - `energy`: of all pulses, in joules.
+    - `state`: states of the cells, as fractions of the window.
+    - `pulses`: signed whole number of pulses that each cell got.
+    - `energy`: energy of all pulses, in joules.
     """
 
     state: Float[Array, "rows cols"]
@@ -54,18 +54,18 @@ def requested_pulses(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "rows cols"]:
-    """Signed whole pulses that change weights by `change`, in the mean.
+    """Signed whole numbers of pulses that change weights by `change` on average.
 
     The mean step of a weight is `2 w_max / pulses_ltp` upwards and `2 w_max / pulses_ltd`
     downwards. The quotient is rounded at random (Gokmen & Vlasov 2016, Front. Neurosci.
-    10, 333, have coincidences of random pulses instead): changes far below one pulse
-    take place now and then, and are right on average.
+    10, 333, use coincidences of random pulses instead), so that changes far below one pulse
+    are applied occasionally and are right on average.
 
     **Arguments:**
 
-    - `change`: wanted of each weight.
+    - `change`: requested change of each weight.
     - `w_max`: weight at the top of the window, positive.
-    - `device`: gives the pulses that cross the window.
+    - `device`: sets the number of pulses that cross the window.
     - `max_pulses`: cap on the pulses of one cell, at least 1.
     - `key`: typed key of the rounding.
     """
@@ -85,14 +85,14 @@ def pulsed_change(
     *,
     key: PRNGKeyArray,
 ) -> Pulsed:
-    """Pulse cells once, to change the weights that they hold.
+    """Apply one train of pulses to each cell to change the weights.
 
     **Arguments:**
 
     - `state`: fraction of the window, from 0 to 1.
     - `change`, `w_max`, `max_pulses`: as for `requested_pulses`.
-    - `device`, `response`: what the cells make of the pulses.
-    - `key`: typed key of rounding and cycle-to-cycle noise.
+    - `device`, `response`: the technology, and the curvatures of the cells.
+    - `key`: typed key of the rounding and cycle-to-cycle noise.
     """
     rounding_key, cycle_key = jr.split(key)
     pulses = requested_pulses(change, w_max, device, max_pulses, key=rounding_key)
@@ -105,8 +105,9 @@ def pulsed_change(
 def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"]:
     """State at which one pulse up and one pulse down move a cell by the same amount.
 
-    A pulse moves the state by `a (s + b)`, with `a = expm1(-u / P)`, `b = 1 / expm1(-u)`
-    for potentiation and the same with `a = expm1(u / P)` for depression, so that
+    A pulse moves the state by `a (s + b)`, with `a = expm1(-u / P)` and
+    `b = 1 / expm1(-u)` for potentiation, and `a = expm1(u / P)` and the same `b` for
+    depression, so that
 
         s* = -(a_up b_up + a_down b_down) / (a_up + a_down),
 
@@ -114,15 +115,16 @@ def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"
 
     **Arguments:**
 
-    - `device`: gives the pulses that cross the window.
-    - `response`: curvatures, common or of each cell.
+    - `device`: sets the number of pulses that cross the window.
+    - `response`: curvatures, common or per cell.
     """
     dtype = response.ltp.dtype
-    ltp, ltd = _nonzero(response.ltp, dtype), _nonzero(response.ltd, dtype)
+    ltp = nonzero_curvature(response.ltp, dtype)
+    ltd = nonzero_curvature(response.ltd, dtype)
     up, down = jnp.expm1(-ltp / device.pulses_ltp), jnp.expm1(ltd / device.pulses_ltd)
     steps = up / jnp.expm1(-ltp) + down / jnp.expm1(-ltd)
     slope = up + down
-    # Slopes below rounding are those of straight lines, which may still differ in height.
+    # A slope below rounding belongs to straight lines, which may still differ in height.
     straight = jnp.abs(slope) <= 8 * jnp.finfo(dtype).eps
     height = jnp.where(jnp.abs(steps) <= 8 * jnp.finfo(dtype).eps, 0, steps)
     line = (1 + jnp.sign(height)) / 2

@@ -1,19 +1,20 @@
-"""Program arrays by rewriting each cell until it reads right, and the law of the outcome.
+"""Program arrays by rewriting each cell until it reads right, or draw the outcome directly.
 
 An attempt erases the cell and sets it to its target by one pulse whose amplitude is chosen
-for the target, as the gate voltage of the access transistor chooses a compliance current.
+for the target, as the gate voltage of the access transistor sets a compliance current.
 It lands at `clip(t + sigma_c2c z, 0, 1)`, a fraction of the range of the read current,
-whatever the cell held before. A cell within the band of its target keeps what it has; the
-others are written again, at most `iterations` times. (Amplitudes of incremental trains
-depend on where the last one ended: for those, `write_and_verify` has no such law.)
+whatever the cell held before. A cell within the band of its target keeps its state; the
+others are written again, at most `iterations` times. (Incremental trains start where the
+last one ended, so that the outcome of `write_and_verify` has no such distribution.)
 
-Since attempts are independent, the stopped process has a law in closed form. With `p` the
-chance that one attempt is accepted and `q = 1 - p`, the number of attempts is geometric,
-the accepted value is a normal conditioned on the band, whatever the number, and with chance
-`q**iterations` the last of the failures remains, a normal conditioned on being outside.
-One uniform `v` in (0, 1] gives all of that by inversion: the attempts are the `k` with
-`q**k < v <= q**(k - 1)`, and `v / q**(k - 1)` is uniform between `q` and 1, hence tells
-where in the band the value lies.
+Since attempts are independent, the stopped process has a distribution in closed form. With
+`p` the chance that one attempt is accepted and `q = 1 - p`, the number of attempts is
+geometric, the accepted value is a normal conditioned on the band, whatever the number, and
+with probability `q**iterations` the last failure remains, a normal conditioned on being
+outside.
+One uniform `v` in (0, 1] gives all of this by inversion: the number of attempts is the `k`
+with `q**k < v <= q**(k - 1)`, and `v / q**(k - 1)` is uniform between `q` and 1, so that it
+also gives the position of the value in the band.
 """
 
 import math
@@ -132,7 +133,7 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
     width = jnp.where(sigma > 0, band / jnp.where(sigma > 0, sigma, 1), jnp.inf)
     width = width / dtype.type(math.sqrt(2))
     mass, tail = lax.erf(width), lax.erfc(width) / 2
-    # Where the band reaches the end of the window nothing fails on that side: it clips.
+    # Where the band reaches the end of the window, the clip prevents failures there.
     low, high = target > band, 1 - target > band
 
     def pick(two, one, none):
@@ -157,14 +158,14 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
     place = jnp.where(failed, beyond, 2 * below - q + (2 * inside - 1) * pick(*accepted))
     edge = 1 - jnp.finfo(dtype).epsneg
     error = sigma * dtype.type(math.sqrt(2)) * _erf_inv(jnp.clip(place, -edge, edge))
-    # Rounding may leave the band by a unit in the last place.
+    # Rounding may exceed the band by a unit in the last place.
     error = jnp.where(failed, error, jnp.clip(error, -band, band))
     start = visible_state(initial, device)
     pending = used & (jnp.abs(target - start) > band)
     aim = jnp.where(pending, jnp.clip(target + error, 0, 1), start)
     state = jnp.where(pending, hidden_state(aim, device), initial)
 
-    # Signed and stored, or each figure below would run the cipher again.
+    # Signed and stored; otherwise each figure below would run the cipher again.
     again = jnp.where(pending, jnp.where(failed, -again - 1, again + 1), 0)
     state, again = lax.optimization_barrier((state, again))
     attempts = jnp.abs(again)
@@ -221,7 +222,7 @@ def _erase(state, erased, device):
 
 
 def _set(state, erased, device):
-    """Energy of the pulse that takes it from there to `state`."""
+    """Energy of the pulse that takes a cell from the bottom of its window to `state`."""
     mean = (cell_conductance(state, device) + erased) / 2
     return device.v_ltp**2 * device.t_ltp * mean
 
@@ -237,7 +238,7 @@ def _sum(cells, figure):
 
 
 def _rows(cells, dtype):
-    # A maximum of floating-point numbers, which XLA's library for CPUs does fast.
+    # The maximum is of floating-point numbers, for which XLA's library for CPUs is fast.
     return jnp.sum(jnp.max(cells.astype(dtype), axis=(0, 2)))
 
 
@@ -256,7 +257,7 @@ def _finish(stats, error, pending, used):
 rewrite_and_verify = Scheme(_rewrite_and_verify)
 """Program one array by rewriting each cell to its target until it reads right.
 
-The reference for `sampled_rewrite`, attempt by attempt. Every attempt counts as two
+This is the reference for `sampled_rewrite`, attempt by attempt. Every attempt counts as two
 pulses, one that erases (`v_ltd`, `t_ltd`) and one that sets (`v_ltp`, `t_ltp`), and
 as one read.
 
@@ -264,23 +265,23 @@ as one read.
 
 - `device`: `sigma_c2c` is the noise of one attempt, as a fraction of the range of the
     read current.
-- `response`: not used: the amplitude is chosen, not the number of pulses.
-- `rule`: `band` and `iterations` count, and nothing else of it.
+- `response`: not used, because the amplitude is chosen, not the number of pulses.
+- `rule`: only `band` and `iterations` are used.
 - the others, and what is returned: as for `write_and_verify`.
 """
 
 
 sampled_rewrite = Scheme(_sampled_rewrite, cellwise=True)
-"""Draw what `rewrite_and_verify` leaves from its distribution, without the loop.
+"""Draw the outcome of `rewrite_and_verify` from its distribution, without the loop.
 
 One uniform per cell replaces all attempts. States, pulses, rounds, latencies and
 unfinished cells have exactly the joint distribution of the loop. Energies count each
-failed attempt at its target, the centre of its distribution: exact on average but for
-what the window clips and the access transistor bends.
+failed attempt at its target, the centre of its distribution, which is exact on average
+but for the clipping of the window and the curvature from the access transistor.
 
-This holds where one attempt says nothing about the next and the verify read is exact.
-With read noise (`sigma_read > 0`) the loop itself runs. It does not hold for
-incremental pulses (`write_and_verify`), where an attempt starts from the last state.
+The distribution holds if attempts are independent and the verify read is exact. With
+read noise (`sigma_read > 0`) the loop itself runs. It does not hold for incremental
+pulses (`write_and_verify`), where an attempt starts from the last state.
 
 **Arguments and returns:** as for `rewrite_and_verify`.
 """

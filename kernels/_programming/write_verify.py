@@ -1,15 +1,15 @@
 """Program arrays by closed-loop write-and-verify, cell by cell.
 
-Every round reads each unfinished cell back, works out how many identical pulses should
-close the distance to its target, and applies them; pulses land with cycle-to-cycle noise,
-so rounds repeat until a stopping rule holds. Targets and readings are *visible* states: the
+Every round reads each unfinished cell back, computes how many identical pulses should close
+the distance to its target, and applies them. Pulses have cycle-to-cycle noise, so that
+rounds repeat until a stopping rule holds. Targets and readings are *visible* states: the
 read current through the access transistor as a fraction of its range, which is what a sense
-amplifier sees. A cell that once reads right is left alone.
+amplifier sees. A cell that once reads right gets no more pulses.
 
-The last cells of an array take several times the rounds of the average one. So that the
-work follows the unfinished cells, each row is packed to its unfinished cells as they
-become fewer. Packing changes no number: the noise of a cell is addressed by its place in
-the array and the round.
+The last cells of an array take several times as many rounds as the average one. Each row is
+therefore packed to its unfinished cells as they become fewer, so that the work follows
+their number. Packing changes no result: the position of a cell in the array and the round
+address its noise.
 """
 
 import dataclasses
@@ -36,11 +36,11 @@ from .closed_loop import (
 from .compaction import compacted, count_before
 from .scheme import Scheme
 
-# Share of a row that the last unfinished cells of all arrays are packed to.
+# The last unfinished cells of all arrays are packed to this part of a row.
 _LAST = 16
-# Those that the cells of one array are packed to before.
+# Before that, the cells of one array are packed to these parts.
 _SHARES = (4,)
-_FEW = 2**14  # cells that are not worth packing, which takes long to compile
+_FEW = 2**14  # up to this many cells, packing is not worth its compilation
 
 
 class _Lanes(eqx.Module):
@@ -54,13 +54,13 @@ class _Lanes(eqx.Module):
 
 
 class _Tally(eqx.Module):
-    """What the rounds of one loop took of each cell, and its last distance.
+    """Pulses and energies of each cell in the rounds of one loop, and its last distance.
 
-    The distance is kept where it is not that of the state: where reads have noise, or
-    where the norm of all distances may end the loop.
+    The distance is kept where it is not that of the state: if reads have noise, or if the
+    norm of all distances may end the loop.
 
-    Kept by cell because on CPUs XLA stores every operand of a sum or a maximum: sums of
-    each round would take several times the memory traffic.
+    The record is per cell because XLA on CPUs stores every operand of a sum or a maximum:
+    sums in each round would take several times the memory traffic.
     """
 
     pulses: Float[Array, "arrays rows lanes"]
@@ -70,12 +70,12 @@ class _Tally(eqx.Module):
 
 
 class _Progress(eqx.Module):
-    """Where each array stands.
+    """The progress of each array.
 
-    - `alive`: it goes on.
+    - `alive`: whether it continues.
     - `settled`: squared error of the cells that earlier loops finished.
     - `norm`: root of the squared error of all cells.
-    - `widest`: most unfinished cells in a row.
+    - `widest`: largest number of unfinished cells in a row.
     - `up`, `down`: longest trains of the next round, by row.
     """
 
@@ -118,7 +118,7 @@ def _several_arrays(
 ) -> tuple[Float[Array, "arrays polarity rows cols"], WriteStats]:
     """Program several arrays, each with its own key.
 
-    Faster than `vmap`: the first rounds run array by array, out of the cache, the last
+    This is faster than `vmap`: the first rounds run array by array from the cache, the last
     ones on all arrays together. The numbers are those of one array at a time.
     """
     arrays, polarity, rows, cols = target.shape
@@ -154,7 +154,7 @@ def _several_arrays(
 
 
 def _exact(device, rule):
-    """Whether reads are known to be exact, and no norm to end the loop, when traced."""
+    """Whether it is known at tracing that reads are exact and no norm ends the loop."""
     numbers = device.sigma_read, rule.tolerance
     known = all(isinstance(v, int | float) for v in numbers)
     return known and device.sigma_read == 0 and rule.tolerance < 0
@@ -218,7 +218,7 @@ def _one_by_one(start, advance, lanes, used, key, until):
 
 
 def _packed(advance, lanes, progress, key, sizes, until):
-    """`advance` with the unfinished cells of each row side by side, in fewer and fewer."""
+    """`advance` with the unfinished cells of each row packed to fewer and fewer lanes."""
     if not sizes:
         return lanes, progress
     size, *smaller = sizes
@@ -243,7 +243,7 @@ def _packed(advance, lanes, progress, key, sizes, until):
 
 
 def _advance(lanes, progress, key, until, *, device, rule):
-    """Rounds until no array has more unfinished cells in a row than `until`."""
+    """Run rounds until no array has more than `until` unfinished cells in a row."""
     dtype, light = lanes.target.dtype, _exact(device, rule)
     read_key, cycle_key = _subkeys(key)
 
@@ -255,7 +255,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
         # One cipher block of a cell serves two rounds.
         turn = carry[1].stats.iterations.astype(jnp.uint32) // 2
         turn = jnp.broadcast_to(turn[:, None, None], lanes.cell.shape)
-        # Both in one array that is stored, or XLA would run the cipher three times.
+        # Both go in one stored array; otherwise XLA would run the cipher three times.
         both = lax.cond(
             jnp.any(carry[1].alive),
             lambda: lax.complex(*_pair(cycle_key, turn, lanes.cell, dtype)),
@@ -270,7 +270,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
             cells, progress = carry
             cycle, read = noise
             after = _round(cells, progress, lanes, cycle, read, device, rule)
-            # Parameters of the device may be of another precision.
+            # The parameters of the device may have another precision.
             return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), None
 
         noise = jnp.stack(cycles), (jnp.stack(reads) if not light else jnp.zeros(2, dtype))
@@ -311,7 +311,7 @@ def _pair(key, turn, cell, dtype):
 
 
 def _read_noise(device, key, turn, cell, dtype):
-    """Of two rounds; draws nothing where reads have no noise."""
+    """Draw the read noise of two rounds, or nothing if reads have no noise."""
 
     def draw():
         first, second = _pair(key, turn, cell, dtype)
@@ -322,12 +322,12 @@ def _read_noise(device, key, turn, cell, dtype):
 
 
 def _whole(left):
-    """Cells left in each array, from those left in each row."""
+    """Number of cells left in each array, from the numbers left in each row."""
     return jnp.sum(left.astype(jnp.int32), axis=1, dtype=jnp.int32)
 
 
 def _round(cells, progress, lanes, cycle, read, device, rule):
-    """Pulse the unfinished cells of the arrays that are not done, and read them back."""
+    """Pulse the unfinished cells of unfinished arrays, and read them back."""
     (state, pulses, tally), (alive, stats) = cells, (progress.alive, progress.stats)
     going = alive[:, None, None]
     applied = jnp.where(going, pulses, 0)
@@ -366,14 +366,14 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
 
 
 def _longest(pulses):
-    """Most pulses up, and most down, of the cells of each row."""
+    """Longest trains up and down of the cells of each row."""
     up, down = jnp.max(pulses, axis=2), -jnp.min(pulses, axis=2)
     return jnp.maximum(up, 0), jnp.maximum(down, 0)
 
 
 def _left(pulses):
-    """Cells of each row that want pulses."""
-    # In floating point, whose sums XLA's library for CPUs does fast.
+    """Number of cells of each row that need pulses."""
+    # Floating-point sums are fast in XLA's library for CPUs.
     return jnp.sum(pulses != 0, axis=2, dtype=pulses.dtype)
 
 
@@ -393,18 +393,18 @@ def _read_energy(visible, device):
 
 
 write_and_verify = Scheme(_one_array, _several_arrays, cellwise=True)
-"""Program an array, of one cell per weight or of two, in closed loop.
+"""Program one array of one or two cells per weight in a closed loop.
 
 **Arguments:**
 
 - `target`: visible states to reach, from 0 to 1.
-- `initial`: states of the cells before, from 0 to 1.
-- `used`: the weights that hold a matrix entry; other cells are left alone.
+- `initial`: initial states of the cells, from 0 to 1.
+- `used`: the weights that hold a matrix entry; other cells stay unchanged.
 - `device`, `response`: the technology, and the curvature of each cell.
 - `rule`: stopping rule.
 - `key`: key of the cycle-to-cycle and verify-read noise of this array.
 
 **Returns:**
 
-The states reached, from 0 to 1, and what it took.
+The states reached, from 0 to 1, and the `WriteStats`.
 """

@@ -1,4 +1,4 @@
-"""Quantise inputs and outputs: digital-to-analog and analog-to-digital converters."""
+"""Quantise inputs and outputs, as digital-to-analog and analog-to-digital converters do."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,7 +20,7 @@ def digitise(
 
     - `values`: currents or voltages, in any unit.
     - `full_scale`: the largest magnitude the converter can represent, in the same unit.
-        Where it is zero the result is zero.
+        Where it is zero, so is the result.
     - `bits`: resolution including the sign bit, from 2 to 24. Static.
 
     **Returns:**
@@ -34,7 +34,7 @@ def digitise(
     if not 2 <= bits <= 24:
         raise ValueError(
             "`sedma_jax.kernels.digitise` needs `bits` from 2 to 24, one of them the "
-            f"sign. Got {bits=}. For no quantisation leave the converter out."
+            f"sign. Got {bits=}. Leave the converter out for no quantisation."
         )
     per_step, lsb = steps(jnp.asarray(full_scale, values.dtype), bits=bits)
     return codes(values, per_step, bits=bits) * lsb
@@ -43,7 +43,7 @@ def digitise(
 def steps(
     full_scale: Float[Array, " *batch"], *, bits: int
 ) -> tuple[Float[Array, " *batch"], Float[Array, " *batch"]]:
-    """Steps of `digitise` in one unit of its input, and what one step stands for."""
+    """Number of steps of `digitise` per unit of its input, and the size of one step."""
     lsb = full_scale / (2 ** (bits - 1) - 1)
     return jnp.where(lsb > 0, 1 / jnp.where(lsb > 0, lsb, 1), 0), lsb
 
@@ -51,6 +51,6 @@ def steps(
 def codes(
     values: Float[Array, " *batch"], per_step: Float[Array, " *#batch"], *, bits: int
 ) -> Float[Array, " *batch"]:
-    """The whole numbers that a converter puts out."""
+    """The whole numbers that a converter outputs."""
     top = 2 ** (bits - 1) - 1
     return jnp.clip(jnp.round(values * per_step), -top, top)

@@ -2,7 +2,7 @@
 
 Joshi et al. (2020, Nat. Commun. 11, 2473, "global drift compensation") read the array
 with fixed inputs once after programming and again before use. The ratio of the summed
-absolute column currents tells how much conductance is left.
+absolute column currents is the share of the conductance that is left.
 """
 
 import jax.numpy as jnp
@@ -16,13 +16,13 @@ def drift_compensation(
 
     **Arguments:**
 
-    - `reference_currents`: column currents, in amperes, for each reference input after
+    - `reference_currents`: column currents, in amperes, of each reference input after
         programming.
     - `currents`: the same reads now.
 
     **Returns:**
 
-    The number to multiply outputs by; 1 if no current flows now.
+    The factor for the outputs; 1 if no current flows now.
     """
     return _ratio(jnp.sum(jnp.abs(reference_currents)), jnp.sum(jnp.abs(currents)))
 
@@ -30,13 +30,15 @@ def drift_compensation(
 def column_drift_compensation(
     reference_currents: Float[Array, "reads cols"], currents: Float[Array, "reads cols"]
 ) -> Float[Array, " cols"]:
-    """`drift_compensation` with one scale for each column."""
+    """One scale per column, as `drift_compensation` has one for the whole array."""
     return _ratio(
         jnp.sum(jnp.abs(reference_currents), axis=0), jnp.sum(jnp.abs(currents), axis=0)
     )
 
 
-def _ratio(before, now):
+def _ratio(
+    before: Float[Array, " *cols"], now: Float[Array, " *cols"]
+) -> Float[Array, " *cols"]:
     flows = now > 0
     ratio = before / jnp.where(flows, now, jnp.ones_like(now))
     return jnp.where(flows, ratio, jnp.ones_like(ratio))

@@ -1,13 +1,13 @@
 """Eliminate a resistive crossbar row by row.
 
-Rows are added from the top. Cut below row `i`, what lies above is a source with one port
-per bit line: it sends down the currents
+Rows are added from the top. The part above a cut below row `i` is a source with one port
+per bit line, which sends the currents
 
     J = C v - Y w
 
-into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series turns
-`Y` and `C` into `(I + r_bit Y)^-1` times themselves; the next row then adds `M` to `Y`, and
-`M 1` to the column of `C` that belongs to its voltage, `M` being the admittance of one word
+down into the next nodes of the bit lines, at voltages `w`. A bit-line segment in series
+multiplies `Y` and `C` by `(I + r_bit Y)^-1`; the next row then adds `M` to `Y`, and `M 1`
+to the column of `C` that belongs to its voltage, where `M` is the admittance of one word
 line seen from its bit lines. This is block elimination of the nodal equations in a form
 whose matrices `I + r_bit Y` have eigenvalues from 1 to about `1 + rows r_bit g`: the nodal
 matrix itself has entries `1 / r_bit` and, at realistic values, a condition number beyond
@@ -27,9 +27,9 @@ class _Ladder(NamedTuple):
     """A word line whose bit-line nodes are grounded.
 
     - `cell`: conductances of the cells, in siemens.
-    - `into`: current into each bit line at one volt at the driven end.
-    - `point`: impedance between each node and ground, the source off.
-    - `decay`: logarithm of the attenuation from the source to each node, sign reversed.
+    - `into`: current into each bit line at one volt at the driven end, in amperes.
+    - `point`: impedance between each node and ground with the source off, in ohms.
+    - `decay`: minus the logarithm of the attenuation from the source to each node.
     """
 
     cell: Float[Array, " *rows cols"]
@@ -41,14 +41,16 @@ class _Ladder(NamedTuple):
 def eliminate_rows(
     g: Float[Array, "rows cols"], r_word: Float[Array, ""], r_bit: Float[Array, ""]
 ) -> Float[Array, "rows cols"]:
-    """Transfer matrix, in siemens, found with blocks of `cols` by `cols`."""
+    """Compute the transfer matrix, in siemens, with blocks of `cols` by `cols`."""
     rows, cols = g.shape
     identity = jnp.eye(cols, dtype=g.dtype)
 
-    def through_segment(y, both):
+    def through_segment(
+        y: Float[Array, "cols cols"], both: Float[Array, "cols both"]
+    ) -> Float[Array, "cols both"]:
         return jsl.solve(identity + r_bit * y, both, assume_a="pos")
 
-    # Reverse mode then stores `Y` and `C` of every row, and no factors.
+    # With the checkpoint, reverse mode stores `Y` and `C` of every row, and no factors.
     @jax.checkpoint
     def add_row(both, row):
         ladder, i = row
@@ -76,7 +78,7 @@ def _ladders(g: Float[Array, "rows cols"], r_word: Float[Array, ""]) -> _Ladder:
     _, right = lax.scan(from_right, start, g.T, reverse=True)
     _, left = lax.scan(from_left, start, g.T)
     right, left = right.T, left.T
-    # In logarithms, as the attenuation along a long line can underflow.
+    # Logarithms, because the attenuation along a long line can underflow.
     decay = jnp.cumsum(jnp.log1p(r_word * right), 1)
     return _Ladder(g, g * jnp.exp(-decay), left / (1 + left * right), decay)
 
@@ -84,8 +86,8 @@ def _ladders(g: Float[Array, "rows cols"], r_word: Float[Array, ""]) -> _Ladder:
 def _admittance(ladder: _Ladder) -> Float[Array, "cols cols"]:
     """Admittance of one word line between its bit lines.
 
-    Row sums are `into`, from which the diagonal is put together by adding: every sum here
-    and above has terms of one sign, so that no digits cancel however small `r_word`.
+    The row sums are `into`, and the diagonal follows by addition: every sum here and above
+    has terms of one sign, so that no digits cancel however small `r_word` is.
     """
     cell, into, point, decay = ladder
     (cols,) = cell.shape

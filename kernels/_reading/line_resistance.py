@@ -2,21 +2,26 @@
 
 Word line `i` is driven at its left end and bit line `j` is held at virtual ground at its
 bottom end. A segment of resistance `r_word` precedes every cell of a word line, and one of
-`r_bit` follows every cell of a bit line: `cols` and `rows` segments a line, the geometry
-of Joksas & Mehonic (2020), SoftwareX 12, 100617.
+`r_bit` follows every cell of a bit line. The lines have `cols` and `rows` segments, which
+is the geometry of Joksas & Mehonic (2020), SoftwareX 12, 100617.
 
 The circuit is linear, so that output currents are `v @ T` with a *transfer matrix* `T` in
-siemens, the shape of the conductances and their value where the lines are ideal:
+siemens. It has the shape of the conductances, and equals them if the lines are ideal.
 
-- `transfer_matrix`: exact, all of `T` at once, by elimination, without iteration. 0.13 s at
-    128 x 128 on one core, 2.2 s at 256 x 256 on two busy ones (float64): for many vectors.
-- `solve_nodes`: for given voltages, to a tolerance, with every node voltage; conjugate
-    gradients. 4 ms and 24 ms a vector there: for fewer vectors than some 30 or 90.
-- `effective_conductances`: a close estimate of `T` in less than one `solve_nodes`.
+- `transfer_matrix` is exact and computes all of `T` by elimination, without iteration. It
+    takes 0.13 s at 128 x 128 on one core and 2.2 s at 256 x 256 on two busy ones
+    (float64), and suits many vectors.
+- `solve_nodes` solves for given voltages to a tolerance, with every node voltage, by
+    conjugate gradients. It takes 4 ms and 24 ms per vector at these sizes, and suits fewer
+    than about 30 or 90 vectors.
+- `effective_conductances` is a close estimate of `T` that takes less time than one
+    `solve_nodes`.
 
-All three take a zero resistance as it stands: they are written in impedances, where it is
-an ordinary value and not a limit.
+All three accept a resistance of zero: they are written in impedances, where zero is an
+ordinary value and not a limit.
 """
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -29,15 +34,16 @@ from .line_elimination import eliminate_rows
 
 
 class NodalSolution(eqx.Module):
-    """Currents and node voltages of one crossbar, and how well they were found.
+    """Currents and node voltages of one crossbar, and their accuracy.
 
-    - `currents`: at the bottom of the bit lines, in amperes.
+    - `currents`: currents at the bottom of the bit lines, in amperes.
     - `word_line`, `bit_line`: voltages of the two nodes of each cell, in volts.
-    - `residual`: what Kirchhoff's laws are missed by, `|v - A u| / |v|`, recomputed from
-        the answer. Both norms weigh the cells by their conductance; in that norm `A`
-        shrinks nothing: the error of the cell voltages, relative to `v`, is at most this.
-    - `iterations`: conjugate gradient steps taken.
-    - `converged`: false where `max_iterations` ran out. Everything else is then NaN.
+    - `residual`: violation of Kirchhoff's laws, `|v - A u| / |v|`, recomputed from the
+        solution. Both norms weigh the cells by their conductance; in that norm `A` shrinks
+        no vector, so that the residual bounds the error of the cell voltages relative to
+        `v`.
+    - `iterations`: number of conjugate gradient steps.
+    - `converged`: false if `max_iterations` ran out. Everything else is then NaN.
     """
 
     currents: Float[Array, "*batch cols"]
@@ -64,7 +70,7 @@ def transfer_matrix(
 
     **Returns:**
 
-    `T`, in siemens: output currents are `v @ T`.
+    The matrix `T`, in siemens; output currents are `v @ T`.
 
     **Raises:**
 
@@ -75,7 +81,7 @@ def transfer_matrix(
     if cols <= rows:
         return eliminate_rows(g, r_word, r_bit)
     # Reciprocity: driving the bit lines from the bottom and grounding the word lines on the
-    # left yields the transpose. Seen from that side the array is flipped and transposed.
+    # left yields the transpose. Seen from that side, the array is flipped and transposed.
     return eliminate_rows(g[::-1, ::-1].T, r_bit, r_word).T[::-1, ::-1]
 
 
@@ -87,18 +93,19 @@ def effective_conductances(
     tolerance: float = 1e-6,
     max_iterations: int = 5000,
 ) -> Float[Array, "rows cols"]:
-    """Estimate the transfer matrix by the voltage each cell gets when all lines are driven.
+    """Estimate the transfer matrix by the cell voltages when all lines are driven.
 
-    Returns `g * u`, with `u` the voltage across the cells at one volt on every word line.
-    Its column sums are those of the transfer matrix by construction, and its row sums too,
-    as by reciprocity `u` also belongs to the crossbar driven from its outputs. It is exact
-    to first order in the resistances, for equal voltages, and where either resistance is
-    zero. What is left, currents that go round by other word lines, is of second order, and
-    the part of it that an even array shows is met as well.
+    The estimate is `g * u`, with `u` the voltage across the cells at one volt on every word
+    line. Its column sums are those of the transfer matrix by construction, and so are its
+    row sums, since by reciprocity `u` also belongs to the crossbar driven from its outputs.
+    It is exact to first order in the resistances, for equal voltages, and if either
+    resistance is zero. The remaining error, from currents that flow through other word
+    lines, is of second order, and the part of it that a uniform array shows is included.
 
-    Measured against `transfer_matrix`, as Frobenius norms relative to the exact matrix,
-    which are root-mean-square errors of the currents at independent voltages of mean zero;
-    cells uniform from 0.1 to 1 of `g_max`, both lines alike. In brackets, uncorrected `g`.
+    The table gives errors against `transfer_matrix`, as Frobenius norms relative to the
+    exact matrix, which are root-mean-square errors of the currents at independent voltages
+    of mean zero. Cells are uniform from 0.1 to 1 of `g_max`, and word lines and bit lines
+    are alike. The errors in brackets are those of uncorrected `g`.
 
     | `r g_max` | 16 x 16          | 64 x 64          | 128 x 128        | 256 x 256       |
     | --------- | ---------------- | ---------------- | ---------------- | --------------- |
@@ -108,8 +115,8 @@ def effective_conductances(
     | 1e-3      | 1.1e-3 (0.12)    | 6.5e-2 (1.5)     | 0.14 (4.4)       | 0.14 (10)       |
     | 1e-2      | 4.2e-2 (1.1)     | 0.14 (8.5)       | 0.13 (18)        | 0.12 (37)       |
 
-    Cells that are on or off at random, 100 to 1, err up to twice as much; voltages all of
-    one sign, down to a twentieth.
+    For cells that are on or off at random, in the ratio 100 to 1, errors are up to twice as
+    large; for voltages of one sign they fall to as little as a twentieth.
 
     **Arguments:**
 
@@ -119,8 +126,8 @@ def effective_conductances(
 
     **Returns:**
 
-    Effective conductances, in siemens, for use in place of `g` in an ideal product. NaN if
-    the solve did not converge.
+    Effective conductances, in siemens, to replace `g` in an ideal product; NaN if the solve
+    did not converge.
     """
     one = jnp.ones(g.shape[:1], g.dtype)
     r_word, r_bit = _segments("effective_conductances", g, r_word, r_bit)
@@ -142,23 +149,24 @@ def solve_nodes(
     The unknown is the voltage across the cells, `u = v - L (g u)`, where `L` holds the
     resistances that two cells share: `r_word` times the segments common to them on a word
     line plus `r_bit` times those on a bit line. `A = I + L g` is symmetric in the inner
-    product weighted by `g` and shrinks nothing in it, so conjugate gradients need about
-    `sqrt(1 + r g n**2)` steps for each few digits: 5 to 30 at realistic resistances. The
-    nodal Laplacian, with entries `1 / r`, has no value at `r = 0` and is far worse placed.
+    product weighted by `g` and shrinks no vector in its norm, so that conjugate gradients
+    need a small multiple of `sqrt(1 + r g n**2)` steps: 5 to 30 at realistic resistances.
+    The nodal Laplacian, with entries `1 / r`, is undefined at `r = 0` and far worse
+    conditioned.
 
-    Derivatives are those of the equation, one further solve each, not of the steps.
+    Derivatives are those of the equation, by one further solve each, not of the steps.
 
     **Arguments:**
 
     - `g`, `r_word`, `r_bit`: as in `transfer_matrix`.
-    - `voltages`: applied to the word lines, in volts.
+    - `voltages`: word-line voltages, in volts.
     - `tolerance`: residual at which to stop, relative to the applied voltages. Static; by
-        default 16 units of rounding of the dtype.
+        default 16 times the machine epsilon of the dtype.
     - `max_iterations`: steps after which to give up. Static.
 
     **Returns:**
 
-    A `NodalSolution`. Where it did not converge it is NaN, derivatives too.
+    A `NodalSolution`. If the solve did not converge, it is NaN, and so are its derivatives.
 
     **Raises:**
 
@@ -182,12 +190,12 @@ def solve_nodes(
         word_line = v[:, None] - r_word * _word_drop(x)
         bit_line = r_bit * _bit_drop(x)
         return NodalSolution(
-            jnp.sum(x, 0),
-            word_line,
-            bit_line,
-            _residual(g, v, u, word_line - bit_line),
-            iterations,
-            converged,
+            currents=jnp.sum(x, 0),
+            word_line=word_line,
+            bit_line=bit_line,
+            residual=_residual(g, v, u, word_line - bit_line),
+            iterations=iterations,
+            converged=converged,
         )
 
     for _ in voltages.shape[:-1]:
@@ -195,7 +203,10 @@ def solve_nodes(
     return solve(voltages)
 
 
-def _segments(name, g, r_word, r_bit):
+def _segments(
+    name: str, g: Float[Array, "rows cols"], r_word: Scalar, r_bit: Scalar
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Check the segment resistances, and convert them to the dtype of `g`."""
     for r in (r_word, r_bit):
         if isinstance(r, int | float) and not r >= 0:
             raise ValueError(
@@ -205,17 +216,25 @@ def _segments(name, g, r_word, r_bit):
     return jnp.asarray(r_word, g.dtype), jnp.asarray(r_bit, g.dtype)
 
 
-def _word_drop(x):
+def _word_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
     """Segments shared on a word line, times the cell currents: `sum_k min(j, k) x_k`."""
     return jnp.cumsum(lax.cumsum(x, 1, reverse=True), 1)
 
 
-def _bit_drop(x):
+def _bit_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
     """Segments shared on a bit line, times the cell currents."""
     return lax.cumsum(jnp.cumsum(x, 0), 0, reverse=True)
 
 
-def _cell_voltages(g, v, r_word, r_bit, tolerance, max_iterations):
+def _cell_voltages(
+    g: Float[Array, "rows cols"],
+    v: Float[Array, " rows"],
+    r_word: Float[Array, ""],
+    r_bit: Float[Array, ""],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Float[Array, "rows cols"], tuple[Int[Array, ""], Bool[Array, ""]]]:
+    """Solve for the voltages across the cells; also return steps and convergence."""
     shared = lambda x: r_word * _word_drop(x) + r_bit * _bit_drop(x)
 
     def solve(_, b):
@@ -235,7 +254,12 @@ def _cell_voltages(g, v, r_word, r_bit, tolerance, max_iterations):
     )
 
 
-def _residual(g, v, u, difference):
+def _residual(
+    g: Float[Array, "rows cols"],
+    v: Float[Array, " rows"],
+    u: Float[Array, "rows cols"],
+    difference: Float[Array, "rows cols"],
+) -> Float[Array, ""]:
     g, v, u, difference = lax.stop_gradient((g, v, u, difference))
     applied = jnp.broadcast_to(v[:, None], g.shape)
     scale = jnp.max(jnp.abs(applied))
@@ -243,13 +267,19 @@ def _residual(g, v, u, difference):
     return jnp.sqrt(power(difference - u) / _or_one(power(applied)))
 
 
-def _or_one(scale):
+def _or_one(scale: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(scale == 0, 1, scale)
 
 
-def _conjugate_gradients(shared, g, b, tolerance, max_iterations):
-    """Solve `u + L g u = b`; NaN where the steps run out."""
-    # Scaled so that float32 products neither overflow nor underflow, whatever the units.
+def _conjugate_gradients(
+    shared: Callable[[Float[Array, "rows cols"]], Float[Array, "rows cols"]],
+    g: Float[Array, "rows cols"],
+    b: Float[Array, "rows cols"],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Float[Array, "rows cols"], tuple[Int[Array, ""], Bool[Array, ""]]]:
+    """Solve `u + L g u = b`; the solution is NaN if the steps run out."""
+    # The scales keep float32 products from overflow and underflow, whatever the units.
     weight = g / _or_one(jnp.max(g))
     scale = _or_one(jnp.max(jnp.abs(b)))
     dot = lambda x, y: jnp.sum(weight * x * y)
@@ -263,8 +293,8 @@ def _conjugate_gradients(shared, g, b, tolerance, max_iterations):
         return u + alpha * p, r, r + (new / rho) * p, new, k + 1
 
     b = b / scale
-    # The start is `b`, the answer with ideal lines. Every residual then is `L g` times
-    # something, so that cells without conductance, unseen by the norm, follow the others.
+    # The start is `b`, the solution with ideal lines. Every residual is then in the range
+    # of `L g`, so that cells without conductance, which the norm ignores, follow the rest.
     r = -shared(g * b)
     rho = dot(r, r)
     enough = tolerance**2 * dot(b, b)

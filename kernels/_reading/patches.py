@@ -7,35 +7,35 @@ import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Places of a kernel up to which each is a slice of its own.
+# Largest number of kernel places for which each place is a slice of its own.
 _SLICES = 128
 
 
-def patches(
+def image_patches(
     x: Float[Array, "channels ..."],
     kernel_size: tuple[int, ...],
     stride: tuple[int, ...],
     padding: str | tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
 ) -> Float[Array, "lines ..."]:
-    """What `jax.lax.conv_general_dilated_patches` returns for one image, by slices.
+    """Do what `jax.lax.conv_general_dilated_patches` does for one image, by slices.
 
-    JAX convolves with kernels of ones and zeros, which on CPUs takes several times as
-    long. Kernels of more than 128 places are left to it.
+    JAX convolves with kernels of ones and zeros, which takes several times as long on
+    CPUs. Kernels of more than 128 places go to the function of JAX.
 
     **Arguments:**
 
     - `x`: channels first, then as many axes as `kernel_size` has.
-    - `kernel_size`, `stride`, `dilation`: of each axis.
+    - `kernel_size`, `stride`, `dilation`: one number per axis.
     - `padding`: zeros before and after each axis, or "SAME", "SAME_LOWER" or "VALID".
 
     **Returns:**
 
-    A line for each channel and, varying faster, each place of the kernel; then the axes
-    of the result.
+    One line per channel and, varying faster, per place of the kernel; then the axes of the
+    result.
     """
     if math.prod(kernel_size) > _SLICES:
-        # They are copies: products with ones and zeros must not round.
+        # The patches are copies, so that products with ones and zeros must not round.
         return lax.conv_general_dilated_patches(
             x[None],
             kernel_size,

@@ -1,21 +1,22 @@
-"""Read crossbar arrays: the analog products of tiles, converted, scaled and added.
+"""Read crossbar arrays: compute, convert, scale and add the analog products of tiles.
 
 Word line `r` is driven with a voltage proportional to `v_r`, and bit line `c` collects
 
     i_c = sum_r w_rc v_r + n_c,
 
-in units of the current range of one cell. Read noise of each cell, independent and of
-equal variance, adds up to a normal `n_c` with variance `sigma**2 sum_r v_r**2` a cell of
-the pair: one draw an output has exactly the law of one draw a cell. Where the variance of
-a cell depends on its state, a second product, `sum_r v_r**2 s_rc**2`, gives that of the
-output; draws of other laws than the normal keep their first two moments that way.
+in units of the current range of one cell. Read noise that is independent and of equal
+variance in all cells adds up to a normal `n_c` with variance `sigma**2 sum_r v_r**2` per
+cell of the pair: one draw per output has exactly the distribution of one draw per cell. If
+the variance of a cell depends on its state, a second product, `sum_r v_r**2 s_rc**2`, gives
+the variance of the output; noise that is not normal keeps its first two moments that way.
 
-Tiles that share their word lines lie side by side in a *strip*, one row of weights a bit
-line, so that a strip is one product of matrices, whose currents are converted and added
-before the next strip is read: no array of all partial sums exists.
+Tiles that share their word lines lie side by side in a *strip*, with one row of weights per
+bit line. A strip is then one product of matrices, whose currents are converted and added
+before the next strip is read, so that no array holds all partial sums.
 
-The noise of a bit line is addressed by the key, the number of its word lines, the place of
-the vector in the batch and the place of the output: the same however tiles share strips.
+The key, the number of the word lines, the position of the vector in the batch and the
+position of the output address the noise of a bit line, which therefore does not depend on
+how tiles share strips.
 """
 
 import equinox as eqx
@@ -30,31 +31,31 @@ from .._cells.device import Scalar
 from .._numerics.random import normal_pair_at
 from .conversion import codes, steps
 
-# Vectors up to which narrow strips are multiplied all at once: on a CPU each product of a
-# few vectors is too small to be worth a turn of a loop.
+# Number of vectors up to which narrow strips are multiplied all at once: on a CPU a product
+# of a few vectors is too small for a loop iteration of its own.
 _FEW = 4
-# Weights of a strip from which on it is worth one: a MB in single precision.
+# Number of weights from which on a strip is worth an iteration: a MB in single precision.
 _WIDE = 2**18
-# Currents kept at a time, for a product of all strips at once.
+# Number of currents up to which one product computes those of all strips.
 _HELD = 2**21
 
 
 class Strips(eqx.Module):
     """Tiles side by side along the same word lines.
 
-    - `weights`: what the cells hold, from -1 to 1, a row for each bit line.
-    - `variance`: of each weight, in addition to that of the technology.
-    - `higher_order`: weights of the square and of the cube of the voltages.
-    - `inputs`: which voltages drive the word lines.
-    - `start`: the output that the first bit line adds to.
-    - `number`: of the word lines, counted over slices; addresses the noise.
+    - `weights`: weights that the cells hold, from -1 to 1, one row per bit line.
+    - `variance`: variance of each weight, in addition to that of the technology.
+    - `higher_order`: weights of the square and the cube of the voltages.
+    - `inputs`: index of the voltages that drive the word lines.
+    - `start`: index of the output to which the first bit line adds.
+    - `number`: number of the word lines, counted over slices; it addresses the noise.
     - `scale`: factor of each bit line, applied after conversion.
-    - `full_scale`: of the converter of each bit line, in units of the current range of
-        one cell. None for a range that just holds the currents of each tile.
-    - `cols`: bit lines of one tile. Static.
-    - `bits`: of the converters, with sign; none for ideal ones. Static.
-    - `paired`: whether each strip spans all outputs, and strips come in pairs with an
-        even `number` and the next. Static.
+    - `full_scale`: full scale of the converter of each bit line, in units of the current
+        range of one cell. None for a range that just holds the currents of each tile.
+    - `cols`: number of bit lines of one tile. Static.
+    - `bits`: bits of the converters, including the sign; None for ideal ones. Static.
+    - `paired`: whether each strip spans all outputs, and strips come in pairs of an even
+        `number` and the next one. Static.
     """
 
     weights: Float[Array, "strips lines rows"]
@@ -70,18 +71,18 @@ class Strips(eqx.Module):
     paired: bool = eqx.field(static=True)
 
 
-def side_by_side(
+def strips_from_tiles(
     tiles: Float[Array, "tiles rows cols"], width: int
 ) -> Float[Array, "strips lines rows"]:
-    """Lay tiles into strips of `width`, a row for each bit line."""
+    """Lay tiles into strips of `width` tiles, with one row per bit line."""
     count, rows, cols = tiles.shape
     return tiles.transpose(0, 2, 1).reshape(count // width, width * cols, rows)
 
 
-def apart(
+def tiles_from_strips(
     strips: Float[Array, "strips lines rows"], cols: int
 ) -> Float[Array, "tiles rows {cols}"]:
-    """The tiles of strips; inverse of `side_by_side`."""
+    """Recover the tiles of strips; the inverse of `strips_from_tiles`."""
     count, lines, rows = strips.shape
     return strips.reshape(count * lines // cols, cols, rows).transpose(0, 2, 1)
 
@@ -93,7 +94,7 @@ def strip_currents(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "strips batch lines"]:
-    """Bit-line currents of all strips, in units of the current range of one cell.
+    """Compute the bit-line currents of all strips, in units of one cell's current range.
 
     **Arguments:**
 
@@ -126,8 +127,8 @@ def read_strips(
     **Arguments:**
 
     - `strips`, `voltages`, `sigma`, `key`: as in `strip_currents`.
-    - `outputs`: of the whole matrix, a multiple of `cols`. Of a strip that reaches
-        beyond them, `scale` has to be zero.
+    - `outputs`: number of outputs of the whole matrix, a multiple of `cols`. Where a strip
+        extends beyond them, its `scale` must be zero.
     """
     factors = _factors(strips)
     if voltages.shape[1] <= _FEW and strips.weights[:1].size < _WIDE:
@@ -137,13 +138,13 @@ def read_strips(
 
 
 def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
-    """Sums of all strips, one after another: an output a row, a vector a column.
+    """Sum all strips one after another, with one row per output and one column per vector.
 
-    That way round the weights are the left factor of each product, which on CPUs takes
-    less time than the other way.
+    In this layout the weights are the left factor of each product, which takes less time
+    on CPUs than the transposed product.
     """
     batch = voltages.shape[1]
-    # One product of all strips starts fewer threads, as long as what it leaves is small.
+    # One product of all strips starts fewer threads, as long as its result is small.
     currents = None
     if strips.weights[..., 0].size * batch <= _HELD:
         currents = jax.vmap(_line_currents)(strips, voltages[strips.inputs])
@@ -169,7 +170,7 @@ def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
         return _accumulate(sums, strip, digital(strip, factors, currents, noise)), None
 
     def two(sums, step):
-        """Strips whose noise comes from the same blocks of the cipher."""
+        """Add two strips whose noise comes from the same blocks of the cipher."""
         pair, key = step
         this, other = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
         noise = _line_noise_pair(this[0], key, sums.shape, sums.dtype)
@@ -179,8 +180,8 @@ def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
     def noisy(sums):
         if not strips.paired:
             return lax.scan(one, sums, (whole, keys))[0]
-        # Small arrays apart: where one expression takes two slices of the same array, XLA
-        # on CPUs computes the noise for each, without vectors.
+        # Small arrays are split: where one expression takes two slices of the same array,
+        # XLA on CPUs computes the noise for each, without vector instructions.
         pairs = [
             leaf.reshape(-1, 2, *leaf.shape[1:])
             if leaf.ndim > 2 and leaf is not currents
@@ -198,7 +199,7 @@ def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
 
 
 def _if_noisy(strips, sigma, noisy, silent, operand):
-    """`noisy(operand)`, or `silent(operand)` where there is no noise to draw."""
+    """Call `noisy(operand)`, or `silent(operand)` if there is no noise to draw."""
     if strips.variance is not None:
         return noisy(operand)
     if isinstance(sigma, int | float):
@@ -206,13 +207,14 @@ def _if_noisy(strips, sigma, noisy, silent, operand):
     return lax.cond(sigma > 0, noisy, silent, operand)
 
 
-def products(
+def batched_matvec(
     matrix: Float[Array, "m n"], vectors: Float[Array, "batch n"]
 ) -> Float[Array, "batch m"]:
-    """`A x` of each vector, at full precision.
+    """Compute `A x` for each vector at full precision.
 
-    Written as `A X^T` for 2 to 4 vectors, which on CPUs takes a third of the time of
-    `X A^T`; column by column, or XLA would turn the one into the other.
+    For 2 to 4 vectors the product is written as `A X^T`, which takes a third of the time
+    of `X A^T` on CPUs. The columns are stacked one by one, because XLA would turn a
+    transpose of the whole back into `X A^T`.
     """
     highest = lax.Precision.HIGHEST
     if not 1 < len(vectors) <= _FEW:
@@ -224,7 +226,7 @@ def products(
 def _currents(strip, v):
     """Noiseless currents of one strip."""
     highest = lax.Precision.HIGHEST
-    currents = products(strip.weights, v)
+    currents = batched_matvec(strip.weights, v)
     if strip.higher_order is None:
         return currents
     powers = jnp.concatenate([v**2, v**3], axis=1)
@@ -232,7 +234,7 @@ def _currents(strip, v):
 
 
 def _line_currents(strip, v):
-    """The same, a bit line a row."""
+    """The same as `_currents`, with one row per bit line."""
     highest = lax.Precision.HIGHEST
     if len(v) == 1:
         currents = jnp.matmul(strip.weights, v[0], precision=highest)[:, None]
@@ -251,12 +253,12 @@ def _spread(strip, v, sigma):
     if strip.variance is not None:
         highest = lax.Precision.HIGHEST
         variance = variance + jnp.matmul(squares, strip.variance.T, precision=highest)
-    # With no gradient at zero, where it would be infinite.
+    # The gradient of the root at zero, which is infinite, is set to zero.
     return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
 
 
 def _pair_keys(strips, key):
-    """The key of each strip; two whose word lines follow one another share it."""
+    """The key of each strip; two strips of consecutive word lines share one."""
     if jr.key_impl(key) != "threefry2x32":
         key = jr.wrap_key_data(jr.bits(key, (2,), np.uint32), impl="threefry2x32")
     return jax.vmap(jr.fold_in, (None, 0))(key, strips.number // 2)
@@ -273,15 +275,15 @@ def _noise(strip, key, shape, dtype):
 
 
 def _line_noise_pair(strip, key, shape, dtype):
-    """`_noise_pair`, a bit line a row: the same draws."""
+    """The draws of `_noise_pair`, with one row per bit line."""
     column, row = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
     return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
 
 
 def _factors(strips):
-    """Of each bit line, what its currents and its codes are multiplied with.
+    """The factors of the currents and of the codes of each bit line.
 
-    Made before the loop, in which XLA would work them out for every vector anew.
+    They are computed before the loop, in which XLA would repeat the work for every vector.
     """
     if strips.bits is None or strips.full_scale is None:
         return None, strips.scale
@@ -295,7 +297,7 @@ def _digital(strip, factors, currents):
 
 
 def _line_digital(strip, factors, currents):
-    """The same, a bit line a row."""
+    """The same as `_digital`, with one row per bit line."""
     per_step, scale = factors
     if strip.bits is None:
         return currents * scale[:, None]
@@ -308,7 +310,7 @@ def _line_digital(strip, factors, currents):
 
 
 def _accumulate(sums, strip, products):
-    """Add the products of one strip to the outputs it belongs to."""
+    """Add the products of one strip to its outputs."""
     if products.shape == sums.shape:
         return sums + products
     lines = products.shape[0]

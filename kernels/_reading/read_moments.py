@@ -1,4 +1,4 @@
-"""Mean and variance of one read of a cell: what a sum over many cells needs to know."""
+"""Mean and variance of one read of a cell, which suffice for a sum over many cells."""
 
 import math
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from .._cells.device import Scalar
 from .._cells.noise_models import AbstractReadNoise, standard_uniform
 
-# Limits further away than this, in standard deviations, cut off nothing in float64.
+# Limits further away than this, in standard deviations, have no effect in float64.
 _FAR = 40.0
 
 
@@ -22,17 +22,17 @@ def read_moments(
 ) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
     """Mean shift and variance of `read_noise`, its limits included, in closed form.
 
-    A read is `clip(g + s xi, g_min, g_max)`. The limits of a model move the mean of cells
-    that lie close to them: a cell of no conductance reads `0.4 s` on average.
+    A read is `clip(g + s xi, g_min, g_max)`. The limits of a model shift the mean of cells
+    close to them: a cell without conductance reads `0.4 s` on average.
 
     **Arguments:**
 
-    - `model`, `g`, `time`, `g_programmed`: as in `read_noise`. The distribution is
-        `jax.random.normal` or `standard_uniform`.
+    - `model`, `g`, `time`, `g_programmed`: as in `read_noise`. The distribution must
+        be `jax.random.normal` or `standard_uniform`.
 
     **Returns:**
 
-    The mean of a read less `g`, in siemens, and its variance, in square siemens.
+    The mean of a read minus `g`, in siemens, and its variance, in square siemens.
 
     **Raises:**
 
@@ -50,7 +50,7 @@ def read_moments(
     spread = model.spread(g, jnp.asarray(time, g.dtype), g_programmed)
     noisy = spread > 0
     unit = jnp.where(noisy, spread, jnp.ones_like(spread))
-    # Limited before the division, which has no gradient at infinity.
+    # The clip precedes the division, whose gradient at infinity is NaN.
     low, high = (
         (jnp.clip(limit, g - _FAR * unit, g + _FAR * unit) - g) / unit
         for limit in (model.g_min, model.g_max)
@@ -64,16 +64,20 @@ def read_moments(
     )
 
 
-def _clipped_normal(a, b):
-    """First two moments of `clip(xi, a, b)`, `xi` standard normal."""
+def _clipped_normal(
+    a: Float[Array, " *cells"], b: Float[Array, " *cells"]
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """First two moments of `clip(xi, a, b)` with `xi` standard normal."""
     below, above = norm.cdf(a), norm.cdf(-b)
     mean = a * below + b * above + norm.pdf(a) - norm.pdf(b)
     inside = 1 - below - above + a * norm.pdf(a) - b * norm.pdf(b)
     return mean, a**2 * below + b**2 * above + inside
 
 
-def _clipped_uniform(a, b):
-    """The same for the uniform law of unit variance."""
+def _clipped_uniform(
+    a: Float[Array, " *cells"], b: Float[Array, " *cells"]
+) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
+    """The same for the uniform distribution of unit variance."""
     end = math.sqrt(3)
     first, last = jnp.clip(a, -end, end), jnp.clip(b, -end, end)
     below, above = (first + end) / (2 * end), (end - last) / (2 * end)

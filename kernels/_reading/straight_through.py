@@ -1,8 +1,8 @@
-"""Let gradients pass what has none: programming errors, rounding of converters.
+"""Give gradients to operations that have none: programming errors, rounding.
 
 The *straight-through estimator* of Bengio, Leonard & Courville (2013), arXiv 1308.3432,
-takes the derivative of a hard function to be that of the identity. Converters saturate,
-and beyond their range the derivative is zero (Hubara et al. 2016, arXiv 1609.07061, Eq. 4).
+uses the derivative of the identity for that of a hard function. Converters saturate, and
+beyond their range the derivative is zero (Hubara et al. 2016, arXiv 1609.07061, Eq. 4).
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ def digitise_straight_through(
     *,
     bits: int,
 ) -> Float[Array, " *batch"]:
-    """`digitise`, with a gradient: one from `-full_scale` to `full_scale`, else zero.
+    """`digitise` with the gradient one from `-full_scale` to `full_scale`, else zero.
 
     **Arguments:**
 
@@ -41,7 +41,9 @@ def digitise_straight_through(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _digitise(values, full_scale, bits):
+def _digitise(
+    values: Float[Array, " *batch"], full_scale: Float[Array, " *batch"], bits: int
+) -> Float[Array, " *batch"]:
     return digitise(values, full_scale, bits=bits)
 
 
@@ -59,16 +61,16 @@ def clip_columns(
 ) -> Float[Array, "tiles rows cols"]:
     """Clip the weights of each bit line at a multiple of their root mean square.
 
-    The scale of a bit line is its largest weight, and with it grows the error of all the
-    others: a few outliers cost more than they are worth (Joshi et al. 2020, Nat. Commun.
+    The scale of a bit line is its largest weight, and the error of all other weights grows
+    with it: a few outliers cost more than they are worth (Joshi et al. 2020, Nat. Commun.
     11, 2473, clip at two standard deviations of a layer). The gradient is one inside and
     zero outside; the limit counts as a constant.
 
     **Arguments:**
 
     - `tiles`: weights, word lines first; padding is zero.
-    - `multiple`: of the root mean square, positive.
-    - `used_rows`: word lines of each tile that hold weights.
+    - `multiple`: limit in units of the root mean square, positive.
+    - `used_rows`: number of word lines of each tile that hold weights.
     """
     rows = jnp.maximum(used_rows, 1)[:, None, None].astype(tiles.dtype)
     limit = multiple * jnp.sqrt(jnp.sum(tiles**2, axis=1, keepdims=True) / rows)

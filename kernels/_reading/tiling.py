@@ -1,8 +1,8 @@
-"""Cut a matrix into tiles that fit crossbar arrays, and put it together again.
+"""Cut a matrix into tiles that fit crossbar arrays, and join them again.
 
 A tile holds its part of `A` transposed: word lines (rows) carry inputs, bit lines (cols)
-carry outputs. Tile `(j, i)` of the grid holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T`;
-what the matrix does not fill is zero.
+carry outputs. Tile `(j, i)` of the grid holds `A[i cols:(i+1) cols, j rows:(j+1) rows].T`,
+padded with zeros.
 """
 
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 
 
 def grid_shape(shape: tuple[int, int], rows: int, cols: int) -> tuple[int, int]:
-    """Tiles along the inputs and along the outputs of an `m x n` matrix."""
+    """Number of tiles along the inputs and the outputs of an `m x n` matrix."""
     m, n = shape
     return -(-n // rows), -(-m // cols)
 
 
-def tile(
+def cut_tiles(
     matrix: Float[Array, "m n"], rows: int, cols: int
 ) -> Float[Array, "inputs outputs {rows} {cols}"]:
     """Cut a matrix into a grid of tiles of `rows` inputs and `cols` outputs."""
@@ -26,10 +26,10 @@ def tile(
     return blocks.transpose(2, 0, 3, 1)
 
 
-def untile(
+def join_tiles(
     tiles: Float[Array, "inputs outputs rows cols"], shape: tuple[int, int]
 ) -> Float[Array, "m n"]:
-    """Put the tiles of an `m x n` matrix together again; inverse of `tile`."""
+    """Join the tiles of an `m x n` matrix; the inverse of `cut_tiles`."""
     inputs, outputs, rows, cols = tiles.shape
     m, n = shape
     matrix = tiles.transpose(1, 3, 0, 2).reshape(outputs * cols, inputs * rows)

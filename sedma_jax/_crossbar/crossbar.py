@@ -14,12 +14,12 @@ from .._tiling.tile_source import TileSource
 from ..kernels import (
     Device,
     Strips,
-    apart,
     grid_shape,
     join_outputs,
     read_strips,
     split_inputs,
     strip_currents,
+    tiles_from_strips,
     wide_jit,
 )
 from .abstract_crossbar import AbstractCrossbar
@@ -60,7 +60,7 @@ class Crossbar(eqx.Module):
     @property
     def weights(self) -> Float[Array, "tiles rows cols"]:
         """`strips`, cut into tiles."""
-        return apart(self.strips, self.array[1])
+        return tiles_from_strips(self.strips, self.array[1])
 
     @property
     def array(self) -> tuple[int, int]:

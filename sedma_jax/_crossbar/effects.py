@@ -36,7 +36,7 @@ from ..kernels import (
     program_noise,
     sample_retention,
     series_conductance,
-    side_by_side,
+    strips_from_tiles,
     transfer_matrix,
     visible_weights,
 )
@@ -89,7 +89,7 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
         )
     used = used_cells(crossbar, conductance.shape)
     weights = masked_weights(conductance, used, crossbar.device)
-    strips = side_by_side(weights, width_of(crossbar))
+    strips = strips_from_tiles(weights, width_of(crossbar))
     return dataclasses.replace(crossbar, strips=strips, conductance=conductance)
 
 

@@ -21,8 +21,8 @@ from ..kernels import (
     read_moments,
     read_noise,
     series_conductance,
-    side_by_side,
     split_inputs,
+    strips_from_tiles,
     visible_weights,
     weight_per_siemens,
 )
@@ -82,7 +82,7 @@ def _noisy(
     weights = jax.vmap(lambda g: visible_weights(g, device))(g + shift)
     used = used_cells(crossbar, g.shape)
     variance = jnp.sum(slope**2 * variance, axis=1)
-    lay = lambda tiles: side_by_side(jnp.where(used, tiles, 0), width_of(crossbar))
+    lay = lambda tiles: strips_from_tiles(jnp.where(used, tiles, 0), width_of(crossbar))
     return lay(weights), lay(variance)
 
 
@@ -202,4 +202,4 @@ def _higher_order(
     used = used_cells(crossbar, g.shape)[:, None]
     weights = jnp.where(used, weights, 0).astype(g.dtype)
     count, _, rows, cols = weights.shape
-    return side_by_side(weights.reshape(count, 2 * rows, cols), width_of(crossbar))
+    return strips_from_tiles(weights.reshape(count, 2 * rows, cols), width_of(crossbar))

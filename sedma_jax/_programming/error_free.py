@@ -16,7 +16,7 @@ from ..kernels import (
     column_scale,
     differential,
     hidden_state,
-    side_by_side,
+    strips_from_tiles,
 )
 from .options import Mapping, Scaling
 
@@ -58,7 +58,7 @@ def exact_partition(
     used = used_cells(parts, tiles.shape)
     targets = _targets(tiles, scale, used, device, mapping)
     weights = masked_weights(targets, used, device)
-    strips = side_by_side(weights, parts.width)
+    strips = strips_from_tiles(weights, parts.width)
     return Crossbar(
         strips=strips,
         conductance=targets,

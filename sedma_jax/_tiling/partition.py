@@ -12,7 +12,14 @@ import scipy.sparse
 from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from ..kernels import grid_shape, join_outputs, products, split_inputs, tile, untile
+from ..kernels import (
+    batched_matvec,
+    cut_tiles,
+    grid_shape,
+    join_outputs,
+    join_tiles,
+    split_inputs,
+)
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -74,7 +81,7 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _tiles(matrix, rows, cols):
-    return tile(matrix, rows, cols).reshape(-1, rows, cols)
+    return cut_tiles(matrix, rows, cols).reshape(-1, rows, cols)
 
 
 def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
@@ -209,7 +216,7 @@ def exact_product(
 ) -> Float[Array, "batch m"]:
     """`A x` at full precision, of a dense matrix or from stored tiles."""
     if not isinstance(A, Partition):
-        return products(A, x)
+        return batched_matvec(A, x)
     highest = jax.lax.Precision.HIGHEST
     parts = split_inputs(x, A.tiles.shape[1])[A.inputs]
     parts = jnp.matmul(parts, A.tiles, precision=highest)
@@ -224,4 +231,4 @@ def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m 
     """
     grid = grid_shape(places.shape, *tiles.shape[1:])
     blocks = jnp.zeros(grid + tiles.shape[1:], tiles.dtype)
-    return untile(blocks.at[places.inputs, places.outputs].add(tiles), places.shape)
+    return join_tiles(blocks.at[places.inputs, places.outputs].add(tiles), places.shape)

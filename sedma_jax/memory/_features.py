@@ -1,4 +1,4 @@
-"""The features of all patterns of a kind, as one table for `kernels.nearest`."""
+"""The features of all patterns of a kind, as one table for `kernels.nearest_rows`."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..kernels import nearest
+from ..kernels import nearest_rows
 from ._pattern import Row
 
-_nearest = eqx.filter_jit(nearest)
+_nearest = eqx.filter_jit(nearest_rows)
 
 
 class FeatureTable:

@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..kernels import (
-    Drift,
+    ChangeDetector,
     ProductStatistics,
     RecentProducts,
     RingBuffer,
     Summary,
-    no_drift,
-    push,
-    push_product,
+    append_product,
+    append_sample,
+    change_detector,
+    detect_change,
     quantiles,
     recent_products,
     ring_buffer,
     summarise,
-    watch,
 )
 
 CAPACITY = 100
@@ -39,7 +39,7 @@ class ShortTerm(eqx.Module):
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)
-    drift: Drift = eqx.field(default_factory=no_drift)
+    drift: ChangeDetector = eqx.field(default_factory=change_detector)
     regime: int = eqx.field(static=True, default=0)
     products: dict[str, RecentProducts] = eqx.field(default_factory=dict)
 
@@ -85,13 +85,13 @@ class ShortTerm(eqx.Module):
         """
         drift, alarm = _watch(self.drift, jnp.asarray(surprise, jnp.result_type(float)))
         if bool(alarm):
-            return ShortTerm({}, no_drift(), self.regime + 1), True
+            return ShortTerm({}, change_detector(), self.regime + 1), True
         return dataclasses.replace(self, drift=drift), False
 
 
 _ring_buffer = jax.jit(ring_buffer, static_argnums=0)
 _recent_products = jax.jit(recent_products, static_argnums=0)
-_push = jax.jit(push)
-_push_product = jax.jit(push_product)
-_watch = jax.jit(watch)
+_push = jax.jit(append_sample)
+_push_product = jax.jit(append_product)
+_watch = jax.jit(detect_change)
 _summarise = jax.jit(summarise, static_argnums=1)

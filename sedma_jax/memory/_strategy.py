@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from ..kernels import believe, thompson
+from ..kernels import thompson_sample, update_beliefs
 
 # How far rewards are from what the cost model (Eq. 4) expects. They are logarithms of
 # costs: a model that is off by a factor of two is off by 0.7.
@@ -103,6 +103,6 @@ def draw_strategy(
     bias = jnp.sum(jnp.where(tried, mean - prior, 0)) / jnp.maximum(
         jnp.sum(tried, dtype=prior.dtype), 1
     )
-    beliefs = believe(prior + bias, PRIOR_STD, count, mean, spread)
-    # Padding to a few sizes of table would save nothing, since pools rarely change.
-    return int(jnp.argmax(thompson(beliefs, key=key)))
+    beliefs = update_beliefs(prior + bias, PRIOR_STD, count, mean, spread)
+    # A few sizes of table would save nothing: pools rarely change.
+    return int(jnp.argmax(thompson_sample(beliefs, key=key)))

@@ -38,12 +38,12 @@ from ..kernels import (
     VerifyRule,
     clip_columns,
     column_scale,
+    cut_tiles,
     digitise_straight_through,
     gaussian,
-    patches,
+    image_patches,
+    join_tiles,
     sampled_rewrite,
-    tile,
-    untile,
 )
 
 Digital = Any  # `eqx.nn.Linear` or `eqx.nn.Conv`, whose weights have no common type
@@ -110,7 +110,7 @@ class HardwareAwareConv(eqx.Module):
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = layer._nonzero_pad(x), "VALID"
-        cut_out = patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
+        cut_out = image_patches(x, layer.kernel_size, layer.stride, padding, layer.dilation)
         space, groups = cut_out.shape[1:], layer.groups
         # Channels vary slowest, so the channels of one group lie together.
         vectors = cut_out.reshape(groups, len(cut_out) // groups, -1).swapaxes(1, 2)
@@ -275,7 +275,7 @@ def _tiles(
 ) -> tuple[Float[Array, "tiles rows cols"], Int[Array, "..."]]:
     """The weights cut into tiles, and the number of rows that each tile uses."""
     groups, m, n, rows, cols = _shape(layer, hardware)
-    grid = jax.vmap(lambda a: tile(a, rows, cols))(layer.weight.reshape(groups, m, n))
+    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(layer.weight.reshape(groups, m, n))
     used = jnp.minimum(n - rows * jnp.arange(grid.shape[1], dtype=jnp.int32), rows)
     used = jnp.broadcast_to(used[None, :, None], grid.shape[:3]).ravel()
     return grid.reshape(-1, rows, cols), used
@@ -287,7 +287,7 @@ def _matrix(
     """The inverse of `_tiles`, in the shape of the weights of the layer."""
     groups, m, n, rows, cols = _shape(layer, hardware)
     grid = tiles.reshape(groups, -(-n // rows), -(-m // cols), rows, cols)
-    return jax.vmap(lambda g: untile(g, (m, n)))(grid).reshape(layer.weight.shape)
+    return jax.vmap(lambda g: join_tiles(g, (m, n)))(grid).reshape(layer.weight.shape)
 
 
 def _programmed(layer: Digital, hardware: Hardware, key: PRNGKeyArray) -> Array:
@@ -331,7 +331,7 @@ def _product(
     blocks = -(-n // rows)
     volts = jnp.pad(volts, ((0, 0), (0, 0), (0, blocks * rows - n)))
     volts = volts.reshape(*volts.shape[:2], blocks, rows)
-    grid = jax.vmap(lambda a: tile(a, rows, cols))(matrices)
+    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(matrices)
     scale = jax.vmap(column_scale)(grid.reshape(groups, -1, rows, cols))
     scale = lax.stop_gradient(scale.reshape(groups, blocks, -1, 1, cols))
     currents = jnp.einsum(

@@ -16,7 +16,7 @@ from .._crossbar.crossbar import Crossbar
 from ..devices import PRESETS
 from ..kernels import (
     CostModel,
-    Workload,
+    MvmWorkload,
     expected_read_energy,
     mvm_cost,
     series_conductance,
@@ -221,7 +221,7 @@ def _read_energy(
             "`sedma_jax.nn.inspect` needs `dac` and `adc` in every layer to cost them. Got "
             f"{dac=}, {adc=} at {path!r}. Leave `costs` out for the heat of the cells."
         )
-    workload = Workload(
+    workload = MvmWorkload(
         outputs=crossbar.shape[0],
         inputs=n,
         rows=rows,

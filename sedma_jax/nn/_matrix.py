@@ -45,7 +45,7 @@ from ..kernels import (
     Scheme,
     correct_first_order,
     first_order_inputs,
-    patches,
+    image_patches,
 )
 from ..noise_models import MeasuredArray
 from ._groups import block_diagonal, group_blocks, occupied
@@ -327,7 +327,7 @@ def analog_conv(
     - `x`: channels first, then as many axes as `kernel_size` has.
     - `bias`: of each output channel, of a shape that adds to the result.
     - `kernel_size`, `stride`, `padding`, `dilation`: of each axis, as
-        `sedma_jax.kernels.patches` takes them.
+        `sedma_jax.kernels.image_patches` takes them.
     - `key`: typed key; each patch has noise of its own.
 
     **Raises:**
@@ -343,7 +343,7 @@ def analog_conv(
             f"{len(kernel_size)} axes behind. Got shape {x.shape}. Use `jax.vmap` for "
             "batches."
         )
-    cut_out = patches(x, kernel_size, stride, padding, dilation)
+    cut_out = image_patches(x, kernel_size, stride, padding, dilation)
     y = multiply(matrix, cut_out.reshape(n, -1).T, key=key).T
     y = y.reshape(m, *cut_out.shape[1:])
     return y if bias is None else y + bias

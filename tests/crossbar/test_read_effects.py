@@ -9,12 +9,12 @@ from sedma_jax.kernels import (
     CubicCurrent,
     PolynomialCurve,
     StationaryReadNoise,
-    apart,
-    nonlinear_current,
     read_moments,
     read_noise,
     standard_uniform,
+    tiles_from_strips,
 )
+from sedma_jax.kernels._cells.cell_current import nonlinear_current
 from tolerances import mean_atol, var_atol
 
 import sedma_jax as sj
@@ -135,7 +135,7 @@ def test_read_noise_passes_the_access_transistor_to_first_order():
     g = np.asarray(crossbar.conductance)
     slope = (seen(g + step) - seen(g - step)) / (2 * step)
     variance = ((slope * 1e-9 / (seen(1e-5) - seen(1e-6))) ** 2).sum(1)
-    seen = np.asarray(apart(noisy.read_variance, noisy.array[1]))
+    seen = np.asarray(tiles_from_strips(noisy.read_variance, noisy.array[1]))
     used = seen > 0
     assert used.sum() == M * N
     np.testing.assert_allclose(seen[used], variance[used], rtol=1e-6)
@@ -157,7 +157,9 @@ def test_noise_of_a_read_remembers_what_was_programmed():
     sigma = (g * quality * growth)[far]
     np.testing.assert_allclose(np.asarray(variance)[far], sigma**2, rtol=1e-4)
     np.testing.assert_allclose(
-        apart(noisy.read_variance, 5), np.asarray(variance).sum(1) / 25e-6**2, rtol=1e-9
+        tiles_from_strips(noisy.read_variance, 5),
+        np.asarray(variance).sum(1) / 25e-6**2,
+        rtol=1e-9,
     )
 
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import drift, drift_exponents, program_noise, read_noise
+from sedma_jax.kernels import drift, program_noise, read_noise
+from sedma_jax.kernels._cells.drift import drift_exponents
 
 from sedma_jax import noise_models
 from tests.tolerances import kolmogorov_smirnov

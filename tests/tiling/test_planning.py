@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
-from sedma_jax.kernels import CELL_BYTES, expected_line_latency, memory_price
+from sedma_jax.kernels import CELL_BYTES, memory_price
+from sedma_jax.kernels._programming.expected_latency import expected_line_latency
 
 import sedma_jax as sj
 from sedma_jax._tiling.planning import grid_plan, strategy_names, strategy_plans, weigh

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import coefficients_through, nonlinear_current
+from sedma_jax.kernels import coefficients_through
+from sedma_jax.kernels._cells.cell_current import nonlinear_current
 
 from sedma_jax.noise_models import MILO_2021_CURRENT
 from tests.tolerances import gamma

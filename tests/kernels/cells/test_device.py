@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import pulse_constant
-from sedma_jax.kernels import curvature, series_conductance
+from sedma_jax.kernels import series_conductance
+from sedma_jax.kernels._cells.device import curvature
 
 import sedma_jax as sj
 

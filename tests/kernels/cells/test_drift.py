@@ -6,7 +6,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 from scipy import stats
-from sedma_jax.kernels import drift, drift_exponents
+from sedma_jax.kernels import drift
+from sedma_jax.kernels._cells.drift import drift_exponents
 
 from sedma_jax import noise_models as models
 from tests.tolerances import gamma, kolmogorov_smirnov, mean_atol, var_atol

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 from oracles import Cell
 from scipy import stats
-from sedma_jax.kernels import (
-    apply_pulses,
-    draw_response,
-    nominal_response,
-    response_curve,
-    response_inverse,
-)
+from sedma_jax.kernels import apply_pulses, draw_response, nominal_response
+from sedma_jax.kernels._cells.pulse import response_curve, response_inverse
 from tolerances import kolmogorov_smirnov, mean_atol, var_atol
 
 import sedma_jax as sj

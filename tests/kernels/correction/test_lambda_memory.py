@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sedma_jax.kernels import (
-    LambdaEstimate,
     RememberedLambda,
     combine_lambda as combine,
     roughness_spectrum,
     stein_lambda,
 )
+from sedma_jax.kernels._correction.smoothing import LambdaEstimate
 
 combine_lambda = jax.jit(combine)
 

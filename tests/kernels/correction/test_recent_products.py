@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 from sedma_jax.kernels import (
-    LambdaEstimate,
     ProductStatistics,
     RememberedLambda,
+    append_product,
     combine_lambda,
-    earlier_share,
-    push_product,
     recent_products,
     roughness_spectrum,
     stein_lambda,
 )
+from sedma_jax.kernels._correction.recent_products import earlier_share
+from sedma_jax.kernels._correction.smoothing import LambdaEstimate
 
 N, STD = 40, 0.1
 SMOOTH = np.cos(np.arange(N) / 8)
@@ -25,7 +25,7 @@ def step(recent, p, variance):
     spectrum = roughness_spectrum(p[None], jnp.full((1, N), variance))
     own = stein_lambda(spectrum)
     choice = combine_lambda(spectrum, own, RememberedLambda(recent=recent))
-    return choice, push_product(recent, choice.statistics)
+    return choice, append_product(recent, choice.statistics)
 
 
 def dense_risk(p, lam):
@@ -101,7 +101,7 @@ def test_products_of_mixed_kinds_count_little():
     estimate = lambda v, variance: LambdaEstimate(
         *map(jnp.asarray, (1.0, v, variance, 0.0))
     )
-    pushed, shared = jax.jit(push_product), jax.jit(earlier_share)
+    pushed, shared = jax.jit(append_product), jax.jit(earlier_share)
 
     def share(log_lams, variance):
         recent = recent_products()

@@ -5,12 +5,11 @@ import pytest
 import scipy.optimize
 from sedma_jax.kernels import (
     denoise,
-    gcv_lambda,
     product_noise,
-    risk_change,
     roughness_spectrum,
     stein_lambda,
 )
+from sedma_jax.kernels._correction.smoothing import gcv_lambda, risk_change
 from tolerances import Z, gamma, mean_atol
 
 ROUGH = np.random.default_rng(1).normal(size=200)

@@ -13,12 +13,12 @@ from sedma_jax.kernels import (
     DacCost,
     DigitalCost,
     DriverCost,
-    Workload,
+    MvmWorkload,
     array_read_energy,
     expected_read_energy,
     mvm_cost,
-    settling_time,
 )
+from sedma_jax.kernels._costs.mvm_cost import settling_time
 
 from sedma_jax import costs
 
@@ -31,7 +31,7 @@ MODEL = CostModel(
     digital=DigitalCost(5.9e-14, 6.1e-14, 6.7e-14, 7.1e-10),
 )
 # 5 tiles of 2 slices on 4 arrays: 3 passes. 7 input bits, 2 at a time: 4 phases.
-WORKLOAD = Workload(
+WORKLOAD = MvmWorkload(
     outputs=50,
     inputs=70,
     rows=16,
@@ -53,7 +53,7 @@ ISAAC_READ = {
     "t_read": 100e-9,
 }
 # One ISAAC unit: 16-bit weights in 8 arrays of 2-bit cells, 16-bit inputs bit by bit.
-ISAAC_UNIT = Workload(
+ISAAC_UNIT = MvmWorkload(
     outputs=128,
     inputs=128,
     rows=128,

@@ -2,7 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import believe, no_drift, thompson, watch
+from sedma_jax.kernels import (
+    change_detector,
+    detect_change,
+    thompson_sample,
+    update_beliefs,
+)
 from tolerances import Z, mean_atol
 
 
@@ -13,7 +18,9 @@ def test_beliefs_are_those_of_the_rewards_taken_one_by_one():
         b = b + k * (r - m) ** 2 / (2 * (k + 1))
         m, k, a = (k * m + r) / (k + 1), k + 1, a + 0.5
     one = lambda v: jnp.asarray([float(v)])
-    found = believe(one(0.3), 0.8, one(7), one(rewards.mean()), one(rewards.std(ddof=1)))
+    found = update_beliefs(
+        one(0.3), 0.8, one(7), one(rewards.mean()), one(rewards.std(ddof=1))
+    )
     want = (m, k, a, b)
     for value, expected in zip(jax.tree.leaves(found), want, strict=True):
         assert float(value[0]) == pytest.approx(expected, rel=1e-12)
@@ -23,8 +30,8 @@ def test_draws_follow_the_beliefs():
     n = 4000
     count, mean, spread = 9.0, 1.0, 0.2
     full = lambda v: jnp.full(n, float(v))
-    beliefs = believe(full(0.0), 0.5, full(count), full(mean), full(spread))
-    draws = np.asarray(thompson(beliefs, key=jax.random.key(0)))
+    beliefs = update_beliefs(full(0.0), 0.5, full(count), full(mean), full(spread))
+    draws = np.asarray(thompson_sample(beliefs, key=jax.random.key(0)))
     k, a, b = (float(v[0]) for v in (beliefs.strength, beliefs.shape, beliefs.scale))
     std = np.sqrt(b / (a * k) * a / (a - 1))  # of Student's law with 2 a degrees
     assert draws.mean() == pytest.approx(mean * count / k, abs=mean_atol(std, n))
@@ -35,9 +42,9 @@ def test_draws_follow_the_beliefs():
 @jax.jit
 def alarms(samples):
     def step(drift, z):
-        return watch(drift, z)
+        return detect_change(drift, z)
 
-    return jax.lax.scan(step, no_drift(), samples)[1]
+    return jax.lax.scan(step, change_detector(), samples)[1]
 
 
 def test_alarms_are_as_rare_as_stated_and_changes_are_seen_soon():

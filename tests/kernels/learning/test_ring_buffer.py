@@ -2,14 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import (
-    in_order,
-    merge_summaries,
-    push,
-    quantiles,
-    ring_buffer,
-    summarise,
-)
+from sedma_jax.kernels import append_sample, quantiles, ring_buffer, summarise
+from sedma_jax.kernels._learning.ring_buffer import in_order, merge_summaries
 
 SAMPLES = np.random.default_rng(0).normal(size=23) + 0.1 * np.arange(23)
 
@@ -17,7 +11,7 @@ SAMPLES = np.random.default_rng(0).normal(size=23) + 0.1 * np.arange(23)
 @jax.jit
 def filled(samples):
     buffer = ring_buffer(10, samples.dtype)
-    return jax.lax.scan(lambda b, s: (push(b, s), None), buffer, samples)[0]
+    return jax.lax.scan(lambda b, s: (append_sample(b, s), None), buffer, samples)[0]
 
 
 def check(summary, want):

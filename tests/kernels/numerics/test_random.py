@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from sedma_jax.kernels import (
+from sedma_jax.kernels import normal, normal_pair
+from sedma_jax.kernels._numerics.random import (
+    _block,
+    _index,
     bits,
-    normal,
     normal_at,
-    normal_pair,
     truncated_normal,
     uniform,
 )
-from sedma_jax.kernels._numerics.random import _block, _index
 from tolerances import Z, gamma, kolmogorov_smirnov, mean_atol, var_atol
 
 DTYPES = ("float32", "float64")

@@ -7,7 +7,8 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
-from sedma_jax.kernels import PeerNetwork, first_state, simulate
+from sedma_jax.kernels import PeerNetwork, initial_network_state, simulate_network
+from sedma_jax.kernels._peers.peer_network import _peer_events
 from tolerances import mean_atol
 
 from sedma_jax import kernels
@@ -52,8 +53,8 @@ def run(network, rank, *, optimiser=None, key):
 
 @eqx.filter_jit
 def jitted(network, rank, optimiser, key):
-    state = first_state(network, optimiser)
-    return simulate(
+    state = initial_network_state(network, optimiser)
+    return simulate_network(
         network,
         state,
         rank,
@@ -65,7 +66,7 @@ def jitted(network, rank, optimiser, key):
     )
 
 
-POLICIES = [kernels.rank_by_score, kernels.rank_by_distance, kernels.rank_by_lot]
+POLICIES = [kernels.rank_by_score, kernels.rank_by_distance, kernels.rank_at_random]
 
 
 @pytest.mark.parametrize("rank", POLICIES)
@@ -77,7 +78,7 @@ def test_a_dead_peer_costs_its_failures_and_nothing_is_lost(rank):
     np.testing.assert_array_equal(done.right, done.attempts == 1)
     np.testing.assert_array_equal(done.sent, 1)  # the dead send nothing
     met = done.attempts[10:] == 2
-    if rank is kernels.rank_by_lot:
+    if rank is kernels.rank_at_random:
         assert abs(met.mean() - 1 / 5) < mean_atol(np.sqrt(0.16), met.size)
     elif rank is kernels.rank_by_distance:
         # Names 0 and 1 to 3 quarters: a random key is nearest to the first in a quarter.
@@ -87,18 +88,18 @@ def test_a_dead_peer_costs_its_failures_and_nothing_is_lost(rank):
 
 
 def test_a_liar_sends_once_and_is_not_asked_again():
-    state, done = run(network(lies=[1, 0, 0, 0, 0]), kernels.rank_by_lot, key=jr.key(2))
+    state, done = run(network(lies=[1, 0, 0, 0, 0]), kernels.rank_at_random, key=jr.key(2))
     np.testing.assert_array_equal(state.exiled, [1, 0, 0, 0, 0])
     assert (done.sent[0] == done.attempts[0]).all() and (done.sent[0] == 2).any()
     assert (done.sent[1:] == 1).all()
     np.testing.assert_allclose(done.seconds[1:], 1)
-    again = run(network(lies=[1, 0, 0, 0, 0]), kernels.rank_by_lot, key=jr.key(2))
+    again = run(network(lies=[1, 0, 0, 0, 0]), kernels.rank_at_random, key=jr.key(2))
     np.testing.assert_array_equal(done.seconds, again[1].seconds)
 
 
 def test_nobody_left_and_single_precision_stays():
     where = network(jnp.float32, killed_at=0)
-    state, done = run(where, kernels.rank_by_lot, key=jr.key(3))
+    state, done = run(where, kernels.rank_at_random, key=jr.key(3))
     assert not done.arrived.any() and not done.right.any()
     np.testing.assert_array_equal(done.attempts, PEERS)
     np.testing.assert_allclose(done.seconds, 0.25 * PEERS, rtol=1e-6)
@@ -137,7 +138,7 @@ def test_who_serves_slowly_is_found_out():
 
 
 def test_load_slows_and_is_shared_only_by_those_who_serve():
-    state, done = run(network(capacity=REQUESTS / 5), kernels.rank_by_lot, key=jr.key(5))
+    state, done = run(network(capacity=REQUESTS / 5), kernels.rank_at_random, key=jr.key(5))
     load = np.asarray(state.load)
     np.testing.assert_allclose(load.sum(), 5)
     # In the steady state a peer with load l takes 1 + l: 2 on average.
@@ -151,10 +152,10 @@ def test_churn_reaches_its_stationary_share():
     @eqx.filter_jit
     def shares_over_time(keys):
         def step(state, key):
-            state = kernels._peer_network._peer_events(where, state, key=key)
+            state = _peer_events(where, state, key=key)
             return state, state.alive
 
-        return jax.lax.scan(step, first_state(where), keys)[1].mean(1)
+        return jax.lax.scan(step, initial_network_state(where), keys)[1].mean(1)
 
     shares = np.asarray(shares_over_time(jr.split(jr.key(6), 300)))
     # Each step forgets 80 % of the last one: almost independent.

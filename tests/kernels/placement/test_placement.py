@@ -8,12 +8,10 @@ import pytest
 from sedma_jax.kernels import PlacementProblem, Schedule, anneal, placement_cost
 from sedma_jax.kernels._placement.annealing import (
     _Chain,
-    _changes,
-    _edges,
-    _excess,
     _proposals,
     _step,
 )
+from sedma_jax.kernels._placement.moves import changes, edge_matrices, excess_of
 from sedma_jax.kernels._placement.placement import node_loads
 
 AGENTS, NODES, MODELS = 12, 4, 3
@@ -88,7 +86,17 @@ def started(problem, seed):
     start = np.random.default_rng(seed).integers(0, NODES, AGENTS)
     zero, placement = jnp.zeros(()), jnp.asarray(start)
     load = node_loads(problem, placement)
-    chain = _Chain(placement, load, zero, zero, placement, zero, placement, zero, zero)
+    chain = _Chain(
+        placement=placement,
+        load=load,
+        cost=zero,
+        excess=zero,
+        best=placement,
+        best_cost=zero,
+        least=placement,
+        least_excess=zero,
+        proposals=zero,
+    )
     order = jnp.argsort(placement)
     offsets = jnp.cumsum(jnp.zeros(NODES + 1, order.dtype).at[placement + 1].add(1))
     return start, chain, order, offsets
@@ -97,9 +105,12 @@ def started(problem, seed):
 @pytest.mark.parametrize("as_matrices", [True, False])
 def test_every_proposal_changes_cost_by_what_it_says(problem, as_matrices):
     start, chain, order, offsets = started(problem, 1)
-    agent, node, partner, swap, _ = _proposals(problem, chain, order, offsets, jr.key(2))
-    edges = _edges(problem, chain.placement) if as_matrices else None
-    cost, excess, possible, _ = _changes(problem, chain, edges, agent, node, partner, swap)
+    proposals, _ = _proposals(problem, chain.placement, order, offsets, jr.key(2))
+    agent, node = proposals.agent, proposals.node
+    partner, swap = proposals.partner, proposals.swap
+    edges = edge_matrices(problem, chain.placement) if as_matrices else None
+    change = changes(problem, chain.placement, chain.load, edges, proposals)
+    cost, excess, possible = change.cost, change.excess, change.possible
     before = written_out(problem, start)
     checked = 0
     for k in range(len(agent)):
@@ -119,7 +130,7 @@ def test_every_proposal_changes_cost_by_what_it_says(problem, as_matrices):
 
 def test_steps_keep_the_costs_of_edges_up_to_date(problem):
     start, chain, order, offsets = started(problem, 3)
-    state = chain, _edges(problem, chain.placement)
+    state = chain, edge_matrices(problem, chain.placement)
     warm = Schedule(*(jnp.asarray(x, float) for x in (1, 1, 0.1, 0.1)))
     step = jax.jit(lambda s, k: _step(problem, warm, order, offsets, s, (k, 0.5))[0])
     for k in range(12):
@@ -177,4 +188,4 @@ def test_loads_that_fill_a_node_exactly_are_feasible(problem):
     home = filled.home
     if home[3] != 1:
         assert bool(placement_cost(filled, home).feasible)
-    assert float(_excess(filled, node_loads(filled, home))) == 0
+    assert float(excess_of(filled, node_loads(filled, home))) == 0

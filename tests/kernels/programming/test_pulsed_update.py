@@ -11,11 +11,11 @@ from sedma_jax.kernels import (
     apply_pulses,
     nominal_response,
     pulsed_change,
-    requested_pulses,
     state_weight,
     symmetry_point,
     weight_state,
 )
+from sedma_jax.kernels._programming.pulsed_update import requested_pulses
 from tolerances import mean_atol
 
 from sedma_jax import devices

@@ -9,13 +9,12 @@ import pytest
 from sedma_jax.kernels import (
     VerifyRule,
     cell_conductance,
-    curvature,
     draw_response,
-    hadamard_matrix,
-    hadamard_read,
     nominal_response,
     visible_state,
 )
+from sedma_jax.kernels._cells.device import curvature
+from sedma_jax.kernels._programming.hadamard_verify import hadamard_matrix, hadamard_read
 from tolerances import Z, gamma, mean_atol, var_atol
 
 import sedma_jax as sj

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sedma_jax.kernels import patches
+from sedma_jax.kernels import image_patches
 
 
 def looped(x, kernel, stride, pads, dilation):
@@ -36,7 +36,7 @@ CASES = [
 @pytest.mark.parametrize(("size", "kernel", "stride", "pads", "dilation"), CASES)
 def test_every_entry_is_in_its_place(size, kernel, stride, pads, dilation):
     x = np.random.default_rng(0).normal(size=(2, *size)).astype(np.float32)
-    found = patches(jnp.asarray(x), kernel, stride, pads, dilation)
+    found = image_patches(jnp.asarray(x), kernel, stride, pads, dilation)
     np.testing.assert_array_equal(found, looped(x, kernel, stride, pads, dilation))
 
 
@@ -46,12 +46,12 @@ def test_named_padding_is_that_of_convolutions(name):
     filters = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 2, 3)), jnp.float32)
     how = (2, 1), name
     want = jax.lax.conv_general_dilated(x[None], filters, *how, rhs_dilation=(1, 2))[0]
-    cut = patches(x, (2, 3), *how, (1, 2))
+    cut = image_patches(x, (2, 3), *how, (1, 2))
     found = jnp.tensordot(filters.reshape(3, -1), cut, 1, precision="highest")
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-5)
 
 
 def test_gradient_counts_how_often_an_entry_is_used():
     x = jnp.ones((1, 4))
-    used = jax.grad(lambda x: jnp.sum(patches(x, (3,), (1,), "VALID", (1,))))(x)
+    used = jax.grad(lambda x: jnp.sum(image_patches(x, (3,), (1,), "VALID", (1,))))(x)
     np.testing.assert_array_equal(used, [[1, 2, 2, 1]])

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import Strips, apart, read_strips, side_by_side, strip_currents
+from sedma_jax.kernels import (
+    Strips,
+    read_strips,
+    strip_currents,
+    strips_from_tiles,
+    tiles_from_strips,
+)
 from sedma_jax.kernels._reading import read as _read
 from tolerances import gamma, mean_atol, var_atol
 
@@ -29,7 +35,7 @@ def strips_of(tiles, width, **other):
         bits=None,
     )
     return Strips(
-        side_by_side(flat, width),
+        strips_from_tiles(flat, width),
         inputs=inputs,
         start=jnp.asarray(place % OUTPUTS * COLS, jnp.int32),
         number=inputs,
@@ -52,9 +58,9 @@ def voltages(batch):
 def test_strips_hold_the_tiles(tiles):
     flat = tiles.reshape(-1, ROWS, COLS)
     for width in (1, OUTPUTS):
-        strips = side_by_side(jnp.asarray(flat), width)
+        strips = strips_from_tiles(jnp.asarray(flat), width)
         assert strips.shape == (len(flat) // width, width * COLS, ROWS)
-        np.testing.assert_array_equal(apart(strips, COLS), flat)
+        np.testing.assert_array_equal(tiles_from_strips(strips, COLS), flat)
 
 
 @pytest.mark.parametrize("width", [1, OUTPUTS])
@@ -130,7 +136,7 @@ def test_noise_has_the_variance_of_its_cells(tiles, dtype):
     variance = np.random.default_rng(2).uniform(0, 0.02, tiles.shape).astype(dtype)
     flat = jnp.asarray(variance.reshape(-1, ROWS, COLS))
     strips = strips_of(
-        np.zeros_like(tiles, dtype), OUTPUTS, variance=side_by_side(flat, OUTPUTS)
+        np.zeros_like(tiles, dtype), OUTPUTS, variance=strips_from_tiles(flat, OUTPUTS)
     )
     strips = dataclasses.replace(strips, scale=strips.scale.astype(dtype))
     draw = jax.jit(lambda key: strip_currents(strips, jnp.asarray(v), 0.1, key=key))

@@ -3,34 +3,34 @@ import numpy as np
 import pytest
 from sedma_jax.kernels import (
     column_scale,
+    cut_tiles,
     differential,
     global_scale,
     join_outputs,
+    join_tiles,
     offset,
     signed_weights,
     split_inputs,
-    tile,
     tile_scale,
-    untile,
 )
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (5, 8), (16, 16), (13, 9)])
 def test_tiles_hold_the_transposed_parts(shape):
     matrix = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
-    tiles = np.asarray(tile(jnp.asarray(matrix), 4, 3))
+    tiles = np.asarray(cut_tiles(jnp.asarray(matrix), 4, 3))
     m, n = shape
     for row in range(m):
         for col in range(n):
             assert tiles[col // 4, row // 3, col % 4, row % 3] == matrix[row, col]
     assert (tiles != 0).sum() == m * n
-    np.testing.assert_array_equal(untile(jnp.asarray(tiles), shape), matrix)
+    np.testing.assert_array_equal(join_tiles(jnp.asarray(tiles), shape), matrix)
 
 
 def test_split_and_join_make_the_product():
     rng = np.random.default_rng(0)
     matrix, x = rng.random((7, 10)), rng.random((3, 10))
-    tiles = tile(jnp.asarray(matrix), 4, 3)
+    tiles = cut_tiles(jnp.asarray(matrix), 4, 3)
     parts = split_inputs(jnp.asarray(x), 4)
     sums = jnp.einsum("jbr,jirc->ibc", parts, tiles)
     np.testing.assert_allclose(join_outputs(sums, 7), x @ matrix.T, rtol=1e-13)
