@@ -22,7 +22,7 @@ def lines_of(result):
         "(the fastest generator). A copy writes too, and a product of one vector only "
         "reads, hence shares above 100 %. Times are medians; ratios are medians over "
         "rounds of the time over ours in the same round, so that above 1 is slower than "
-        "ours. The limit of programming is one draw a cell.\n"
+        "ours. The limit of programming is one draw per cell.\n"
     )
     yield "| case | contender | ms | over ours | % of limit | compile s | peak MB |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"

@@ -91,93 +91,111 @@ def lanes_baseline(A):
     return jax.vmap(program)(target, jr.split(jr.key(0), len(target)))
 
 
+def normals(n: int, rng) -> dict:
+    """Draws of `n * n` normals."""
+    shape, dtype = (n, n), np.dtype(np.float32)
+    return {
+        "ours": lambda: normal(jr.key(1), shape, dtype),
+        "ours, as pairs": lambda: normal_pair(jr.key(1), (n, n // 2), dtype),
+        "jax.random": bare_normals(n),
+        "numpy": lambda: rng.standard_normal(shape, dtype=dtype),
+    }
+
+
+def bare_normals(n: int):
+    return jax.jit(lambda: jr.normal(jr.key(1), (n, n), np.dtype(np.float32)))
+
+
+def programmed(A, **how):
+    return sj.program(A, DEVICE, rule=RULE, key=jr.key(0), **how)
+
+
+def programming(A) -> dict:
+    """Write-and-verify in a closed loop."""
+    return {
+        "ours": lambda: programmed(A),
+        "vmap + jax.random": lambda: lanes_baseline(A),
+    }
+
+
+def exact_law(A) -> dict:
+    """The outcome of write-and-verify, drawn from its distribution."""
+    target = jnp.abs(tile(A, TILE, TILE).reshape(-1, 1, TILE, TILE))
+    target = target / jnp.max(target)
+    cells = (target, jnp.zeros_like(target), jnp.ones(target[:, 0].shape, bool))
+    keys = jr.split(jr.key(0), len(target))
+    write = lambda cells: rewrite_law_arrays(*cells, DEVICE, None, RULE, key=keys)
+    states = wide_jit(write)
+    return {
+        "ours": lambda: programmed(A, scheme=sj.rewrite_law),
+        "ours, states and figures alone": lambda: states(cells),
+        "bare jax.random.normal": bare_normals(len(A)),
+    }
+
+
+def matvec(A, weights, inputs, batch: int, noise: bool) -> dict:
+    """Products with converters, of `batch` vectors."""
+    crossbar = sj.program_exactly(A, NOISY if noise else DEVICE)
+    x, key = jnp.asarray(inputs[:batch]), jr.key(2)
+    dac = sj.DAC(8)
+    adc = sj.calibrated_adc(crossbar, inputs[:32], bits=8, dac=dac, key=key)
+    # XLA takes ten times as long if the vector is given as a matrix of one row.
+    ideal = jax.jit(lambda x: jnp.matmul(A, x, precision=lax.Precision.HIGHEST))
+    if batch > 1:
+        ideal = jax.jit(lambda x: jnp.matmul(x, A.T, precision=lax.Precision.HIGHEST))
+    x, own = (x[0], inputs[0]) if batch == 1 else (x, inputs[:batch])
+    return {
+        "ours": lambda: sj.matvec(crossbar, x, dac=dac, adc=adc, key=key),
+        "ideal, XLA": lambda: ideal(x),
+        "ideal, numpy": lambda: own @ weights.T,
+    }
+
+
+def corrected(A, x) -> dict:
+    """A corrected product."""
+    crossbar = programmed(A)
+    how = dict(programmed=crossbar, key=jr.key(2))
+    encoded = sj.program(x[None], DEVICE, array=(TILE, 1), key=jr.key(3))[0]
+    lam, rest = jnp.float32(1e-12), (x[None], None, None, jr.key(2), False)
+
+    def ours():
+        return _correct(*_products(A, crossbar[0], encoded, *rest), x[None], lam)
+
+    return {
+        "ours": ours,
+        "ours, and encode the input": lambda: sj.corrected_matvec(A, x, DEVICE, **how)[0],
+        "plain analog": lambda: sj.matvec(crossbar[0], x, key=jr.key(2)),
+    }
+
+
+def denoise(A) -> dict:
+    """The second-order correction alone."""
+    copy = jax.jit(jnp.copy)
+    return {"ours": lambda: sj.denoise(A, 0.3), "copy": lambda: copy(A)}
+
+
 def cases(n, seed=0):
     """Contenders of every case, made on demand, and the bytes and operations each needs."""
-    shape, dtype = (n, n), np.dtype(np.float32)
     rng = np.random.default_rng(seed)
-    weights = rng.standard_normal(shape, dtype=dtype)
-    inputs = rng.standard_normal((max(BATCHES), n), dtype=dtype)
+    weights = rng.standard_normal((n, n), dtype=np.float32)
+    inputs = rng.standard_normal((max(BATCHES), n), dtype=np.float32)
     A = jnp.asarray(weights)
-    highest = lax.Precision.HIGHEST
-    bare = jax.jit(lambda: jr.normal(jr.key(1), shape, dtype))
-    program = lambda **how: sj.program(A, DEVICE, rule=RULE, key=jr.key(0), **how)
-
-    def normals():
-        return {
-            "ours": lambda: normal(jr.key(1), shape, dtype),
-            "ours, as pairs": lambda: normal_pair(jr.key(1), (n, n // 2), dtype),
-            "jax.random": bare,
-            "numpy": lambda: rng.standard_normal(shape, dtype=dtype),
-        }
-
-    def programming():
-        return {"ours": program, "vmap + jax.random": lambda: lanes_baseline(A)}
-
-    def exact_law():
-        law = lambda: program(scheme=sj.rewrite_law)
-        target = jnp.abs(tile(A, TILE, TILE).reshape(-1, 1, TILE, TILE))
-        target = target / jnp.max(target)
-        cells = (target, jnp.zeros_like(target), jnp.ones(target[:, 0].shape, bool))
-        keys = jr.split(jr.key(0), len(target))
-        write = lambda cells: rewrite_law_arrays(*cells, DEVICE, None, RULE, key=keys)
-        states = wide_jit(write)
-        return {
-            "ours": law,
-            "ours, states and figures alone": lambda: states(cells),
-            "bare jax.random.normal": bare,
-        }
-
-    def matvec(batch, noise):
-        crossbar = sj.program_exactly(A, NOISY if noise else DEVICE)
-        x, key = jnp.asarray(inputs[:batch]), jr.key(2)
-        dac = sj.DAC(8)
-        adc = sj.calibrated_adc(crossbar, inputs[:32], bits=8, dac=dac, key=key)
-        # XLA takes ten times as long if the vector is given as a matrix of one row.
-        ideal = jax.jit(lambda x: jnp.matmul(A, x, precision=highest))
-        if batch > 1:
-            ideal = jax.jit(lambda x: jnp.matmul(x, A.T, precision=highest))
-        x, own = (x[0], inputs[0]) if batch == 1 else (x, inputs[:batch])
-        return {
-            "ours": lambda: sj.matvec(crossbar, x, dac=dac, adc=adc, key=key),
-            "ideal, XLA": lambda: ideal(x),
-            "ideal, numpy": lambda: own @ weights.T,
-        }
-
-    def corrected():
-        programmed = program()
-        x = jnp.asarray(inputs[0])
-        how = dict(programmed=programmed, key=jr.key(2))
-        encoded = sj.program(x[None], DEVICE, array=(TILE, 1), key=jr.key(3))[0]
-        lam, rest = jnp.float32(1e-12), (x[None], None, None, jr.key(2), False)
-
-        def ours():
-            return _correct(*_products(A, programmed[0], encoded, *rest), x[None], lam)
-
-        return {
-            "ours": ours,
-            "ours, and encode the input": lambda: sj.corrected_matvec(A, x, DEVICE, **how)[
-                0
-            ],
-            "plain analog": lambda: sj.matvec(programmed[0], x, key=jr.key(2)),
-        }
-
-    def denoise():
-        copy = jax.jit(jnp.copy)
-        return {"ours": lambda: sj.denoise(A, 0.3), "copy": lambda: copy(A)}
-
-    bytes_ = 4 * n * n
+    draws, bytes_ = {"draws": n * n}, 4 * n * n
     table = {
-        "normals": (normals, {"draws": n * n}),
-        "programming": (programming, {"draws": n * n}),
-        "exact law": (exact_law, {"draws": n * n}),
-        "corrected matvec": (corrected, {"bytes": 2 * bytes_}),
-        "denoise": (denoise, {"bytes": 2 * bytes_}),
+        "normals": (lambda: normals(n, rng), draws),
+        "programming": (lambda: programming(A), draws),
+        "exact law": (lambda: exact_law(A), draws),
+        "corrected matvec": (
+            lambda: corrected(A, jnp.asarray(inputs[0])),
+            {"bytes": 2 * bytes_},
+        ),
+        "denoise": (lambda: denoise(A), {"bytes": 2 * bytes_}),
     }
     for batch in BATCHES:
         for noise in (False, True):
             name = f"matvec, batch {batch}, read noise {'on' if noise else 'off'}"
             needs = {"bytes": bytes_, "flops": 2 * n * n * batch}
-            table[name] = (partial(matvec, batch, noise), needs)
+            table[name] = (partial(matvec, A, weights, inputs, batch, noise), needs)
     return table, weights, inputs
 
 

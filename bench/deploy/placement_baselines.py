@@ -52,69 +52,24 @@ def greedy(problem: PlacementProblem) -> np.ndarray | None:
 def integer_program(problem: PlacementProblem, seconds: float) -> np.ndarray | None:
     """Place by scipy's HiGHS, nodes in a tree of racks and zones; None if none is found.
 
-    For each edge and level of the tree there is a variable that is at least the share of
-    one end in a part, less that of the other; its cost is what crossing that level adds.
+    The variables are, in this order: each agent on each node (`n * m`), each edge at each
+    level of the tree (`count`), each node in use (`m`), and each kind of weights on each
+    node (`kinds * m`). That of an edge and level is at least the share of one end in a
+    part, less that of the other; its cost is what crossing that level adds.
     """
-    distance = np.asarray(problem.distance, float)
     memory, cpu = np.asarray(problem.memory, float), np.asarray(problem.cpu, float)
     weights, model = np.asarray(problem.weights, float)[:-1], np.asarray(problem.model)
+    base, price = np.asarray(problem.base, float), float(problem.lambda_mem)
     edges = np.stack([np.asarray(problem.first), np.asarray(problem.second)], 1)
-    n, m, kinds = len(memory), len(distance), len(weights)
-    steps = np.unique(np.round(distance[~np.eye(m, dtype=bool)], 6))
-    parts = [np.eye(m)]
-    for step in steps[:-1]:
-        parts.append(np.unique(distance <= step + 1e-5, axis=0).astype(float))
-    added = np.diff(steps, prepend=0)
-    blocks, count = [], len(edges) * len(parts)
-    ends = sp.csr_array(
-        (
-            np.r_[np.ones(len(edges)), -np.ones(len(edges))],
-            (np.r_[: len(edges), : len(edges)], edges.T.ravel()),
-        ),
-        (len(edges), n),
-    )
-    for k, part in enumerate(parts):
-        crossing = sp.kron(ends, sp.csr_array(part))
-        levels = sp.csr_array(([1.0], ([0], [k])), (1, len(parts)))
-        cost_of = sp.kron(
-            sp.kron(sp.eye_array(len(edges)), levels), np.ones((len(part), 1))
-        )
-        blocks.append(
-            sp.hstack(
-                [crossing, -cost_of, sp.csr_array((crossing.shape[0], m + kinds * m))]
-            )
-        )
-    one = sp.hstack(
+    parts, added = tree_levels(np.asarray(problem.distance, float))
+    n, m, kinds, count = len(memory), len(base), len(weights), len(edges) * len(parts)
+    node = sp.eye_array(m)
+    one_node = sp.hstack(
         [
             sp.kron(sp.eye_array(n), np.ones((1, m))),
             sp.csr_array((n, count + m + kinds * m)),
         ]
     )
-    node = sp.eye_array(m)
-    used = sp.hstack(
-        [
-            sp.eye_array(n * m),
-            sp.csr_array((n * m, count)),
-            -sp.kron(np.ones((n, 1)), node),
-            sp.csr_array((n * m, kinds * m)),
-        ]
-    )
-    owners = np.flatnonzero(model < kinds)
-    chosen = sp.csr_array(
-        (np.ones(len(owners)), (np.arange(len(owners)), owners)), (len(owners), n)
-    )
-    kept = sp.csr_array(
-        (np.ones(len(owners)), (np.arange(len(owners)), model[owners])),
-        (len(owners), kinds),
-    )
-    holds = sp.hstack(
-        [
-            sp.kron(chosen, node),
-            sp.csr_array((len(owners) * m, count + m)),
-            -sp.kron(kept, node),
-        ]
-    )
-    base = np.asarray(problem.base, float)
     room = sp.hstack(
         [
             sp.kron(memory[None], node),
@@ -124,29 +79,86 @@ def integer_program(problem: PlacementProblem, seconds: float) -> np.ndarray | N
         ]
     )
     cores = sp.hstack([sp.kron(cpu[None], node), sp.csr_array((m, count + m + kinds * m))])
-    volume = np.asarray(problem.volume, float)
-    price = float(problem.lambda_mem)
+    upper = sp.vstack(
+        [
+            *crossings(edges, parts, n, m, m + kinds * m),
+            nodes_in_use(n, m, count, kinds * m),
+            weights_held(model, kinds, n, m, count),
+        ]
+    )
     cost = np.r_[
         np.zeros(n * m),
-        np.outer(volume, added).ravel(),
+        np.outer(np.asarray(problem.volume, float), added).ravel(),
         price * base,
         price * np.repeat(weights, m),
     ]
-    upper = sp.vstack([*blocks, used, holds])
-    limits = [
-        LinearConstraint(one, 1, 1),
-        LinearConstraint(upper, -np.inf, 0),
-        LinearConstraint(room, -np.inf, np.asarray(problem.node_memory, float)),
-        LinearConstraint(cores, -np.inf, np.asarray(problem.node_cpu, float)),
-    ]
-    whole = np.r_[np.ones(n * m), np.zeros(len(cost) - n * m)]
     found = milp(
         cost,
-        integrality=whole,
+        integrality=np.r_[np.ones(n * m), np.zeros(len(cost) - n * m)],
         bounds=Bounds(0, 1),
-        constraints=limits,
+        constraints=[
+            LinearConstraint(one_node, 1, 1),
+            LinearConstraint(upper, -np.inf, 0),
+            LinearConstraint(room, -np.inf, np.asarray(problem.node_memory, float)),
+            LinearConstraint(cores, -np.inf, np.asarray(problem.node_cpu, float)),
+        ],
         options={"time_limit": seconds},
     )
     if found.x is None:
         return None
     return found.x[: n * m].reshape(n, m).argmax(1).astype(np.int32)
+
+
+def tree_levels(distance: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The parts of each level of the tree, as rows over nodes, and what each level adds."""
+    m = len(distance)
+    steps = np.unique(np.round(distance[~np.eye(m, dtype=bool)], 6))
+    parts = [np.eye(m)]
+    for step in steps[:-1]:
+        parts.append(np.unique(distance <= step + 1e-5, axis=0).astype(float))
+    return parts, np.diff(steps, prepend=0)
+
+
+def crossings(edges: np.ndarray, parts: list[np.ndarray], n: int, m: int, rest: int):
+    """For each level, the share of an edge's ends in a part less the edge's variable."""
+    count = len(edges)
+    ends = sp.csr_array(
+        (
+            np.r_[np.ones(count), -np.ones(count)],
+            (np.r_[:count, :count], edges.T.ravel()),
+        ),
+        (count, n),
+    )
+    for k, part in enumerate(parts):
+        crossing = sp.kron(ends, sp.csr_array(part))
+        level = sp.csr_array(([1.0], ([0], [k])), (1, len(parts)))
+        own = sp.kron(sp.kron(sp.eye_array(count), level), np.ones((len(part), 1)))
+        yield sp.hstack([crossing, -own, sp.csr_array((crossing.shape[0], rest))])
+
+
+def nodes_in_use(n: int, m: int, count: int, rest: int):
+    """Each agent on a node less that node's use."""
+    return sp.hstack(
+        [
+            sp.eye_array(n * m),
+            sp.csr_array((n * m, count)),
+            -sp.kron(np.ones((n, 1)), sp.eye_array(m)),
+            sp.csr_array((n * m, rest)),
+        ]
+    )
+
+
+def weights_held(model: np.ndarray, kinds: int, n: int, m: int, count: int):
+    """Each agent with weights on a node less those weights on that node."""
+    owners = np.flatnonzero(model < kinds)
+    ones, rows = np.ones(len(owners)), np.arange(len(owners))
+    chosen = sp.csr_array((ones, (rows, owners)), (len(owners), n))
+    kept = sp.csr_array((ones, (rows, model[owners])), (len(owners), kinds))
+    node = sp.eye_array(m)
+    return sp.hstack(
+        [
+            sp.kron(chosen, node),
+            sp.csr_array((len(owners) * m, count + m)),
+            -sp.kron(kept, node),
+        ]
+    )

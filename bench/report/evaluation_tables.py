@@ -189,8 +189,8 @@ TABLES = (
             "Adaptation is that of the controller of Table 2 to the loss of a node; it "
             "measures over a short window and cannot do without. This project adds the "
             "last two columns: decisions until a recurring phase of the workload is served "
-            "well, and until a device that became slow is avoided. Where that never happens "
-            "the horizon counts, which flatters the variant.",
+            "well, and until a device that became slow is avoided. Where that never "
+            "happens, the horizon counts, which flatters the variant.",
         ),
     ),
     Table(
