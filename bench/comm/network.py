@@ -263,7 +263,8 @@ def figures_of(late) -> dict:
 
 def bandwidth(late) -> dict:
     """GB sent per hour, failed attempts included, at one arriving tensor per second."""
-    return {"gb_per_hour": float(3600 * TENSOR_GB * late.sent.sum() / late.arrived.sum())}
+    sent = late.sent.sum() / late.arrived.sum()
+    return {"gb_per_hour": float(3600 * TENSOR_GB * sent)}
 
 
 def simulated(requests: int, network_of, seeds: int, more) -> dict:
