@@ -1,7 +1,5 @@
 import dataclasses
 import math
-import runpy
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
+from bench.core.meliso_bcsstk02 import compare, mean_log_ratio
 from sedma_jax import devices, meliso_compat
 
-BENCH = runpy.run_path(
-    str(Path(__file__).parents[1] / "bench" / "meliso_bcsstk02.py"), run_name="bench"
-)
 PATHS = {True: meliso_compat.corrected, False: meliso_compat.uncorrected}
 LEVELS, LARGEST_CODE = 2**16 - 1, 2**10 - 1
 ROWS, COLS = 7, 5
@@ -240,7 +236,7 @@ def assert_as_published(records):
 
 
 def test_published_figures_of_two_devices():
-    records = BENCH["compare"](8, names=("EpiRAM", "TaOx-HfOx"))
+    records = compare(8, names=("EpiRAM", "TaOx-HfOx"))
     assert len(records) == 12
     assert_as_published(records)
     for r in records:
@@ -251,8 +247,8 @@ def test_published_figures_of_two_devices():
 
 @pytest.mark.slow
 def test_published_figures():
-    records = BENCH["compare"](100)
+    records = compare(100)
     assert len(records) == 24
     assert_as_published(records)
     for correction in ("yes", "no"):
-        assert BENCH["mean_log_ratio"](records, correction) < 0.15
+        assert mean_log_ratio(records, correction) < 0.15

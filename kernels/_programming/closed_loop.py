@@ -85,7 +85,7 @@ def acceptance_band(
     noise `sigma_c2c sqrt(n)`, which for a long train exceeds the distance it should
     cover; trains of at most `(caution * distance / sigma_c2c)**2` pulses reach the same
     accuracy with about a third of the pulses and fewer rounds
-    (`bench/programming_schemes.py`).
+    (`bench/core/programming_schemes.py`).
 
     **Arguments:**
 

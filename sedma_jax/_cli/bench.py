@@ -10,13 +10,14 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# What the report is made from, and with which arguments; beside the benches.
-PLAN = "report.toml"
-PEERS = "build/peers/bin/python"  # where bench/peers-requirements.txt says to install
+# The benches that the report is made from, and their arguments; inside bench/.
+PLAN = "report/report.toml"
+RIVALS = "build/rivals/bin/python"  # where bench/rivals-requirements.txt says to install
+PAGE = "report.evaluation"  # the module, inside bench/, that writes the page
 
 
 def add_parser(commands) -> None:
-    """Say how `sedma bench` is called."""
+    """Add the command line of `sedma bench`."""
     bench = commands.add_parser(
         "bench",
         help="list, run and report the benches of a checkout",
@@ -24,7 +25,7 @@ def add_parser(commands) -> None:
         "write to bench/results, those of --quick to build/bench.",
     )
     actions = bench.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="name the benches, a line each")
+    listing = actions.add_parser("list", help="name the benches, one per line")
     listing.set_defaults(command=list_benches)
     run = actions.add_parser("run", help="run benches, one after another")
     run.set_defaults(command=run_benches)
@@ -37,17 +38,18 @@ def add_parser(commands) -> None:
         "--out", default="report.html", metavar="FILE", help="default: report.html"
     )
     report.add_argument(
-        "--rerun", action="store_true", help="run what has results already, too"
+        "--rerun", action="store_true", help="also run benches that have results already"
     )
     for action in (run, report):
         action.add_argument(
             "--quick", action="store_true", help="fewer seeds and smaller problems"
         )
         action.add_argument(
+            "--rivals",
             "--peers",
             metavar="PYTHON",
             help="interpreter of an environment that has ray and torch (default: "
-            f"{PEERS} of the checkout, if there); without it these baselines are skipped",
+            f"{RIVALS} of the checkout, if there); without it these baselines are skipped",
         )
     for action in (listing, run, report):
         action.add_argument(
@@ -79,7 +81,7 @@ def run_benches(options: argparse.Namespace) -> int:
 
 
 def report_benches(options: argparse.Namespace) -> int:
-    """Run what the report lacks, and write it; 1 if a bench or the page fails."""
+    """Run the benches that lack results, and write the report; 1 if a bench fails."""
     folder = _folder(options)
     found, plan = _benches(folder), _plan(folder)
     results = _results(folder, options.quick)
@@ -90,7 +92,7 @@ def report_benches(options: argparse.Namespace) -> int:
         and (options.rerun or not (results / entry["result"]).exists())
     ]
     failed = _run(folder, found, wanted, options)
-    page = [sys.executable, str(folder / "evaluation.py"), "--results", str(results)]
+    page = [*_module(folder, PAGE), "--results", str(results)]
     page += ["--out", str(Path(options.out).absolute())]
     page += ["--quick"] if options.quick else []
     if subprocess.run(page, cwd=folder.parent, check=False).returncode:
@@ -100,7 +102,7 @@ def report_benches(options: argparse.Namespace) -> int:
 
 
 def _folder(options) -> Path:
-    """bench/ of the checkout, named, here, or that of an editable install."""
+    """The folder that is named, bench/ in this one, or that of an editable install."""
     if options.bench_dir is not None:
         folder = Path(options.bench_dir).absolute()
         candidates = [folder]
@@ -117,14 +119,14 @@ def _folder(options) -> Path:
 
 
 def _plan(folder: Path) -> dict:
-    """The benches that the report needs, in order; see the file."""
+    """The benches that the report needs, in order; the file explains its fields."""
     return tomllib.loads((folder / PLAN).read_text("utf-8"))
 
 
 def _benches(folder: Path) -> dict[str, tuple[Path, dict]]:
-    """Every bench by name, with what the plan says of it."""
+    """The file of every bench by name, and its entry in the plan."""
     plan, found = _plan(folder), {}
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.glob("*/*.py"), key=lambda path: path.stem):
         names = {
             node.name
             for node in ast.parse(path.read_text("utf-8")).body
@@ -136,16 +138,17 @@ def _benches(folder: Path) -> dict[str, tuple[Path, dict]]:
 
 
 def _results(folder: Path, quick: bool) -> Path:
+    """The folder for results, made if missing."""
     results = folder.parent / "build/bench" if quick else folder / "results"
     results.mkdir(parents=True, exist_ok=True)
     return results
 
 
 def _run(folder: Path, found, names, options) -> int:
-    """Run benches in processes of their own, each line of progress on stderr.
+    """Run benches in processes of their own, with progress on stderr.
 
-    One after another those that need the machine for themselves, then the others together;
-    with `--quick` all together.
+    Those that need the machine for themselves run one after another, then the others
+    together; with `--quick` all run together.
     """
     shares = lambda entry: "full" in entry and (options.quick or not entry.get("alone"))
     together = [name for name in names if shares(found[name][1])]
@@ -165,7 +168,7 @@ def _run(folder: Path, found, names, options) -> int:
             cwd=folder.parent,
             env=_environment(folder, entry),
             check=False,
-            # What several say at once would be mixed.
+            # The output of those that run together would be mixed.
             stdout=subprocess.PIPE if name in together else None,
             stderr=subprocess.STDOUT if name in together else None,
             text=True,
@@ -190,30 +193,38 @@ def _run(folder: Path, found, names, options) -> int:
 
 
 def _command(folder: Path, path: Path, entry: dict, options) -> list[str]:
-    """The command line of a bench."""
+    """The command line of a bench, from the root of the checkout."""
     if path.stem.startswith("bench_"):
         command = [sys.executable, "-m", "pytest", "-o"]
         return [*command, "addopts=--import-mode=importlib", str(path)]
     results = str(_results(folder, options.quick))
     arguments = entry.get("quick" if options.quick else "full", [])
-    command = [sys.executable, str(path)]
+    command = _module(folder, f"{path.parent.name}.{path.stem}")
     command += [text.replace("{results}", results) for text in arguments]
-    peers = Path(options.peers) if options.peers else folder.parent / PEERS
-    if entry.get("peers") and (options.peers or peers.exists()):
-        command += ["--peers", str(peers)]
+    rivals = Path(options.rivals) if options.rivals else folder.parent / RIVALS
+    if entry.get("rivals") and (options.rivals or rivals.exists()):
+        command += ["--rivals", str(rivals)]
     return command
 
 
-def _environment(folder: Path, entry: dict) -> dict[str, str]:
-    """Variables of a bench, whose compiled programs are kept for the next run.
+def _module(folder: Path, name: str) -> list[str]:
+    """The command of a module in bench/, which is a package of that folder's name."""
+    return [sys.executable, "-m", f"{folder.name}.{name}"]
 
-    No figure includes their compilation, but those of a bench that `compiles`, which keeps
-    and finds none.
+
+def _environment(folder: Path, entry: dict) -> dict[str, str]:
+    """The variables of a bench.
+
+    Its compiled programs are kept for the next run, since no figure includes compilation;
+    a bench that `compiles` is the exception, and neither keeps nor finds any. The double
+    of the control plane is among the modules in tests/.
     """
+    path = [str(folder.parent / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "build/compilations"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     if entry.get("compiles"):
-        return {k: v for k, v in os.environ.items() if k not in cache}
-    return cache | os.environ
+        return {k: v for k, v in environment.items() if k not in cache}
+    return cache | environment

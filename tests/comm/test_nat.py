@@ -1,14 +1,14 @@
-"""Nodes behind NAT, in network namespaces (`bench/nat.py` makes them); as root only."""
+"""Nodes behind NAT, in network namespaces that `bench/comm/nat.py` makes; as root only."""
 
 import os
-import runpy
+import tempfile
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from bench.comm import nat
 
-LAB = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "nat.py"), run_name="bench")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,16 +17,16 @@ def laboratory():
 
     Tools that are merely not installed fail under SEDMA_REQUIRE_SERVICES=1.
     """
-    if reason := LAB["why_not"]():
+    if reason := nat.why_not():
         pytest.skip(reason)
-    if missing := LAB["missing_tools"]():
+    if missing := nat.missing_tools():
         if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
             pytest.fail(f"needs {' '.join(missing)}: `bash .ci/services` installs them")
         pytest.skip(f"needs {' '.join(missing)}")
 
 
 def test_nodes_behind_cone_nats_connect_directly_twenty_times_of_twenty():
-    found = LAB["trials"]("cone", "cone", 20, 15.0)
+    found = nat.trials("cone", "cone", 20, 15.0)
     for seen in found["trials"]:
         assert seen["relayed_at_first"] and seen["equal"] and seen["direct"]
         assert seen["by"] == ["/ip4/11.22.33.3/tcp/4001"]
@@ -35,17 +35,26 @@ def test_nodes_behind_cone_nats_connect_directly_twenty_times_of_twenty():
 
 @pytest.mark.parametrize("nats", [("symmetric", "cone"), ("cone", "symmetric")])
 def test_a_symmetric_nat_leaves_the_connection_at_the_relay(nats):
-    found = LAB["trials"](*nats, 1, 12.0)
+    found = nat.trials(*nats, 1, 12.0)
     (seen,) = found["trials"]
     assert seen["relayed_at_first"] and seen["equal"] and not seen["direct"]
     assert seen["by"] == [] and found["punched"] == 0
 
 
 def test_nodes_that_know_the_relay_alone_meet():
-    assert LAB["meet"]("cone", "cone") < 60
+    assert nat.meet("cone", "cone") < 60
 
 
 def test_a_node_in_the_open_takes_no_place_at_the_relay():
-    told = LAB["in_the_open"]()
+    with (
+        tempfile.TemporaryDirectory() as text,
+        nat.laboratory("cone", "cone") as names,
+        nat.relay_and_target(names, Path(text)) as (relay, _),
+    ):
+        mine = Path(text) / "open"
+        listen = ("--listen", f"/ip4/{nat.RELAY}/tcp/4002", "--via-relay", relay)
+        with nat.node(names["relay"], mine, *listen):
+            nat.until(lambda: nat.status(mine)["reachable"] is not None, 30)
+            told = nat.status(mine)
     assert told["reachable"] is True
     assert not any("p2p-circuit" in address for address in told["addresses"])

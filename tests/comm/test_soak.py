@@ -1,21 +1,17 @@
 """Long runs: the muxer under everything at once, and memory under attack."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 import trio
 from comm_nodes import nodes, wait_until
 
+from bench.comm.flood import peaks
 from sedma_jax.comm._libp2p import muxer as _muxer
 from sedma_jax.comm._libp2p.host import PeerID
 from sedma_jax.comm._libp2p.yamux_frames import FIRST_WINDOW
 from sedma_jax.comm._rpc.calls import PROTOCOL, STREAMS
 
 pytestmark = pytest.mark.slow
-
-FLOOD = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "flood.py"), run_name="b")
 
 
 def muxed(node, other):
@@ -99,9 +95,9 @@ def test_thousands_of_calls_leave_the_connection_as_it_was():
 
 
 def test_memory_under_attack_is_bounded():
-    peaks = FLOOD["peaks"]("own")
+    found = peaks("own")
     # 64 streams of 256 KiB may wait unread; a slow reader's answers wait at their source.
     unread = _muxer.MOST_STREAMS * FIRST_WINDOW / 1e6
-    assert peaks["flood"] < 4 * unread
-    assert peaks["garbage"] < 4 * unread
-    assert peaks["slow readers"] < _muxer.GROWTH_BUDGET / 1e6 + 4 * unread
+    assert found["flood"] < 4 * unread
+    assert found["garbage"] < 4 * unread
+    assert found["slow readers"] < _muxer.GROWTH_BUDGET / 1e6 + 4 * unread

@@ -20,7 +20,7 @@ agents:
 jobs:
   - name: train
     image: local/train:1
-    command: [python, bench/scale_out.py, --size, "256", --array, "64", --steps, "2"]
+    command: [python, bench/core/scale_out.py, --size, "256", --array, "64", --steps, "2"]
     processes: 2
     memory: 1Gi
     cpu: 1

@@ -13,7 +13,8 @@ import pytest
 
 from sedma_jax._cli.main import main
 
-BENCH = Path(__file__).parents[2] / "bench"
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "bench"
 
 
 class Links(html.parser.HTMLParser):
@@ -42,9 +43,9 @@ def written(folder, **records):
         text = record if isinstance(record, str) else json.dumps(record)
         (folder / f"{name}.json").write_text(text)
     out = folder / "page.html"
-    command = [sys.executable, str(BENCH / "evaluation.py")]
+    command = [sys.executable, "-m", "bench.report.evaluation"]
     command += ["--results", str(folder), "--out", str(out)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=ROOT)
     return out.read_text("utf-8")
 
 
@@ -81,7 +82,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 def test_links_lead_to_commands(page):
     links = Links(page)
     assert {a[1:] for a in links.anchors} <= links.ids
-    plan = tomllib.loads((BENCH / "report.toml").read_text())
+    plan = tomllib.loads((BENCH / "report/report.toml").read_text())
     assert set(plan) <= links.ids
     assert 'href="#system">12 ± 25</a>' in page  # 2 x 12.706
 
@@ -142,7 +143,7 @@ def test_list_names_benches(capsys):
     assert main(["bench", "list", "--bench-dir", str(BENCH)]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert "Tables 1, 3 and 5" in lines["system"]
-    assert "machine" not in lines and "peers" not in lines
+    assert "shared" not in lines and "rivals" not in lines
 
 
 @pytest.mark.parametrize("action", [["list"], ["run", "system"], ["report"]])
@@ -157,14 +158,22 @@ def test_unknown_bench(capsys):
     assert "nothing" in capsys.readouterr().err
 
 
+def checkout(root, plan, **benches):
+    """bench/ of a checkout with these benches, in one folder, and this plan."""
+    folder = root / "bench"
+    for name in ("report", "subject"):
+        (folder / name).mkdir(parents=True)
+    (folder / "report/report.toml").write_text(plan)
+    for name, text in benches.items():
+        (folder / f"subject/{name}.py").write_text(text)
+    return folder
+
+
 def test_failed_bench_is_named_and_the_next_one_runs(tmp_path, capfd):
-    folder = tmp_path / "bench"
-    folder.mkdir()
-    (folder / "report.toml").write_text('[good]\nfull = ["{results}"]\nresult = "a"\n')
-    (folder / "bad.py").write_text("def main(): ...\nraise SystemExit(3)\n")
-    (folder / "good.py").write_text(
-        "import sys, pathlib\ndef main(): ...\npathlib.Path(sys.argv[1], 'a').touch()\n"
-    )
+    good = "import sys, pathlib\ndef main(): ...\npathlib.Path(sys.argv[1], 'a').touch()\n"
+    bad = "def main(): ...\nraise SystemExit(3)\n"
+    plan = '[good]\nfull = ["{results}"]\nresult = "a"\n'
+    folder = checkout(tmp_path, plan, good=good, bad=bad)
     assert main(["bench", "run", "bad", "good", "--bench-dir", str(folder)]) == 1
     assert (folder / "results/a").exists()
     assert "bad failed" in capfd.readouterr().err
@@ -182,40 +191,36 @@ pathlib.Path(sys.argv[1], pathlib.Path(__file__).stem).write_text(json.dumps(abo
 
 def test_benches_that_measure_time_run_alone(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    folder, plan = tmp_path / "bench", ""
-    folder.mkdir()
+    plan = ""
     for name, more in (
         ("one", ""),
-        ("timed", "alone = true\npeers = true"),
+        ("timed", "alone = true\nrivals = true"),
         ("two", "compiles = true"),
     ):
-        (folder / f"{name}.py").write_text(PLACES)
         plan += f'[{name}]\nfull = ["{{results}}"]\nresult = "x"\n{more}\n'
-    (folder / "report.toml").write_text(plan)
-    peers = tmp_path / "build/peers/bin/python"
-    peers.parent.mkdir(parents=True)
-    peers.touch()
     names = ["one", "timed", "two"]
+    folder = checkout(tmp_path, plan, **dict.fromkeys(names, PLACES))
+    rivals = tmp_path / "build/rivals/bin/python"
+    rivals.parent.mkdir(parents=True)
+    rivals.touch()
     assert main(["bench", "run", *names, "--bench-dir", str(folder)]) == 0
     told = {n: json.loads((folder / "results" / n).read_text()) for n in names}
     assert all(told["timed"][1] < told[n][0] for n in ("one", "two"))
-    # Peers are found where the requirements say; compiled programs are kept, or not.
-    assert told["timed"][3] == ["--peers", str(peers)]
+    # Rivals are found where the requirements say; compiled programs are kept, or not.
+    assert told["timed"][3] == ["--rivals", str(rivals)]
     assert told["one"][2] == str(tmp_path / "build/compilations")
     assert told["two"][2] is None
 
 
 def test_the_quick_report_runs_short_forms_together(tmp_path, monkeypatch):
-    folder, plan = tmp_path / "bench", ""
-    folder.mkdir()
-    (folder / "evaluation.py").write_text("def main(): ...\n")
-    for name in ("first", "second", "long"):
-        (folder / f"{name}.py").write_text(PLACES)
+    plan, names = "", ("first", "second", "long")
+    for name in names:
         short = "" if name == "long" else 'quick = ["{results}"]\n'
         plan += (
             f'[{name}]\nfull = ["{{results}}"]\n{short}result = "{name}"\nalone = true\n'
         )
-    (folder / "report.toml").write_text(plan)
+    folder = checkout(tmp_path, plan, **dict.fromkeys(names, PLACES))
+    (folder / "report/evaluation.py").write_text("def main(): ...\n")
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "report", "--quick", "--bench-dir", str(folder)]) == 0
     results = tmp_path / "build/bench"
@@ -225,7 +230,7 @@ def test_the_quick_report_runs_short_forms_together(tmp_path, monkeypatch):
 
 
 def test_a_browser_shows_the_page(tmp_path):
-    """Chromium builds the page, and reports no error and no request."""
+    """Chromium builds the page, and reports neither an error nor a request."""
     names = ("chromium-headless-shell", "chromium", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:

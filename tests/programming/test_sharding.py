@@ -17,7 +17,7 @@ import sedma_jax as sj
 from sedma_jax._programming import sharding as _sharding
 
 ROOT = Path(__file__).parents[2]
-SCALE_OUT = [sys.executable, str(ROOT / "bench" / "scale_out.py")]
+SCALE_OUT = [sys.executable, str(ROOT / "bench/core/scale_out.py")]
 SMALL = ["--size", "40", "--array", "8", "--batch", "2", "--device", "taox-hfox"]
 
 # The number of devices of a process is fixed before JAX starts.

@@ -1,0 +1,1 @@
+"""Nodes that talk over libp2p, real and simulated."""

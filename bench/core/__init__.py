@@ -1,0 +1,1 @@
+"""Time and accuracy of the core: noise, programming, products, solvers."""

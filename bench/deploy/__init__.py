@@ -1,0 +1,1 @@
+"""Placement of agents, and controllers of a deployment."""

@@ -1,0 +1,1 @@
+"""Networks on crossbars: accuracy, and speed beside other simulators."""

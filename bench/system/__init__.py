@@ -1,0 +1,1 @@
+"""Studies across several parts of the system."""
