@@ -31,8 +31,8 @@ import numpy as np
 import trio
 
 from sedma_jax.comm import EVERYONE, NodeSettings, running_node
+from sedma_jax.comm._peers.table import PeerTable
 from sedma_jax.comm._tensors.fetch import FetchError, fetch_manifest, fetch_tensor
-from sedma_jax.comm._tensors.peers import PeerTable
 
 OPEN = {"allowed": frozenset({EVERYONE}), "status_every": 0.5}
 KINDS = ["good", "good", "killed", "lying", "slow"]

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._libp2p.library import PeerID
 from sedma_jax.comm._rpc import wire_pb2 as wire
 from sedma_jax.comm._rpc.calls import PROTOCOL
 from sedma_jax.comm._rpc.messages import PREFIX

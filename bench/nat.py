@@ -30,9 +30,9 @@ import numpy as np
 import trio
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p.circuit import is_relayed
-from sedma_jax.comm._libp2p.host import PeerID
-from sedma_jax.comm._node import control as _control
+from sedma_jax.comm._libp2p.library import PeerID
+from sedma_jax.comm._libp2p.sockets import is_relayed
+from sedma_jax.comm._runners import control_socket
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli", "node"]
 RELAY = "11.22.33.1"  # of a public range; a documentation range counts as private
@@ -157,7 +157,7 @@ def node(name, folder, *options):
 
 def status(folder):
     """What the node of a folder says of itself now."""
-    return _control.ask(folder, "status")
+    return control_socket.ask(folder, "status")
 
 
 def until(condition, seconds):
@@ -194,7 +194,7 @@ def trials(nat_a: str, nat_b: str, count: int, patience: float) -> dict:
     with tempfile.TemporaryDirectory() as text, laboratory(nat_a, nat_b) as names:
         folder = Path(text)
         with relay_and_target(names, folder) as (relay, target):
-            cid = _control.put(folder / "b", np.arange(2.0**20))
+            cid = control_socket.put(folder / "b", np.arange(2.0**20))
             dial = [__file__, "--dial", relay, target, cid, count, patience]
             with process(names["a"], sys.executable, *dial) as dialling:
                 seen = [json.loads(line) for line in dialling.stdout]

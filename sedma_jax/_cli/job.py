@@ -85,9 +85,9 @@ def _action(actions, name, command, text, *, at=True):
 
 def show_id(options: argparse.Namespace) -> int:
     """Print the id of this client; the exit status."""
-    from ..comm._jobs import client as _job_client
+    from ..comm._jobs import client
 
-    name = _job_client.client_id(options.key)
+    name = client.client_id(options.key)
     print(json.dumps({"id": name}) if options.json else name)
     return 0
 

@@ -106,7 +106,7 @@ def _action(actions, name, command, text):
 
 def _start(options: argparse.Namespace) -> int:
     from ..comm import EVERYONE, NodeSettings
-    from ..comm._node import daemon as _daemon
+    from ..comm._runners import daemon
 
     settings = NodeSettings(
         listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
@@ -121,7 +121,7 @@ def _start(options: argparse.Namespace) -> int:
         via_relay=tuple(options.via_relay),
         namespace=options.namespace,
     )
-    _daemon.log_to_stderr(options.verbose)
+    daemon.log_to_stderr(options.verbose)
 
     def started(status: dict):
         if options.json:
@@ -137,7 +137,7 @@ def _start(options: argparse.Namespace) -> int:
             from .. import memory as long_term  # an extra
 
             memory = stack.enter_context(long_term.open(options.memory))
-        _daemon.run_daemon(
+        daemon.run_daemon(
             settings,
             options.dir,
             metrics_port=options.metrics,
@@ -175,20 +175,20 @@ def _cell(value) -> str:
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
-    peers = _control.ask(options.dir, "peers")
+    peers = control_socket.ask(options.dir, "peers")
     return _show({"peers": peers} if options.json else peers, options)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
-    return _show(_control.ask(options.dir, "status"), options)
+    return _show(control_socket.ask(options.dir, "status"), options)
 
 
 def _put(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
     try:
         array = np.load(options.file, allow_pickle=False)
@@ -200,18 +200,18 @@ def _put(options: argparse.Namespace) -> int:
             "with `numpy.save`."
         ) from error
     with progress_bar("put", "MB") as progress:
-        cid = _control.put(options.dir, array, progress)
+        cid = control_socket.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
     return 0
 
 
 def _get(options: argparse.Namespace) -> int:
     from ..comm import check_cid
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
-        array = _control.get(options.dir, options.cid, progress)
+        array = control_socket.get(options.dir, options.cid, progress)
     part = options.out.with_name(options.out.name + ".part")
     with part.open("wb") as file:
         np.save(file, array, allow_pickle=False)

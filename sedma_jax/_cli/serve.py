@@ -107,15 +107,15 @@ def _address(text: str) -> tuple[str, int]:
 def serve_jobs(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; the exit status."""
     from .. import comm, memory  # extras
-    from ..comm._jobs import daemon as _job_daemon, service as _job_service
-    from ..comm._node import daemon as _daemon
+    from ..comm._jobs import service, service_process
+    from ..comm._runners import daemon
 
     if not (options.allow or options.open):
         raise ValueError(
             "`serve` needs clients that it lets in. Got none. Name them by --allow ID, as "
             "`sedma job id` prints it, or say --open."
         )
-    limits = _job_service.ServiceLimits(
+    limits = service.ServiceLimits(
         workers=options.workers,
         queue=options.queue,
         largest=options.largest * 10**6,
@@ -130,9 +130,9 @@ def serve_jobs(options: argparse.Namespace) -> int:
         bootstrap=tuple(options.join),
         replicas=options.replicas,
     )
-    _daemon.log_to_stderr(options.verbose)
+    daemon.log_to_stderr(options.verbose)
     with memory.open(options.memory or memory.default_url()) as long_term:
-        _job_daemon.run_service(
+        service_process.run_service(
             settings,
             options.dir,
             lambda: job_worker(long_term),

@@ -12,11 +12,11 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p import muxer as _muxer
-from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._libp2p.library import PeerID
+from sedma_jax.comm._libp2p.muxer import PING_EVERY, SILENCE
 from sedma_jax.comm._rpc import wire_pb2 as wire
 from sedma_jax.comm._rpc.messages import PREFIX
-from sedma_jax.comm._tensors import fetch as _fetch
+from sedma_jax.comm._tensors.fetch import PATIENCE
 
 ARRAY = np.random.default_rng(4).normal(size=(1000, 1000))  # 8 MB
 
@@ -43,7 +43,7 @@ def test_a_liar_is_dropped_and_a_slow_peer_does_not_hold_the_tensor_back():
 
         slow.node.methods.add("range", serve_slowly)
         # Sooner than a call gives up: its ranges were asked of others.
-        fetched = client.get(cid, timeout=_fetch.PATIENCE - 2)
+        fetched = client.get(cid, timeout=PATIENCE - 2)
         np.testing.assert_array_equal(fetched, ARRAY)
         transfer = client.node.last_transfer
         assert transfer.attempted[slow.name] and slow.name not in transfer.completed
@@ -127,7 +127,7 @@ def test_a_peer_that_stops_answering_is_noticed_within_five_seconds(holder):
         process, _ = holder(client.addresses[0])
         assert wait_until(lambda: client.status()["connected"])
         os.kill(process.pid, signal.SIGSTOP)
-        assert _muxer.PING_EVERY + _muxer.SILENCE < 5
+        assert PING_EVERY + SILENCE < 5
         assert wait_until(lambda: not client.status()["connected"])  # or 10 s, under load
 
 
@@ -170,7 +170,7 @@ async def _echo(node, peer, data):
 def test_requests_without_sense_are_answered_with_an_error():
     with nodes(2) as (a, b):
         cid = a.put(ARRAY[0])
-        from sedma_jax.comm._libp2p.host import parse_cid
+        from sedma_jax.comm._libp2p.library import parse_cid
 
         raw = parse_cid(cid).buffer
         for method, meta in (

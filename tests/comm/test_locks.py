@@ -4,8 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from sedma_jax.comm._libp2p.locks import held
-from sedma_jax.comm._rpc.rpc import ByteBudget
+from sedma_jax.comm._libp2p.uncontended_lock import held
+from sedma_jax.comm._rpc.methods import ByteBudget
 
 LOCKS = pytest.mark.parametrize("make", [trio.Lock, lambda: trio.Semaphore(1)])
 

@@ -8,9 +8,9 @@ import pytest
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._node import profiles as _profiles
-from sedma_jax.comm._tensors import peers as _peers, store as _store
+from sedma_jax.comm._peers.table import PeerTable
 from sedma_jax.comm._tensors.manifest import describe
+from sedma_jax.comm._tensors.store import DAY, TensorStore, Use
 
 long_term = pytest.importorskip("sedma_jax.memory")  # an extra
 
@@ -70,7 +70,7 @@ def test_who_is_only_told_of_has_no_profile(memory):
 
 def test_strangers_do_not_push_out_who_is_known(monkeypatch):
     monkeypatch.setattr(_peers, "MOST_PEERS", 3)
-    table = _peers.PeerTable()
+    table = PeerTable()
     table.get("friend").count_request(True)
     for i in range(10):
         table.get(f"stranger {i}").heard = time.monotonic()
@@ -135,10 +135,10 @@ def test_senseless_weights_are_not_taken(memory, caplog):
 
 
 def test_a_tensor_that_comes_back_counts_what_was_remembered():
-    store = _store.TensorStore(1500)
+    store = TensorStore(1500)
     used, fresh = (np.full(1000, i, np.uint8) for i in range(2))
     cid = describe(used).cid
-    store.remember(cid, _store.Use(8.0, 0.001, time.time() - _store.DAY))
+    store.remember(cid, Use(8.0, 0.001, time.time() - DAY))
     entry = store.add(describe(used), used, pinned=False)
     # Half of the eight a day later, and that it was wanted now.
     assert entry.per_hour(time.monotonic()) == pytest.approx(5, rel=1e-3)

@@ -7,7 +7,6 @@ import trio
 from comm_nodes import nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._node import upkeep as _upkeep
 
 ARRAY = np.arange(300.0)
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from .._libp2p.host import PeerID
 from .._libp2p.keystore import load_or_create
-from .._node.bridge import OpenNode, open_node
+from .._libp2p.library import PeerID
 from .._node.settings import NodeSettings
+from .._runners.thread import OpenNode, open_node
 from .messages import JobRequest, encode_job
 from .service import LONGEST_WAIT
 

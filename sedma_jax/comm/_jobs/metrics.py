@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trio
 
-from .._node.metrics import (
+from .._runners.metrics import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     CounterMetricFamily,

@@ -18,7 +18,7 @@ import trio
 
 from .._node.node import Node
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
 from .._tensors.fetch import fetch_manifest
 from .._tensors.manifest import describe
 from .journal import Job, JobRefused, Journal

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 
 import trio
 
-from .circuit import is_relayed
 from .muxer_stream import LARGEST_BODY, MuxedStream
+from .sockets import is_relayed
 
 
 class ByteStream(ABC):

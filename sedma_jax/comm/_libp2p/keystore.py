@@ -5,7 +5,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from .host import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
+from .library import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
 
 LARGEST_KEY = 4096  # bytes
 

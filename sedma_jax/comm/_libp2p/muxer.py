@@ -8,11 +8,11 @@ notices a peer that is gone.
 
 import trio
 
-from .circuit import raw_connection, socket_of
-from .host import IMuxedConn, MuxedConnUnavailable, MuxedStreamError
-from .locks import held
+from .library import IMuxedConn, MuxedConnUnavailable, MuxedStreamError
 from .muxer_stream import MuxedStream
 from .noise_records import NoiseRecords
+from .sockets import raw_connection, socket_of
+from .uncontended_lock import held
 from .yamux_frames import (
     ACK,
     DATA,

@@ -4,9 +4,9 @@ from collections import deque
 
 import trio
 
-from .host import IMuxedStream, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
-from .locks import held
+from .library import IMuxedStream, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 from .noise_records import LARGEST_PLAIN
+from .uncontended_lock import held
 from .yamux_frames import (
     DATA,
     FIN,

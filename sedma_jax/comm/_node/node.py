@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import trio
 
-from .._libp2p import corrections as _corrections, keystore as _keystore
+from .._libp2p import keystore, library_fixes
 from .._libp2p.byte_stream import PeerStream
-from .._libp2p.host import (
+from .._libp2p.library import (
     NOISE_ID,
     YAMUX_ID,
     ConnectionConfig,
@@ -29,19 +29,19 @@ from .._libp2p.host import (
     new_host,
     new_x25519_keys,
 )
+from .._peers.table import PeerTable
 from .._rpc.calls import PROTOCOL, Calls
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Methods
-from .._tensors import bitswap as _bitswap
+from .._rpc.methods import Methods
+from .._tensors import bitswap
 from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
 from .._tensors.manifest import check_cid, describe
-from .._tensors.peers import PeerTable
 from .._tensors.store import TensorStore
-from . import upkeep as _upkeep
-from .profiles import LongTermMemory, Profiles, ShortTermMemory
-from .reach import add_reach
-from .relay import Relaying
-from .serving import add_methods
+from . import background_tasks
+from .dial_back import add_reach
+from .nat_traversal import Relaying
+from .peer_methods import add_methods
+from .peer_profiles import LongTermMemory, Profiles, ShortTermMemory
 from .settings import EVERYONE, NodeSettings
 
 log = logging.getLogger("sedma_jax.comm")
@@ -71,7 +71,7 @@ class Node:
         self.calls = Calls(host)
         self.relaying = Relaying(self)
         self.dht: KadDHT | None = None
-        self.bitswap: _bitswap.Bitswap | None = None
+        self.bitswap: bitswap.Bitswap | None = None
         self.outcomes = trio.Event()  # of transfers, to learn from
         self.sequence = 0
         self.serving: dict[str, int] = {}  # bytes sent to each peer
@@ -105,7 +105,7 @@ class Node:
         return str(peer)
 
     async def _dial(self, peer: PeerID, addresses):
-        await _corrections.dial(
+        await library_fixes.dial(
             self.host, peer, addresses, through_relay=self.relaying.dial
         )
 
@@ -115,11 +115,11 @@ class Node:
 
     def statuses(self) -> bytes:
         """This node's status, signed, and the newest it has heard of others."""
-        return _upkeep.statuses(self)
+        return background_tasks.statuses(self)
 
     def take_statuses(self, data: bytes) -> None:
         """Take in what another node knows; `MessageError` for a forged status."""
-        _upkeep.take_statuses(self, data)
+        background_tasks.take_statuses(self, data)
 
     async def put(self, array: np.ndarray) -> str:
         """Hold a tensor and offer it to others; its CID, of manifest and content.
@@ -132,7 +132,7 @@ class Node:
         entry = self.store.add(manifest, array, pinned=True)
         entry.holders.add(self.name)
         entry.wanted_holders = max(entry.wanted_holders, self.settings.replicas)
-        await _upkeep.replicate(self, manifest.cid)
+        await background_tasks.replicate(self, manifest.cid)
         self.to_provide.append(manifest.cid)
         return manifest.cid
 
@@ -158,8 +158,8 @@ class Node:
 
         **Raises:** `FetchError` when none has it, `ValueError` for another kind of CID.
         """
-        name = _bitswap.block_cid(cid)
-        block = self.store.block(name[-32:]) if name.startswith(_bitswap.RAW) else None
+        name = bitswap.block_cid(cid)
+        block = self.store.block(name[-32:]) if name.startswith(bitswap.RAW) else None
         if block is not None:
             return bytes(block)
         names = [peer] if peer else self.connected()
@@ -277,20 +277,20 @@ async def running_node(
     short_term: ShortTermMemory | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node while the block runs; `memory` and `short_term` as in `open_node`."""
-    _corrections.require_version()
-    _corrections.use_own_routing_protocol()
+    library_fixes.require_version()
+    library_fixes.use_own_routing_protocol()
     if settings.own_muxer:
-        _corrections.use_own_muxer()
+        library_fixes.use_own_muxer()
     else:
-        _corrections.use_library_muxer()
+        library_fixes.use_library_muxer()
     allowed = _allow(settings)
     listen = [Multiaddr(address) for address in settings.listen]
     keys = (
         new_ed25519_keys()
         if settings.key is None
-        else _keystore.load_or_create(settings.key)
+        else keystore.load_or_create(settings.key)
     )
-    noise = _corrections.AllowedPeersOnly(keys, new_x25519_keys().private_key, allowed)
+    noise = library_fixes.AllowedPeersOnly(keys, new_x25519_keys().private_key, allowed)
     host = new_host(
         key_pair=keys,
         listen_addrs=listen,
@@ -317,7 +317,7 @@ async def running_node(
         ),
         announce_addrs=[Multiaddr(a) for a in settings.announce] or None,
     )
-    _corrections.tolerate_removed_handlers(host)
+    library_fixes.tolerate_removed_handlers(host)
     node = Node(settings, keys, host, short_term)
     profiles = None if memory is None else Profiles(node, memory)
     host.set_stream_handler(PROTOCOL, partial(node._serve, node.methods.serve))
@@ -326,14 +326,14 @@ async def running_node(
         host.run(listen_addrs=listen),
         trio.open_nursery() as nursery,
     ):
-        node.bitswap = _bitswap.Bitswap(host, nursery, node.store.block, node.count_served)
-        for protocol in _bitswap.PROTOCOLS:
+        node.bitswap = bitswap.Bitswap(host, nursery, node.store.block, node.count_served)
+        for protocol in bitswap.PROTOCOLS:
             host.set_stream_handler(protocol, partial(node._serve, node.bitswap.serve))
         # Others would dial in vain a node that is behind NAT.
         behind = bool(settings.via_relay)
         node.dht = KadDHT(host, DHTMode.CLIENT if behind else DHTMode.SERVER)
         async with background_trio_service(node.dht), node.relaying.running():
-            _upkeep.start(node, nursery)
+            background_tasks.start(node, nursery)
             if profiles is not None:
                 nursery.start_soon(profiles.write_often)
             yield node

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 import trio
 
 from .._libp2p.byte_stream import ByteStream, PeerStream
-from .._libp2p.circuit import is_relayed
-from .._libp2p.host import PeerID, TProtocol
-from .._libp2p.locks import held
+from .._libp2p.library import PeerID, TProtocol
+from .._libp2p.sockets import is_relayed
+from .._libp2p.uncontended_lock import held
 from . import wire_pb2 as wire
 from .messages import LARGEST_BODY, MessageError
-from .rpc import RemoteError, receive_message, send_message
+from .methods import RemoteError, receive_message, send_message
 
 PROTOCOL = TProtocol("/sedma/rpc/1.0.0")
 STREAMS = 24  # calls in flight to one peer; more wait

@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from .._libp2p.byte_stream import ByteStream, PeerStream
-from .._libp2p.host import BitswapMessage, PeerID, TProtocol, parse_cid
+from .._libp2p.library import BitswapMessage, PeerID, TProtocol, parse_cid
 from .._rpc.messages import MessageError, parse
 from .fetch import FetchError
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import trio
 
-from .._libp2p.host import parse_cid
+from .._libp2p.library import parse_cid
+from .._peers.table import PeerTable
 from .._rpc import wire_pb2 as wire
 from .._rpc.calls import Calls
 from .._rpc.messages import MessageError
-from .._rpc.rpc import RemoteError
+from .._rpc.methods import RemoteError
 from .manifest import CHUNK, Manifest, ManifestError, empty_aligned, read_manifest
-from .peers import PeerTable
 
 RANGE = 4 * CHUNK  # bytes asked for at once
 AT_ONCE = 4  # providers asked in parallel; the others wait for one to fail

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._libp2p.host import cid_to_text, compute_cid_v1, parse_cid
+from .._libp2p.library import cid_to_text, compute_cid_v1, parse_cid
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import parse
 

@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from .._libp2p import corrections as _corrections
-from .._libp2p.host import (
+from .._libp2p import library_fixes
+from .._libp2p.library import (
     HOP_PROTOCOL,
     CircuitV2Transport,
     DHTMode,
@@ -27,7 +27,7 @@ from .._libp2p.host import (
     background_trio_service,
     info_from_p2p_addr,
 )
-from .reach import ask_reachable
+from .dial_back import ask_reachable
 
 log = logging.getLogger("sedma_jax.comm")
 
@@ -51,14 +51,14 @@ class Relaying:
     def __init__(self, node):
         self._node = node
         settings = node.settings
-        self._relay = _corrections.Relay(node.host, LIMITS, allow_hop=settings.relay)
+        self._relay = library_fixes.Relay(node.host, LIMITS, allow_hop=settings.relay)
         self._transport = CircuitV2Transport(
             node.host, self._relay, RelayConfig(roles=RelayRole.STOP, limits=LIMITS)
         )
-        self.punching = _corrections.HolePunching(node.host)
+        self.punching = library_fixes.HolePunching(node.host)
         self._relay.on_circuit = self.punching.upgrade
         if settings.relay:
-            _corrections.Rendezvous(node.host, settings.namespace)
+            library_fixes.Rendezvous(node.host, settings.namespace)
         self.circuits: dict[str, str] = {}  # for each relay the address through it
         self.reached: dict[str, list[str]] = {}  # for each relay the addresses it reached
 
@@ -98,7 +98,7 @@ class Relaying:
                 f"relays are peers on the allow-list. Got {relay.peer_id}. Add it to "
                 "`allowed`, or to `via_relay`."
             )
-        await _corrections.dial(self._node.host, relay.peer_id, relay.addrs)
+        await library_fixes.dial(self._node.host, relay.peer_id, relay.addrs)
         whole = Multiaddr(f"{before}/p2p-circuit/p2p/{peer}")
         with trio.fail_after(DIAL_SECONDS):
             target = info_from_p2p_addr(whole)
@@ -139,7 +139,7 @@ class Relaying:
             log.info("%s did not dial back: %s", relay, error or type(error).__name__)
             found = []
         # A private address says nothing of those outside.
-        public = [a for a in found if _corrections.is_public(Multiaddr(a))]
+        public = [a for a in found if library_fixes.is_public(Multiaddr(a))]
         self.reached[relay] = public
         if public:
             self.circuits.pop(relay, None)
@@ -177,7 +177,7 @@ class Relaying:
         message.register.ns = self._node.settings.namespace
         message.register.ttl = REGISTERED
         message.register.peer.id = PeerID.from_string(self._node.name).to_bytes()
-        most = _corrections.MOST_REGISTERED_ADDRESSES
+        most = library_fixes.MOST_REGISTERED_ADDRESSES
         for text in self._node.addresses[-most:]:
             bare = Multiaddr(text.rpartition("/p2p/")[0])
             message.register.peer.addrs.append(bare.to_bytes())

@@ -9,11 +9,11 @@ import struct
 
 import trio
 
-from .._libp2p.circuit import is_relayed
-from .._libp2p.corrections import ip_of
-from .._libp2p.host import Multiaddr, PeerID
+from .._libp2p.library import Multiaddr, PeerID
+from .._libp2p.library_fixes import ip_of
+from .._libp2p.sockets import is_relayed
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
 
 MOST_PORTS = 4
 DIAL_SECONDS = 3.0

@@ -8,11 +8,11 @@ import time
 
 import trio
 
-from .._libp2p.circuit import is_relayed
-from .._libp2p.host import PeerID, parse_cid
+from .._libp2p.library import PeerID, parse_cid
+from .._libp2p.sockets import is_relayed
+from .._peers.table import FRESH, LARGEST_STATUS, read_status, sign_status
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
-from .._tensors.peers import FRESH, LARGEST_STATUS, read_status, sign_status
 
 log = logging.getLogger("sedma_jax.comm")
 

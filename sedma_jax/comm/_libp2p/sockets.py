@@ -4,7 +4,7 @@ from typing import Any
 
 import trio
 
-from .host import NetStream, NoiseTransportReadWriter
+from .library import NetStream, NoiseTransportReadWriter
 from .muxer_stream import MuxedStream
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import trio
 
-from .._node.bridge import first_of, node_status
-from .._node.control import serve_control, socket_path
 from .._node.node import running_node
-from .._node.profiles import LongTermMemory
+from .._node.peer_profiles import LongTermMemory
 from .._node.settings import NodeSettings
+from .._runners.control_socket import serve_control, socket_path
+from .._runners.thread import first_of, node_status
 from .journal import Journal
 from .metrics import Health
 from .service import JobService, ServiceLimits, Work

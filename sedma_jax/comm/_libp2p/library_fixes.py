@@ -12,8 +12,8 @@ from typing import Any
 
 import trio
 
-from . import muxer as _muxer
-from .host import (
+from . import muxer
+from .library import (
     KAD_MODULES,
     VERSION,
     CircuitV2Protocol,
@@ -62,7 +62,7 @@ def use_own_muxer():
 
 
 def _yamux(secured_conn, peer_id, is_initiator=None, on_close=None):
-    kind = _muxer.MuxedConnection if _muxer.suits(secured_conn) else LibraryYamux
+    kind = muxer.MuxedConnection if muxer.suits(secured_conn) else LibraryYamux
     return kind(secured_conn, peer_id, is_initiator=is_initiator, on_close=on_close)
 
 

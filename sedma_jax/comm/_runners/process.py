@@ -23,15 +23,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._node.settings import NodeSettings
 from .._tensors.fetch import FetchError
 from .._tensors.manifest import check_tensor
-from .bridge import OpenNode, alias, open_node
-from .settings import NodeSettings
+from .thread import OpenNode, alias, open_node
 
 LARGEST_LINE = 2**24
 AT_ONCE = 16  # requests; more wait
 START_SECONDS = 120.0
-_CHILD = "from sedma_jax.comm._node.process import main; main()"
+_CHILD = "from sedma_jax.comm._runners.process import main; main()"
 _ERRORS = {
     kind.__name__: kind
     for kind in (
@@ -309,7 +309,7 @@ def _described(error: Exception) -> dict:
 
 def main() -> None:
     """The other process; its argument is the number of the socket that it inherits."""
-    from . import daemon as _daemon
+    from . import daemon
 
-    _daemon.log_to_stderr(False)
+    daemon.log_to_stderr(False)
     _serve(socket.socket(fileno=int(sys.argv[1])))

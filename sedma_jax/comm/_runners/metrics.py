@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from .node import Node
+from .._node.node import Node
 
 try:
     from prometheus_client import (

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import trio
 
-from .._tensors.peers import STRIKES, Peer
+from .._peers.table import STRIKES, Peer
 from .._tensors.store import Use
 
 log = logging.getLogger("sedma_jax.comm")

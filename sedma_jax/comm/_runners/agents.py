@@ -11,11 +11,11 @@ from pathlib import Path
 
 import trio
 
-from .._libp2p.host import KeyPair, PeerID, new_ed25519_keys
+from .._libp2p.library import KeyPair, PeerID, new_ed25519_keys
+from .._node.node import Node
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call, RemoteError
-from .bridge import open_node
-from .node import Node
+from .._rpc.methods import Call, RemoteError
+from .thread import open_node
 
 
 def _keys(name: str, secret: str) -> KeyPair:

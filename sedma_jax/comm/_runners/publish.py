@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from .._libp2p.keystore import key_id
-from .bridge import OpenNode, described_peers, open_node
-from .profiles import LongTermMemory
-from .settings import NodeSettings
-from .upkeep import hand_over
+from .._node.background_tasks import hand_over
+from .._node.peer_profiles import LongTermMemory
+from .._node.settings import NodeSettings
+from .thread import OpenNode, described_peers, open_node
 
 _EMBEDDED = 3  # peers where none is named
 _STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for one tensor

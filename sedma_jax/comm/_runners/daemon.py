@@ -8,12 +8,12 @@ from pathlib import Path
 
 import trio
 
-from .bridge import first_of, node_status
-from .control import serve_control, socket_path
+from .._node.node import running_node
+from .._node.peer_profiles import LongTermMemory
+from .._node.settings import NodeSettings
+from .control_socket import serve_control, socket_path
 from .metrics import serve_metrics
-from .node import running_node
-from .profiles import LongTermMemory
-from .settings import NodeSettings
+from .thread import first_of, node_status
 
 
 class JsonLines(logging.Formatter):

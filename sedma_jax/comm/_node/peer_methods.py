@@ -4,7 +4,7 @@ import trio
 
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
 from .._tensors.manifest import CHUNK, check_cid, text_of
 
 LARGEST_RANGE = 16 * CHUNK

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import trio
 
-from .node import Node, running_node
-from .profiles import LongTermMemory, ShortTermMemory
-from .settings import NodeSettings
+from .._node.node import Node, running_node
+from .._node.peer_profiles import LongTermMemory, ShortTermMemory
+from .._node.settings import NodeSettings
 
 
 class OpenNode:

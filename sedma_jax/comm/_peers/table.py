@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...kernels import peer_scores, peer_terms, select_peers
-from .._libp2p.host import PeerID, deserialize_public_key
+from .._libp2p.library import PeerID, deserialize_public_key
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
 from .weights import WeightLearner
