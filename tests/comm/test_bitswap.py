@@ -146,15 +146,15 @@ def test_wants_of_one_peer_are_bounded(pair):
     entries = [Message.Wantlist.Entry(block=RAW + digest) for digest in digests]
 
     async def flood():
-        way = bitswap._way(b.name)
-        way.answering = True  # nobody pays
+        outbox = bitswap._outbox(b.name)
+        outbox.answering = True  # nobody pays
         bitswap._owe(b.name, entries)
-        owed = len(way.owed)
+        owed = len(outbox.owed)
         entries[0].cancel = True
         bitswap._owe(b.name, entries[:1])
-        left = len(way.owed)
-        way.owed.clear()
-        way.answering = False
+        left = len(outbox.owed)
+        outbox.owed.clear()
+        outbox.answering = False
         return owed, left
 
     assert a.call(flood) == (MOST_WANTS, MOST_WANTS - 1)
@@ -182,7 +182,7 @@ def test_a_peer_that_resets_every_answer_harms_nobody():
 
         b.call(want)
         assert wait_until(lambda: resets)
-        assert wait_until(lambda: not a.node.bitswap._ways[b.name].answering)
+        assert wait_until(lambda: not a.node.bitswap._outboxes[b.name].answering)
         np.testing.assert_array_equal(b.get(cid, timeout=20), ARRAY)
 
 

@@ -3,7 +3,6 @@
 import os
 import stat
 import threading
-import time
 
 import numpy as np
 import optax
@@ -13,7 +12,8 @@ import scipy.optimize
 from sedma_jax.comm import MessageError, WeightLearner
 from sedma_jax.comm._libp2p.keystore import load_or_create
 from sedma_jax.comm._libp2p.library import PeerID, new_ed25519_keys
-from sedma_jax.comm._peers.table import EXILE, FRESH, PeerTable, read_status, sign_status
+from sedma_jax.comm._peers.status import read_status, sign_status
+from sedma_jax.comm._peers.table import EXILE, FRESH, PeerTable
 from sedma_jax.comm._rpc import wire_pb2 as wire
 from sedma_jax.comm._tensors.manifest import describe
 from sedma_jax.comm._tensors.store import TensorStore
@@ -153,7 +153,7 @@ def test_liars_are_demoted_then_left_out():
     assert table.choose(names, 2) == ["honest"]
 
 
-def test_a_peer_that_is_slow_with_ranges_only_is_as_slow_as_those(monkeypatch):
+def test_a_peer_that_is_slow_with_ranges_only_is_as_slow_as_those():
     table = PeerTable()
     for name, seconds in (("slow", 0.06), ("quick", 0.005)):
         table.get(name).rtt_ms = 1.0
@@ -161,8 +161,7 @@ def test_a_peer_that_is_slow_with_ranges_only_is_as_slow_as_those(monkeypatch):
     assert table.choose(["slow", "quick"], 2) == ["quick", "slow"]
     table.get("untried").rtt_ms = 1.0
     assert table.choose(["slow", "quick", "untried"], 1) == ["untried"]
-    later = time.monotonic() + FRESH + 1
-    monkeypatch.setattr(_peers.time, "monotonic", lambda: later)
+    table.get("slow").ranged -= FRESH + 1
     assert table.get("slow").latency_ms == 1.0  # it may have recovered
 
 
@@ -239,10 +238,10 @@ def test_keys_that_others_read_or_that_are_none_are_refused(tmp_path):
             load_or_create(path)
 
 
-def test_exile_ends(monkeypatch):
+def test_exile_ends():
     table = PeerTable()
     for _ in range(2):
         table.strike("p")
-    later = time.monotonic() + EXILE + 1
-    monkeypatch.setattr(_peers.time, "monotonic", lambda: later)
+    assert not table.usable("p")
+    table.get("p").exiled_until -= EXILE
     assert table.usable("p")

@@ -15,7 +15,7 @@ from sedma_jax.comm._libp2p.library import LibraryYamux, PeerID, new_host
 from sedma_jax.comm._libp2p.library_fixes import use_own_muxer
 from sedma_jax.comm._libp2p.muxer import MuxedConnection
 from sedma_jax.comm._libp2p.muxer_stream import FRAMES_AT_ONCE, LARGEST_BODY
-from sedma_jax.comm._rpc.methods import INLINE
+from sedma_jax.comm._rpc.message_stream import INLINE
 
 ARRAY = np.random.default_rng(3).normal(size=(700, 1000)).astype(np.float32)  # 2.8 MB
 

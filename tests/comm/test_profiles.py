@@ -68,9 +68,8 @@ def test_who_is_only_told_of_has_no_profile(memory):
     assert [p.choice["peer"] for p in found] == [middle.name]
 
 
-def test_strangers_do_not_push_out_who_is_known(monkeypatch):
-    monkeypatch.setattr(_peers, "MOST_PEERS", 3)
-    table = PeerTable()
+def test_strangers_do_not_push_out_who_is_known():
+    table = PeerTable(most=3)
     table.get("friend").count_request(True)
     for i in range(10):
         table.get(f"stranger {i}").heard = time.monotonic()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import trio
 
-from .._node.node import running_node
+from .._errors import first_cause
+from .._node.description import node_status
 from .._node.peer_profiles import LongTermMemory
+from .._node.running import running_node
 from .._node.settings import NodeSettings
 from .._runners.control_socket import serve_control, socket_path
-from .._runners.thread import first_of, node_status
 from .journal import Journal
 from .metrics import Health
 from .service import JobService, ServiceLimits, Work
@@ -74,7 +75,7 @@ def run_service(
         left = journal.counts()
         ended(left["queued"], abandoned)
     except BaseExceptionGroup as group:
-        raise first_of(group) from None
+        raise first_cause(group) from None
     finally:
         journal.close()
     if abandoned:

@@ -1,14 +1,14 @@
-"""Locks that are taken at once where nobody holds them."""
+"""Take a lock that nobody holds without yielding to the event loop."""
 
 import trio
 
 
 class held:
-    """`async with held(lock)`, without the turn of the loop that `async with lock` costs.
+    """`async with held(lock)`, without the pass of the event loop of `async with lock`.
 
-    A call passes half a dozen locks, which are nearly always free. Who waits is served in
-    order, as ever, and who is cancelled does not get in; what is done under the lock must
-    itself let others run.
+    A call takes half a dozen locks, which are nearly always free. Waiting tasks still get
+    the lock in order, and a cancelled task does not get it. The code under the lock must
+    yield to other tasks itself.
     """
 
     def __init__(self, lock: trio.Lock | trio.Semaphore):
@@ -21,5 +21,5 @@ class held:
         except trio.WouldBlock:
             await self._lock.acquire()
 
-    async def __aexit__(self, *error) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._lock.release()

@@ -13,8 +13,9 @@ import trio
 
 from .._libp2p.library import KeyPair, PeerID, new_ed25519_keys
 from .._node.node import Node
+from .._rpc.calls import RemoteError
 from .._rpc.messages import MessageError
-from .._rpc.methods import Call, RemoteError
+from .._rpc.methods import Call
 from .thread import open_node
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import trio
 
 from .._libp2p.byte_stream import SocketStream
+from .._node.description import described_peers, node_status
 from .._node.node import Node
 from .._rpc import wire_pb2 as wire
 from .._rpc.calls import StreamingCall
+from .._rpc.message_stream import send_message
 from .._rpc.messages import MessageError
-from .._rpc.methods import Call, Methods, send_message
+from .._rpc.methods import Call, Methods
 from .._tensors.manifest import DTYPES, LARGEST_TENSOR, bytes_of
-from .thread import described_peers, node_status
 
 PIECE = 2**20  # bytes sent at once
 LONGEST_PATH = 100  # bytes: Unix allows a little over

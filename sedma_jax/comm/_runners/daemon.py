@@ -8,12 +8,13 @@ from pathlib import Path
 
 import trio
 
-from .._node.node import running_node
+from .._errors import first_cause
+from .._node.description import node_status
 from .._node.peer_profiles import LongTermMemory
+from .._node.running import running_node
 from .._node.settings import NodeSettings
 from .control_socket import serve_control, socket_path
 from .metrics import serve_metrics
-from .thread import first_of, node_status
 
 
 class JsonLines(logging.Formatter):
@@ -82,4 +83,4 @@ def run_daemon(
     try:
         trio.run(run)
     except BaseExceptionGroup as group:
-        raise first_of(group) from None
+        raise first_cause(group) from None

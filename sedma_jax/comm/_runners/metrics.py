@@ -39,7 +39,7 @@ class NodeCollector:
             ("cache_hits", "tensors asked for that were here", store.hits),
             ("cache_misses", "tensors asked for that were not", store.misses),
             ("cache_evictions", "tensors that made room", store.evictions),
-            ("served_bytes", "bytes of tensors sent", sum(node.serving.values())),
+            ("served_bytes", "bytes of tensors sent", sum(node.served_bytes.values())),
         ):
             yield CounterMetricFamily(f"sedma_{name}", text, value)
         rtt = GaugeMetricFamily("sedma_peer_rtt_seconds", "round trip", labels=["peer"])

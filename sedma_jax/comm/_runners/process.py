@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._errors import reason
 from .._node.settings import NodeSettings
 from .._tensors.fetch import FetchError
 from .._tensors.manifest import check_tensor
@@ -304,7 +305,7 @@ def _serve(link: socket.socket) -> None:
 def _described(error: Exception) -> dict:
     names = (kind.__name__ for kind in type(error).__mro__)
     known = next((name for name in names if name in _ERRORS), "RuntimeError")
-    return {"error": str(error) or type(error).__name__, "kind": known}
+    return {"error": reason(error), "kind": known}
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from .._libp2p.keystore import key_id
-from .._node.background_tasks import hand_over
+from .._node.description import described_peers
 from .._node.peer_profiles import LongTermMemory
 from .._node.settings import NodeSettings
-from .thread import OpenNode, described_peers, open_node
+from .thread import OpenNode, open_node
 
 _EMBEDDED = 3  # peers where none is named
 _STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for one tensor
@@ -129,8 +129,7 @@ def _wait_for_statuses(node: OpenNode, wanted: int, patience: float) -> None:
 
 async def _put(node, array):
     cid = await node.put(array)
-    await hand_over(node, cid)
-    holders = node.store.peek(cid).holders
+    holders = await node.replication.hand_over(cid)
     described = await described_peers(node)
     held = [peer for peer in described if peer["id"] in holders]
     return cid, sorted(held, key=lambda peer: -peer["score"])
