@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,8 +16,8 @@ from rich.table import Table
 from .output import progress_bar
 
 
-def add_parser(commands) -> None:
-    """Say how `sedma node` is called."""
+def add_parser(commands: Any) -> None:
+    """Add `sedma node` to the subcommands."""
     node = commands.add_parser("node", help="run a peer; put and get tensors through it")
     actions = node.add_subparsers(required=True, metavar="ACTION")
 
@@ -24,10 +26,14 @@ def add_parser(commands) -> None:
         "--listen",
         action="append",
         metavar="ADDRESS",
-        help="where to listen, default /ip4/127.0.0.1/tcp/0; may be given again",
+        help="address to listen on (/ip4/127.0.0.1/tcp/0); may be given again",
     )
     start.add_argument(
-        "--announce", action="append", default=[], metavar="ADDRESS", help="told to others"
+        "--announce",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address to tell others",
     )
     start.add_argument(
         "--allow",
@@ -52,43 +58,50 @@ def add_parser(commands) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="address, with /p2p/ID, of a relay to be reached through; may be given again",
+        help="address, with /p2p/ID, of a relay through which to be reached; may be given "
+        "again",
     )
     start.add_argument(
-        "--namespace", default="sedma", help="shared by peers to meet at a relay (sedma)"
+        "--namespace", default="sedma", help="name by which peers meet at a relay (sedma)"
     )
     start.add_argument(
-        "--capacity", type=int, default=1000, metavar="MB", help="for tensors (1000)"
+        "--capacity", type=int, default=1000, metavar="MB", help="memory for tensors (1000)"
     )
     start.add_argument(
-        "--replicas", type=int, default=1, metavar="K", help="holders of each tensor (1)"
+        "--replicas", type=int, default=1, metavar="K", help="holders per tensor (1)"
     )
-    start.add_argument("--zone", default="", help="what fails together with this node")
+    start.add_argument(
+        "--zone", default="", help="name of what fails together with this node"
+    )
     start.add_argument(
         "--memory",
         metavar="URL",
-        help="remember there what each peer was like: sqlite:///FILE or postgresql://... "
-        "(needs the memory extra)",
+        help="where to remember what each peer was like: sqlite:///FILE or "
+        "postgresql://... (needs the memory extra)",
     )
-    start.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus there")
-    start.add_argument("--verbose", action="store_true", help="log what others do")
+    start.add_argument(
+        "--metrics", type=int, metavar="PORT", help="port to serve Prometheus on"
+    )
+    start.add_argument("--verbose", action="store_true", help="log what peers do")
 
     identify = actions.add_parser("id", help="print the id of a key, for --allow")
     identify.set_defaults(command=_id)
     identify.add_argument(
-        "file", type=Path, metavar="FILE", help="made if there is none, as --node-key does"
+        "file", type=Path, metavar="FILE", help="the key; generated on first use"
     )
 
     _action(actions, "peers", _peers, "list the peers that the node knows")
     _action(actions, "status", _status, "show the node itself")
-    put = _action(actions, "put", _put, "offer an array; prints its CID")
+    put = _action(actions, "put", _put, "offer an array, and print its CID")
     put.add_argument("file", type=Path, metavar="FILE.npy")
     get = _action(actions, "get", _get, "fetch an array by its CID")
     get.add_argument("cid", metavar="CID")
     get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
 
 
-def _action(actions, name, command, text):
+def _action(
+    actions: Any, name: str, command: Callable[..., int], text: str
+) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text)
     parser.set_defaults(command=command)
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -96,7 +109,7 @@ def _action(actions, name, command, text):
         "--dir",
         type=Path,
         default=Path(state) / "sedma",
-        help="folder of the node: its key and control socket (~/.local/state/sedma)",
+        help="folder of the node's key and control socket (~/.local/state/sedma)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout"
@@ -106,7 +119,7 @@ def _action(actions, name, command, text):
 
 def _start(options: argparse.Namespace) -> int:
     from ..comm import EVERYONE, NodeSettings
-    from ..comm._runners import daemon
+    from ..comm._runners.daemon import log_to_stderr, run_daemon
 
     settings = NodeSettings(
         listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
@@ -121,7 +134,7 @@ def _start(options: argparse.Namespace) -> int:
         via_relay=tuple(options.via_relay),
         namespace=options.namespace,
     )
-    daemon.log_to_stderr(options.verbose)
+    log_to_stderr(options.verbose)
 
     def started(status: dict):
         if options.json:
@@ -137,7 +150,7 @@ def _start(options: argparse.Namespace) -> int:
             from .. import memory as long_term  # an extra
 
             memory = stack.enter_context(long_term.open(options.memory))
-        daemon.run_daemon(
+        run_daemon(
             settings,
             options.dir,
             metrics_port=options.metrics,
@@ -154,7 +167,7 @@ def _id(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(record, options) -> int:
+def _show(record: dict | list[dict], options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
         return 0
@@ -168,7 +181,7 @@ def _show(record, options) -> int:
     return 0
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return "\n".join(map(_cell, value)) if isinstance(value, list) else str(value)
@@ -196,8 +209,8 @@ def _put(options: argparse.Namespace) -> int:
             raise ValueError("an archive of several arrays")
     except ValueError as error:
         raise ValueError(
-            f"`put` needs an array in a .npy file. Got {options.file} ({error}). Write it "
-            "with `numpy.save`."
+            f"`sedma node put` needs an array in a .npy file. Got {options.file} "
+            f"({error}). Write it with `numpy.save`."
         ) from error
     with progress_bar("put", "MB") as progress:
         cid = control_socket.put(options.dir, array, progress)

@@ -250,11 +250,11 @@ def test_products_come_back_and_strangers_see_nothing(tmp_path):
             assert [job["id"] for job in client.jobs()] == ["sparse", "dense"]
             with pytest.raises(comm.RemoteError, match="Check that the vector"):
                 client.submit(A, x.T)
-            with pytest.raises(comm.RemoteError, match="takes tensors of"):
+            with pytest.raises(comm.RemoteError, match="needs tensors of int32"):
                 client.submit(A, x.astype(complex))
         with comm.open_jobs(node.addresses[0]) as other:
             assert other.jobs() == []
-            with pytest.raises(comm.RemoteError, match="needs a job of this peer"):
+            with pytest.raises(comm.RemoteError, match="needs a job of this client"):
                 other.status("dense")
         assert service.counts.accepted == 2 and service.counts.done == 2
         assert service.counts.refused == 3
@@ -284,7 +284,7 @@ def test_limits_are_kept_and_a_failure_is_of_one_job(tmp_path):
                 client.result("bad", 20)
             assert client.result("good", 20)[1]["state"] == "done"
             assert client.result("away", 20)[1]["attempts"] == 2
-            with pytest.raises(comm.RemoteError, match="at most 100 bytes"):
+            with pytest.raises(comm.RemoteError, match="at most 100 bytes together"):
                 client.submit(np.ones((4, 4)), np.ones(4))
             go.clear()
             client.submit(A, x, id="last")
@@ -294,7 +294,7 @@ def test_limits_are_kept_and_a_failure_is_of_one_job(tmp_path):
                 service.drain()
 
             node.call(drain)
-            with pytest.raises(comm.RemoteError, match="takes no jobs while it ends"):
+            with pytest.raises(comm.RemoteError, match="shutting down"):
                 client.submit(A, x, id="late")
             assert client.submit(A, x, id="last")["state"] == "running"
             go.set()

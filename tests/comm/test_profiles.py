@@ -5,9 +5,12 @@ import time
 
 import numpy as np
 import pytest
+import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
+from sedma_jax._long_term import LongTermMemory
+from sedma_jax.comm._node.peer_profiles import Profiles
 from sedma_jax.comm._peers.table import PeerTable
 from sedma_jax.comm._tensors.manifest import describe
 from sedma_jax.comm._tensors.store import DAY, TensorStore, Use
@@ -76,7 +79,7 @@ def test_strangers_do_not_push_out_who_is_known():
     assert "friend" in {peer.name for peer in table}
 
 
-class Interrupted:
+class Interrupted(LongTermMemory):
     """A memory that cannot be reached at first."""
 
     def __init__(self, memory, failures):
@@ -115,14 +118,17 @@ def used(memory):
     return {pattern.choice["cid"] for pattern in found}
 
 
-def test_what_is_remembered_has_an_end(memory, monkeypatch):
-    monkeypatch.setattr(_profiles, "MOST", 2)
-    with comm.open_node(memory=memory, remember_every=0.05) as node:
-        cids = []
-        for i in range(4):
-            cids.append(node.put(np.full(3, float(i))))
-            assert wait_until(lambda: cids[-1] in used(memory))
-        assert wait_until(lambda: used(memory) == set(cids[-2:]))
+def test_what_is_remembered_has_an_end(memory):
+    async def main():
+        async with comm.running_node(comm.NodeSettings()) as node:
+            profiles, cids = Profiles(node, memory, most=2), []
+            for i in range(4):
+                cids.append(await node.put(np.full(3, float(i))))
+                await profiles.write()
+                assert cids[-1] in used(memory)
+            assert used(memory) == set(cids[-2:])
+
+    trio.run(main)
 
 
 def test_senseless_weights_are_not_taken(memory, caplog):

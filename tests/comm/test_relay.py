@@ -27,17 +27,16 @@ from sedma_jax.comm._libp2p.library import (
     new_ed25519_keys,
     new_host,
 )
-from sedma_jax.comm._libp2p.library_fixes import (
+from sedma_jax.comm._libp2p.library_fixes import dial, tolerate_removed_handlers
+from sedma_jax.comm._libp2p.nat_fixes import (
     MOST_PUNCHED_ADDRESSES,
     HolePunching,
     Relay,
     Rendezvous,
-    tolerate_removed_handlers,
 )
 from sedma_jax.comm._libp2p.muxer import MuxedConnection
 from sedma_jax.comm._libp2p.sockets import is_relayed
 from sedma_jax.comm._node.dial_back import ask_reachable
-from sedma_jax.comm._node.nat_traversal import LIMITS
 
 OPEN = {"allowed": EVERYONE, "status_every": 0.2}
 # Nobody is told of the addresses of others, by which it would connect directly.
@@ -105,7 +104,7 @@ def test_a_tensor_travels_through_a_relay_and_its_holder_is_discounted(relay):
 def test_a_relay_that_is_not_allowed_is_not_dialled(relay):
     with behind(relay) as (far, address):
         with comm.open_node(allowed=frozenset({far.name})) as near:
-            with pytest.raises(ConnectionError, match="relays are peers on the allow-list"):
+            with pytest.raises(ConnectionError, match="needs a relay on the allow-list"):
                 near.connect(address)
             assert near.status()["connected"] == []
 
@@ -405,16 +404,17 @@ def _known(node, name):
     return next(p for p in node.peers() if p["id"] == name)
 
 
-def test_limits_of_a_circuit_hold_for_both_directions_together(relay, monkeypatch):
-    monkeypatch.setattr(LIMITS, "data", 2**20)
-    with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
-        near.connect(address)
+def test_limits_of_a_circuit_hold_for_both_directions_together():
+    with nodes(1, status_every=600) as (point,):
+        serve_as_relay(point, Relay, RelayLimits(600, 2**20, 16, 8))
+        with behind(point) as (far, address), comm.open_node(**QUIET) as near:
+            near.connect(address)
 
-        async def fill():
-            for _ in range(8):
-                body = bytes(2**18)
-                await near.node.calls.call(far.name, "echo", body, timeout=10)
+            async def fill():
+                for _ in range(8):
+                    body = bytes(2**18)
+                    await near.node.calls.call(far.name, "echo", body, timeout=10)
 
-        with pytest.raises((ConnectionError, OSError)):
-            near.call(fill, timeout=30)
-        assert wait_until(lambda: far.name not in near.status()["connected"])
+            with pytest.raises((ConnectionError, OSError)):
+                near.call(fill, timeout=30)
+            assert wait_until(lambda: far.name not in near.status()["connected"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import trio
 
+from ..._long_term import ShortTermMemory
 from .._errors import reason
 from .._libp2p import library_fixes
 from .._libp2p.byte_stream import ByteStream, PeerStream
@@ -20,7 +21,6 @@ from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
 from .._tensors.manifest import check_cid, describe
 from .._tensors.store import Entry, TensorStore
 from .allow_list import allow_list, peer_address
-from .peer_profiles import ShortTermMemory
 from .settings import NodeSettings
 
 if TYPE_CHECKING:  # parts that know the node

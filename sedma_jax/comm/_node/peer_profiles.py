@@ -1,7 +1,7 @@
 """What a node learns about others, kept in a long-term memory between runs.
 
-The memory is passed in, since `comm` does not import `sedma_jax.memory`; `LongTermMemory`
-says what it must offer. A node writes four kinds of patterns, under its name as observer:
+The memory is passed in, since `comm` does not import `sedma_jax.memory`. A node writes four
+kinds of patterns, under its name as observer:
 
 - `peer-profile`: a peer that this node itself made requests to; what others say of a peer
   makes no profile. The reward is its availability, the share of requests answered.
@@ -12,14 +12,16 @@ says what it must offer. A node writes four kinds of patterns, under its name as
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import trio
 
+from ..._long_term import LongTermMemory
 from .._peers.table import STRIKES, Peer
 from .._tensors.store import Use
+from .node import Node
 
 log = logging.getLogger("sedma_jax.comm")
 
@@ -27,35 +29,6 @@ MOST = 512  # profiles of peers, and as many of tensors, that a node keeps
 AT_ONCE = 256  # of each per transaction
 LAST_WRITE = 5.0  # seconds that the write at the end may take
 PROFILE, WEIGHTS, USE, HITS = "peer-profile", "peer-weights", "tensor-use", "cache-hits"
-
-
-@runtime_checkable
-class LongTermMemory(Protocol):
-    """What a node needs of a long-term memory, such as `sedma_jax.memory.Memory`.
-
-    It is called from several threads, one at a time.
-    """
-
-    def recall(self, kind: str, workload: str) -> Sequence[Any]:
-        """Patterns, each with `choice`, `features` and `updated`."""
-        ...
-
-    def record_all(self, records: Iterable[Any]) -> None:
-        """Add `(kind, workload, choice, reward, features)`, all of them or none."""
-        ...
-
-    def forget(self, kind: str, workload: str | None, choice: Any) -> int:
-        """Delete the patterns of one choice."""
-        ...
-
-
-@runtime_checkable
-class ShortTermMemory(Protocol):
-    """What a node needs of a short-term memory, such as `sedma_jax.memory.ShortTerm`."""
-
-    def add(self, **samples: float) -> "ShortTermMemory":
-        """A memory with one more sample of each statistic."""
-        ...
 
 
 class Profiles:
@@ -68,7 +41,7 @@ class Profiles:
     - `most`: profiles of peers, and as many of tensors, to keep.
     """
 
-    def __init__(self, node: Any, memory: LongTermMemory, most: int = MOST):
+    def __init__(self, node: Node, memory: LongTermMemory, most: int = MOST):
         self._node, self._memory, self._most = node, memory, most
         self._observer = (
             "nodes without a key" if node.settings.key is None else f"node {node.name}"

@@ -6,6 +6,7 @@ from functools import partial
 
 import trio
 
+from ..._long_term import LongTermMemory, ShortTermMemory
 from .._libp2p.keystore import load_or_create
 from .._libp2p.library import (
     DHTMode,
@@ -23,7 +24,7 @@ from .dial_back import add_dial_back
 from .nat_traversal import NatTraversal
 from .node import Node
 from .peer_methods import add_methods
-from .peer_profiles import LongTermMemory, Profiles, ShortTermMemory
+from .peer_profiles import Profiles
 from .replicas import Replication
 from .settings import NodeSettings
 

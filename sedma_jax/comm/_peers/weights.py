@@ -64,8 +64,9 @@ class WeightLearner:
         """Remember a transfer of which `completed` of `attempted` parts arrived."""
         if not (np.isfinite(terms).all() and 0 <= completed <= attempted < np.inf):
             raise ValueError(
-                "`WeightLearner.record` needs finite terms and 0 <= completed <= attempted. "
-                f"Got {terms}, {completed} of {attempted}. Count parts, not bytes."
+                "`WeightLearner.record` needs finite terms and 0 <= completed <= "
+                f"attempted. Got {terms}, {completed} of {attempted}. Count parts, not "
+                "bytes."
             )
         at = self._count % len(self._terms)
         self._terms[at] = terms

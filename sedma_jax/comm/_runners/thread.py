@@ -10,10 +10,10 @@ import numpy as np
 import trio
 from numpy.typing import ArrayLike
 
+from ..._long_term import LongTermMemory, ShortTermMemory
 from .._errors import first_cause
 from .._node.description import described_peers, node_status
 from .._node.node import Node
-from .._node.peer_profiles import LongTermMemory, ShortTermMemory
 from .._node.running import running_node
 from .._node.settings import NodeSettings
 
