@@ -29,7 +29,7 @@ def job_worker(memory: "Memory") -> Callable:
             dtype = np.dtype(np.float32)
         matrix, x = matrix.astype(dtype), x.astype(dtype)
         y, info, short_term = adaptive_matvec(
-            matrix.tocsr() if hasattr(matrix, "tocsr") else matrix,
+            matrix.tocsr() if isinstance(matrix, coo_array) else matrix,
             x,
             devices.PRESETS[request.device],
             memory=memory,

@@ -28,13 +28,13 @@ from sedma_jax.comm._libp2p.library import (
     new_host,
 )
 from sedma_jax.comm._libp2p.library_fixes import dial, tolerate_removed_handlers
+from sedma_jax.comm._libp2p.muxer import MuxedConnection
 from sedma_jax.comm._libp2p.nat_fixes import (
     MOST_PUNCHED_ADDRESSES,
     HolePunching,
     Relay,
     Rendezvous,
 )
-from sedma_jax.comm._libp2p.muxer import MuxedConnection
 from sedma_jax.comm._libp2p.sockets import is_relayed
 from sedma_jax.comm._node.dial_back import ask_reachable
 
@@ -373,12 +373,12 @@ def test_a_dead_address_costs_no_more_than_its_head_start():
         info = info_from_p2p_addr(Multiaddr(a.addresses[0]))
         held, good = Multiaddr("/ip4/127.0.0.1/tcp/1"), info.addrs[0]
         network = b.node.host.get_network()
-        dial = network.dial_addr
+        dial_address = network.dial_addr
 
         async def silent(address, peer):
             if address == held:  # as behind a firewall that drops
                 await trio.sleep_forever()
-            return await dial(address, peer)
+            return await dial_address(address, peer)
 
         network.dial_addr = silent
         b.call(dial, b.node.host, info.peer_id, [held, good], 600, timeout=30)

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -56,7 +55,8 @@ def run_service(
             running_node(settings, memory=memory) as node,
             trio.open_nursery() as nursery,
         ):
-            await nursery.start(partial(serve_control, node, folder))
+            serve = lambda task_status: serve_control(node, folder, task_status=task_status)
+            await nursery.start(serve)
             service = JobService(node, journal, worker, limits)
             health = None
             if http is not None:

@@ -71,7 +71,7 @@ class CircuitSocket:
     async def send_all(self, data: bytes | memoryview) -> None:
         """Send all of `data`."""
         try:
-            await self._stream.write(data)
+            await self._stream.write(data)  # pyright: ignore[reportArgumentType]
         except Exception as error:  # the library's errors have no common base
             raise trio.BrokenResourceError("the relay ended the circuit") from error
 

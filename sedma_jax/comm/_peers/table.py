@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from ...kernels import peer_scores, peer_terms, select_peers
 from .._libp2p.library import PeerID
@@ -83,7 +83,7 @@ class Peer:
 
 
 @eqx.filter_jit
-def _terms(seen: Float[ArrayLike, "peers 4"]) -> Float[Array, "peers 3"]:
+def _terms(seen: Float[Array, "peers 4"]) -> Float[Array, "peers 3"]:
     """The terms of Eq. 7, from availability, latency, memory and a factor per peer."""
     available, latency, memory, counts = seen.T
     return peer_terms(available, latency, memory) * counts[:, None]
@@ -92,8 +92,8 @@ def _terms(seen: Float[ArrayLike, "peers 4"]) -> Float[Array, "peers 3"]:
 @eqx.filter_jit
 def _choice(
     weights: Float[Array, "3"],
-    seen: Float[ArrayLike, "peers 4"],
-    usable: Bool[ArrayLike, " peers"],
+    seen: Float[Array, "peers 4"],
+    usable: Bool[Array, " peers"],
     k: int,
 ) -> tuple[Array, Array]:
     return select_peers(peer_scores(weights, _terms(seen)), usable, k)

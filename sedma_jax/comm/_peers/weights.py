@@ -115,7 +115,7 @@ def _steps(
     completed: Float[ArrayLike, " window"],
     attempted: Float[ArrayLike, " window"],
 ) -> tuple[TransferModel, Any]:
-    def step(_: Any, carry: tuple[TransferModel, Any]):
+    def step(_: Any, carry: tuple[Any, Any]):
         model, state = carry
         gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
         # Optimisers descend.

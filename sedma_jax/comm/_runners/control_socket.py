@@ -122,7 +122,7 @@ async def serve_control(
     node: Node,
     folder: Path,
     *,
-    task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Take commands until cancelled; `OSError` if another node runs in `folder`."""
     path, methods = socket_path(folder), _methods(node)

@@ -4,7 +4,6 @@ import json
 import logging
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -61,7 +60,8 @@ def run_daemon(
             running_node(settings, memory=memory) as node,
             trio.open_nursery() as nursery,
         ):
-            await nursery.start(partial(serve_control, node, folder))
+            serve = lambda task_status: serve_control(node, folder, task_status=task_status)
+            await nursery.start(serve)
             stop_metrics = None
             if metrics_port is not None:
                 stop_metrics, _ = serve_metrics(node, metrics_port)
