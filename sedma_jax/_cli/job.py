@@ -17,7 +17,7 @@ from rich.table import Table
 from .. import devices
 from .._files.load import load_matrix, load_vector
 from .._files.whole_files import replacing
-from .serve import state_folder
+from .peer_options import state_folder
 
 
 def add_parser(commands: Any) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from .._files.whole_files import replacing
 from .output import progress_bar
+from .peer_options import add_peer_options, peer_settings, state_folder
 
 
 def add_parser(commands: Any) -> None:
@@ -22,33 +23,30 @@ def add_parser(commands: Any) -> None:
     actions = node.add_subparsers(required=True, metavar="ACTION")
 
     start = _action(actions, "start", _start, "run a node until it is interrupted")
-    start.add_argument(
-        "--listen",
-        action="append",
-        metavar="ADDRESS",
-        help="address to listen on (/ip4/127.0.0.1/tcp/0); may be given again",
+    _add_start_options(start)
+
+    identify = actions.add_parser("id", help="print the id of a key, for --allow")
+    identify.set_defaults(command=_id)
+    identify.add_argument(
+        "file", type=Path, metavar="FILE", help="the key; generated on first use"
     )
-    start.add_argument(
-        "--announce",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address to tell others",
-    )
-    start.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a peer that may connect; may be given again",
-    )
-    start.add_argument("--open", action="store_true", help="let every peer connect")
-    start.add_argument(
-        "--join",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address, with /p2p/ID, of a peer to connect to",
+
+    _action(actions, "peers", _peers, "list the peers that the node knows")
+    _action(actions, "status", _status, "show the node itself")
+    put = _action(actions, "put", _put, "offer an array, and print its CID")
+    put.add_argument("file", type=Path, metavar="FILE.npy")
+    get = _action(actions, "get", _get, "fetch an array by its CID")
+    get.add_argument("cid", metavar="CID")
+    get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+
+
+def _add_start_options(start: argparse.ArgumentParser) -> None:
+    add_peer_options(
+        start,
+        allow="a peer that may connect",
+        everyone="let every peer connect",
+        join="to connect to",
+        replicas="holders per tensor (1)",
     )
     start.add_argument(
         "--relay", action="store_true", help="carry connections between other peers"
@@ -68,9 +66,6 @@ def add_parser(commands: Any) -> None:
         "--capacity", type=int, default=1000, metavar="MB", help="memory for tensors (1000)"
     )
     start.add_argument(
-        "--replicas", type=int, default=1, metavar="K", help="holders per tensor (1)"
-    )
-    start.add_argument(
         "--zone", default="", help="name of what fails together with this node"
     )
     start.add_argument(
@@ -84,31 +79,16 @@ def add_parser(commands: Any) -> None:
     )
     start.add_argument("--verbose", action="store_true", help="log what peers do")
 
-    identify = actions.add_parser("id", help="print the id of a key, for --allow")
-    identify.set_defaults(command=_id)
-    identify.add_argument(
-        "file", type=Path, metavar="FILE", help="the key; generated on first use"
-    )
-
-    _action(actions, "peers", _peers, "list the peers that the node knows")
-    _action(actions, "status", _status, "show the node itself")
-    put = _action(actions, "put", _put, "offer an array, and print its CID")
-    put.add_argument("file", type=Path, metavar="FILE.npy")
-    get = _action(actions, "get", _get, "fetch an array by its CID")
-    get.add_argument("cid", metavar="CID")
-    get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
-
 
 def _action(
     actions: Any, name: str, command: Callable[..., int], text: str
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text)
     parser.set_defaults(command=command)
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     parser.add_argument(
         "--dir",
         type=Path,
-        default=Path(state) / "sedma",
+        default=state_folder(),
         help="folder of the node's key and control socket (~/.local/state/sedma)",
     )
     parser.add_argument(
@@ -118,17 +98,12 @@ def _action(
 
 
 def _start(options: argparse.Namespace) -> int:
-    from ..comm import EVERYONE, NodeSettings
+    from ..comm import NodeSettings
     from ..comm._runners.daemon import log_to_stderr, run_daemon
 
     settings = NodeSettings(
-        listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
-        announce=tuple(options.announce),
-        key=options.dir / "key",
-        allowed=frozenset([*options.allow, *([EVERYONE] if options.open else [])]),
-        bootstrap=tuple(options.join),
+        **peer_settings(options),
         capacity=options.capacity * 10**6,
-        replicas=options.replicas,
         zone=options.zone,
         relay=options.relay,
         via_relay=tuple(options.via_relay),
@@ -225,10 +200,8 @@ def _get(options: argparse.Namespace) -> int:
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
         array = control_socket.get(options.dir, options.cid, progress)
-    part = options.out.with_name(options.out.name + ".part")
-    with part.open("wb") as file:
+    with replacing(options.out) as part, part.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    part.replace(options.out)
     record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}
     if options.json:
         print(json.dumps(record))

@@ -2,12 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .job_work import job_worker
+from .peer_options import add_peer_options, peer_settings, state_folder
 
 
 def add_parser(commands: Any) -> None:
@@ -28,35 +29,17 @@ def add_parser(commands: Any) -> None:
         default=state_folder() / "serve",
         help="folder of the key, journal and tensors (~/.local/state/sedma/serve)",
     )
-    add(
-        "--listen",
-        action="append",
-        metavar="ADDRESS",
-        help="address to listen on (/ip4/127.0.0.1/tcp/0); may be given again",
+    add_peer_options(
+        serve,
+        allow="a client that may submit jobs (`sedma job id`)",
+        everyone="let every client in",
+        join="that may hold products too",
+        replicas="holders per product (1)",
     )
-    add(
-        "--announce",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address to tell others",
-    )
-    add(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a client that may submit jobs (`sedma job id`); may be given again",
-    )
-    add("--open", action="store_true", help="let every client in")
-    add(
-        "--join",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address, with /p2p/ID, of a peer that may hold products too",
-    )
-    add("--replicas", type=int, default=1, metavar="K", help="holders per product (1)")
+    _add_job_options(add)
+
+
+def _add_job_options(add: Callable[..., Any]) -> None:
     add(
         "--memory",
         metavar="URL",
@@ -105,11 +88,6 @@ def add_parser(commands: Any) -> None:
     )
 
 
-def state_folder() -> Path:
-    """The folder of the user's keys and journals."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "sedma"
-
-
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) < 2**16):
@@ -136,14 +114,7 @@ def serve_jobs(options: argparse.Namespace) -> int:
         grace=options.grace,
         keep=options.keep,
     )
-    settings = comm.NodeSettings(
-        listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
-        announce=tuple(options.announce),
-        key=options.dir / "key",
-        allowed=frozenset([*options.allow, *([comm.EVERYONE] if options.open else [])]),
-        bootstrap=tuple(options.join),
-        replicas=options.replicas,
-    )
+    settings = comm.NodeSettings(**peer_settings(options))
     log_to_stderr(options.verbose)
     with memory.open(options.memory or memory.default_url()) as long_term:
         run_service(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -83,20 +84,20 @@ class Peer:
 
 
 @eqx.filter_jit
-def _terms(seen: Float[Array, "peers 4"]) -> Float[Array, "peers 3"]:
+def _terms(seen: Float[Array | np.ndarray, "peers 4"]) -> Float[Array, "peers 3"]:
     """The terms of Eq. 7, from availability, latency, memory and a factor per peer."""
-    available, latency, memory, counts = seen.T
+    available, latency, memory, counts = jnp.asarray(seen).T
     return peer_terms(available, latency, memory) * counts[:, None]
 
 
 @eqx.filter_jit
 def _choice(
     weights: Float[Array, "3"],
-    seen: Float[Array, "peers 4"],
-    usable: Bool[Array, " peers"],
+    seen: Float[Array | np.ndarray, "peers 4"],
+    usable: Bool[Array | np.ndarray, " peers"],
     k: int,
 ) -> tuple[Array, Array]:
-    return select_peers(peer_scores(weights, _terms(seen)), usable, k)
+    return select_peers(peer_scores(weights, _terms(seen)), jnp.asarray(usable), k)
 
 
 class PeerTable:
