@@ -227,7 +227,7 @@ def test_a_flood_of_streams_that_nobody_reads_takes_bounded_memory():
 
 @pytest.mark.slow
 def test_a_reader_that_pauses_gets_all_of_it():
-    # Fault 2 of libp2p: a pause of 7 s kills the transfer. Here nothing is timed.
+    # Fault 2 of libp2p: a pause of 7 s kills the transfer, so that this test must sleep.
     with nodes(2) as (a, b):
 
         async def counting(call):
