@@ -10,7 +10,7 @@ EVERYONE = frozenset({comm.EVERYONE})
 
 @contextmanager
 def nodes(count, **settings):
-    """Nodes that let everyone in, all connected to the first."""
+    """Nodes that let everyone in, each connected to the first."""
     settings = {"allowed": EVERYONE, "status_every": 0.2, **settings}
     with ExitStack() as stack:
         opened = [stack.enter_context(comm.open_node(**settings))]
@@ -23,7 +23,7 @@ def nodes(count, **settings):
 
 
 def wait_until(condition, seconds=10.0):
-    """Whether a condition comes true in time."""
+    """Wait for a condition; whether it came true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

@@ -1,6 +1,7 @@
-"""A Helia node in a process of its own; installed from npm into `build/`, once.
+"""A Helia node in a process of its own, installed from npm into `build/` once.
 
-Skipped where npm or its registry is missing. Under SEDMA_REQUIRE_SERVICES=1 that fails.
+Tests that need it are skipped without npm or its registry; with SEDMA_REQUIRE_SERVICES=1
+they fail.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ SECONDS = 60
 
 
 def _install():
-    """The folder that everything is installed in, of the locked versions."""
+    """The folder in which the locked versions are installed."""
     if shutil.which("npm") is None:
         missing("npm", FileNotFoundError("install npm, as `apt-get install npm` does"))
     content = b"".join((SOURCE / name).read_bytes() for name in FILES)
@@ -46,7 +47,7 @@ def _install():
 
 
 class Helia:
-    """Commands a Helia node, and waits for what it answers."""
+    """Send commands to a Helia node, and wait for its answers."""
 
     def __init__(self, process):
         self._process, self._answers = process, Queue()
@@ -57,7 +58,7 @@ class Helia:
             self._answers.put(line)
 
     def __call__(self, op, **fields):
-        """The result of an operation of `peer.mjs`; its error raised."""
+        """The result of an operation of `peer.mjs`; raises its error."""
         self._process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
         self._process.stdin.flush()
         try:

@@ -82,7 +82,10 @@ def test_a_stage_that_fails_leaves_what_came_before(own_memory, tmp_path, capsys
     np.save(tmp_path / "A.npy", np.eye(12))
     status, record, err = run(capsys, tmp_path / "A.npy", "--out", out, "--peers", peer)
     assert status == 1
-    assert "'publish' failed: needs a peer that holds" in err and str(out) in err
+    assert (
+        "'publish' failed: `sedma_jax.comm.publish` needs a peer that holds" in err
+        and str(out) in err
+    )
     assert record["cid"] is None and list(record["failed"]) == ["publish"]
     assert np.load(out / "y.npy").shape == (12,)
     assert all(Path(manifest).exists() for manifest in record["manifests"])

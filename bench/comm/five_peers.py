@@ -31,11 +31,11 @@ import trio
 
 from bench.shared import RESULTS, ROOT, module_command, parser_of, write_json
 from sedma_jax.comm import EVERYONE, FetchError, NodeSettings, running_node
+from sedma_jax.comm._peers.table import PeerTable
 
 # Private: the node itself chooses among peers, while this bench asks one that it names.
 from sedma_jax.comm._tensors.fetch import fetch_manifest, fetch_tensor
 from sedma_jax.comm._tensors.manifest import describe
-from sedma_jax.comm._tensors.peers import PeerTable
 
 OPEN = {"allowed": frozenset({EVERYONE}), "status_every": 0.5}
 KINDS = ["good", "good", "killed", "lying", "slow"]

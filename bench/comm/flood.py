@@ -23,7 +23,7 @@ from bench.shared import ROOT, module_command, parser_of, write_json
 from sedma_jax import comm
 
 # Private: attackers write to streams what no public call would send.
-from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._libp2p.library import PeerID
 from sedma_jax.comm._rpc import wire_pb2 as wire
 from sedma_jax.comm._rpc.calls import PROTOCOL
 from sedma_jax.comm._rpc.messages import PREFIX

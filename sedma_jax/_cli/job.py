@@ -1,11 +1,14 @@
-"""`sedma job`: hand jobs to a service, and get their products."""
+"""`sedma job`: submit jobs to a service, and get their products."""
 
 import argparse
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,17 +17,17 @@ from rich.table import Table
 from .. import devices
 from .._files.load import load_matrix, load_vector
 from .._files.whole_files import replacing
-from .serve import state_folder
+from .peer_options import state_folder
 
 
-def add_parser(commands) -> None:
-    """Say how `sedma job` is called."""
-    job = commands.add_parser("job", help="hand jobs to a service (`sedma serve`)")
+def add_parser(commands: Any) -> None:
+    """Add `sedma job` to the subcommands."""
+    job = commands.add_parser("job", help="submit jobs to a service (`sedma serve`)")
     actions = job.add_subparsers(required=True, metavar="ACTION")
     _action(actions, "id", show_id, "print the id that the service must --allow", at=False)
 
     submit = _action(
-        actions, "submit", submit_job, "hand in a product; prints its job's id"
+        actions, "submit", submit_job, "submit a product, and print its job's id"
     )
     submit.add_argument(
         "matrix", metavar="MATRIX", help="Matrix Market, .npy, .npz or .safetensors"
@@ -32,7 +35,7 @@ def add_parser(commands) -> None:
     submit.add_argument(
         "--vector",
         metavar="FILE",
-        help="x, one or a batch; uniform in [0, 1) from the seed if left out",
+        help="x, one vector or a batch; drawn from [0, 1) by the seed if left out",
     )
     submit.add_argument(
         "--device",
@@ -43,11 +46,11 @@ def add_parser(commands) -> None:
         help=f"{', '.join(devices.PRESETS)} (default: epiram)",
     )
     submit.add_argument(
-        "--seed", type=int, default=0, help="of all randomness (default: 0)"
+        "--seed", type=int, default=0, help="seed of all randomness (default: 0)"
     )
     submit.add_argument("--float64", action="store_true", help="send double precision")
     submit.add_argument(
-        "--id", help="of the job; handed in again under it, it is the same job"
+        "--id", help="id of the job; submitted again under it, it is the same job"
     )
     status = _action(actions, "status", show_status, "show a job")
     status.add_argument("id", metavar="JOB")
@@ -55,12 +58,18 @@ def add_parser(commands) -> None:
     result.add_argument("id", metavar="JOB")
     result.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
     result.add_argument(
-        "--timeout", type=float, default=600.0, metavar="SECONDS", help="to wait (600)"
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long to wait (600)",
     )
     _action(actions, "list", list_jobs, "list the newest hundred jobs of this client")
 
 
-def _action(actions, name, command, text, *, at=True):
+def _action(
+    actions: Any, name: str, command: Callable[..., int], text: str, *, at: bool = True
+) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text)
     parser.set_defaults(command=command)
     parser.add_argument(
@@ -68,14 +77,14 @@ def _action(actions, name, command, text, *, at=True):
         type=Path,
         default=state_folder() / "client.key",
         metavar="FILE",
-        help="of this client (~/.local/state/sedma/client.key)",
+        help="key of this client (~/.local/state/sedma/client.key)",
     )
     if at:
         parser.add_argument(
             "--at",
             metavar="ADDRESS",
             default=os.environ.get("SEDMA_SERVICE"),
-            help="of the service, with /p2p/ID (default: $SEDMA_SERVICE)",
+            help="address of the service, with /p2p/ID (default: $SEDMA_SERVICE)",
         )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout"
@@ -85,15 +94,15 @@ def _action(actions, name, command, text, *, at=True):
 
 def show_id(options: argparse.Namespace) -> int:
     """Print the id of this client; the exit status."""
-    from ..comm._jobs import client as _job_client
+    from ..comm._jobs.client import client_id
 
-    name = _job_client.client_id(options.key)
+    name = client_id(options.key)
     print(json.dumps({"id": name}) if options.json else name)
     return 0
 
 
 def submit_job(options: argparse.Namespace) -> int:
-    """Hand in a job; the exit status."""
+    """Submit a job; the exit status."""
     dtype = np.float64 if options.float64 else np.float32
     matrix = load_matrix(options.matrix).astype(dtype)
     if options.vector is None:
@@ -152,13 +161,13 @@ def list_jobs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(options):
+def _opened(options: argparse.Namespace) -> AbstractContextManager[Any]:
     from .. import comm  # an extra
 
     if not options.at:
         raise ValueError(
-            "`job` needs the address of a service, with /p2p/ID. Got none. Name it by --at "
-            "or SEDMA_SERVICE; `sedma serve` prints it."
+            "`sedma job` needs the address of a service, with /p2p/ID. Got none. Name it "
+            "by --at or SEDMA_SERVICE; `sedma serve` prints it."
         )
     return comm.open_jobs(options.at, key=options.key)
 

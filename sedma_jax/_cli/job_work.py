@@ -1,10 +1,11 @@
-"""What a service does with a job: the product that memory steers."""
+"""What a service does with a job: a corrected product that memory tunes."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from scipy.sparse import coo_array
 
 from .. import devices
 from .records import adaptive_record
@@ -14,19 +15,21 @@ if TYPE_CHECKING:  # an extra
 
 
 def job_worker(memory: "Memory") -> Callable:
-    """What does jobs, one after another, with a short-term memory of its own."""
+    """A function that does jobs in turn, with a short-term memory of its own."""
     from ..memory import ShortTerm, adaptive_matvec
 
     short_term = ShortTerm()
 
-    def work(request, matrix, x):
+    def work(
+        request: Any, matrix: np.ndarray | coo_array, x: np.ndarray
+    ) -> tuple[np.ndarray, dict]:
         nonlocal short_term
         dtype = np.result_type(matrix.dtype, x.dtype)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             dtype = np.dtype(np.float32)
         matrix, x = matrix.astype(dtype), x.astype(dtype)
         y, info, short_term = adaptive_matvec(
-            matrix.tocsr() if hasattr(matrix, "tocsr") else matrix,
+            matrix.tocsr() if isinstance(matrix, coo_array) else matrix,
             x,
             devices.PRESETS[request.device],
             memory=memory,

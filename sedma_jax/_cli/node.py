@@ -2,47 +2,51 @@
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from .._files.whole_files import replacing
 from .output import progress_bar
+from .peer_options import add_peer_options, peer_settings, state_folder
 
 
-def add_parser(commands) -> None:
-    """Say how `sedma node` is called."""
+def add_parser(commands: Any) -> None:
+    """Add `sedma node` to the subcommands."""
     node = commands.add_parser("node", help="run a peer; put and get tensors through it")
     actions = node.add_subparsers(required=True, metavar="ACTION")
 
     start = _action(actions, "start", _start, "run a node until it is interrupted")
-    start.add_argument(
-        "--listen",
-        action="append",
-        metavar="ADDRESS",
-        help="where to listen, default /ip4/127.0.0.1/tcp/0; may be given again",
+    _add_start_options(start)
+
+    identify = actions.add_parser("id", help="print the id of a key, for --allow")
+    identify.set_defaults(command=_id)
+    identify.add_argument(
+        "file", type=Path, metavar="FILE", help="the key; generated on first use"
     )
-    start.add_argument(
-        "--announce", action="append", default=[], metavar="ADDRESS", help="told to others"
-    )
-    start.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a peer that may connect; may be given again",
-    )
-    start.add_argument("--open", action="store_true", help="let every peer connect")
-    start.add_argument(
-        "--join",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address, with /p2p/ID, of a peer to connect to",
+
+    _action(actions, "peers", _peers, "list the peers that the node knows")
+    _action(actions, "status", _status, "show the node itself")
+    put = _action(actions, "put", _put, "offer an array, and print its CID")
+    put.add_argument("file", type=Path, metavar="FILE.npy")
+    get = _action(actions, "get", _get, "fetch an array by its CID")
+    get.add_argument("cid", metavar="CID")
+    get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+
+
+def _add_start_options(start: argparse.ArgumentParser) -> None:
+    add_peer_options(
+        start,
+        allow="a peer that may connect",
+        everyone="let every peer connect",
+        join="to connect to",
+        replicas="holders per tensor (1)",
     )
     start.add_argument(
         "--relay", action="store_true", help="carry connections between other peers"
@@ -52,51 +56,40 @@ def add_parser(commands) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="address, with /p2p/ID, of a relay to be reached through; may be given again",
+        help="address, with /p2p/ID, of a relay through which to be reached; may be given "
+        "again",
     )
     start.add_argument(
-        "--namespace", default="sedma", help="shared by peers to meet at a relay (sedma)"
+        "--namespace", default="sedma", help="name by which peers meet at a relay (sedma)"
     )
     start.add_argument(
-        "--capacity", type=int, default=1000, metavar="MB", help="for tensors (1000)"
+        "--capacity", type=int, default=1000, metavar="MB", help="memory for tensors (1000)"
     )
     start.add_argument(
-        "--replicas", type=int, default=1, metavar="K", help="holders of each tensor (1)"
+        "--zone", default="", help="name of what fails together with this node"
     )
-    start.add_argument("--zone", default="", help="what fails together with this node")
     start.add_argument(
         "--memory",
         metavar="URL",
-        help="remember there what each peer was like: sqlite:///FILE or postgresql://... "
-        "(needs the memory extra)",
+        help="where to remember what each peer was like: sqlite:///FILE or "
+        "postgresql://... (needs the memory extra)",
     )
-    start.add_argument("--metrics", type=int, metavar="PORT", help="serve Prometheus there")
-    start.add_argument("--verbose", action="store_true", help="log what others do")
-
-    identify = actions.add_parser("id", help="print the id of a key, for --allow")
-    identify.set_defaults(command=_id)
-    identify.add_argument(
-        "file", type=Path, metavar="FILE", help="made if there is none, as --node-key does"
+    start.add_argument(
+        "--metrics", type=int, metavar="PORT", help="port to serve Prometheus on"
     )
-
-    _action(actions, "peers", _peers, "list the peers that the node knows")
-    _action(actions, "status", _status, "show the node itself")
-    put = _action(actions, "put", _put, "offer an array; prints its CID")
-    put.add_argument("file", type=Path, metavar="FILE.npy")
-    get = _action(actions, "get", _get, "fetch an array by its CID")
-    get.add_argument("cid", metavar="CID")
-    get.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
+    start.add_argument("--verbose", action="store_true", help="log what peers do")
 
 
-def _action(actions, name, command, text):
+def _action(
+    actions: Any, name: str, command: Callable[..., int], text: str
+) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text)
     parser.set_defaults(command=command)
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     parser.add_argument(
         "--dir",
         type=Path,
-        default=Path(state) / "sedma",
-        help="folder of the node: its key and control socket (~/.local/state/sedma)",
+        default=state_folder(),
+        help="folder of the node's key and control socket (~/.local/state/sedma)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout"
@@ -105,23 +98,18 @@ def _action(actions, name, command, text):
 
 
 def _start(options: argparse.Namespace) -> int:
-    from ..comm import EVERYONE, NodeSettings
-    from ..comm._node import daemon as _daemon
+    from ..comm import NodeSettings
+    from ..comm._runners.daemon import log_to_stderr, run_daemon
 
     settings = NodeSettings(
-        listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
-        announce=tuple(options.announce),
-        key=options.dir / "key",
-        allowed=frozenset([*options.allow, *([EVERYONE] if options.open else [])]),
-        bootstrap=tuple(options.join),
+        **peer_settings(options),
         capacity=options.capacity * 10**6,
-        replicas=options.replicas,
         zone=options.zone,
         relay=options.relay,
         via_relay=tuple(options.via_relay),
         namespace=options.namespace,
     )
-    _daemon.log_to_stderr(options.verbose)
+    log_to_stderr(options.verbose)
 
     def started(status: dict):
         if options.json:
@@ -137,7 +125,7 @@ def _start(options: argparse.Namespace) -> int:
             from .. import memory as long_term  # an extra
 
             memory = stack.enter_context(long_term.open(options.memory))
-        _daemon.run_daemon(
+        run_daemon(
             settings,
             options.dir,
             metrics_port=options.metrics,
@@ -154,7 +142,7 @@ def _id(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(record, options) -> int:
+def _show(record: dict | list[dict], options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
         return 0
@@ -168,27 +156,27 @@ def _show(record, options) -> int:
     return 0
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return "\n".join(map(_cell, value)) if isinstance(value, list) else str(value)
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
-    peers = _control.ask(options.dir, "peers")
+    peers = control_socket.ask(options.dir, "peers")
     return _show({"peers": peers} if options.json else peers, options)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
-    return _show(_control.ask(options.dir, "status"), options)
+    return _show(control_socket.ask(options.dir, "status"), options)
 
 
 def _put(options: argparse.Namespace) -> int:
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
     try:
         array = np.load(options.file, allow_pickle=False)
@@ -196,26 +184,24 @@ def _put(options: argparse.Namespace) -> int:
             raise ValueError("an archive of several arrays")
     except ValueError as error:
         raise ValueError(
-            f"`put` needs an array in a .npy file. Got {options.file} ({error}). Write it "
-            "with `numpy.save`."
+            f"`sedma node put` needs an array in a .npy file. Got {options.file} "
+            f"({error}). Write it with `numpy.save`."
         ) from error
     with progress_bar("put", "MB") as progress:
-        cid = _control.put(options.dir, array, progress)
+        cid = control_socket.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
     return 0
 
 
 def _get(options: argparse.Namespace) -> int:
     from ..comm import check_cid
-    from ..comm._node import control as _control
+    from ..comm._runners import control_socket
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
-        array = _control.get(options.dir, options.cid, progress)
-    part = options.out.with_name(options.out.name + ".part")
-    with part.open("wb") as file:
+        array = control_socket.get(options.dir, options.cid, progress)
+    with replacing(options.out) as part, part.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    part.replace(options.out)
     record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}
     if options.json:
         print(json.dumps(record))

@@ -14,7 +14,8 @@ from scipy.sparse import csr_array
 
 from .. import devices
 from .._files.whole_files import replacing
-from .._products.correction import CorrectionInfo, corrected_matvec
+from .._products.corrected import corrected_matvec
+from .._products.correction import CorrectionInfo
 from .._products.streaming import stream_corrected_matvec
 from .._programming.pooled import program_pool
 from .._programming.residual import program_residual

@@ -1,23 +1,25 @@
-"""`sedma serve`: do the jobs that peers hand in, and lose none."""
+"""`sedma serve`: do the jobs that peers submit, and lose none."""
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .job_work import job_worker
+from .peer_options import add_peer_options, peer_settings, state_folder
 
 
-def add_parser(commands) -> None:
-    """Say how `sedma serve` is called."""
+def add_parser(commands: Any) -> None:
+    """Add `sedma serve` to the subcommands."""
     serve = commands.add_parser(
         "serve",
-        help="do the jobs that peers hand in (needs the extras comm and memory)",
-        description="Take jobs from peers over libp2p (`sedma job submit`), compute their "
-        "corrected products with a memory, and offer these by CID. A job that was taken "
-        "is on the disk: it is done even where the service is killed and started again. "
-        "SIGTERM ends it: running jobs get a while, the others stay in the journal.",
+        help="do the jobs that peers submit (needs the extras comm and memory)",
+        description="Accept jobs from peers over libp2p (`sedma job submit`), compute the "
+        "corrected products with a memory, and offer the products by CID. An accepted job "
+        "is on disk: it is done even if the service is killed and started again. SIGTERM "
+        "ends the service: running jobs get some time, the others stay in the journal.",
     )
     serve.set_defaults(command=serve_jobs)
     add = serve.add_argument
@@ -25,76 +27,65 @@ def add_parser(commands) -> None:
         "--dir",
         type=Path,
         default=state_folder() / "serve",
-        help="folder of the service: key, journal, tensors (~/.local/state/sedma/serve)",
+        help="folder of the key, journal and tensors (~/.local/state/sedma/serve)",
     )
-    add(
-        "--listen",
-        action="append",
-        metavar="ADDRESS",
-        help="where to listen, default /ip4/127.0.0.1/tcp/0; may be given again",
+    add_peer_options(
+        serve,
+        allow="a client that may submit jobs (`sedma job id`)",
+        everyone="let every client in",
+        join="that may hold products too",
+        replicas="holders per product (1)",
     )
-    add("--announce", action="append", default=[], metavar="ADDRESS", help="told to others")
-    add(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="a client that may hand in jobs (`sedma job id`); may be given again",
-    )
-    add("--open", action="store_true", help="let every client in")
-    add(
-        "--join",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="address, with /p2p/ID, of a peer to connect to, as a holder of products",
-    )
-    add("--replicas", type=int, default=1, metavar="K", help="holders of a product (1)")
+    _add_job_options(add)
+
+
+def _add_job_options(add: Callable[..., Any]) -> None:
     add(
         "--memory",
         metavar="URL",
-        help="long-term memory of the jobs (default: the user's own, as `sedma memory`)",
+        help="long-term memory of the jobs (default: the user's, as for `sedma memory`)",
     )
     add(
         "--metrics",
         type=_address,
         metavar="[HOST:]PORT",
-        help="answer /healthz, /readyz and /metrics (Prometheus) there; 0 for any port",
+        help="serve /healthz, /readyz and /metrics (Prometheus) there; 0 for any port",
     )
     add("--workers", type=int, default=1, metavar="N", help="jobs at once (1)")
-    add("--queue", type=int, default=1000, metavar="N", help="jobs taken at most (1000)")
+    add(
+        "--queue",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="jobs that wait or run, at most (1000)",
+    )
     add(
         "--largest",
         type=int,
         default=256,
         metavar="MB",
-        help="of the tensors of a job (256)",
+        help="size of the tensors of a job, at most (256)",
     )
     add(
         "--grace",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="that running jobs get after SIGTERM (30)",
+        help="time that running jobs get after SIGTERM (30)",
     )
     add(
         "--keep",
         type=int,
         default=1000,
         metavar="N",
-        help="finished jobs to remember, with their products (1000)",
+        help="finished jobs to keep, with their products (1000)",
     )
-    add("--verbose", action="store_true", help="log what others do")
+    add("--verbose", action="store_true", help="log what peers do")
     add(
         "--json",
         action="store_true",
-        help="print JSON: one object at the start, one more at the end",
+        help="print one JSON object at the start and one at the end",
     )
-
-
-def state_folder() -> Path:
-    """Where the user's services and clients keep what is theirs."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "sedma"
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -107,32 +98,26 @@ def _address(text: str) -> tuple[str, int]:
 def serve_jobs(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; the exit status."""
     from .. import comm, memory  # extras
-    from ..comm._jobs import daemon as _job_daemon, service as _job_service
-    from ..comm._node import daemon as _daemon
+    from ..comm._jobs.service import ServiceLimits
+    from ..comm._jobs.service_process import run_service
+    from ..comm._runners.daemon import log_to_stderr
 
     if not (options.allow or options.open):
         raise ValueError(
-            "`serve` needs clients that it lets in. Got none. Name them by --allow ID, as "
-            "`sedma job id` prints it, or say --open."
+            "`sedma serve` needs clients that it lets in. Got none. Name them by --allow "
+            "ID, as `sedma job id` prints it, or pass --open."
         )
-    limits = _job_service.ServiceLimits(
+    limits = ServiceLimits(
         workers=options.workers,
         queue=options.queue,
         largest=options.largest * 10**6,
         grace=options.grace,
         keep=options.keep,
     )
-    settings = comm.NodeSettings(
-        listen=tuple(options.listen or ["/ip4/127.0.0.1/tcp/0"]),
-        announce=tuple(options.announce),
-        key=options.dir / "key",
-        allowed=frozenset([*options.allow, *([comm.EVERYONE] if options.open else [])]),
-        bootstrap=tuple(options.join),
-        replicas=options.replicas,
-    )
-    _daemon.log_to_stderr(options.verbose)
+    settings = comm.NodeSettings(**peer_settings(options))
+    log_to_stderr(options.verbose)
     with memory.open(options.memory or memory.default_url()) as long_term:
-        _job_daemon.run_service(
+        run_service(
             settings,
             options.dir,
             lambda: job_worker(long_term),
@@ -145,7 +130,7 @@ def serve_jobs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _started(status: dict, options) -> None:
+def _started(status: dict, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(status), flush=True)
         return
@@ -158,7 +143,7 @@ def _started(status: dict, options) -> None:
     sys.stdout.flush()
 
 
-def _ended(left: int, given_up: int, options) -> None:
+def _ended(left: int, given_up: int, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({"left": left, "given_up": given_up}), flush=True)
     else:

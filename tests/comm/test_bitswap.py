@@ -12,8 +12,15 @@ from libp2p.bitswap.pb.bitswap_pb2 import Message
 from libp2p.network.stream.exceptions import StreamError
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p.host import PeerID, cid_to_text, compute_cid_v1
-from sedma_jax.comm._tensors import bitswap as _bitswap
+from sedma_jax.comm._libp2p.library import PeerID, cid_to_text, compute_cid_v1
+from sedma_jax.comm._tensors.bitswap import (
+    MOST_WANTS,
+    PROTOCOLS,
+    RAW,
+    _varint,
+    _Want,
+    _wantlist,
+)
 from sedma_jax.comm._tensors.manifest import CHUNK, describe, read_manifest
 
 ARRAY = np.random.default_rng(8).integers(0, 255, 10 * CHUNK + 1000, np.uint8)
@@ -35,7 +42,7 @@ def test_a_tensor_travels_as_a_manifest_and_blocks(pair):
     manifest = read_manifest(b.get_block(cid, timeout=20))
     assert manifest.cid == cid
     digests = manifest.digests(0, manifest.nbytes)
-    cids = [cid_to_text(_bitswap.RAW + digest) for digest in digests]
+    cids = [cid_to_text(RAW + digest) for digest in digests]
     blocks = b.call(b.node.bitswap.fetch, a.name, cids)
     np.testing.assert_array_equal(np.frombuffer(b"".join(blocks), np.uint8), ARRAY)
     assert a.status()["served_bytes"] >= len(ARRAY)
@@ -88,12 +95,12 @@ def test_blocks_that_were_not_asked_for_or_are_others_are_dropped(pair):
     a, b = pair
     name, block = b.name, b"unsolicited"
     bitswap = a.node.bitswap
-    prefix, cid = _bitswap.RAW, compute_cid_v1(block)
+    prefix, cid = RAW, compute_cid_v1(block)
 
     async def push():
         bitswap._take(name, prefix, block)
         assert not bitswap._wants
-        want = _bitswap._Want()
+        want = _Want()
         bitswap._wants[name, cid] = [want]
         bitswap._take(name, prefix, b"another block")
         bitswap._take("another peer", prefix, block)
@@ -122,7 +129,7 @@ def test_nonsense_ends_its_stream_and_nothing_else(pair, data):
 
     async def send():
         peer = PeerID.from_string(a.name)
-        stream = await b.node.host.new_stream(peer, _bitswap.PROTOCOLS)
+        stream = await b.node.host.new_stream(peer, PROTOCOLS)
         await stream.write(data)
         with trio.fail_after(20), pytest.raises(StreamError):
             while await stream.read(1):
@@ -136,28 +143,28 @@ def test_wants_of_one_peer_are_bounded(pair):
     a, b = pair
     bitswap = a.node.bitswap
     digests = [hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(3000)]
-    entries = [Message.Wantlist.Entry(block=_bitswap.RAW + digest) for digest in digests]
+    entries = [Message.Wantlist.Entry(block=RAW + digest) for digest in digests]
 
     async def flood():
-        way = bitswap._way(b.name)
-        way.answering = True  # nobody pays
+        outbox = bitswap._outbox(b.name)
+        outbox.answering = True  # nobody pays
         bitswap._owe(b.name, entries)
-        owed = len(way.owed)
+        owed = len(outbox.owed)
         entries[0].cancel = True
         bitswap._owe(b.name, entries[:1])
-        left = len(way.owed)
-        way.owed.clear()
-        way.answering = False
+        left = len(outbox.owed)
+        outbox.owed.clear()
+        outbox.answering = False
         return owed, left
 
-    assert a.call(flood) == (_bitswap.MOST_WANTS, _bitswap.MOST_WANTS - 1)
+    assert a.call(flood) == (MOST_WANTS, MOST_WANTS - 1)
 
 
 def test_a_peer_that_resets_every_answer_harms_nobody():
     with nodes(2) as (a, b):
         cid = a.put(ARRAY)
         chunks = [ARRAY[i : i + CHUNK] for i in range(0, len(ARRAY), CHUNK)]
-        message = _bitswap._wantlist([compute_cid_v1(chunk.tobytes()) for chunk in chunks])
+        message = _wantlist([compute_cid_v1(chunk.tobytes()) for chunk in chunks])
         data = message.SerializeToString()
         resets = []
 
@@ -167,15 +174,15 @@ def test_a_peer_that_resets_every_answer_harms_nobody():
             await stream.reset()
 
         async def want():
-            b.node.host.set_stream_handler(_bitswap.PROTOCOLS[0], reset)
+            b.node.host.set_stream_handler(PROTOCOLS[0], reset)
             peer = PeerID.from_string(a.name)
             for _ in range(3):
-                stream = await b.node.host.new_stream(peer, _bitswap.PROTOCOLS)
-                await stream.write(_bitswap._varint(len(data)) + data)
+                stream = await b.node.host.new_stream(peer, PROTOCOLS)
+                await stream.write(_varint(len(data)) + data)
 
         b.call(want)
         assert wait_until(lambda: resets)
-        assert wait_until(lambda: not a.node.bitswap._ways[b.name].answering)
+        assert wait_until(lambda: not a.node.bitswap._outboxes[b.name].answering)
         np.testing.assert_array_equal(b.get(cid, timeout=20), ARRAY)
 
 

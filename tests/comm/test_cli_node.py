@@ -11,6 +11,7 @@ import pytest
 from comm_nodes import wait_until
 
 from sedma_jax import memory
+from sedma_jax.comm._runners.metrics import NodeCollector, serve_metrics
 
 COMMAND = [sys.executable, "-m", "sedma_jax._cli", "node"]
 
@@ -67,7 +68,7 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
     assert wait_until(known, 30)
 
     again = sedma("start", "--dir", one, check=False)
-    assert again.returncode == 1 and "one node runs in a folder" in again.stderr
+    assert again.returncode == 1 and "in which no other node runs" in again.stderr
     bad = sedma("get", "--dir", two, "no-cid", "--out", tmp_path / "z.npy", check=False)
     assert bad.returncode == 2 and "Copy all of it" in bad.stderr
     joined_process.send_signal(signal.SIGTERM)
@@ -84,12 +85,11 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
 
 def test_metrics_are_those_of_the_node():
     from sedma_jax import comm
-    from sedma_jax.comm._node import metrics as _metrics
 
     with comm.open_node() as node:
         cid = node.put(np.arange(100.0))
         node.get(cid)
-        found = {m.name: m for m in _metrics.NodeCollector(node.node).collect()}
+        found = {m.name: m for m in NodeCollector(node.node).collect()}
         assert found["sedma_cache_hits"].samples[0].value == 1
         assert found["sedma_store_bytes"].samples[0].value == 800
 
@@ -97,10 +97,8 @@ def test_metrics_are_those_of_the_node():
 def test_metrics_are_served():
     from comm_nodes import nodes
 
-    from sedma_jax.comm._node import metrics as _metrics
-
     with nodes(1) as (node,):
-        stop, port = _metrics.serve_metrics(node.node, 0)
+        stop, port = serve_metrics(node.node, 0)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             assert b"sedma_tensors 0.0" in answer.read()
         stop()

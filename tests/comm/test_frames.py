@@ -5,7 +5,13 @@ import struct
 import pytest
 from hypothesis import given, strategies as st
 
-from sedma_jax.comm._libp2p import yamux_frames as yamux
+from sedma_jax.comm._libp2p.yamux_frames import (
+    DATA,
+    GO_AWAY,
+    LARGEST_WINDOW,
+    FrameError,
+    FrameReader,
+)
 
 FRAMES = st.lists(
     st.one_of(
@@ -28,7 +34,7 @@ def encoded(kind, flags, stream, value):
 @given(FRAMES, st.lists(st.integers(1, 50), min_size=1))
 def test_frames_survive_any_cut_into_records(frames, cuts):
     data = b"".join(encoded(*each) for each in frames)
-    reader, found, at, turn = yamux.FrameReader(), [], 0, 0
+    reader, found, at, turn = FrameReader(), [], 0, 0
     while at < len(data):
         step = cuts[turn % len(cuts)]
         found += reader.frames(data[at : at + step])
@@ -41,15 +47,15 @@ def test_frames_survive_any_cut_into_records(frames, cuts):
 
 @given(st.lists(st.binary(max_size=80)))
 def test_any_bytes_are_frames_or_refused(records):
-    reader, given_bytes = yamux.FrameReader(), 0
+    reader, given_bytes = FrameReader(), 0
     try:
         for record in records:
             given_bytes += len(record)
             for each in reader.frames(record):
-                assert each.kind <= yamux.GO_AWAY and each.flags <= 15
-                assert len(each.body) == (each.value if each.kind == yamux.DATA else 0)
+                assert each.kind <= GO_AWAY and each.flags <= 15
+                assert len(each.body) == (each.value if each.kind == DATA else 0)
             assert len(reader._rest) <= given_bytes
-    except yamux.FrameError:
+    except FrameError:
         pass
 
 
@@ -61,16 +67,16 @@ def test_any_bytes_are_frames_or_refused(records):
         (0, 0, 16, 1, 0),  # flags
         (0, 0, 0, 0, 0),  # data on the stream of the connection itself
         (0, 2, 1, 3, 0),  # a ping on another
-        (0, 0, 0, 1, yamux.LARGEST_WINDOW + 1),  # longer than any window
+        (0, 0, 0, 1, LARGEST_WINDOW + 1),  # longer than any window
     ],
 )
 def test_what_is_no_frame_is_refused(fields):
-    with pytest.raises(yamux.FrameError):
-        list(yamux.FrameReader().frames(struct.pack("!BBHII", *fields)))
+    with pytest.raises(FrameError):
+        list(FrameReader().frames(struct.pack("!BBHII", *fields)))
 
 
 def test_a_short_body_does_not_keep_its_record():
     record = encoded(0, 0, 1, b"x") + encoded(0, 0, 3, bytes(60_000))
-    short, long = yamux.FrameReader().frames(record)
+    short, long = FrameReader().frames(record)
     assert len(short.body.obj) == 1
     assert len(long.body.obj) == len(record)

@@ -9,7 +9,7 @@ from helia import running_helia
 from libp2p.host.ping import PingService
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p.host import PeerID, cid_to_text
+from sedma_jax.comm._libp2p.library import PeerID, cid_to_text
 from sedma_jax.comm._tensors.bitswap import RAW
 from sedma_jax.comm._tensors.manifest import CHUNK, read_manifest
 

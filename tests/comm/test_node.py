@@ -11,11 +11,11 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p import corrections as _corrections
-from sedma_jax.comm._libp2p.host import LibraryYamux, PeerID, new_host
+from sedma_jax.comm._libp2p.library import LibraryYamux, PeerID, new_host
+from sedma_jax.comm._libp2p.library_fixes import use_own_muxer
 from sedma_jax.comm._libp2p.muxer import MuxedConnection
 from sedma_jax.comm._libp2p.muxer_stream import FRAMES_AT_ONCE, LARGEST_BODY
-from sedma_jax.comm._rpc.rpc import INLINE
+from sedma_jax.comm._rpc.message_stream import INLINE
 
 ARRAY = np.random.default_rng(3).normal(size=(700, 1000)).astype(np.float32)  # 2.8 MB
 
@@ -188,7 +188,7 @@ def test_the_library_muxer_understands_ours():
         assert isinstance(_muxed(a, b), LibraryYamux | MuxedConnection)
         cid = a.put(ARRAY)
         np.testing.assert_array_equal(b.get(cid, timeout=30), ARRAY)
-    _corrections.use_own_muxer()
+    use_own_muxer()
 
 
 def test_the_caller_gets_a_timeout(pair):

@@ -5,12 +5,15 @@ import time
 
 import numpy as np
 import pytest
+import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._node import profiles as _profiles
-from sedma_jax.comm._tensors import peers as _peers, store as _store
+from sedma_jax._long_term import LongTermMemory
+from sedma_jax.comm._node.peer_profiles import Profiles
+from sedma_jax.comm._peers.table import PeerTable
 from sedma_jax.comm._tensors.manifest import describe
+from sedma_jax.comm._tensors.store import DAY, TensorStore, Use
 
 long_term = pytest.importorskip("sedma_jax.memory")  # an extra
 
@@ -68,16 +71,15 @@ def test_who_is_only_told_of_has_no_profile(memory):
     assert [p.choice["peer"] for p in found] == [middle.name]
 
 
-def test_strangers_do_not_push_out_who_is_known(monkeypatch):
-    monkeypatch.setattr(_peers, "MOST_PEERS", 3)
-    table = _peers.PeerTable()
+def test_strangers_do_not_push_out_who_is_known():
+    table = PeerTable(most=3)
     table.get("friend").count_request(True)
     for i in range(10):
         table.get(f"stranger {i}").heard = time.monotonic()
     assert "friend" in {peer.name for peer in table}
 
 
-class Interrupted:
+class Interrupted(LongTermMemory):
     """A memory that cannot be reached at first."""
 
     def __init__(self, memory, failures):
@@ -116,14 +118,17 @@ def used(memory):
     return {pattern.choice["cid"] for pattern in found}
 
 
-def test_what_is_remembered_has_an_end(memory, monkeypatch):
-    monkeypatch.setattr(_profiles, "MOST", 2)
-    with comm.open_node(memory=memory, remember_every=0.05) as node:
-        cids = []
-        for i in range(4):
-            cids.append(node.put(np.full(3, float(i))))
-            assert wait_until(lambda: cids[-1] in used(memory))
-        assert wait_until(lambda: used(memory) == set(cids[-2:]))
+def test_what_is_remembered_has_an_end(memory):
+    async def main():
+        async with comm.running_node(comm.NodeSettings()) as node:
+            profiles, cids = Profiles(node, memory, most=2), []
+            for i in range(4):
+                cids.append(await node.put(np.full(3, float(i))))
+                await profiles.write()
+                assert cids[-1] in used(memory)
+            assert used(memory) == set(cids[-2:])
+
+    trio.run(main)
 
 
 def test_senseless_weights_are_not_taken(memory, caplog):
@@ -135,10 +140,10 @@ def test_senseless_weights_are_not_taken(memory, caplog):
 
 
 def test_a_tensor_that_comes_back_counts_what_was_remembered():
-    store = _store.TensorStore(1500)
+    store = TensorStore(1500)
     used, fresh = (np.full(1000, i, np.uint8) for i in range(2))
     cid = describe(used).cid
-    store.remember(cid, _store.Use(8.0, 0.001, time.time() - _store.DAY))
+    store.remember(cid, Use(8.0, 0.001, time.time() - DAY))
     entry = store.add(describe(used), used, pinned=False)
     # Half of the eight a day later, and that it was wanted now.
     assert entry.per_hour(time.monotonic()) == pytest.approx(5, rel=1e-3)

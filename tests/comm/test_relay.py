@@ -13,9 +13,7 @@ import trio
 from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._libp2p import corrections as _corrections
-from sedma_jax.comm._libp2p.circuit import is_relayed
-from sedma_jax.comm._libp2p.host import (
+from sedma_jax.comm._libp2p.library import (
     HOP_PROTOCOL,
     CircuitV2Protocol,
     DHTMode,
@@ -29,8 +27,16 @@ from sedma_jax.comm._libp2p.host import (
     new_ed25519_keys,
     new_host,
 )
+from sedma_jax.comm._libp2p.library_fixes import dial, tolerate_removed_handlers
 from sedma_jax.comm._libp2p.muxer import MuxedConnection
-from sedma_jax.comm._node import reach as _reach, relay as _relay
+from sedma_jax.comm._libp2p.nat_fixes import (
+    MOST_PUNCHED_ADDRESSES,
+    HolePunching,
+    Relay,
+    Rendezvous,
+)
+from sedma_jax.comm._libp2p.sockets import is_relayed
+from sedma_jax.comm._node.dial_back import ask_reachable
 
 OPEN = {"allowed": EVERYONE, "status_every": 0.2}
 # Nobody is told of the addresses of others, by which it would connect directly.
@@ -98,7 +104,7 @@ def test_a_tensor_travels_through_a_relay_and_its_holder_is_discounted(relay):
 def test_a_relay_that_is_not_allowed_is_not_dialled(relay):
     with behind(relay) as (far, address):
         with comm.open_node(allowed=frozenset({far.name})) as near:
-            with pytest.raises(ConnectionError, match="relays are peers on the allow-list"):
+            with pytest.raises(ConnectionError, match="needs a relay on the allow-list"):
                 near.connect(address)
             assert near.status()["connected"] == []
 
@@ -156,7 +162,7 @@ def test_dialling_back_tells_an_open_port_from_a_closed_one():
         assert b.call(asked, 1) == b"127.0.0.1"
         # The port of somebody else.
         assert b.call(asked, a.addresses[0].split("/")[4]) == b"127.0.0.1"
-        found = b.call(_reach.ask_reachable, b.node, a.name)
+        found = b.call(ask_reachable, b.node, a.name)
         assert found == [f"/ip4/127.0.0.1/tcp/{port}"]
         with pytest.raises(comm.RemoteError, match="1 to 4 ports"):
             b.call(b.node.calls.call, a.name, "reach", bytes(100))
@@ -176,7 +182,7 @@ def test_dialling_back_goes_to_no_peer_behind_a_relay(relay):
     with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
         near.connect(address)
         with pytest.raises(comm.RemoteError, match="direct connection"):
-            near.call(_reach.ask_reachable, near.node, far.name)
+            near.call(ask_reachable, near.node, far.name)
 
 
 def serve_as_relay(node, kind, limits=LIMITS):
@@ -187,7 +193,7 @@ def serve_as_relay(node, kind, limits=LIMITS):
 
 
 both = pytest.mark.parametrize(
-    "kind", [CircuitV2Protocol, _corrections.Relay], ids=["library", "corrected"]
+    "kind", [CircuitV2Protocol, Relay], ids=["library", "corrected"]
 )
 
 
@@ -245,7 +251,7 @@ def test_the_end_of_one_circuit_leaves_the_others(kind):
 
 def test_a_circuit_ends_when_its_time_is_up():
     with nodes(1, status_every=600) as (point,):
-        serve_as_relay(point, _corrections.Relay, RelayLimits(1, 2**28, 16, 8))
+        serve_as_relay(point, Relay, RelayLimits(1, 2**28, 16, 8))
         with behind(point) as (far, address), comm.open_node(**QUIET) as near:
             near.connect(address)
             assert wait_until(lambda: far.name not in near.status()["connected"])
@@ -294,8 +300,8 @@ def test_only_few_and_sensible_addresses_are_punched():
     raw = [Multiaddr(address).to_bytes() for address in named]
     # The fault: a peer may have this machine dial hundreds, itself among them.
     assert len(dcutr.DCUtRProtocol(host)._decode_observed_addrs(raw)) == 44
-    found = _corrections.HolePunching(host)._decode_observed_addrs(raw)
-    assert 0 < len(found) <= _corrections.MOST_PUNCHED_ADDRESSES
+    found = HolePunching(host)._decode_observed_addrs(raw)
+    assert 0 < len(found) <= MOST_PUNCHED_ADDRESSES
     assert all(str(address).startswith("/ip4/9.") for address in found)
 
 
@@ -309,7 +315,7 @@ def test_a_rendezvous_point_keeps_one_namespace_and_few_addresses():
     for i in range(100):
         ask(library, f"n{i}")
     assert len(library.registrations) == 100  # the fault: nothing takes them away
-    ours = _corrections.Rendezvous(new_host(), "ours")
+    ours = Rendezvous(new_host(), "ours")
     for i in range(100):
         answer = ask(ours, f"n{i}").discoverResponse
         assert answer.status == RendezvousMessage.E_INVALID_NAMESPACE
@@ -352,7 +358,7 @@ def test_a_handler_that_goes_during_negotiation_ends_one_stream(corrected):
         host = new_host()
         host.set_stream_handler("/t/1", ignore)
         if corrected:
-            _corrections.tolerate_removed_handlers(host)
+            tolerate_removed_handlers(host)
         return await host.multiselect.negotiate(Negotiation(host, "/t/1"))
 
     if corrected:
@@ -367,15 +373,15 @@ def test_a_dead_address_costs_no_more_than_its_head_start():
         info = info_from_p2p_addr(Multiaddr(a.addresses[0]))
         held, good = Multiaddr("/ip4/127.0.0.1/tcp/1"), info.addrs[0]
         network = b.node.host.get_network()
-        dial = network.dial_addr
+        dial_address = network.dial_addr
 
         async def silent(address, peer):
             if address == held:  # as behind a firewall that drops
                 await trio.sleep_forever()
-            return await dial(address, peer)
+            return await dial_address(address, peer)
 
         network.dial_addr = silent
-        b.call(_corrections.dial, b.node.host, info.peer_id, [held, good], 600, timeout=30)
+        b.call(dial, b.node.host, info.peer_id, [held, good], 600, timeout=30)
         assert b.status()["connected"] == [a.name]
 
 
@@ -398,16 +404,17 @@ def _known(node, name):
     return next(p for p in node.peers() if p["id"] == name)
 
 
-def test_limits_of_a_circuit_hold_for_both_directions_together(relay, monkeypatch):
-    monkeypatch.setattr(_relay.LIMITS, "data", 2**20)
-    with behind(relay) as (far, address), comm.open_node(**QUIET) as near:
-        near.connect(address)
+def test_limits_of_a_circuit_hold_for_both_directions_together():
+    with nodes(1, status_every=600) as (point,):
+        serve_as_relay(point, Relay, RelayLimits(600, 2**20, 16, 8))
+        with behind(point) as (far, address), comm.open_node(**QUIET) as near:
+            near.connect(address)
 
-        async def fill():
-            for _ in range(8):
-                body = bytes(2**18)
-                await near.node.calls.call(far.name, "echo", body, timeout=10)
+            async def fill():
+                for _ in range(8):
+                    body = bytes(2**18)
+                    await near.node.calls.call(far.name, "echo", body, timeout=10)
 
-        with pytest.raises((ConnectionError, OSError)):
-            near.call(fill, timeout=30)
-        assert wait_until(lambda: far.name not in near.status()["connected"])
+            with pytest.raises((ConnectionError, OSError)):
+                near.call(fill, timeout=30)
+            assert wait_until(lambda: far.name not in near.status()["connected"])

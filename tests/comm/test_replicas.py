@@ -1,13 +1,10 @@
 """As many peers hold a tensor as were asked to, and no more."""
 
-import time
-
 import numpy as np
 import trio
 from comm_nodes import nodes, wait_until
 
 from sedma_jax import comm
-from sedma_jax.comm._node import upkeep as _upkeep
 
 ARRAY = np.arange(300.0)
 
@@ -22,21 +19,30 @@ def meshed(opened):
     )
 
 
-def slow_to_keep(node, seconds=0.5):
-    """Have a node take its time before it holds what it is asked to."""
-    keep = node.node.methods._methods["keep"]
+def repaired(opened, rounds):
+    """Wait until every node has looked for lost holders so many times."""
+    replications = [node.node.replication for node in opened]
+    ends = [r.rounds + rounds for r in replications]
+    reached = lambda: all(r.rounds >= e for r, e in zip(replications, ends, strict=True))
+    return wait_until(reached, 60)
+
+
+def slow_to_keep(node, rounds=3):
+    """Have a node hold what it is asked to only after some rounds of repair."""
+    keep, replication = node.node.methods["keep"], node.node.replication
 
     async def late(call):
-        await trio.sleep(seconds)
+        end = replication.rounds + rounds
+        while replication.rounds < end:
+            await trio.sleep(0.01)
         return await keep(call)
 
     node.node.methods.add("keep", late)
 
 
-def test_repair_adds_nobody_while_a_put_looks_for_holders(monkeypatch):
-    # Every 0.2 s: what is rare otherwise comes in every try. Nobody is lost so soon.
-    monkeypatch.setattr(_upkeep, "REPAIR_AFTER", 1.0)
-    with nodes(5, replicas=3) as opened:
+def test_repair_adds_nobody_while_a_put_looks_for_holders():
+    # Rounds every 0.2 s meet every put. Nobody is lost so soon.
+    with nodes(5, replicas=3, repair_after=1.0) as opened:
         assert meshed(opened)
         for node in opened:
             slow_to_keep(node)
@@ -47,18 +53,18 @@ def test_repair_adds_nobody_while_a_put_looks_for_holders(monkeypatch):
         for node in opened:
             if node.name in found:
                 assert node.node.store.peek(cid).holders == found
-        time.sleep(3)
+        assert repaired(opened, 15)
         assert holders(opened, cid) == found
 
 
-def test_peers_that_were_published_to_look_for_no_other(monkeypatch):
-    monkeypatch.setattr(_upkeep, "REPAIR_AFTER", 0.5)
-    with nodes(4) as opened:
+def test_peers_that_were_published_to_look_for_no_other():
+    with nodes(4, repair_after=0.5) as opened:
         assert meshed(opened)
         published = comm.publish(
             ARRAY, peers=[node.addresses[0] for node in opened], copies=2
         )
         found = {peer["id"] for peer in published.peers}
         assert len(found) == 2
-        time.sleep(2)  # a holder that is missed is replaced after 0.6 s
+        # A holder that is missed is replaced in the sixth round.
+        assert repaired(opened, 20)
         assert holders(opened, published.cid) == found

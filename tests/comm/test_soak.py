@@ -6,8 +6,8 @@ import trio
 from comm_nodes import nodes, wait_until
 
 from bench.comm.flood import peaks
-from sedma_jax.comm._libp2p import muxer as _muxer
-from sedma_jax.comm._libp2p.host import PeerID
+from sedma_jax.comm._libp2p.library import PeerID
+from sedma_jax.comm._libp2p.muxer import GROWTH_BUDGET, MOST_STREAMS
 from sedma_jax.comm._libp2p.yamux_frames import FIRST_WINDOW
 from sedma_jax.comm._rpc.calls import PROTOCOL, STREAMS
 
@@ -87,7 +87,7 @@ def test_thousands_of_calls_leave_the_connection_as_it_was():
             grown = sum(stream.window - FIRST_WINDOW for stream in streams)
             return (
                 len(streams) <= 2 * STREAMS
-                and connection._growth + grown == _muxer.GROWTH_BUDGET
+                and connection._growth + grown == GROWTH_BUDGET
                 and not any(stream._unread_bytes for stream in streams)
             )
 
@@ -97,7 +97,7 @@ def test_thousands_of_calls_leave_the_connection_as_it_was():
 def test_memory_under_attack_is_bounded():
     found = peaks("own")
     # 64 streams of 256 KiB may wait unread; a slow reader's answers wait at their source.
-    unread = _muxer.MOST_STREAMS * FIRST_WINDOW / 1e6
+    unread = MOST_STREAMS * FIRST_WINDOW / 1e6
     assert found["flood"] < 4 * unread
     assert found["garbage"] < 4 * unread
-    assert found["slow readers"] < _muxer.GROWTH_BUDGET / 1e6 + 4 * unread
+    assert found["slow readers"] < GROWTH_BUDGET / 1e6 + 4 * unread

@@ -1,1 +1,1 @@
-"""Jobs that peers hand in: client, service and journal."""
+"""Jobs that peers submit: client, service and journal."""

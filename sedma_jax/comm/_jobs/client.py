@@ -1,4 +1,4 @@
-"""Hand jobs to a service, and get their products."""
+"""Submit jobs to a service, and get their products."""
 
 import fcntl
 import json
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from .._libp2p.host import PeerID
 from .._libp2p.keystore import load_or_create
-from .._node.bridge import OpenNode, open_node
+from .._libp2p.library import PeerID
 from .._node.settings import NodeSettings
+from .._runners.thread import OpenNode, open_node
 from .messages import JobRequest, encode_job
 from .service import LONGEST_WAIT
 
-_ENOUGH = 600.0  # seconds, for the tensors of a job to travel
+_TRAVEL_SECONDS = 600.0  # for the tensors of a job
 
 
 class JobClient:
@@ -29,21 +29,27 @@ class JobClient:
         self.node, self.service = node, service
 
     def submit(
-        self, A, x, *, device: str = "epiram", seed: int = 0, id: str | None = None
+        self,
+        A: Any,
+        x: Any,
+        *,
+        device: str = "epiram",
+        seed: int = 0,
+        id: str | None = None,
     ) -> dict:
-        """Hand in a corrected product; returns when the service has promised to do it.
+        """Submit a corrected product; returns once the service has accepted the job.
 
         **Arguments:**
 
-        - `A`: matrix, dense or sparse of SciPy, and `x`: one vector or a batch; of float32
-            or float64.
-        - `device`: name of a preset, and `seed`: of all randomness.
-        - `id`: of the job. Handed in again under the same id it is the same job, so that a
-            lost answer costs nothing. A new one if left out.
+        - `A`: matrix, dense or a sparse one of SciPy, and `x`: one vector or a batch; of
+            float32 or float64.
+        - `device`: name of a preset, and `seed`: seed of all randomness.
+        - `id`: of the job; a new one if left out. Submitting it again under the same id
+            gives the same job, so that a lost answer does no harm.
 
         **Returns:** the job, as `status` gives it.
 
-        **Raises:** `RemoteError` with what the service says, `ConnectionError`.
+        **Raises:** `RemoteError` with the message of the service, `ConnectionError`.
         """
         if isinstance(A, scipy.sparse.sparray | scipy.sparse.spmatrix):
             matrix: Any = A
@@ -53,14 +59,14 @@ class JobClient:
         else:
             parts, shape = {"values": A}, None
         request = JobRequest(
-            id or uuid.uuid4().hex,
-            {name: self.node.put(np.asarray(part)) for name, part in parts.items()},
-            shape,
-            self.node.put(np.asarray(x)),
-            device,
-            seed,
+            id=id or uuid.uuid4().hex,
+            matrix={name: self.node.put(np.asarray(part)) for name, part in parts.items()},
+            shape=shape,
+            vector=self.node.put(np.asarray(x)),
+            device=device,
+            seed=seed,
         )
-        return self._ask("job-submit", encode_job(request), _ENOUGH)
+        return self._ask("job-submit", encode_job(request), _TRAVEL_SECONDS)
 
     def status(self, id: str, wait: float = 0.0) -> dict:
         """A job: `state` (queued, running, done, failed), times, `cid`, `record`, `error`.
@@ -68,15 +74,15 @@ class JobClient:
         **Arguments:**
 
         - `id`: of the job.
-        - `wait`: seconds, up to 60, to wait for its end.
+        - `wait`: seconds to wait for its end, up to 60.
         """
         question = json.dumps({"id": id, "wait": wait}).encode()
         return self._ask("job-status", question, 30.0 + wait)
 
     def result(self, id: str, timeout: float = 600.0) -> tuple[np.ndarray, dict]:
-        """The product of a job, verified, and the job; waits for its end.
+        """Wait for the end of a job; its verified product, and the job.
 
-        **Raises:** `RuntimeError` where the job failed, `TimeoutError`.
+        **Raises:** `RuntimeError` if the job failed, `TimeoutError`.
         """
         end = time.monotonic() + timeout
         while True:
@@ -84,24 +90,27 @@ class JobClient:
             asked = time.monotonic()
             job = self.status(id, wait)
             if job["state"] == "done":
-                return self.node.get(job["cid"], timeout=_ENOUGH), job
+                return self.node.get(job["cid"], timeout=_TRAVEL_SECONDS), job
             if job["state"] == "failed":
                 raise RuntimeError(
-                    f"needs a job that was done. Got {id}, which failed: {job['error']}"
+                    f"`JobClient.result` needs a job that succeeded. Got {id}, which "
+                    f"failed: {job['error']}"
                 )
             if time.monotonic() >= end:
                 raise TimeoutError(
-                    f"needs the end of job {id} within {timeout:g} s. Got it "
-                    f"{job['state']}. Ask again later."
+                    f"`JobClient.result` needs the end of job {id} within {timeout:g} s. "
+                    f"Got it {job['state']}. Ask again later."
                 )
-            if time.monotonic() - asked < min(wait, 1.0):  # it answered early: it ends
+            if time.monotonic() - asked < min(
+                wait, 1.0
+            ):  # it answers early while it shuts down
                 time.sleep(min(1.0, wait))
 
     def jobs(self) -> list[dict]:
         """The newest hundred jobs of this client, newest first, without `record`."""
         return self._ask("job-list", b"", 30.0)
 
-    def _ask(self, method: str, body: bytes, timeout: float):
+    def _ask(self, method: str, body: bytes, timeout: float) -> Any:
         async def ask():
             return await self.node.node.calls.call(
                 self.service, method, body, timeout=timeout
@@ -111,21 +120,21 @@ class JobClient:
 
 
 def client_id(key: Path) -> str:
-    """The id by which a service knows the owner of a key, which is made if needed."""
+    """The id by which a service knows the owner of a key; generated on first use."""
     return str(PeerID.from_pubkey(load_or_create(key).public_key))
 
 
 @contextmanager
 def open_jobs(address: str, *, key: Path | None = None) -> Iterator[JobClient]:
-    """Talk to a service while the block runs.
+    """Connect to a service while the block runs.
 
     **Arguments:**
 
     - `address`: of the service, with `/p2p/ID`.
     - `key`: file of this client's key, by which the service lets it in and knows its jobs;
-        a new one if left out. Of two clients with one key the second waits for the first.
+        a new one if left out. A second client with the same key waits for the first.
 
-    **Raises:** `ConnectionError` where the service is away or refuses this client.
+    **Raises:** `ConnectionError` if the service is away or refuses this client.
     """
     with _alone(key):
         service = frozenset({address.rpartition("/p2p/")[2]})
@@ -134,15 +143,16 @@ def open_jobs(address: str, *, key: Path | None = None) -> Iterator[JobClient]:
                 name = node.connect(address)
             except ConnectionError as error:
                 raise ConnectionError(
-                    f"needs a service at {address} that lets {node.name} in. Got: {error} "
-                    "Start `sedma serve --allow` with that id there."
+                    f"`sedma_jax.comm.open_jobs` needs a service at {address} that lets "
+                    f"{node.name} in. Got: {error} Start `sedma serve` with --allow and "
+                    "that id."
                 ) from error
             yield JobClient(node, name)
 
 
 @contextmanager
-def _alone(key: Path | None):
-    """One client at a time: a service has one connection to each peer."""
+def _alone(key: Path | None) -> Iterator[None]:
+    """Let one client per key run at a time: a service has one connection per peer."""
     if key is None:
         yield
         return

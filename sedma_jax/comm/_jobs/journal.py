@@ -1,9 +1,9 @@
-"""What a service has promised, on disk: jobs in SQLite, their tensors in files.
+"""The jobs that a service has accepted, on disk: jobs in SQLite, their tensors in files.
 
-A job is `queued`, `running`, `done` or `failed`. Every change is on the disk, by `fsync`,
-when its method returns; a process that is killed in between leaves the state before or the
-one after. What ran when the process was killed is queued again when the journal is opened,
-until it has been tried too often.
+A job is `queued`, `running`, `done` or `failed`. Every change is on disk, by `fsync`, when
+its method returns; a process that is killed before that leaves the old state or the new
+one. Opening a journal queues the jobs again that ran when the process was killed, unless
+they have been tried too often.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,21 +36,22 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_state ON jobs (state, number);
 """
 _FIELDS = (
-    "number, peer, id, request, state, attempts, accepted, started, finished, cid, "
-    "record, error"
+    *("number", "peer", "request", "state", "attempts", "accepted", "started"),
+    *("finished", "cid", "record", "error"),
 )
+_COLUMNS = ", ".join(_FIELDS)
 
 
 class JobRefused(RuntimeError):
-    """A job that is not taken; what to do stands in the message."""
+    """A job that is not accepted; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A job as the journal has it; times in seconds since 1970.
 
-    - `attempts`: times it was started.
-    - `cid`: of the product, and `record`: of what it took, where it is done.
+    - `attempts`: number of times it was started.
+    - `cid`: of the product, and `record`: of the computation, if it is done.
     """
 
     number: int
@@ -65,7 +67,7 @@ class Job:
     error: str | None
 
     def described(self) -> dict:
-        """For JSON."""
+        """The job as a record for JSON."""
         names = ("state", "attempts", "accepted", "started", "finished", "cid")
         return (
             {"id": self.request.id}
@@ -79,31 +81,33 @@ class Journal:
 
     **Arguments:**
 
-    - `folder`: where they are kept; of one process at a time.
-    - `attempts`: how often a job may be under way when the process dies; after that it
-        counts as failed, since it may be what kills it.
-    - `keep`: finished jobs to remember; older ones are forgotten, their results too.
+    - `folder`: where the jobs are kept; one process at a time may use it.
+    - `attempts`: how often a job may be running when the process dies; after that it counts
+        as failed, since it may be the cause.
+    - `keep`: finished jobs to remember; older ones are forgotten with their products.
     """
 
     def __init__(self, folder: Path, *, attempts: int = 3, keep: int = 1000):
         self._tensors = folder / "tensors"
         self._tensors.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._keep, self._lock = keep, threading.RLock()
-        self._held: dict[str, int] = {}  # of jobs that are about to be accepted
+        self._held: dict[str, int] = {}  # CIDs of jobs that are about to be accepted
         self._owner = (folder / "journal.lock").open("w")
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._owner.close()
             raise OSError(
-                f"a journal belongs to one service. Got a second in {folder}. Stop the "
-                "first, or choose another folder by `--dir`."
+                "`sedma serve` needs a folder that belongs to one service. Got a second "
+                f"one in {folder}. Stop the first, or choose another folder by `--dir`."
             ) from error
         self._data = sqlite3.connect(
             folder / "jobs.db", isolation_level=None, check_same_thread=False
         )
         self._data.execute("PRAGMA journal_mode = WAL")
-        self._data.execute("PRAGMA synchronous = FULL")  # else a power cut loses commits
+        self._data.execute(
+            "PRAGMA synchronous = FULL"
+        )  # otherwise a power cut loses commits
         self._create(folder)
         self._data.execute(
             "UPDATE jobs SET state = 'failed', finished = ?, error = "
@@ -113,29 +117,29 @@ class Journal:
         )
         self._data.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
         for part in self._tensors.glob(".*"):
-            part.unlink()  # of a process that was killed
+            part.unlink()  # left by a process that was killed
         self.collect()
 
-    def _create(self, folder):
+    def _create(self, folder: Path) -> None:
         (version,) = self._data.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._data.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
         elif version != _VERSION:
             raise ValueError(
-                f"a journal needs version {_VERSION}. Got {version} in {folder}. Run the "
-                "release that wrote it."
+                f"`sedma serve` needs a journal of version {_VERSION}. Got {version} in "
+                f"{folder}. Run the release that wrote it."
             )
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Close the journal, so that another process may open it."""
         with self._lock:
             self._data.close()
             self._owner.close()
 
     def accept(self, peer: str, request: JobRequest, most: int) -> tuple[Job, bool]:
-        """Take a job on, and whether it is new; its tensors are here already.
+        """Accept a job whose tensors are saved; the job, and whether it is new.
 
-        **Raises:** `JobRefused` where `most` are under way, or the peer has used the id
+        **Raises:** `JobRefused` if `most` jobs wait or run, or if the peer has used the id
         for another job.
         """
         with self._lock:
@@ -153,51 +157,56 @@ class Journal:
             return job, True
 
     def known(self, peer: str, request: JobRequest) -> Job | None:
-        """The job that is asked for, if it was accepted before."""
+        """The job of a request if it was accepted before."""
         job = self.find(peer, request.id)
         if job is not None and job.request != request:
             raise JobRefused(
-                f"an id names one job. Got {request.id} for another than before. Choose "
-                "another id."
+                "`JobClient.submit` needs an id that names one job. Got "
+                f"{request.id} for another job than before. Choose another id."
             )
         return job
 
     def check_room(self, most: int, arriving: int = 0) -> None:
-        """Refuse where too many jobs wait."""
+        """Raise `JobRefused` if too many jobs wait or run."""
         counts = self.counts()
         waiting = counts["queued"] + counts["running"] + arriving
         if waiting >= most:
             raise JobRefused(
-                f"takes on at most {most} jobs at once. Got {waiting} already. Submit it "
-                "again later, with the same id."
+                f"`JobClient.submit` needs room: a service takes at most {most} jobs at "
+                f"once. Got {waiting} already. Submit it again later, with the same id."
             )
 
     def claim(self) -> Job | None:
-        """The job that waited longest, which then counts as started; None without any."""
+        """Start the job that waited longest; None if no job waits."""
         rows = self._ask(
             "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
             "WHERE number = (SELECT number FROM jobs WHERE state = 'queued' "
-            f"ORDER BY number LIMIT 1) RETURNING {_FIELDS}",
+            f"ORDER BY number LIMIT 1) RETURNING {_COLUMNS}",
             time.time(),
         )
         return rows[0] if rows else None
 
     def release(self, job: Job, *, blameless: bool) -> None:
-        """Put a job that was claimed back; `blameless` does not count as an attempt."""
+        """Queue a claimed job again; if `blameless`, the attempt does not count."""
         self._ask(
             "UPDATE jobs SET state = 'queued', attempts = attempts - ? "
-            f"WHERE number = ? AND state = 'running' RETURNING {_FIELDS}",
+            f"WHERE number = ? AND state = 'running' RETURNING {_COLUMNS}",
             int(blameless),
             job.number,
         )
 
     def finish(
-        self, job: Job, *, cid: str | None = None, record=None, error: str | None = None
+        self,
+        job: Job,
+        *,
+        cid: str | None = None,
+        record: dict | None = None,
+        error: str | None = None,
     ) -> bool:
-        """Record what became of a job; False where that is on record already."""
+        """Record the end of a job; False if it is recorded already."""
         rows = self._ask(
             "UPDATE jobs SET state = ?, finished = ?, cid = ?, record = ?, error = ? "
-            f"WHERE number = ? AND state = 'running' RETURNING {_FIELDS}",
+            f"WHERE number = ? AND state = 'running' RETURNING {_COLUMNS}",
             "done" if error is None else "failed",
             time.time(),
             cid,
@@ -210,13 +219,15 @@ class Journal:
 
     def find(self, peer: str, id: str) -> Job | None:
         """The job of a peer with an id."""
-        found = self._ask(f"SELECT {_FIELDS} FROM jobs WHERE peer = ? AND id = ?", peer, id)
+        found = self._ask(
+            f"SELECT {_COLUMNS} FROM jobs WHERE peer = ? AND id = ?", peer, id
+        )
         return found[0] if found else None
 
     def jobs(self, peer: str, limit: int = 100) -> list[Job]:
         """The newest jobs of a peer, newest first."""
         return self._ask(
-            f"SELECT {_FIELDS} FROM jobs WHERE peer = ? ORDER BY number DESC LIMIT ?",
+            f"SELECT {_COLUMNS} FROM jobs WHERE peer = ? ORDER BY number DESC LIMIT ?",
             peer,
             limit,
         )
@@ -234,19 +245,15 @@ class Journal:
                 "SELECT min(accepted) FROM jobs WHERE state = 'queued'"
             ).fetchone()[0]
 
-    def _ask(self, statement, *values) -> list[Job]:
+    def _ask(self, statement: str, *values: Any) -> list[Job]:
         with self._lock:
             rows = self._data.execute(statement, values).fetchall()
-        jobs = []
-        for n, peer, _, request, *rest, record, error in rows:
-            fields = n, peer, read_job(request), *rest, record and json.loads(record), error
-            jobs.append(Job(*fields))  # pyright: ignore[reportCallIssue]
-        return jobs
+        return [_job(dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
     # Tensors
 
     def hold(self, cids: list[str]) -> None:
-        """Keep tensors until `let_go`, whether or not a job needs them."""
+        """Keep tensors until `let_go`, whether a job needs them or not."""
         with self._lock:
             for cid in cids:
                 self._held[cid] = self._held.get(cid, 0) + 1
@@ -271,25 +278,25 @@ class Journal:
             os.fsync(file.fileno())
         folder = os.open(self._tensors, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the name too
+            os.fsync(folder)  # makes the name durable too
         finally:
             os.close(folder)
 
     def load(self, cid: str) -> np.ndarray:
-        """A tensor from the disk, verified.
+        """Read a tensor from the disk, and verify it.
 
-        **Raises:** `ValueError` where it is not what was saved, `OSError` without it.
+        **Raises:** `ValueError` if its content has changed, `OSError` if it is missing.
         """
         array = np.load(self._path(cid), allow_pickle=False)
         if describe(array).cid != cid:
             raise ValueError(
-                f"needs {self._path(cid)} as it was written. Got another content. Check "
-                "the disk, and submit the job again under another id."
+                f"`sedma serve` needs {self._path(cid)} as it was written. Got another "
+                "content. Check the disk, and submit the job again under another id."
             )
         return array
 
     def collect(self) -> None:
-        """Forget the oldest finished jobs, and delete tensors that no job needs."""
+        """Delete the oldest finished jobs, and all tensors that no job needs."""
         with self._lock:
             self._data.execute(
                 "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE state IN "
@@ -302,16 +309,24 @@ class Journal:
             ):
                 needed |= {cid} if state == "done" else set(_cids(request))
             for path in self._tensors.iterdir():
-                written = not path.name.startswith(".")  # else somebody writes it now
+                written = not path.name.startswith(".")  # otherwise somebody is writing it
                 if written and path.stem not in needed:
                     path.unlink(missing_ok=True)
 
-    def _path(self, cid):
+    def _path(self, cid: str) -> Path:
         return self._tensors / f"{cid}.npy"
 
 
+def _job(fields: dict[str, Any]) -> Job:
+    """A job from the columns of the journal."""
+    record = fields["record"]
+    fields["request"] = read_job(fields["request"])
+    fields["record"] = None if record is None else json.loads(record)
+    return Job(**fields)
+
+
 def _cids(request: bytes) -> list[str]:
-    """`JobRequest.cids`, of a request that is known to be one."""
+    """`JobRequest.cids` of a request in the journal, without checking it again."""
     fields = json.loads(request)
     parts = fields["matrix"].items()
     return [fields["vector"], *(cid for name, cid in parts if name != "shape")]

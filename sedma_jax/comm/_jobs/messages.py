@@ -1,15 +1,16 @@
-"""A job as its client asks for it: JSON, checked field by field.
+"""A job as its client submits it: JSON, checked field by field.
 
     {"version": 1, "id": "...", "matrix": {"values": CID}, "vector": CID,
      "device": "epiram", "seed": 0}
 
-A sparse matrix is `{"data": CID, "rows": CID, "cols": CID, "shape": [m, n]}`. Tensors
-travel by their CIDs, so that they are verified, and sent once where jobs share them.
+A sparse matrix is `{"data": CID, "rows": CID, "cols": CID, "shape": [m, n]}`. Tensors are
+named by CID, so that they are verified, and sent once if jobs share them.
 """
 
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ...devices import PRESETS
 from .._rpc.messages import MessageError
@@ -24,14 +25,15 @@ _PARTS = {frozenset({"values"}), frozenset({"data", "rows", "cols", "shape"})}
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A corrected product to be computed.
+    """A request to compute a corrected product.
 
-    - `id`: chosen by the client; the same id is the same job.
+    - `id`: chosen by the client; the same id names the same job.
     - `matrix`: CIDs of its parts: `values` of a dense one; `data`, `rows` and `cols` of the
         nonzeros of a sparse one.
     - `shape`: of a sparse matrix; None for a dense one.
-    - `vector`: CID of `x`, of one vector or of a batch.
-    - `device`: name of a preset, and `seed`: of all randomness.
+    - `vector`: CID of `x`, one vector or a batch.
+    - `device`: name of a preset.
+    - `seed`: seed of all randomness.
     """
 
     id: str
@@ -43,12 +45,12 @@ class JobRequest:
 
     @property
     def cids(self) -> list[str]:
-        """The tensors that it is made of."""
+        """The CIDs of its tensors."""
         return [*self.matrix.values(), self.vector]
 
 
 def encode_job(job: JobRequest) -> bytes:
-    """A job as bytes; equal jobs have equal bytes."""
+    """A request as bytes; equal requests have equal bytes."""
     matrix = job.matrix | ({"shape": job.shape} if job.shape else {})
     fields = {
         "version": VERSION,
@@ -62,7 +64,7 @@ def encode_job(job: JobRequest) -> bytes:
 
 
 def read_job(data: bytes | memoryview) -> JobRequest:
-    """Check bytes that came from anywhere; `MessageError` says what is wrong with them."""
+    """Decode a request from an untrusted source; `MessageError` says what is wrong."""
     fields = read_fields(data, {"version", "id", "matrix", "vector", "device", "seed"})
     _whole(fields["version"], "a version", VERSION, VERSION)
     matrix = fields["matrix"]
@@ -78,20 +80,21 @@ def read_job(data: bytes | memoryview) -> JobRequest:
     if not isinstance(device, str) or device not in PRESETS:
         raise _needs(f"a device, one of {', '.join(PRESETS)}", device)
     return JobRequest(
-        check_id(fields["id"]),
-        {part: _cid(cid) for part, cid in matrix.items()},
-        shape,
-        _cid(fields["vector"]),
-        device,
-        _whole(fields["seed"], "a seed", 0, 2**32 - 1),
+        id=check_id(fields["id"]),
+        matrix={part: _cid(cid) for part, cid in matrix.items()},
+        shape=shape,
+        vector=_cid(fields["vector"]),
+        device=device,
+        seed=_whole(fields["seed"], "a seed", 0, 2**32 - 1),
     )
 
 
 def read_fields(data: bytes | memoryview, names: set[str]) -> dict:
-    """The fields of a JSON object that has these and no others."""
+    """The fields of a JSON object that has exactly these names."""
     if len(data) > LARGEST_JOB:
         raise MessageError(
-            f"a job has at most {LARGEST_JOB} bytes. Got {len(data)}. Send arrays by CID."
+            f"`JobClient.submit` needs a job of at most {LARGEST_JOB} bytes. Got "
+            f"{len(data)}. Send arrays by CID."
         )
     try:
         fields = json.loads(bytes(data).decode(), object_pairs_hook=_once)
@@ -102,27 +105,27 @@ def read_fields(data: bytes | memoryview, names: set[str]) -> dict:
     return fields
 
 
-def check_id(value) -> str:
+def check_id(value: object) -> str:
     """The id of a job; `MessageError` if it is none."""
     if not (isinstance(value, str) and _ID.fullmatch(value)):
         raise _needs("an id of 1 to 64 letters, digits, `.`, `_`, `-`", value)
     return value
 
 
-def _once(pairs):
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a name twice")
+        raise ValueError("a repeated name")
     return fields
 
 
-def _whole(value, what, least, most) -> int:
+def _whole(value: object, what: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise _needs(f"{what} from {least} to {most}", value)
     return value
 
 
-def _cid(value) -> str:
+def _cid(value: object) -> str:
     if not isinstance(value, str):
         raise _needs("the CID of a tensor", value)
     try:
@@ -131,8 +134,8 @@ def _cid(value) -> str:
         raise MessageError(str(error)) from error
 
 
-def _needs(requirement, value) -> MessageError:
+def _needs(requirement: str, value: object) -> MessageError:
     return MessageError(
-        f"a job needs {requirement}. Got {str(value)[:80]!r}. Run the same release on both "
-        "sides."
+        f"`JobClient.submit` needs {requirement}. Got {str(value)[:80]!r}. Run the same "
+        "release on both sides."
     )

@@ -1,8 +1,8 @@
-"""Health of a service and its figures, over HTTP.
+"""Serve the health and the metrics of a service over HTTP.
 
-- `/healthz`: 200 while the event loop turns, else 503: the process is to be killed.
-- `/readyz`: 200 while jobs are taken, else 503.
-- `/metrics`: for Prometheus.
+- `/healthz`: 200 while the event loop runs, otherwise 503: the process should be killed.
+- `/readyz`: 200 while jobs are accepted, otherwise 503.
+- `/metrics`: metrics for Prometheus.
 """
 
 import threading
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trio
 
-from .._node.metrics import (
+from .._runners.metrics import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     CounterMetricFamily,
@@ -43,11 +43,11 @@ class JobCollector:
         oldest = service.journal.oldest()
         yield GaugeMetricFamily(
             "sedma_job_oldest_seconds",
-            "time that the job which waits longest has waited",
+            "time that the oldest queued job has waited",
             0.0 if oldest is None else max(time.time() - oldest, 0.0),
         )
         yield GaugeMetricFamily(
-            "sedma_draining", "1 while it ends", float(service.draining)
+            "sedma_draining", "1 while the service shuts down", float(service.draining)
         )
         ended = CounterMetricFamily(
             "sedma_jobs_ended", "since the start", labels=["result"]
@@ -64,7 +64,7 @@ class JobCollector:
 
 
 class Health:
-    """The HTTP side of a service, in threads of its own."""
+    """The HTTP server of a service, in threads of its own."""
 
     def __init__(self, service: JobService, host: str, port: int):
         registry = CollectorRegistry()
@@ -74,9 +74,9 @@ class Health:
         answer_to = self._answer
 
         class Answers(BaseHTTPRequestHandler):
-            timeout = 10  # seconds for a request to arrive
+            timeout = 10  # seconds for a request to arrive completely
 
-            def do_GET(self):
+            def do_GET(self) -> None:
                 status, content, *kind = answer_to(service, registry, self.path)
                 self.send_response(status)
                 self.send_header("Content-Type", *kind or ["text/plain; charset=utf-8"])
@@ -84,7 +84,7 @@ class Health:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format, *_):
+            def log_message(self, format: str, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer((host, port), Answers)
@@ -93,7 +93,8 @@ class Health:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def _answer(self, service, registry, path):
+    def _answer(self, service: JobService, registry: CollectorRegistry, path: str) -> tuple:
+        """Status, content, and the content type if it is not plain text."""
         if path == "/metrics":
             return 200, generate_latest(registry), CONTENT_TYPE_LATEST
         if path == "/healthz":
@@ -106,13 +107,13 @@ class Health:
         return 404, b"/healthz, /readyz, /metrics\n"
 
     async def beat(self) -> None:
-        """Show that the event loop turns, until cancelled."""
+        """Note that the event loop runs, until cancelled."""
         while True:
             self._beat = time.monotonic()
             await trio.sleep(_BEAT)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)

@@ -1,16 +1,17 @@
-"""Take jobs from peers, do them one after the other, and lose none.
+"""Accept jobs from peers, do them in order, and lose none.
 
-A job is acknowledged once it and its tensors are in the journal. Workers take the oldest;
-its product is on the disk, and offered under its CID, before it counts as done. A job whose
-process was killed is done again, and recorded once.
+A job is acknowledged once it and its tensors are in the journal. Workers take the oldest
+job. Its product is on the disk, and offered under its CID, before the job counts as done. A
+job whose process was killed is done again, and recorded once.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -18,7 +19,7 @@ import trio
 
 from .._node.node import Node
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
 from .._tensors.fetch import fetch_manifest
 from .._tensors.manifest import describe
 from .journal import Job, JobRefused, Journal
@@ -28,7 +29,7 @@ log = logging.getLogger("sedma_jax.comm")
 
 Operand = np.ndarray | scipy.sparse.coo_array
 Work = Callable[[JobRequest, Operand, np.ndarray], tuple[np.ndarray, dict]]
-"""Does a job in a thread: the product, and a record for JSON."""
+"""Does a job, in a thread; returns the product, and a record for JSON."""
 
 LONGEST_WAIT = 60.0  # seconds that a status waits for the end of a job
 LISTED = 100  # jobs
@@ -39,14 +40,14 @@ _VALUES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """What a service takes on.
+    """Limits on the jobs of a service.
 
-    - `workers`: jobs at once.
+    - `workers`: jobs that run at once.
     - `queue`: jobs that wait or run.
     - `largest`: bytes of the tensors of one job.
-    - `grace`: seconds that running jobs get once the service is to end.
+    - `grace`: seconds that running jobs get when the service shuts down.
     - `keep`: finished jobs to remember.
-    - `attempts`: of a job that ends with the process, or for want of a connection.
+    - `attempts`: at a job that ends with the process, or for lack of a connection.
     """
 
     workers: int = 1
@@ -78,7 +79,7 @@ class Counts:
 
 
 class JobService:
-    """The jobs of a node; `running` works on them."""
+    """The jobs of a node; `run` works on them."""
 
     def __init__(
         self,
@@ -102,13 +103,13 @@ class JobService:
             node.methods.add(name, method)
 
     def accepting(self) -> bool:
-        """Whether a job would be taken now."""
+        """Whether a job would be accepted now."""
         counts = self.journal.counts()
         room = counts["queued"] + counts["running"] < self.limits.queue
         return room and not self.draining
 
     async def run(self) -> int:
-        """Work until `drain`; how many jobs were given up at the end of the grace."""
+        """Work until `drain`; the number of jobs given up after `ServiceLimits.grace`."""
         abandoned: list[Job] = []
         with self._grace:
             async with trio.open_nursery() as nursery:
@@ -117,7 +118,7 @@ class JobService:
         return len(abandoned)
 
     def drain(self) -> None:
-        """Take no more jobs; `run` ends once those that run are done, or after a while."""
+        """Accept no more jobs; `run` ends once running jobs are done or `grace` is over."""
         if not self.draining:
             self.draining = True
             self._ending.set()
@@ -125,13 +126,13 @@ class JobService:
             self._notify()
 
     def give_up(self) -> None:
-        """End `run` without waiting; jobs that run go back to the journal."""
+        """End `run` without waiting; running jobs go back to the journal."""
         self.drain()
         self._grace.cancel()
 
     # Methods that peers call
 
-    async def _submit(self, call: Call):
+    async def _submit(self, call: Call) -> bytes:
         try:
             request = read_job(call.body)
             job, new = await self._accept(call.peer, request)
@@ -149,8 +150,8 @@ class JobService:
             return known, False
         if self.draining:
             raise JobRefused(
-                "takes no jobs while it ends. Got one. Submit it again with the same id "
-                "when the service is back."
+                "`JobClient.submit` needs a service that is not shutting down. Got one "
+                "that is. Submit the job again with the same id when it is back."
             )
         self.journal.check_room(self.limits.queue, self._waiting)
         self._waiting += 1
@@ -158,7 +159,7 @@ class JobService:
         try:
             async with self._arriving:
                 await self._bring(peer, request)
-                # The tensors belong together, or the job would fail later.
+                # Refuse tensors that do not fit together now: the job would fail later.
                 await trio.to_thread.run_sync(operands, self.journal, request)
                 return await trio.to_thread.run_sync(
                     self.journal.accept, peer, request, self.limits.queue
@@ -167,7 +168,7 @@ class JobService:
             self._waiting -= 1
             self.journal.let_go(request.cids)
 
-    async def _bring(self, peer: str, request: JobRequest):
+    async def _bring(self, peer: str, request: JobRequest) -> None:
         """Fetch the tensors of a job onto the disk."""
         total = 0
         for cid in dict.fromkeys(request.cids):
@@ -177,23 +178,26 @@ class JobService:
             total += manifest.nbytes
             if total > self.limits.largest:
                 raise JobRefused(
-                    f"takes jobs of at most {self.limits.largest:,} bytes. Got "
-                    f"{total:,}. Cut the matrix into blocks of rows."
+                    "`JobClient.submit` needs tensors of at most "
+                    f"{self.limits.largest:,} bytes together. Got {total:,}. Cut the "
+                    "matrix into blocks of rows."
                 )
             if manifest.dtype not in (*_INDICES, *_VALUES):
                 raise JobRefused(
-                    f"takes tensors of {', '.join((*_INDICES, *_VALUES))}. Got "
-                    f"{manifest.dtype}. Convert with `astype`."
+                    "`JobClient.submit` needs tensors of "
+                    f"{', '.join((*_INDICES, *_VALUES))}. Got {manifest.dtype}. Convert "
+                    "with `astype`."
                 )
             entry = await self.node.fetch(cid, [peer], pinned=False)
             await trio.to_thread.run_sync(self.journal.save, cid, entry.array)
 
-    async def _status(self, call: Call):
+    async def _status(self, call: Call) -> bytes:
         fields = read_fields(call.body, {"id", "wait"})
         wait = fields["wait"]
         if type(wait) not in (int, float) or not 0 <= wait <= LONGEST_WAIT:
             raise MessageError(
-                f"a status waits 0 to {LONGEST_WAIT:g} seconds. Got {wait!r}. Ask again."
+                f"`JobClient.status` needs a wait of 0 to {LONGEST_WAIT:g} seconds. Got "
+                f"{wait!r}. Ask again."
             )
         id = check_id(fields["id"])
         with trio.move_on_after(wait):
@@ -203,32 +207,32 @@ class JobService:
                 if job is None or job.state in ("done", "failed"):
                     break
                 if self.draining and job.state == "queued":
-                    break  # it waits for the next start
+                    break  # it will run after the next start
                 await changed.wait()
         job = self.journal.find(call.peer, id)
         if job is None:
             raise LookupError(
-                f"needs a job of this peer. Got {id}. List those there are; old ones are "
-                "forgotten."
+                f"`JobClient.status` needs a job of this client. Got {id}. List the jobs; "
+                "old ones are forgotten."
             )
         if job.cid is not None:
             await self._offer(job.cid)
         return json.dumps(job.described()).encode()
 
-    async def _offer(self, cid: str):
-        """Have a product in memory, where peers fetch it from."""
+    async def _offer(self, cid: str) -> None:
+        """Load a product into memory, from where peers can fetch it."""
         if self.node.store.peek(cid) is None:
             array = await trio.to_thread.run_sync(self.journal.load, cid)
             manifest = await trio.to_thread.run_sync(describe, array)
             self.node.store.add(manifest, array, pinned=False)
 
-    async def _list(self, call: Call):
+    async def _list(self, call: Call) -> bytes:
         jobs = await trio.to_thread.run_sync(self.journal.jobs, call.peer, LISTED)
         return json.dumps([job.described() | {"record": None} for job in jobs]).encode()
 
     # Work
 
-    async def _work(self, work: Work, abandoned: list[Job]):
+    async def _work(self, work: Work, abandoned: list[Job]) -> None:
         while not self.draining:
             changed = self._changed
             job = await trio.to_thread.run_sync(self.journal.claim)
@@ -240,8 +244,8 @@ class JobService:
             self._notify()
 
     @contextmanager
-    def _returned(self, job: Job, abandoned: list[Job]):
-        """Put a job back that is given up because the service ends."""
+    def _returned(self, job: Job, abandoned: list[Job]) -> Iterator[None]:
+        """Queue a job again if it is given up because the service shuts down."""
         try:
             yield
         except trio.Cancelled:
@@ -249,23 +253,23 @@ class JobService:
             abandoned.append(job)
             raise
 
-    async def _do(self, job: Job, work: Work):
+    async def _do(self, job: Job, work: Work) -> None:
         start = time.monotonic()
         try:
             await self._compute_and_keep(job, work, start)
-        # A job that goes wrong, in whatever way, must not end the service.
+        # No failure of a job may end the service.
         except Exception as error:
             said = " ".join(str(error).split()) or type(error).__name__
             log.warning("job %s: %s", job.request.id, said)
-            passing = isinstance(error, ConnectionError)  # a database that is away
-            if passing and job.attempts < self.limits.attempts:
+            temporary = isinstance(error, ConnectionError)  # a database that is away
+            if temporary and job.attempts < self.limits.attempts:
                 self.journal.release(job, blameless=False)
                 with trio.move_on_after(min(2.0**job.attempts, 30.0)):
                     await self._ending.wait()
             else:
                 await self._finish(job, start, error=said)
 
-    async def _compute_and_keep(self, job: Job, work: Work, start: float):
+    async def _compute_and_keep(self, job: Job, work: Work, start: float) -> None:
         def compute():
             y, record = work(job.request, *operands(self.journal, job.request))
             y = np.ascontiguousarray(y)
@@ -284,15 +288,15 @@ class JobService:
         finally:
             self.journal.let_go([cid])
 
-    async def _publish(self, y: np.ndarray):
-        """Offer a product, and have other peers hold it where they are asked to."""
+    async def _publish(self, y: np.ndarray) -> None:
+        """Offer a product to peers, with as many replicas as the node is set up for."""
         try:
             cid = await self.node.put(y)
             self.node.store.unpin(cid)  # it is on the disk
         except (OSError, RuntimeError, MemoryError) as error:
-            log.warning("product not offered: %s It is sent when it is asked for.", error)
+            log.warning("product not offered: %s It is sent on request.", error)
 
-    async def _finish(self, job: Job, start: float, **outcome):
+    async def _finish(self, job: Job, start: float, **outcome: Any) -> None:
         finish = lambda: self.journal.finish(job, **outcome)
         if await trio.to_thread.run_sync(finish):
             self.counts.seconds += time.monotonic() - start
@@ -301,15 +305,15 @@ class JobService:
             else:
                 self.counts.failed += 1
 
-    def _notify(self):
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
 
 def operands(journal: Journal, request: JobRequest) -> tuple[Operand, np.ndarray]:
-    """Matrix and vectors of a job, from the disk.
+    """Read the matrix and vectors of a job from the disk.
 
-    **Raises:** `ValueError` where they do not fit together.
+    **Raises:** `ValueError` if they do not fit together.
     """
     parts = {name: journal.load(cid) for name, cid in request.matrix.items()}
     x = journal.load(request.vector)
@@ -321,9 +325,9 @@ def operands(journal: Journal, request: JobRequest) -> tuple[Operand, np.ndarray
         or not {matrix.dtype.name, x.dtype.name} <= set(_VALUES)
     ):
         raise ValueError(
-            "a job needs a matrix (m, n) and vectors (n,) or (batch, n), of float32 or "
-            f"float64. Got {matrix.shape} of {matrix.dtype}, {x.shape} of {x.dtype}. "
-            "Check that the vector is of this matrix."
+            "`JobClient.submit` needs a matrix (m, n) and vectors (n,) or (batch, n), of "
+            f"float32 or float64. Got {matrix.shape} of {matrix.dtype}, {x.shape} of "
+            f"{x.dtype}. Check that the vector fits the matrix."
         )
     return matrix, x
 
@@ -340,8 +344,8 @@ def _sparse(request: JobRequest, parts: dict[str, np.ndarray]) -> scipy.sparse.c
         or not (fits(rows, m) and fits(cols, n))
     ):
         raise ValueError(
-            "a sparse job needs as many rows and columns as data, int32 or int64, within "
-            f"its shape. Got {data.shape}, {rows.shape}, {cols.shape} for {(m, n)}. Take "
-            "them from `scipy.sparse.coo_array`."
+            "`JobClient.submit` needs for a sparse matrix as many rows and columns as "
+            f"data, int32 or int64, within its shape. Got {data.shape}, {rows.shape}, "
+            f"{cols.shape} for {(m, n)}. Take them from `scipy.sparse.coo_array`."
         )
     return scipy.sparse.coo_array((data, (rows, cols)), shape=(m, n))

@@ -1,1 +1,1 @@
-"""The transport: libp2p with its faults corrected, streams, muxer, keys."""
+"""The transport: libp2p with its faults corrected, muxer, streams, keys."""

@@ -1,11 +1,12 @@
-"""One face for the streams that messages travel on."""
+"""One interface for the streams that messages travel on."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import trio
 
-from .circuit import is_relayed
 from .muxer_stream import LARGEST_BODY, MuxedStream
+from .sockets import is_relayed
 
 
 class ByteStream(ABC):
@@ -13,11 +14,11 @@ class ByteStream(ABC):
 
     @abstractmethod
     async def fill(self, buffer: memoryview) -> None:
-        """Fill all of `buffer`; `EOFError` if the other side ends before."""
+        """Fill all of `buffer`; `EOFError` if the other side ends first."""
 
     @abstractmethod
-    async def write(self, data, before: bytes = b"") -> None:
-        """Send `before`, which is short, and all of `data`."""
+    async def write(self, data: bytes | memoryview, before: bytes = b"") -> None:
+        """Send the short `before`, then all of `data`."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -25,13 +26,13 @@ class ByteStream(ABC):
 
     @abstractmethod
     async def reset(self) -> None:
-        """Give up both directions."""
+        """Abort both directions."""
 
 
 class PeerStream(ByteStream):
     """A stream of a libp2p host."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any):
         self._stream = stream
         self._muxed = stream.muxed_stream
         self._own = isinstance(self._muxed, MuxedStream)
@@ -39,7 +40,7 @@ class PeerStream(ByteStream):
 
     @property
     def usable(self) -> bool:
-        """Whether the peer has not ended it, as far as is known here."""
+        """Whether the peer has ended neither direction, as far as this side knows."""
         if self._own:
             return not (self._muxed.receive_closed or self._muxed.send_closed)
         return not self._stream.is_closed
@@ -50,7 +51,7 @@ class PeerStream(ByteStream):
         return not (self._muxed.send_closed if self._own else self._stream.is_closed)
 
     async def fill(self, buffer: memoryview) -> None:
-        """Fill all of `buffer`; `EOFError` if the peer ends before."""
+        """Fill all of `buffer`; `EOFError` if the peer ends first."""
         at = 0
         while at < len(buffer):
             if self._own:
@@ -63,15 +64,15 @@ class PeerStream(ByteStream):
             buffer[at : at + len(data)] = data
             at += len(data)
 
-    async def write(self, data, before: bytes = b"") -> None:
-        """Send `before`, which is short, and all of `data`."""
+    async def write(self, data: bytes | memoryview, before: bytes = b"") -> None:
+        """Send the short `before`, then all of `data`."""
         if self._own:
             await self._muxed.write(data, before)
             return
         if before:
             await self._stream.write(before)
         view = memoryview(data).cast("B")
-        # The library splits longer writes into a full and a nearly empty Noise record.
+        # The library splits a longer write into a full and a nearly empty Noise record.
         for at in range(0, len(view), LARGEST_BODY):
             await self._stream.write(bytes(view[at : at + LARGEST_BODY]))
 
@@ -80,18 +81,18 @@ class PeerStream(ByteStream):
         await self._stream.close()
 
     async def reset(self) -> None:
-        """Give up both directions."""
+        """Abort both directions."""
         await self._stream.reset()
 
 
 class SocketStream(ByteStream):
-    """A stream of trio: the control socket of a node."""
+    """A stream of trio, for the control socket of a node."""
 
     def __init__(self, stream: trio.abc.Stream):
         self._stream = stream
 
     async def fill(self, buffer: memoryview) -> None:
-        """Fill all of `buffer`; `EOFError` if the other side ends before."""
+        """Fill all of `buffer`; `EOFError` if the other side ends first."""
         at = 0
         while at < len(buffer):
             data = await self._stream.receive_some(min(len(buffer) - at, 2**20))
@@ -100,16 +101,16 @@ class SocketStream(ByteStream):
             buffer[at : at + len(data)] = data
             at += len(data)
 
-    async def write(self, data, before: bytes = b"") -> None:
-        """Send `before`, which is short, and all of `data`."""
+    async def write(self, data: bytes | memoryview, before: bytes = b"") -> None:
+        """Send the short `before`, then all of `data`."""
         if before:
             await self._stream.send_all(before)
         await self._stream.send_all(data)
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         await self._stream.aclose()
 
     async def reset(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         await self._stream.aclose()

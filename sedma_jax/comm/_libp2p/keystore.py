@@ -1,20 +1,22 @@
-"""The key that a node is known by, on disk, for its owner only."""
+"""The private key of a node, in a file that only its owner can read."""
 
 import os
 import stat
 import tempfile
 from pathlib import Path
 
-from .host import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
+from .library import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
 
 LARGEST_KEY = 4096  # bytes
 
 
 def load_or_create(path: Path) -> KeyPair:
-    """The keys in `path`, made and written on first use.
+    """The keys in `path`, generated and written on first use.
 
-    The file appears complete or not at all, and of two processes that make it at once both
-    use the same. `PermissionError` where others may read it, `ValueError` for what is no
+    The file appears complete or not at all. Two processes that create it at the same time
+    end up with the same key.
+
+    **Raises:** `PermissionError` if others may read the file, `ValueError` if it holds no
     key.
     """
     if not path.exists():
@@ -22,8 +24,9 @@ def load_or_create(path: Path) -> KeyPair:
     rights = path.stat().st_mode
     if stat.S_IMODE(rights) & 0o077:
         raise PermissionError(
-            f"only the owner may read the key {path}. Got mode {stat.S_IMODE(rights):04o}. "
-            f"Run `chmod 600 {path}`, or delete it to become another peer."
+            f"`sedma_jax.comm.open_node` needs a key that only its owner can read. Got "
+            f"{path} with mode {stat.S_IMODE(rights):04o}. Run `chmod 600 {path}`, or "
+            "delete the file to become a new peer."
         )
     with path.open("rb") as file:
         data = file.read(LARGEST_KEY + 1)
@@ -32,20 +35,22 @@ def load_or_create(path: Path) -> KeyPair:
         return KeyPair(private, private.get_public_key())
     except Exception as error:  # of several libraries, with no common base
         raise ValueError(
-            f"{path} needs a libp2p private key. Got {len(data)} bytes that are none. "
-            "Restore it from a backup, or delete it to become another peer."
+            f"`sedma_jax.comm.open_node` needs a libp2p private key in {path}. Got "
+            f"{len(data)} bytes that are none. Restore the file from a backup, or delete "
+            "it to become a new peer."
         ) from error
 
 
 def key_id(path: Path) -> str:
-    """The id of the peer whose key is in `path`, made and written on first use.
+    """The id of the peer whose key is in `path`; the key is generated on first use.
 
-    **Raises:** `PermissionError` where others may read it, `ValueError` for what is no key.
+    **Raises:** `PermissionError` if others may read the file, `ValueError` if it holds no
+    key.
     """
     return str(PeerID.from_pubkey(load_or_create(path).public_key))
 
 
-def _create(path: Path):
+def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
     try:

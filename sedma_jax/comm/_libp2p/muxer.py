@@ -1,18 +1,21 @@
-"""A yamux connection over Noise: quicker than the library's, memory bounded.
+"""A yamux connection over Noise: faster than the library's, with bounded memory.
 
-Noise runs over TCP or through a relay. It speaks the same protocol. Different are: records
-are read in one task and cut without further tasks; waits are events; a stream's window
-grows only while it is read, within a budget of the connection; a ping every two seconds
-notices a peer that is gone.
+It speaks the library's protocol, over TCP or through a relay. These things differ: one task
+reads records and cuts them into frames; tasks wait on events; a stream's window grows only
+while the stream is read, within a budget per connection; and a ping every two seconds
+detects a peer that is gone.
 """
+
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
-from .circuit import raw_connection, socket_of
-from .host import IMuxedConn, MuxedConnUnavailable, MuxedStreamError
-from .locks import held
+from .library import IMuxedConn, MuxedConnUnavailable, MuxedStreamError, PeerID
 from .muxer_stream import MuxedStream
 from .noise_records import NoiseRecords
+from .sockets import raw_connection, socket_of
+from .uncontended_lock import held
 from .yamux_frames import (
     ACK,
     DATA,
@@ -28,23 +31,29 @@ from .yamux_frames import (
     frame,
 )
 
-MOST_STREAMS = 64  # opened by the peer; each may send 256 KiB before anyone reads
+MOST_STREAMS = 64  # that the peer may open; each may send 256 KiB before anyone reads
 GROWTH_BUDGET = 32 * 2**20  # bytes by which the windows of one connection may grow
-MOST_REPLIES = 4096  # waiting to be sent: a peer that causes more does not read
-RECEIVED_AT_ONCE = 256 * 1024  # bytes; a record has at most 64 KiB
+MOST_REPLIES = 4096  # headers waiting to be sent; a peer that causes more does not read
+RECEIVED_AT_ONCE = 256 * 1024  # bytes; a record has up to 64 KiB
 PING_EVERY = 2.0  # seconds
-SILENCE = 2.5  # seconds without a byte after a ping: the peer is gone
+SILENCE = 2.5  # seconds without a byte after a ping, until the peer counts as gone
 
 
-def suits(secured_connection) -> bool:
-    """Whether the connection is Noise over TCP, or over a stream of this muxer's."""
+def suits(secured_connection: Any) -> bool:
+    """Whether a connection is Noise over TCP, or over a stream of this muxer."""
     return socket_of(secured_connection) is not None
 
 
 class MuxedConnection(IMuxedConn):
     """One connection to a peer, and its streams."""
 
-    def __init__(self, secured_conn, peer_id, is_initiator=None, on_close=None):
+    def __init__(
+        self,
+        secured_conn: Any,
+        peer_id: PeerID,
+        is_initiator: bool | None = None,
+        on_close: Callable[[], Awaitable[Any]] | None = None,
+    ):
         self.secured_conn, self.peer_id, self.on_close = secured_conn, peer_id, on_close
         self._initiator = (
             secured_conn.is_initiator if is_initiator is None else is_initiator
@@ -88,15 +97,15 @@ class MuxedConnection(IMuxedConn):
         """Round-trip time of the last ping, in seconds; 0 before the first."""
         return self._rtt
 
-    def get_transport_addresses(self):
-        """Addresses of the connection underneath."""
+    def get_transport_addresses(self) -> Any:
+        """Addresses of the underlying connection."""
         return self._raw.get_transport_addresses()
 
-    def get_connection_type(self):
+    def get_connection_type(self) -> Any:
         """Direct or relayed."""
         return self._raw.get_connection_type()
 
-    def get_remote_address(self):
+    def get_remote_address(self) -> Any:
         """Address and port of the peer."""
         return self.secured_conn.get_remote_address()
 
@@ -120,7 +129,7 @@ class MuxedConnection(IMuxedConn):
         """Encrypt and send frames in order, or none of them.
 
         Cancelling the caller does not cut a record short, which would end the connection
-        for everyone: a peer that takes nothing is noticed by the keep-alive instead.
+        for all streams. The keep-alive detects a peer that takes nothing.
         """
         async with held(self._send_lock):
             if self._closed:
@@ -133,7 +142,7 @@ class MuxedConnection(IMuxedConn):
                     raise MuxedStreamError("the connection is lost") from error
 
     def queue(self, header: bytes) -> None:
-        """Send a frame without body soon; for callers that must not wait."""
+        """Queue a frame without a body, for callers that must not wait."""
         if len(self._replies) >= MOST_REPLIES:
             if self._scope is not None:
                 self._scope.cancel()
@@ -148,7 +157,7 @@ class MuxedConnection(IMuxedConn):
         return granted
 
     def forget(self, stream: MuxedStream) -> None:
-        """Drop a stream that has ended, and return what its window had grown by."""
+        """Drop an ended stream, and give the growth of its window back to the budget."""
         if self._streams.pop(stream.stream_id, None) is not None:
             self._growth += stream.window - FIRST_WINDOW
 
@@ -169,7 +178,7 @@ class MuxedConnection(IMuxedConn):
         except (trio.EndOfChannel, trio.ClosedResourceError) as error:
             raise MuxedConnUnavailable("the connection has ended") from error
 
-    async def _send_replies(self):
+    async def _send_replies(self) -> None:
         try:
             while True:
                 await self._reply_waits.wait()
@@ -181,7 +190,7 @@ class MuxedConnection(IMuxedConn):
         except MuxedStreamError:
             await self._socket.aclose()
 
-    async def _keep_alive(self):
+    async def _keep_alive(self) -> None:
         nonce = 0
         while True:
             await trio.sleep(PING_EVERY)
@@ -192,13 +201,13 @@ class MuxedConnection(IMuxedConn):
             with trio.move_on_after(SILENCE):
                 await self._answered.wait()
             if not self._answered.is_set() and self._scope is not None:
-                # Closing the socket first frees a sender that the peer does not serve.
+                # Closing the socket first wakes a sender whose peer takes nothing.
                 self._socket.close()
                 self._scope.cancel()
 
-    async def _receive(self):
+    async def _receive(self) -> None:
         reader = FrameReader()
-        early = self.secured_conn._drain(None)  # read beyond the handshake
+        early = self.secured_conn._drain(None)  # bytes that were read beyond the handshake
         if early:
             self._handle_all(reader, early)
         raw, end = memoryview(bytearray(RECEIVED_AT_ONCE)), 0
@@ -206,7 +215,7 @@ class MuxedConnection(IMuxedConn):
             count = await self._socket.receive_into(raw[end:])
             if not count:
                 return
-            self._answered.set()  # any byte says that the peer is there
+            self._answered.set()  # any byte shows that the peer is alive
             at, end = 0, end + count
             while end - at >= 2:
                 stop = at + 2 + ((raw[at] << 8) | raw[at + 1])
@@ -217,7 +226,7 @@ class MuxedConnection(IMuxedConn):
             raw[: end - at] = raw[at:end]
             end -= at
 
-    def _handle_all(self, reader: FrameReader, record: bytes):
+    def _handle_all(self, reader: FrameReader, record: bytes) -> None:
         for kind, flags, stream_id, value, body in reader.frames(record):
             if kind == DATA or kind == WINDOW_UPDATE:
                 self._handle(kind, flags, stream_id, value, body)
@@ -226,9 +235,11 @@ class MuxedConnection(IMuxedConn):
             elif kind == PING and (value, flags & ACK) == (self._pinged[0], ACK):
                 self._rtt = trio.current_time() - self._pinged[1]
             elif kind == GO_AWAY:
-                raise EOFError("the peer says goodbye")
+                raise EOFError("the peer ends the connection")
 
-    def _handle(self, kind, flags, stream_id, value, body):
+    def _handle(
+        self, kind: int, flags: int, stream_id: int, value: int, body: memoryview
+    ) -> None:
         stream = self._streams.get(stream_id)
         if flags & SYN:
             theirs = (stream_id % 2 == 1) != self._initiator
@@ -246,7 +257,7 @@ class MuxedConnection(IMuxedConn):
             self._streams[stream_id] = stream
             self.queue(frame(WINDOW_UPDATE, ACK, stream_id, 0))
         if stream is None:
-            return  # it was reset on this side, and the peer did not know yet
+            return  # reset on this side, before the peer knew
         if kind == DATA and not stream.receive(body):
             raise FrameError(f"stream {stream_id} sent beyond its window")
         if kind == WINDOW_UPDATE and value and not stream.credit(value):
@@ -256,7 +267,7 @@ class MuxedConnection(IMuxedConn):
         elif flags & FIN:
             stream.finish_receiving()
 
-    async def _end(self):
+    async def _end(self) -> None:
         if self._closed:
             return
         self._closed = True
@@ -273,7 +284,7 @@ class MuxedConnection(IMuxedConn):
             await self.on_close()
 
     async def close(self, error_code: int = 0) -> None:
-        """Say goodbye and end the connection."""
+        """Tell the peer, and end the connection."""
         if not self._closed:
             with trio.move_on_after(1):
                 try:

@@ -1,12 +1,13 @@
 """One stream of the muxer."""
 
 from collections import deque
+from typing import Any
 
 import trio
 
-from .host import IMuxedStream, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
-from .locks import held
+from .library import IMuxedStream, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 from .noise_records import LARGEST_PLAIN
+from .uncontended_lock import held
 from .yamux_frames import (
     DATA,
     FIN,
@@ -23,36 +24,36 @@ FRAMES_AT_ONCE = 8  # encrypted and sent together
 
 
 class MuxedStream(IMuxedStream):
-    """A stream whose window grows only with what its reader takes.
+    """A stream whose receive window grows only as its reader takes bytes.
 
     `read_into` copies once, into the caller's buffer.
     """
 
-    def __init__(self, stream_id: int, connection, *, initiator: bool):
+    def __init__(self, stream_id: int, connection: Any, *, initiator: bool):
         self.stream_id = stream_id
         self.muxed_conn = self.conn = connection
         self.is_initiator = initiator
         self.closed = self.send_closed = self.receive_closed = self.was_reset = False
-        self.window = FIRST_WINDOW  # how far the receive window has grown
+        self.window = FIRST_WINDOW  # size of the receive window
         self._receivable = FIRST_WINDOW
         self._sendable = FIRST_WINDOW
-        self._taken = 0  # read since the last credit
+        self._taken = 0  # bytes read since the last credit
         self._unread: deque[memoryview] = deque()
         self._unread_bytes = 0
         self._readable, self._writable = trio.Event(), trio.Event()
         self._write_lock = trio.Lock()
 
-    async def _until_readable(self):
+    async def _until_readable(self) -> None:
         while not self._unread_bytes:
             if self.was_reset:
                 raise MuxedStreamReset("the peer has reset the stream")
             if self.receive_closed:
-                raise MuxedStreamEOF("the peer has sent all it will send")
+                raise MuxedStreamEOF("the peer will send no more")
             self._readable = trio.Event()
             await self._readable.wait()
 
     async def read(self, n: int | None = None) -> bytes:
-        """Up to `n` bytes, at least one; `MuxedStreamEOF` at the end."""
+        """Read at least one and at most `n` bytes; `MuxedStreamEOF` at the end."""
         if n == 0:
             return b""
         await self._until_readable()
@@ -62,7 +63,7 @@ class MuxedStream(IMuxedStream):
         return bytes(out)
 
     async def read_into(self, buffer: memoryview) -> int:
-        """Fill `buffer` as far as bytes are here; at least one, and how many."""
+        """Wait for bytes and copy them into `buffer`; how many, at least one."""
         if not len(buffer):
             return 0
         await self._until_readable()
@@ -90,10 +91,10 @@ class MuxedStream(IMuxedStream):
                 self.conn.queue(frame(WINDOW_UPDATE, 0, self.stream_id, credit))
         return taken
 
-    async def write(self, data, before: bytes = b"") -> None:
-        """Send `before`, which costs no frame of its own, and all of `data`.
+    async def write(self, data: bytes | memoryview, before: bytes = b"") -> None:
+        """Send `before`, which needs no frame of its own, then all of `data`.
 
-        As fast as the peer takes them.
+        Waits while the peer's window is full.
         """
         view = memoryview(data).cast("B")
         async with held(self._write_lock):
@@ -119,14 +120,14 @@ class MuxedStream(IMuxedStream):
                     frames.append(b"".join((header, head, body)))
                 await self.conn.send(frames)
 
-    def _check_writable(self):
+    def _check_writable(self) -> None:
         if self.was_reset:
             raise MuxedStreamReset("the stream was reset")
         if self.send_closed or self.conn.is_closed:
             raise MuxedStreamError("the stream is closed")
 
     async def close(self) -> None:
-        """Say that no more will be sent; reading goes on."""
+        """Tell the peer that no more will be sent; reading goes on."""
         async with held(self._write_lock):
             if not self.send_closed:
                 self.send_closed = True
@@ -134,13 +135,13 @@ class MuxedStream(IMuxedStream):
         self._forget_if_done()
 
     async def reset(self) -> None:
-        """End both directions at once."""
+        """Abort both directions at once."""
         if not self.was_reset and not self.closed:
             self.conn.queue(frame(WINDOW_UPDATE, RST, self.stream_id, 0))
         self.end()
 
-    def end(self):
-        """Wake whoever waits, and forget what was not read."""
+    def end(self) -> None:
+        """Wake all waiting tasks, and drop unread bytes."""
         self.was_reset = self.closed = self.send_closed = self.receive_closed = True
         self._unread.clear()
         self._unread_bytes = 0
@@ -149,7 +150,7 @@ class MuxedStream(IMuxedStream):
         self.conn.forget(self)
 
     def receive(self, body: memoryview) -> bool:
-        """Take in what the peer sent; False where it had no credit for it."""
+        """Take in what the peer sent; False if it sent beyond its window."""
         self._receivable -= len(body)
         if self._receivable < 0:
             return False
@@ -160,32 +161,35 @@ class MuxedStream(IMuxedStream):
         return True
 
     def credit(self, count: int) -> bool:
-        """The peer is ready for `count` more bytes; False where it overflows."""
+        """Let `count` more bytes be sent; False if the window overflows."""
         self._sendable += count
         self._writable.set()
         return self._sendable < 2**32
 
-    def finish_receiving(self):
-        """The peer will send no more."""
+    def finish_receiving(self) -> None:
+        """Note that the peer will send no more."""
         self.receive_closed = True
         self._readable.set()
         self._forget_if_done()
 
-    def _forget_if_done(self):
+    def _forget_if_done(self) -> None:
         if self.send_closed and self.receive_closed:
             self.closed = True
             self.conn.forget(self)
 
     def set_deadline(self, ttl: int) -> None:
-        """Not offered: wrap the call in `trio.fail_after`."""
-        raise NotImplementedError("`set_deadline`: use `trio.fail_after` instead.")
+        """Not supported: wrap the call in `trio.fail_after`."""
+        raise NotImplementedError(
+            "`MuxedStream` needs deadlines of trio. Got a call of `set_deadline`. Use "
+            "`trio.fail_after` instead."
+        )
 
-    def get_remote_address(self):
+    def get_remote_address(self) -> Any:
         """Address and port of the peer."""
         return self.conn.get_remote_address()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> "MuxedStream":
         return self
 
-    async def __aexit__(self, *error):
+    async def __aexit__(self, *error: object) -> None:
         await self.close()

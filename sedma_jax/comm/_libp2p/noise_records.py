@@ -1,31 +1,34 @@
 """Records of Noise after the handshake, as bytes; no input or output.
 
-A record is its length in 2 bytes and what ChaCha20-Poly1305 makes of at most 65519 bytes.
+A record is its length in 2 bytes, then at most 65519 bytes encrypted by ChaCha20-Poly1305.
 """
+
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
 from .yamux_frames import FrameError
 
-LARGEST_PLAIN = 65535 - 16  # with the authentication, what two bytes of length can say
+LARGEST_PLAIN = 65535 - 16  # two bytes of length, less the authentication tag
 _OVERHEAD = 2 + 16
 
 
 class NoiseRecords:
-    """Seals and opens the records of a connection.
+    """Encrypt and decrypt the records of a connection.
 
-    Like `NoiseConnection.encrypt` and `decrypt`, whose counters it moves on, without their
-    copies: records are sealed in place, one after another, and opened where they lie.
+    Does what `NoiseConnection.encrypt` and `decrypt` do, and advances the same counters,
+    without their copies: records are sealed one after another in one buffer, and opened
+    where they lie.
     """
 
-    def __init__(self, noise_state):
+    def __init__(self, noise_state: Any):
         protocol = noise_state.noise_protocol
         self._sending = protocol.cipher_state_encrypt
         self._receiving = protocol.cipher_state_decrypt
         self._sealed = bytearray()
 
     def seal(self, plains: list[bytes]) -> memoryview:
-        """Records of `plains`, valid until the next call."""
+        """Encrypted records of `plains`; the view is valid until the next call."""
         size = sum(map(len, plains)) + _OVERHEAD * len(plains)
         if size > len(self._sealed):
             self._sealed = bytearray(size)
@@ -40,12 +43,12 @@ class NoiseRecords:
         return out[:size]
 
     def open(self, sealed: memoryview) -> bytes:
-        """What a record, without its length, holds; `FrameError` if it is not authentic."""
+        """Decrypt a record without its length; `FrameError` if it is not authentic."""
         state = self._receiving
         nonce = state.cipher.format_nonce(state.n)
         try:
             plain = state.cipher.cipher.decrypt(nonce, sealed, None)
         except InvalidTag as error:
-            raise FrameError("a record that cannot be decrypted") from error
+            raise FrameError("a Noise record cannot be decrypted") from error
         state.n += 1
         return plain

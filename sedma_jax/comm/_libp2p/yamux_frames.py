@@ -1,7 +1,7 @@
 """Frames of yamux, as bytes; no input or output.
 
-A frame is a header of 12 bytes, `version type flags stream length` in network order, and
-for data `length` bytes after it (hashicorp/yamux, spec.md).
+A frame is a header of 12 bytes, `version type flags stream length` in network order. In a
+data frame, `length` bytes follow (hashicorp/yamux, spec.md).
 """
 
 import struct
@@ -11,16 +11,16 @@ from typing import NamedTuple
 HEADER = struct.Struct("!BBHII")
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
-FIRST_WINDOW = 256 * 1024  # fixed by the protocol: what a new stream may send
-LARGEST_WINDOW = 4 * 1024 * 1024  # what a stream that is read quickly grows to
+FIRST_WINDOW = 256 * 1024  # bytes that a new stream may send; fixed by the protocol
+LARGEST_WINDOW = 4 * 1024 * 1024  # bytes; the window of a stream that is read quickly
 
 
 class FrameError(ValueError):
-    """Bytes that no peer that keeps to the protocol sends."""
+    """Bytes that break the protocol."""
 
 
 class Frame(NamedTuple):
-    """One frame; `value` is the length of the body, or what the header holds instead."""
+    """One frame; `value` is the header's last field: for data the length of the body."""
 
     kind: int
     flags: int
@@ -38,16 +38,16 @@ def frame(kind: int, flags: int, stream: int, value: int) -> bytes:
 
 
 class FrameReader:
-    """Cut decrypted records into frames; what is incomplete waits for the next record.
+    """Cut decrypted records into frames; an incomplete frame waits for the next record.
 
-    Holds at most one frame and one record, whatever comes.
+    It holds at most one frame and one record, whatever arrives.
     """
 
     def __init__(self):
         self._rest = bytearray()
 
     def frames(self, record: bytes) -> Iterator[Frame]:
-        """The frames that `record` completes; `FrameError` for what is no frame."""
+        """The frames that `record` completes; `FrameError` if it breaks the protocol."""
         if self._rest:
             self._rest += record
             # Bodies are views, which must outlive the buffer.

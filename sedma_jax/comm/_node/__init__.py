@@ -1,1 +1,1 @@
-"""A node: its parts, its upkeep, and how other processes command it."""
+"""A node: its parts, and what it does for peers and without being asked."""

@@ -1,40 +1,47 @@
-"""Calling the methods of other peers, over streams that are kept for the next call."""
+"""Call the methods of other peers; idle streams are kept for the next call."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
 
 import trio
 
+from .._errors import reason
 from .._libp2p.byte_stream import ByteStream, PeerStream
-from .._libp2p.circuit import is_relayed
-from .._libp2p.host import PeerID, TProtocol
-from .._libp2p.locks import held
+from .._libp2p.library import PeerID, TProtocol
+from .._libp2p.sockets import is_relayed
+from .._libp2p.uncontended_lock import held
 from . import wire_pb2 as wire
+from .message_stream import receive_message, send_message
 from .messages import LARGEST_BODY, MessageError
-from .rpc import RemoteError, receive_message, send_message
 
 PROTOCOL = TProtocol("/sedma/rpc/1.0.0")
-STREAMS = 24  # calls in flight to one peer; more wait
+STREAMS = 24  # calls in flight per peer; more wait
+
+
+class RemoteError(RuntimeError):
+    """The peer answered that it could not do what was asked."""
 
 
 class StreamingCall:
-    """An open call; what is sent and received travels at the pace of the slower side."""
+    """An open call; data travels at the pace of the slower side."""
 
     def __init__(self, stream: ByteStream):
         self._stream = stream
         self.finished = self.answered = False
 
-    async def send(self, data) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Stream `data` to the method."""
         await send_message(self._stream, wire.Header(kind=wire.Header.DATA), data)
 
     async def finish(self) -> None:
-        """Say that no more will be sent."""
+        """Tell the method that no more will be sent."""
         self.finished = True
         await send_message(self._stream, wire.Header(kind=wire.Header.END))
 
     async def receive(self, into: memoryview | None = None) -> memoryview | None:
-        """The next that the method streams back, or what it returns; None at the end."""
+        """The next piece that the method streams back, or its result; None at the end."""
         if self.answered:
             return None
         header, body = await receive_message(self._stream, LARGEST_BODY, into)
@@ -42,14 +49,17 @@ class StreamingCall:
         if header.kind == wire.Header.ERROR:
             raise RemoteError(header.error)
         if header.kind == wire.Header.REQUEST:
-            raise MessageError("needs an answer. Got a REQUEST. The peer is broken.")
+            raise MessageError(
+                "the call of a peer's method needs an answer. Got a REQUEST. The peer is "
+                "broken; ask another one."
+            )
         return None if header.kind == wire.Header.END and not len(body) else body
 
 
 class Calls:
     """Calls to other peers."""
 
-    def __init__(self, host):
+    def __init__(self, host: Any):
         self._host = host
         self._idle: dict[str, list[PeerStream]] = {}
         self._slots: dict[str, trio.Semaphore] = {}
@@ -58,7 +68,7 @@ class Calls:
         self,
         peer: str,
         method: str,
-        body=b"",
+        body: bytes | memoryview = b"",
         *,
         meta: bytes = b"",
         timeout: float = 10.0,
@@ -68,22 +78,29 @@ class Calls:
 
         **Arguments:**
 
-        - `peer`: whom, connected to already.
+        - `peer`: id of a connected peer.
         - `timeout`: seconds until both sides give up.
-        - `into`: a buffer of just the size of the answer, filled without another copy.
+        - `into`: a buffer of exactly the size of the answer, filled without another copy.
 
-        **Raises:** `RemoteError` with what the peer said, `ConnectionError` for a peer that
-        went away, `trio.TooSlowError` after `timeout`, `MessageError` for no answer.
+        **Raises:** `RemoteError` with the peer's message, `ConnectionError` if the peer
+        went away, `trio.TooSlowError` after `timeout`, `MessageError` for an answer that
+        breaks the protocol.
         """
         async with self.open(peer, method, body, meta=meta, timeout=timeout) as call:
-            call.finished = True  # a request alone: no END follows
+            call.finished = True  # the request is all: no END follows
             return await call.receive(into) or memoryview(b"")
 
     @asynccontextmanager
     async def open(
-        self, peer: str, method: str, body=b"", *, meta: bytes = b"", timeout: float = 60.0
+        self,
+        peer: str,
+        method: str,
+        body: bytes | memoryview = b"",
+        *,
+        meta: bytes = b"",
+        timeout: float = 60.0,
     ) -> AsyncIterator[StreamingCall]:
-        """Open a call that streams; leaving the block early cancels it."""
+        """Open a call that streams; leaving the block before its end cancels the call."""
         header = wire.Header(
             method=method, meta=meta, deadline_ms=max(1, int(timeout * 1000))
         )
@@ -120,18 +137,23 @@ class Calls:
 
 
 class _peer_errors:
-    """Turns the network's errors, which have no common base, into `ConnectionError`."""
+    """Turn the library's errors, which have no common base, into `ConnectionError`."""
 
     def __init__(self, peer: str):
         self._peer = peer
 
-    def __enter__(self):
+    def __enter__(self) -> "_peer_errors":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         module = getattr(kind, "__module__", "")
-        if module.startswith("libp2p") or isinstance(error, EOFError):
+        if error and (module.startswith("libp2p") or isinstance(error, EOFError)):
             raise ConnectionError(
-                f"needs peer {self._peer} to stay connected. Got {error or kind.__name__}. "
-                "Try another peer."
+                f"the call of a peer's method needs {self._peer} to stay connected. Got "
+                f"{reason(error)}. Ask another peer."
             ) from error

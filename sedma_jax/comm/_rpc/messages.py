@@ -4,8 +4,8 @@
     header: protobuf (wire.proto)
     body: raw
 
-The prefix has a fixed size, so that two reads take any header; the body stays outside of
-protobuf, which would copy it and end at 2 GiB.
+The prefix has a fixed size, so that two reads take any header. The body stays outside
+protobuf, which would copy it and is limited to 2 GiB.
 """
 
 import struct
@@ -28,40 +28,40 @@ class MessageError(ValueError):
 
 
 def prefix_and_header(header: wire.Header, body_length: int) -> bytes:
-    """The bytes that come before the body."""
+    """The bytes before the body."""
     data = header.SerializeToString()
     if len(data) > LARGEST_HEADER:
         raise MessageError(
-            f"a header has at most {LARGEST_HEADER} bytes. Got {len(data)}. "
-            "Send long arguments in the body."
+            f"a call of a node needs a header of at most {LARGEST_HEADER} bytes. Got "
+            f"{len(data)}. Send long arguments in the body."
         )
     return PREFIX.pack(VERSION, 0, len(data), body_length) + data
 
 
 def lengths(prefix: bytes | bytearray, largest_body: int) -> tuple[int, int]:
-    """Lengths of the header and the body; `MessageError` beyond a limit."""
+    """Lengths of the header and the body; `MessageError` if one exceeds its limit."""
     version, flags, header, body = PREFIX.unpack(prefix)
     if version != VERSION or flags:
         raise MessageError(
-            f"messages have version {VERSION} and no flags. Got version {version}, flags "
-            f"{flags}. Run the same release on both sides."
+            f"a call of a node needs messages of version {VERSION} without flags. Got "
+            f"version {version}, flags {flags}. Run the same release on both sides."
         )
     if header > LARGEST_HEADER or body > min(largest_body, LARGEST_BODY):
         raise MessageError(
-            f"a message has at most {LARGEST_HEADER} bytes of header and {largest_body} of "
-            f"body. Got {header} and {body}. Send less at once."
+            f"a call of a node needs messages of at most {LARGEST_HEADER} bytes of header "
+            f"and {largest_body} of body. Got {header} and {body}. Send less at once."
         )
     return header, body
 
 
 def parse(kind: type[_T], data: bytes | bytearray | memoryview) -> _T:
-    """A message of protobuf; `MessageError` if it is none."""
+    """Decode a protobuf message; `MessageError` if `data` is none."""
     message = kind()
     try:
         message.ParseFromString(bytes(data))
     except (DecodeError, UnicodeDecodeError) as error:
         raise MessageError(
-            f"needs a `{kind.__name__}` message. Got {len(data)} bytes that are none. "
-            "Run the same release on both sides."
+            f"`sedma_jax.comm` needs a `{kind.__name__}` message. Got {len(data)} bytes "
+            "that are none. Run the same release on both sides."
         ) from error
     return message

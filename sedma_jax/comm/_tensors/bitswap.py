@@ -1,24 +1,26 @@
-"""Exchange blocks with peers of any make: Bitswap 1.2 (and 1.1) of the IPFS specifications.
+"""Exchange blocks with peers of any implementation: Bitswap 1.2 and 1.1, as IPFS specifies.
 
-A chunk of a tensor is a block, and so is its manifest: CIDv1, codec raw, SHA2-256. Whoever
-speaks Bitswap fetches the manifest by the CID of the tensor and each chunk by its digest.
-The library's client is not used: see `docs/decisions.md`. Of it stay messages and CIDs.
+A chunk of a tensor is a block, and so is its manifest: CIDv1, codec raw, SHA2-256. Any peer
+that speaks Bitswap can fetch the manifest by the CID of the tensor and each chunk by its
+digest. The library's messages and CIDs are used, but not its client; `docs/decisions.md`
+says why.
 
-Answers travel on a stream of our own, where other makes look for them. A want is answered
-now or not at all: one for a block that comes later is not remembered.
+Answers travel on a stream that this node opens, where other implementations expect them. A
+want is answered at once or never: one for a block that comes later is not remembered.
 """
 
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
+from .._errors import reason
 from .._libp2p.byte_stream import ByteStream, PeerStream
-from .._libp2p.host import BitswapMessage, PeerID, TProtocol, parse_cid
+from .._libp2p.library import BitswapMessage, PeerID, TProtocol, parse_cid
 from .._rpc.messages import MessageError, parse
 from .fetch import FetchError
 
@@ -26,16 +28,16 @@ log = logging.getLogger("sedma_jax.comm")
 
 PROTOCOLS = [TProtocol(f"/ipfs/bitswap/1.{minor}.0") for minor in (2, 1)]
 RAW = b"\x01\x55\x12\x20"  # CID version 1, codec raw, SHA2-256, 32 bytes
-LARGEST_BLOCK = 2**21  # what the specification asks for
-LARGEST_WANTS = 2**18  # bytes of a message from a peer that owes no block
+LARGEST_BLOCK = 2**21  # bytes, as specified
+LARGEST_WANTS = 2**18  # bytes of a message of a peer that owes no block
 LARGEST_MESSAGE = 2**22
-MOST_WANTS = 1024  # of a peer, that wait for an answer; kubo ignores the rest too
+MOST_WANTS = 1024  # unanswered, per peer; kubo ignores the rest too
 BATCH = 2**19  # bytes of blocks in one answer
 AT_ONCE = 16  # blocks owed by a peer
-STREAMS = 4  # from one peer at once
+STREAMS = 4  # opened by one peer at once
 PATIENCE = 20.0  # seconds for one message
-IDLE = 120.0  # seconds until a stream that says nothing is closed
-_HAVE, _DONT_HAVE = 0, 1  # of a presence
+IDLE = 120.0  # seconds without a message until a stream is closed
+_HAVE, _DONT_HAVE = 0, 1  # types of a block presence
 _WANT_HAVE = 1
 _NETWORK = (EOFError, OSError, RuntimeError, ValueError, trio.TooSlowError)
 
@@ -49,8 +51,8 @@ class _Want:
 
 
 @dataclass(eq=False)
-class _Way:
-    """The stream that messages to a peer travel on, one at a time, and what it wants."""
+class _Outbox:
+    """The stream to one peer, used by one message at a time, and the blocks owed to it."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
     stream: PeerStream | None = None
@@ -59,19 +61,19 @@ class _Way:
 
 
 class Bitswap:
-    """Blocks for other peers, and from them.
+    """Send blocks to other peers, and fetch blocks from them.
 
     **Arguments:**
 
     - `host`: of libp2p.
-    - `nursery`: where answers are read until the node ends.
-    - `find`: the block of a SHA2-256 digest, or None.
-    - `served`: told of a peer and the bytes that it was sent.
+    - `nursery`: runs the tasks that read answers until the node ends.
+    - `find`: returns the block of a SHA2-256 digest, or None.
+    - `served`: called with a peer and the number of bytes that it was sent.
     """
 
     def __init__(
         self,
-        host,
+        host: Any,
         nursery: trio.Nursery,
         find: Callable[[bytes], memoryview | None],
         served: Callable[[str, int], None],
@@ -79,15 +81,15 @@ class Bitswap:
         self._host, self._nursery = host, nursery
         self._find, self._served = find, served
         self._wants: dict[tuple[str, bytes], list[_Want]] = {}
-        self._ways: dict[str, _Way] = {}
+        self._outboxes: dict[str, _Outbox] = {}
         self._streams: Counter[str] = Counter()
 
     async def serve(self, stream: ByteStream, peer: str) -> None:
-        """Take messages from a stream until it ends; any error is for the caller."""
+        """Read messages from a stream until it ends; the caller handles all errors."""
         if self._streams[peer] >= STREAMS:
             raise MessageError(
-                f"a peer has at most {STREAMS} streams of Bitswap. Got one more. Send on "
-                "one that is open."
+                f"Bitswap needs at most {STREAMS} streams per peer. Got one more. Send on "
+                "an open one."
             )
         self._streams[peer] += 1
         try:
@@ -100,15 +102,15 @@ class Bitswap:
     async def fetch(
         self, peer: str, cids: Sequence[str], timeout: float = PATIENCE
     ) -> list[bytes]:
-        """Blocks from a connected peer, verified, in the order of their CIDs.
+        """Fetch blocks from a connected peer, and verify them; in the order of `cids`.
 
         **Arguments:**
 
         - `cids`: version 1, SHA2-256, of any codec.
-        - `timeout`: seconds without any of them.
+        - `timeout`: seconds to wait for the next block.
 
-        **Raises:** `FetchError` for a peer that has not all of them or does not answer,
-        `ValueError` for another kind of CID.
+        **Raises:** `FetchError` if the peer lacks a block or does not answer, `ValueError`
+        for another kind of CID.
         """
         names = [block_cid(text) for text in cids]
         blocks: dict[bytes, bytes] = {}
@@ -116,7 +118,9 @@ class Bitswap:
             blocks |= await self._fetch(peer, names[at : at + AT_ONCE], timeout)
         return [blocks[name] for name in names]
 
-    async def _fetch(self, peer, names, timeout):
+    async def _fetch(
+        self, peer: str, names: list[bytes], timeout: float
+    ) -> dict[bytes, bytes]:
         wants = {name: _Want() for name in names}
         for name, want in wants.items():
             self._wants.setdefault((peer, name), []).append(want)
@@ -127,11 +131,11 @@ class Bitswap:
                     await want.answered.wait()
             missing = sum(want.block is None for want in wants.values())
             if missing:
-                raise LookupError(f"{missing} that it does not have")
+                raise LookupError(f"{missing} blocks that it does not have")
         except (*_NETWORK, LookupError) as error:
             raise FetchError(
-                f"needs {len(names)} blocks of {peer}. Got "
-                f"{error or type(error).__name__}. Ask another peer."
+                f"`Node.get_block` needs {len(names)} blocks of {peer}. Got "
+                f"{reason(error)}. Ask another peer."
             ) from error
         finally:
             for name, want in wants.items():
@@ -139,18 +143,18 @@ class Bitswap:
                 waiting.remove(want)
                 if not waiting:
                     del self._wants[peer, name]
-            # What came too: Helia sends no block again that was not cancelled since.
+            # Received blocks too: Helia sends a block again only after a cancellation.
             with trio.CancelScope(shield=True), trio.move_on_after(1):  # pyright: ignore[reportCallIssue]
                 await self._cancel(peer, [n for n in wants if (peer, n) not in self._wants])
-        return {name: want.block for name, want in wants.items()}
+        return {name: want.block for name, want in wants.items() if want.block is not None}
 
-    async def _cancel(self, peer, wants):
+    async def _cancel(self, peer: str, wants: Iterable[bytes]) -> None:
         try:
             await self._send(peer, _wantlist(wants, cancel=True))
         except _NETWORK as error:
             log.info("wants of %s not cancelled: %s", peer, error)
 
-    async def _read(self, stream, peer):
+    async def _read(self, stream: ByteStream, peer: str) -> None:
         while True:
             with trio.fail_after(IDLE):
                 first = await _fill(stream, 1)
@@ -167,46 +171,46 @@ class Bitswap:
                     self._settle(peer, presence.cid, None)
             self._owe(peer, message.wantlist.entries)
 
-    def _take(self, peer, prefix, block):
-        """Take a block in if it was asked of this peer: its digest is made here."""
+    def _take(self, peer: str, prefix: bytes, block: bytes) -> None:
+        """Accept a block that this peer was asked for; the digest is computed here."""
         if prefix[-2:] == RAW[-2:] and len(block) <= LARGEST_BLOCK:
             self._settle(peer, prefix + hashlib.sha256(block).digest(), block)
 
-    def _settle(self, peer, cid, block):
+    def _settle(self, peer: str, cid: bytes, block: bytes | None) -> None:
         for want in self._wants.get((peer, bytes(cid)), []):
             if not want.answered.is_set():
                 want.block = block
                 want.answered.set()
 
-    def _owe(self, peer, entries):
+    def _owe(self, peer: str, entries: Sequence[Any]) -> None:
         if not entries:
             return
-        way = self._way(peer)
+        outbox = self._outbox(peer)
         for entry in entries:
             if entry.cancel:
-                way.owed.pop(entry.block, None)
-            elif len(way.owed) < MOST_WANTS and len(entry.block) < 100:
-                way.owed[entry.block] = entry
-        # Not here: two peers that both write to each other must both read as well.
-        if way.owed and not way.answering:
-            way.answering = True
-            self._nursery.start_soon(self._pay, peer, way)
+                outbox.owed.pop(entry.block, None)
+            elif len(outbox.owed) < MOST_WANTS and len(entry.block) < 100:
+                outbox.owed[entry.block] = entry
+        # In a task: two peers that write to each other must both go on reading.
+        if outbox.owed and not outbox.answering:
+            outbox.answering = True
+            self._nursery.start_soon(self._pay, peer, outbox)
 
-    async def _pay(self, peer, way):
-        """Answer a peer until nothing is owed, or it does not take it."""
+    async def _pay(self, peer: str, outbox: _Outbox) -> None:
+        """Answer a peer until nothing is owed or sending fails."""
         try:
-            while way.owed:
-                answer = self._answer(peer, way.owed)
+            while outbox.owed:
+                answer = self._answer(peer, outbox.owed)
                 if answer.payload or answer.blockPresences:
                     await self._send(peer, answer)
         except _NETWORK as error:
-            log.info("no answers to %s: %s", peer, error or type(error).__name__)
+            log.info("no answers to %s: %s", peer, reason(error))
         finally:
-            way.owed.clear()
-            way.answering = False
+            outbox.owed.clear()
+            outbox.answering = False
 
-    def _answer(self, peer, owed):
-        """As many answers as fit one message; they are owed no longer."""
+    def _answer(self, peer: str, owed: dict[bytes, Any]) -> Any:
+        """A message with as many answers as fit; they are removed from `owed`."""
         answer, size = BitswapMessage(), 0
         while owed and size < BATCH:
             entry = owed.pop(next(iter(owed)))
@@ -223,33 +227,33 @@ class Bitswap:
                 self._served(peer, len(block))
         return answer
 
-    def _way(self, peer):
-        if peer not in self._ways:
+    def _outbox(self, peer: str) -> _Outbox:
+        if peer not in self._outboxes:
             connected = {str(p) for p in self._host.get_network().connections}
-            self._ways = {p: w for p, w in self._ways.items() if p in connected}
-        return self._ways.setdefault(peer, _Way())
+            self._outboxes = {p: o for p, o in self._outboxes.items() if p in connected}
+        return self._outboxes.setdefault(peer, _Outbox())
 
-    async def _send(self, peer, message):
+    async def _send(self, peer: str, message: Any) -> None:
         data = message.SerializeToString()
-        way = self._way(peer)
+        outbox = self._outbox(peer)
         with trio.fail_after(PATIENCE):
-            async with way.lock:
-                if way.stream is None or not way.stream.writable:
-                    way.stream = await self._open(peer)
+            async with outbox.lock:
+                if outbox.stream is None or not outbox.stream.writable:
+                    outbox.stream = await self._open(peer)
                 try:
-                    await way.stream.write(_varint(len(data)) + data)
+                    await outbox.stream.write(_varint(len(data)) + data)
                 except BaseException as error:
-                    # Half a message would make nonsense of the next.
-                    stream, way.stream = way.stream, None
+                    # After half a message the next one could not be parsed.
+                    stream, outbox.stream = outbox.stream, None
                     with trio.CancelScope(shield=True), trio.move_on_after(1):  # pyright: ignore[reportCallIssue]
                         await stream.reset()
                     if not isinstance(error, Exception):
                         raise
                     # The library's errors have no common base.
-                    text = str(error) or type(error).__name__
+                    text = reason(error)
                     raise ConnectionError(f"the stream ended ({text})") from error
 
-    async def _open(self, peer):
+    async def _open(self, peer: str) -> PeerStream:
         try:
             opened = await self._host.new_stream(PeerID.from_string(peer), PROTOCOLS)
         except Exception as error:  # the library's errors have no common base
@@ -258,19 +262,19 @@ class Bitswap:
         self._nursery.start_soon(self._listen, stream, peer)
         return stream
 
-    async def _listen(self, stream, peer):
-        """Read what comes back on our own stream: py-libp2p answers there."""
+    async def _listen(self, stream: ByteStream, peer: str) -> None:
+        """Read the stream that this node opened: py-libp2p answers there."""
         try:
             await self._read(stream, peer)
         except trio.Cancelled:
             raise
-        # Helia ends its side at once, and reads on.
+        # Helia closes its side at once, and goes on reading.
         except Exception as error:
             log.info("no answers of %s on our stream: %s", peer, error)
 
 
 def block_cid(text: str) -> bytes:
-    """The bytes of the CID of a block; `ValueError` for a kind that is not fetched."""
+    """The bytes of the CID of a block; `ValueError` for a kind that cannot be fetched."""
     try:
         cid = parse_cid(text).buffer
         if len(text) < 100 and cid[0] == 1 and cid[-34:-32] == RAW[-2:]:
@@ -278,12 +282,12 @@ def block_cid(text: str) -> bytes:
     except (ValueError, KeyError, TypeError, IndexError):
         pass
     raise ValueError(
-        "needs the CID of a block: version 1, SHA2-256 (bafkrei..., bafybei...). Got "
-        f"{text[:80]!r}. Convert it, as `ipfs cid format -v 1` does."
+        "`Node.get_block` needs the CID of a block, of version 1, SHA2-256 (bafkrei..., "
+        f"bafybei...). Got {text[:80]!r}. Convert it, as `ipfs cid format -v 1` does."
     )
 
 
-def _wantlist(cids, cancel=False):
+def _wantlist(cids: Iterable[bytes], cancel: bool = False) -> Any:
     message = BitswapMessage()
     for cid in cids:
         message.wantlist.entries.add(
@@ -292,14 +296,14 @@ def _wantlist(cids, cancel=False):
     return message
 
 
-async def _fill(stream, length):
+async def _fill(stream: ByteStream, length: int) -> bytearray:
     data = bytearray(length)
     await stream.fill(memoryview(data))
     return data
 
 
-async def _length(stream, byte, largest):
-    """The length that starts with `byte`, as a varint of at most 4 bytes."""
+async def _length(stream: ByteStream, byte: int, largest: int) -> int:
+    """Read on the length that starts with `byte`, a varint of at most 4 bytes."""
     length = byte & 0x7F
     for shift in (7, 14, 21):
         if byte < 0x80:
@@ -308,13 +312,13 @@ async def _length(stream, byte, largest):
         length |= (byte & 0x7F) << shift
     if byte >= 0x80 or not 0 < length <= largest:
         raise MessageError(
-            f"a message of Bitswap has 1 to {largest} bytes here. Got {length} or more. "
+            f"Bitswap needs messages of 1 to {largest} bytes here. Got {length} or more. "
             "Send less at once."
         )
     return length
 
 
-def _varint(number):
+def _varint(number: int) -> bytes:
     data = bytearray()
     while number >= 0x80:
         data.append(number & 0x7F | 0x80)

@@ -1,40 +1,41 @@
 """Fetch a tensor from several peers at once, trusting none of them.
 
-Every provider pulls the next range when it is done with one, so that the quick ones carry
-more. A range that fails goes to somebody else; a wrong digest counts against its sender.
-When no range is left, idle providers ask again for what the slow ones still owe: whoever
-is first wins.
+A provider gets its next range when it has sent one, so that fast providers carry more. A
+range that fails goes to another provider; a wrong digest counts against its sender. When no
+range is left, the fast providers are also asked for what the slow ones still owe, and the
+first answer wins.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import trio
 
-from .._libp2p.host import parse_cid
+from .._errors import reason
+from .._libp2p.library import parse_cid
+from .._peers.table import PeerTable
 from .._rpc import wire_pb2 as wire
-from .._rpc.calls import Calls
+from .._rpc.calls import Calls, RemoteError
 from .._rpc.messages import MessageError
-from .._rpc.rpc import RemoteError
 from .manifest import CHUNK, Manifest, ManifestError, empty_aligned, read_manifest
-from .peers import PeerTable
 
 RANGE = 4 * CHUNK  # bytes asked for at once
-AT_ONCE = 4  # providers asked in parallel; the others wait for one to fail
-CALLS_EACH = 2  # so that a peer reads the next range while one travels
+AT_ONCE = 4  # providers in parallel; the others replace those that fail
+CALLS_EACH = 2  # per provider, so that it reads the next range while one travels
 PATIENCE = 20.0  # seconds for a range
-FAILURES = 2  # of a provider, until another takes its place
+FAILURES = 2  # of a provider, until another replaces it
 _NETWORK = (ConnectionError, RemoteError, MessageError, OSError, trio.TooSlowError)
 
 
 class FetchError(RuntimeError):
-    """No provider was left that could send the tensor."""
+    """No provider could send the tensor or block."""
 
 
 @dataclass
 class Transfer:
-    """What each provider did in one fetch: parts completed and attempted."""
+    """The ranges that each provider completed, attempted and corrupted in one fetch."""
 
     seconds: float = 0.0
     completed: dict[str, int] = field(default_factory=dict)
@@ -50,14 +51,14 @@ class _Range:
     ended: trio.Event | None = None
     done: bool = False
     doubled: bool = False
-    asked: str = ""  # the provider of that call
+    asked: str = ""  # the provider that this call asks
 
 
 async def fetch_manifest(
     calls: Calls, peers: PeerTable, cid: str, providers: list[str], timeout: float = 5.0
 ) -> Manifest:
-    """The manifest of a tensor, from the first provider that has the true one."""
-    failures = []
+    """The manifest of a tensor, from the first provider that sends the right one."""
+    failures: list[str] = []
     for name in providers:
         try:
             raw = await calls.call(
@@ -72,15 +73,19 @@ async def fetch_manifest(
             peers.strike(name)
             failures.append(f"{name}: no manifest")
         except _NETWORK as error:
-            failures.append(f"{name}: {error or type(error).__name__}")
+            failures.append(f"{name}: {reason(error)}")
     raise FetchError(
-        f"needs a provider of {cid}. Got {'; '.join(failures) or 'none'}. Check the CID, "
-        "and that a peer that has the tensor is connected."
+        f"`Node.get` needs a provider of {cid}. Got {'; '.join(failures) or 'none'}. Check "
+        "the CID, and that a peer that has the tensor is connected."
     )
 
 
 class _Fetch:
-    def __init__(self, calls, peers, manifest, providers):
+    """The state of one fetch."""
+
+    def __init__(
+        self, calls: Calls, peers: PeerTable, manifest: Manifest, providers: list[str]
+    ):
         self.calls, self.peers, self.manifest = calls, peers, manifest
         self.out = empty_aligned(manifest.nbytes)
         self.view = self.out.data
@@ -96,7 +101,8 @@ class _Fetch:
         self.work = trio.Condition()
         self.active = 0
 
-    async def run(self):
+    async def run(self) -> bool:
+        """Fetch all ranges; whether that succeeded."""
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             for _ in range(min(AT_ONCE, len(self.reserve))):
@@ -107,12 +113,12 @@ class _Fetch:
             nursery.cancel_scope.cancel()
         return not self.left
 
-    def _enlist(self):
+    def _enlist(self) -> None:
         if self.reserve:
             self.active += 1
             self.nursery.start_soon(self._provider, self.reserve.pop(0))
 
-    async def _provider(self, name):
+    async def _provider(self, name: str) -> None:
         failures = [0]
         async with trio.open_nursery() as nursery:
             for _ in range(CALLS_EACH):
@@ -122,8 +128,8 @@ class _Fetch:
             self._enlist()
             self.work.notify_all()
 
-    async def _next(self, name):
-        """A range to ask `name` for, and whether somebody else was asked before."""
+    async def _next(self, name: str) -> tuple[_Range | None, bool]:
+        """A range to ask `name` for, and whether another provider owes it already."""
         async with self.work:
             while self.left:
                 if self.todo:
@@ -136,7 +142,7 @@ class _Fetch:
                 await self.work.wait()
         return None, False
 
-    async def _pull(self, name, failures):
+    async def _pull(self, name: str, failures: list[int]) -> None:
         while failures[0] < FAILURES and self.peers.usable(name):
             part, again = await self._next(name)
             if part is None:
@@ -151,14 +157,15 @@ class _Fetch:
                 self.peers.strike(name)
                 failures[0] += 1
             except _Overtaken:
-                if again:  # asked only in case: losing says nothing about a peer
+                if again:  # losing as the second says nothing about a peer
                     count[name] -= 1
             except _NETWORK:
                 failures[0] += 1
             async with self.work:
                 self.work.notify_all()
 
-    async def _first(self, name, part):
+    async def _first(self, name: str, part: _Range) -> None:
+        """Ask for a range that nobody owes, straight into the tensor."""
         part.ended, part.scope, part.asked = trio.Event(), trio.CancelScope(), name  # pyright: ignore[reportCallIssue]
         try:
             with part.scope:
@@ -173,8 +180,8 @@ class _Fetch:
         if not part.done:
             raise _Overtaken
 
-    async def _second(self, name, part):
-        """Ask for a range that another provider still owes, into memory of its own."""
+    async def _second(self, name: str, part: _Range) -> None:
+        """Ask for a range that another provider still owes, into a buffer of its own."""
         into = empty_aligned(part.length).data
         try:
             await self._receive(name, part, into)
@@ -185,16 +192,17 @@ class _Fetch:
             raise
         if part.done:
             raise _Overtaken
-        # The other call must not write over what was verified.
+        # The first call must not overwrite verified bytes.
         if part.scope is not None:
             part.scope.cancel()
+        assert part.ended is not None
         with trio.CancelScope(shield=True):  # pyright: ignore[reportCallIssue]
             await part.ended.wait()
         if not part.done:
             self.view[part.offset : part.offset + part.length] = into
             self._finish(part)
 
-    async def _receive(self, name, part, into):
+    async def _receive(self, name: str, part: _Range, into: memoryview) -> None:
         request = wire.Range(cid=self.cid, offset=part.offset, length=part.length)
         started = time.perf_counter()
         await self.calls.call(
@@ -206,7 +214,7 @@ class _Fetch:
         if not right:
             raise _Corrupt
 
-    def _finish(self, part):
+    def _finish(self, part: _Range) -> None:
         part.done = True
         self.left -= 1
 
@@ -216,46 +224,44 @@ class _Corrupt(Exception):
 
 
 class _Overtaken(Exception):
-    """Another provider was quicker."""
+    """Another provider was faster."""
 
 
 async def fetch_tensor(
     calls: Calls, peers: PeerTable, manifest: Manifest, providers: list[str]
 ) -> tuple[np.ndarray, Transfer]:
-    """All bytes of a tensor, verified, and who sent how much.
+    """Fetch a tensor, and verify it.
 
     **Arguments:**
 
     - `providers`: connected peers, best first.
 
-    **Returns:**
-
-    An array in memory that JAX aliases, and a `Transfer`. The outcome is recorded in
-    `peers`.
+    **Returns:** an array in memory that JAX can alias, and a `Transfer`. The outcome is
+    recorded in `peers`.
 
     **Raises:** `FetchError` when every provider failed.
     """
-    job = _Fetch(calls, peers, manifest, providers)
-    asked = {name: terms for name, terms in _terms(peers, providers)}
+    fetch = _Fetch(calls, peers, manifest, providers)
+    asked = dict(_terms(peers, providers))
     started = time.perf_counter()
-    complete = await job.run()
-    job.transfer.seconds = time.perf_counter() - started
-    for name, attempted in job.transfer.attempted.items():
+    complete = await fetch.run()
+    fetch.transfer.seconds = time.perf_counter() - started
+    for name, attempted in fetch.transfer.attempted.items():
         if not attempted:
             continue
-        completed = job.transfer.completed.get(name, 0)
+        completed = fetch.transfer.completed.get(name, 0)
         peers.get(name).measure_success(completed, attempted)
         peers.learner.record(asked[name], completed, attempted)
     if not complete:
         raise FetchError(
-            f"needs providers of {manifest.cid} that stay and send what it names. Got "
-            f"{len(providers)}, which failed ({job.transfer.corrupt} corrupt). Try again "
-            "when another peer has it."
+            f"`Node.get` needs providers of {manifest.cid} that stay and send the right "
+            f"bytes. Got {len(providers)}, which failed ({fetch.transfer.corrupt} "
+            "corrupt). Try again when another peer has it."
         )
-    job.out.flags.writeable = False
-    array = job.out.view(manifest.dtype).reshape(manifest.shape)
-    return array, job.transfer
+    fetch.out.flags.writeable = False
+    array = fetch.out.view(manifest.dtype).reshape(manifest.shape)
+    return array, fetch.transfer
 
 
-def _terms(peers, names):
+def _terms(peers: PeerTable, names: list[str]) -> Iterable[tuple[str, np.ndarray]]:
     return zip(names, peers.terms(names), strict=True) if names else ()

@@ -1,7 +1,7 @@
-"""What a tensor is made of: dtype, shape, and the digest of every chunk.
+"""The manifest of a tensor: dtype, shape, and the digest of every chunk.
 
-The CID of the serialised manifest names the tensor. A chunk is 256 KiB, so that each is a
-block that any Bitswap peer can fetch by its own digest.
+The CID of the serialised manifest names the tensor. A chunk has 256 KiB, so that any
+Bitswap peer can fetch it as a block by its digest.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._libp2p.host import cid_to_text, compute_cid_v1, parse_cid
+from .._libp2p.library import cid_to_text, compute_cid_v1, parse_cid
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import parse
 
@@ -18,7 +18,7 @@ CHUNK = 256 * 1024
 LARGEST_TENSOR = 2**32  # bytes; its manifest has 512 KiB
 LARGEST_MANIFEST = 2**20
 MOST_AXES = 32
-# Named, so that no peer has NumPy interpret a string of its own: "O" would be a pointer.
+# A fixed list, so that NumPy interprets no string of a peer: "O" would be a pointer.
 DTYPES = frozenset(
     ["bool", "complex64", "complex128", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -27,12 +27,12 @@ _DIGEST = 32
 
 
 class ManifestError(ValueError):
-    """A manifest that no node writes."""
+    """A manifest that contradicts itself or exceeds a limit."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A tensor's description; `raw` is what its CID is the digest of."""
+    """The description of a tensor; its CID is the digest of `raw`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,17 +42,17 @@ class Manifest:
 
     @property
     def cid(self) -> str:
-        """The name of the tensor."""
+        """The CID that names the tensor."""
         return text_of(compute_cid_v1(self.raw))
 
     def digests(self, offset: int, length: int) -> list[bytes]:
-        """Digests of the chunks of a range that starts at a chunk."""
+        """Digests of the chunks of a range that starts at a multiple of a chunk."""
         first, last = offset // CHUNK, math.ceil((offset + length) / CHUNK)
         at = range(first * _DIGEST, last * _DIGEST, _DIGEST)
         return [self.sha256[i : i + _DIGEST] for i in at]
 
     def matches(self, offset: int, data: memoryview) -> bool:
-        """Whether `data` is what the tensor has at `offset`, a multiple of a chunk."""
+        """Whether the tensor has `data` at `offset`, a multiple of a chunk."""
         return _digests(data) == self.digests(offset, len(data))
 
 
@@ -63,17 +63,17 @@ def _digests(data: memoryview) -> list[bytes]:
 
 
 def check_tensor(array: np.ndarray) -> None:
-    """Refuse, as a `ValueError`, an array that no manifest describes."""
+    """Raise a `ValueError` for an array that no manifest can describe."""
     dtype = array.dtype.name
     if dtype not in DTYPES:
         raise ValueError(
-            f"tensors have one of the dtypes {', '.join(sorted(DTYPES))}. Got {dtype}. "
+            f"`Node.put` needs one of the dtypes {', '.join(sorted(DTYPES))}. Got {dtype}. "
             "Convert with `astype`."
         )
     if not 0 < array.nbytes <= LARGEST_TENSOR or array.ndim > MOST_AXES:
         raise ValueError(
-            f"tensors have 1 to {LARGEST_TENSOR:,} bytes. Got shape {array.shape}, "
-            f"{array.nbytes:,} bytes. Cut the array into blocks."
+            f"`Node.put` needs 1 to {LARGEST_TENSOR:,} bytes and at most {MOST_AXES} axes. "
+            f"Got shape {array.shape}, {array.nbytes:,} bytes. Cut the array into blocks."
         )
 
 
@@ -96,18 +96,18 @@ def bytes_of(array: np.ndarray) -> memoryview:
 
 
 def read_manifest(raw: bytes) -> Manifest:
-    """Check a manifest that came from anywhere; `ManifestError` for nonsense."""
+    """Decode a manifest from an untrusted source; `ManifestError` if it is invalid."""
     if len(raw) > LARGEST_MANIFEST:
         raise ManifestError(
-            f"a manifest has at most {LARGEST_MANIFEST:,} bytes. Got {len(raw):,}. "
-            "Ask another peer."
+            f"`Node.get` needs a manifest of at most {LARGEST_MANIFEST:,} bytes. Got "
+            f"{len(raw):,}. Ask another peer."
         )
     message = parse(wire.Manifest, raw)
     shape = tuple(message.shape)
     if message.dtype not in DTYPES:
         raise ManifestError(
-            f"a manifest has one of the dtypes {', '.join(sorted(DTYPES))}. Got "
-            f"{message.dtype[:40]!r}. Convert the array before putting it."
+            "`Node.get` needs a manifest with one of the dtypes "
+            f"{', '.join(sorted(DTYPES))}. Got {message.dtype[:40]!r}. Ask another peer."
         )
     size = math.prod(shape) * np.dtype(message.dtype).itemsize
     chunks = math.ceil(message.nbytes / CHUNK)
@@ -119,11 +119,17 @@ def read_manifest(raw: bytes) -> Manifest:
         or len(message.sha256) != chunks * _DIGEST
     ):
         raise ManifestError(
-            f"a manifest has a shape, bytes and digests that agree. Got {shape} of "
-            f"{message.dtype}, {message.nbytes} bytes, {len(message.sha256)} bytes of "
+            f"`Node.get` needs a manifest whose shape, size and digests agree. Got {shape} "
+            f"of {message.dtype}, {message.nbytes} bytes, {len(message.sha256)} bytes of "
             f"digests for chunks of {message.chunk}. Ask another peer."
         )
-    return Manifest(message.dtype, shape, message.nbytes, message.sha256, bytes(raw))
+    return Manifest(
+        dtype=message.dtype,
+        shape=shape,
+        nbytes=message.nbytes,
+        sha256=message.sha256,
+        raw=bytes(raw),
+    )
 
 
 def text_of(cid: bytes) -> str:
@@ -132,7 +138,7 @@ def text_of(cid: bytes) -> str:
 
 
 def check_cid(text: str) -> str:
-    """A CID that was typed, in its usual form; `ValueError` if it is none."""
+    """A CID that somebody typed, in its usual form; `ValueError` if it is none."""
     try:
         cid = parse_cid(text)
         if cid.version == 1 and cid.codec == "raw" and len(text) < 100:
@@ -140,13 +146,13 @@ def check_cid(text: str) -> str:
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(
-        f"needs the CID of a tensor, as `put` prints it (bafkrei...). Got {text[:80]!r}. "
-        "Copy all of it."
+        "`sedma_jax.comm.check_cid` needs the CID of a tensor, as `put` returns it "
+        f"(bafkrei...). Got {text[:80]!r}. Copy all of it."
     )
 
 
 def empty_aligned(nbytes: int) -> np.ndarray:
-    """Bytes at a multiple of 64, which JAX aliases instead of copying."""
+    """Uninitialised bytes, aligned to 64, which JAX aliases instead of copying."""
     whole = np.empty(nbytes + 64, np.uint8)
     start = -whole.ctypes.data % 64
     return whole[start : start + nbytes]

@@ -1,4 +1,4 @@
-"""The tensors that a node has: its own and replicas, which stay, and a cache."""
+"""The tensors that a node holds: its own and replicas, which are pinned, and a cache."""
 
 import hashlib
 import time
@@ -13,18 +13,18 @@ import trio
 from ...kernels import cache_utility, worth_keeping
 from .manifest import CHUNK, Manifest, bytes_of
 
-HALF_LIFE = 1800.0  # seconds in which an access loses half its worth
-LEAST_HOURS = 1.0  # over which accesses are counted, so that one does not count as many
-DAY = 86400.0  # seconds in which what is remembered of earlier accesses loses half of it
-MOST_REMEMBERED = 4096  # tensors that are not here
+HALF_LIFE = 1800.0  # seconds in which an access loses half its weight
+LEAST_HOURS = 1.0  # shortest time to divide accesses by, so that one is not a high rate
+DAY = 86400.0  # seconds in which remembered accesses lose half their weight
+MOST_REMEMBERED = 4096  # absent tensors
 
 
 class Use(NamedTuple):
-    """How a tensor was used, to be remembered after it is gone."""
+    """How a tensor was used, remembered after its eviction."""
 
     per_hour: float  # accesses
     megabytes: float  # 10^6 bytes
-    last: float  # seconds since 1970, of the last access
+    last: float  # access, in seconds since 1970
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Entry:
     created: float = field(default_factory=time.monotonic)
     last_access: float = field(default_factory=time.monotonic)
     accesses: float = 0.0
-    reported: float = 0.0  # accesses that `uses` has told of
+    reported: float = 0.0  # accesses that `uses` has reported
 
     def count_access(self, share: float = 1.0) -> None:
         """Count an access to a share of the tensor."""
@@ -49,7 +49,7 @@ class Entry:
         self.last_access = time.monotonic()
 
     def per_hour(self, now: float) -> float:
-        """Accesses per hour, those that are remembered included."""
+        """Accesses per hour, including remembered ones."""
         return self.accesses / max((now - self.created) / 3600, LEAST_HOURS)
 
     @property
@@ -61,27 +61,28 @@ class Entry:
 class TensorStore:
     """Tensors by CID, within `capacity` bytes.
 
-    What was pinned stays. Of the rest the lowest utility (Eq. 10) goes when room is needed.
+    Pinned tensors stay. When room is needed, the others are evicted in order of utility
+    (Eq. 10), the lowest first.
     """
 
     def __init__(self, capacity: int):
         if capacity < 1:
             raise ValueError(
-                f"a store needs a capacity of at least 1 byte. Got {capacity}. Give the "
-                "bytes of memory that tensors may take."
+                "`NodeSettings` needs a `capacity` of at least 1 byte. Got "
+                f"{capacity}. Give the bytes of memory that tensors may take."
             )
         self.capacity = capacity
         self._entries: dict[str, Entry] = {}
-        # Of each block the tensor, and the index of the chunk; None for the manifest.
+        # From a digest to the tensor and the number of the chunk, None for the manifest.
         self._blocks: dict[bytes, tuple[str, int | None]] | None = {}
-        self._remembered: dict[str, Use] = {}  # of tensors that are not here
-        self._unreported: dict[str, float] = {}  # accesses to those of them
+        self._remembered: dict[str, Use] = {}  # of absent tensors
+        self._unreported: dict[str, float] = {}  # accesses to absent tensors
         self.hits = self.misses = self.evictions = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, Entry]]:
         return iter(list(self._entries.items()))
 
     @property
@@ -91,20 +92,20 @@ class TensorStore:
 
     @property
     def pinned_bytes(self) -> int:
-        """Bytes taken by tensors that stay."""
+        """Bytes taken by pinned tensors."""
         return sum(e.manifest.nbytes for e in self._entries.values() if e.pinned)
 
     @property
     def free(self) -> int:
-        """Bytes that nothing is pinned in."""
+        """Bytes that no pinned tensor takes."""
         return self.capacity - self.pinned_bytes
 
     def peek(self, cid: str) -> Entry | None:
-        """A tensor, if it is here; not counted as an access."""
+        """A tensor if it is held; not counted as an access."""
         return self._entries.get(cid)
 
     def get(self, cid: str) -> Entry | None:
-        """A tensor, if it is here; counted as an access or as a miss."""
+        """A tensor if it is held; counted as an access or as a miss."""
         entry = self._entries.get(cid)
         if entry is None:
             self.misses += 1
@@ -114,7 +115,7 @@ class TensorStore:
         return entry
 
     def remember(self, cid: str, use: Use) -> None:
-        """Take in how a tensor that is not here was used; it counts when it comes."""
+        """Store how an absent tensor was used; it counts once the tensor is added."""
         if len(self._remembered) >= MOST_REMEMBERED:
             oldest = next(iter(self._remembered))
             del self._remembered[oldest]
@@ -122,7 +123,7 @@ class TensorStore:
         self._remembered[cid] = use
 
     def uses(self) -> Iterator[tuple[str, float, Use]]:
-        """CID, accesses since the last call, and use of what was used since then."""
+        """CID, new accesses and use of every tensor that was used since the last call."""
         now = time.monotonic()
         for cid, count in self._unreported.items():
             yield cid, count, self._remembered[cid]
@@ -133,7 +134,7 @@ class TensorStore:
                 entry.reported = entry.accesses
 
     def block(self, digest: bytes) -> memoryview | None:
-        """A chunk or a manifest by its SHA2-256, if it is here; counted as an access."""
+        """A chunk or a manifest by its SHA2-256 if it is held; counted as an access."""
         if self._blocks is None:
             self._blocks = {}
             for cid, entry in self._entries.items():
@@ -155,16 +156,16 @@ class TensorStore:
             self._blocks[digest] = cid, chunk
 
     def require_room(self, nbytes: int) -> None:
-        """Refuse a tensor that cannot stay, before it is fetched."""
+        """Raise a `MemoryError` if a tensor of `nbytes` cannot be pinned."""
         if nbytes > self.free:
             raise MemoryError(
-                f"needs {nbytes:,} bytes for a tensor. Got {self.free:,} of "
-                f"{self.capacity:,} that nothing is pinned in. Raise the capacity, or "
+                f"`Node.put` needs {nbytes:,} bytes for the tensor. Got {self.free:,} of "
+                f"{self.capacity:,} that no pinned tensor takes. Raise the capacity, or "
                 "unpin tensors."
             )
 
     def add(self, manifest: Manifest, array: np.ndarray, *, pinned: bool) -> Entry:
-        """Keep a tensor, and evict from the cache what no longer fits."""
+        """Store a tensor, and evict cached tensors that no longer fit."""
         cid = manifest.cid
         entry = self._entries.get(cid)
         if entry is None:
@@ -172,7 +173,7 @@ class TensorStore:
                 self.require_room(manifest.nbytes)
             entry = Entry(manifest, array, pinned, accesses=1.0)
             if manifest.nbytes > self.free:
-                return entry  # no eviction would make room
+                return entry  # evictions could not make room
             self._recall(cid, entry)
             self._entries[cid] = entry
             if self._blocks is not None:
@@ -182,26 +183,26 @@ class TensorStore:
         self._evict()
         return entry
 
-    def _recall(self, cid: str, entry: Entry):
+    def _recall(self, cid: str, entry: Entry) -> None:
         use = self._remembered.pop(cid, None)
         if use is not None:
-            age = max(time.time() - use.last, 0)  # a clock may have been set back
+            age = max(time.time() - use.last, 0)  # the clock may have been set back
             entry.reported = use.per_hour * 2 ** (-age / DAY)
             entry.accesses += entry.reported
             entry.reported -= self._unreported.pop(cid, 0)
 
     def unpin(self, cid: str) -> None:
-        """Let a tensor go when room is needed."""
+        """Allow the eviction of a tensor."""
         entry = self._entries.get(cid)
         if entry is not None:
             entry.pinned = False
 
-    def _evict(self):
+    def _evict(self) -> None:
         if self.used <= self.capacity:
             return
         now = time.monotonic()
         cached = [(cid, e) for cid, e in self._entries.items() if not e.pinned]
-        # Rounded up to a power of two, so that few sizes are compiled.
+        # Padded to a power of two, so that few sizes are compiled.
         size = max(8, 1 << (len(cached) - 1).bit_length())
         frequency, idle = np.zeros((2, size), np.float32)
         megabytes = np.full(size, np.inf, np.float32)
@@ -220,7 +221,7 @@ class TensorStore:
                 del self._entries[cid]
                 self.remember(cid, _use(e, now))
                 self._unreported[cid] = e.accesses - e.reported
-                self._blocks = None  # another tensor may have the same chunks
+                self._blocks = None  # rebuilt: another tensor may have the same chunks
                 self.evictions += 1
 
 

@@ -1,8 +1,8 @@
-"""A node in a process of its own, with tensors handed over in shared memory.
+"""Run a node in a process of its own, with tensors passed in shared memory.
 
-A thread beside JAX shares the interpreter's lock with it; a process does not. Requests and
-answers are JSON, a line each, over a socket pair. A tensor lies in an anonymous file that
-only the two processes have open, so that none is left whoever is killed.
+A node in a thread competes with JAX for the interpreter's lock; one in a process does not.
+Requests and answers are lines of JSON over a socket pair. A tensor lies in an anonymous
+file that only the two processes have open, so that nothing is left behind if one is killed.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,16 +22,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .._errors import reason
+from .._node.settings import NodeSettings
 from .._tensors.fetch import FetchError
 from .._tensors.manifest import check_tensor
-from .bridge import OpenNode, alias, open_node
-from .settings import NodeSettings
+from .thread import OpenNode, alias, open_node
 
 LARGEST_LINE = 2**24
-AT_ONCE = 16  # requests; more wait
+AT_ONCE = 16  # requests at once; more wait
 START_SECONDS = 120.0
-_CHILD = "from sedma_jax.comm._node.process import main; main()"
+_CHILD = "from sedma_jax.comm._runners.process import main; main()"
 _ERRORS = {
     kind.__name__: kind
     for kind in (
@@ -44,8 +46,8 @@ _ERRORS = {
 class ProcessNode:
     """A node in a process of its own; every method may be called from any thread.
 
-    The methods are those of `OpenNode` that need no access to the node itself. Once the
-    process is gone they raise `ConnectionError`.
+    It has the methods of `OpenNode` that need no access to the node itself. Once the
+    process has ended they raise `ConnectionError`.
     """
 
     def __init__(self, process: subprocess.Popen, link: socket.socket):
@@ -66,14 +68,14 @@ class ProcessNode:
         """Connect to a peer by any of its addresses; its id."""
         return self._ask("connect", addresses)
 
-    def put(self, array) -> str:
-        """Offer an array, of JAX or NumPy, to peers; its CID."""
+    def put(self, array: jax.Array | ArrayLike) -> str:
+        """Offer an array of JAX or NumPy to peers; its CID."""
         array = np.asarray(array)
         check_tensor(array)
         with _shared(array.nbytes) as file:
             shared = _view(file, array.nbytes).view(array.dtype).reshape(array.shape)
             shared[...] = array
-            del shared  # or an error's traceback would keep the memory
+            del shared  # otherwise the traceback of an error would keep the memory
             given = array.dtype.name, array.shape, array.nbytes
             return self._ask("put", given, file)
 
@@ -88,11 +90,11 @@ class ProcessNode:
         return array
 
     def get_jax(self, cid: str, timeout: float | None = None) -> jax.Array:
-        """As `get`, as an array of JAX on the CPU in the same memory."""
+        """As `get`, but an array of JAX on the CPU, in the same memory."""
         return alias(self.get(cid, timeout))
 
     def peers(self) -> list[dict]:
-        """The peers that the node knows: what they say, what was seen, their score."""
+        """The peers that the node knows: their statuses, measurements and scores."""
         return self._ask("peers")
 
     def status(self) -> dict:
@@ -101,10 +103,16 @@ class ProcessNode:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self._process.pid
 
-    def _ask(self, method, arguments=(), file=None, seconds=None) -> Any:
+    def _ask(
+        self,
+        method: str,
+        arguments: Sequence[Any] = (),
+        file: int | None = None,
+        seconds: float | None = None,
+    ) -> Any:
         answer: Future = Future()
         with self._lock:
             if self._ended:
@@ -119,7 +127,7 @@ class ProcessNode:
                 raise self._gone() from None
         return answer.result(seconds)
 
-    def _read(self):
+    def _read(self) -> None:
         try:
             for line, file in _lines(self._link):
                 waiting = self._waiting.pop(line["id"])
@@ -136,17 +144,17 @@ class ProcessNode:
         for waiting in self._waiting.values():
             waiting.set_exception(self._gone())
 
-    def _gone(self):
+    def _gone(self) -> ConnectionError:
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             code = "none yet"
         return ConnectionError(
-            f"needs the process of the node, {self._process.pid}. Got its end, exit status "
-            f"{code}. Its log is on stderr; open the node again."
+            f"`ProcessNode` needs its process, {self._process.pid}. Got its end, exit "
+            f"status {code}. Read its log on stderr, and open the node again."
         )
 
-    def _close(self):
+    def _close(self) -> None:
         try:
             self._link.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -162,11 +170,11 @@ class ProcessNode:
 
 @contextmanager
 def open_node_process(
-    settings: NodeSettings | None = None, **named
+    settings: NodeSettings | None = None, **named: Any
 ) -> Iterator[ProcessNode]:
     """Run a node in a process of its own while the block runs: for many or large tensors.
 
-    Handing a tensor over copies it once, in memory that both processes see.
+    Passing a tensor copies it once, into memory that both processes share.
 
     **Arguments:** a `NodeSettings`, or its fields by name.
 
@@ -179,8 +187,8 @@ def open_node_process(
             [sys.executable, "-c", _CHILD, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # an interrupt is for this process, which ends that one
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},  # the accelerator is this process's
+            start_new_session=True,  # an interrupt reaches only this one
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},  # this process uses the accelerator
         )
     node = None
     try:
@@ -211,8 +219,8 @@ def _settings(fields: dict) -> NodeSettings:
 
 
 @contextmanager
-def _shared(nbytes: int):
-    """An open file in memory that has no name."""
+def _shared(nbytes: int) -> Iterator[int]:
+    """An open file in memory without a name."""
     if hasattr(os, "memfd_create"):
         file = os.fdopen(os.memfd_create("sedma"), "r+b")
     else:
@@ -223,7 +231,7 @@ def _shared(nbytes: int):
 
 
 def _view(file: int, nbytes: int) -> np.ndarray:
-    """The bytes of a shared file; they stay after it is closed. Pages are aligned."""
+    """The bytes of a shared file, page-aligned; they stay valid after it is closed."""
     return np.frombuffer(mmap.mmap(file, nbytes), np.uint8)
 
 
@@ -235,7 +243,7 @@ def _send(link: socket.socket, line: dict, file: int | None = None) -> None:
 
 
 def _lines(link: socket.socket) -> Iterator[tuple[dict, int | None]]:
-    """The lines that come, each with its file; ends when the other side does."""
+    """The lines of the other side, each with its file, until that side ends."""
     held, files = bytearray(), []
     while True:
         data, more, _, _ = socket.recv_fds(link, 2**16, AT_ONCE)
@@ -249,7 +257,7 @@ def _lines(link: socket.socket) -> Iterator[tuple[dict, int | None]]:
             yield line, files.pop(0) if line["file"] else None
 
 
-def _answer(node: OpenNode, method: str, arguments, file: int | None):
+def _answer(node: OpenNode, method: str, arguments: Sequence[Any], file: int | None) -> Any:
     if method in ("name", "addresses"):
         return getattr(node, method)
     if method in ("connect", "peers", "status"):
@@ -264,18 +272,18 @@ def _answer(node: OpenNode, method: str, arguments, file: int | None):
 
 
 def _serve(link: socket.socket) -> None:
-    """The other process: do what comes until the link ends."""
+    """In the child process: answer requests until the link ends."""
     lines, lock = _lines(link), threading.Lock()
     first, _ = next(lines)
 
-    def answer(line, found, file=None):
+    def answer(line: dict, found: dict, file: int | None = None):
         with lock:
             try:
                 _send(link, found | {"id": line["id"]}, file)
             except OSError:
                 pass  # nobody waits any more
 
-    def do(line, file, node):
+    def do(line: dict, file: int | None, node: OpenNode):
         method, arguments = line["method"], line["arguments"]
         try:
             if method != "get":
@@ -304,12 +312,12 @@ def _serve(link: socket.socket) -> None:
 def _described(error: Exception) -> dict:
     names = (kind.__name__ for kind in type(error).__mro__)
     known = next((name for name in names if name in _ERRORS), "RuntimeError")
-    return {"error": str(error) or type(error).__name__, "kind": known}
+    return {"error": reason(error), "kind": known}
 
 
 def main() -> None:
-    """The other process; its argument is the number of the socket that it inherits."""
-    from . import daemon as _daemon
+    """The child process; its argument is the number of the socket that it inherits."""
+    from .daemon import log_to_stderr
 
-    _daemon.log_to_stderr(False)
+    log_to_stderr(False)
     _serve(socket.socket(fileno=int(sys.argv[1])))

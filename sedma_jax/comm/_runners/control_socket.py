@@ -1,38 +1,43 @@
-"""How other processes of the same user command a node: a socket in its folder.
+"""The socket in a node's folder, through which other processes of its user command it.
 
-The protocol is that between peers; the rights of the folder and the socket are the
-authorisation.
+The protocol is the one between peers. Whoever may open the socket may command the node.
 """
 
 import json
 import os
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trio
 
 from .._libp2p.byte_stream import SocketStream
+from .._node.description import described_peers, node_status
+from .._node.node import Node
 from .._rpc import wire_pb2 as wire
 from .._rpc.calls import StreamingCall
+from .._rpc.message_stream import send_message
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call, Methods, send_message
+from .._rpc.methods import Call, Methods
 from .._tensors.manifest import DTYPES, LARGEST_TENSOR, bytes_of
-from .bridge import described_peers, node_status
-from .node import Node
+
+Progress = Callable[[int, int], None]
+"""Is told how many MB have travelled, of how many."""
 
 PIECE = 2**20  # bytes sent at once
-LONGEST_PATH = 100  # bytes: Unix allows a little over
+LONGEST_PATH = 100  # bytes; Unix allows a few more
 
 
 def socket_path(folder: Path) -> Path:
-    """The control socket of the node whose folder this is."""
+    """The control socket of the node in `folder`."""
     path = folder / "control.sock"
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise ValueError(
-            f"the path of a socket has at most {LONGEST_PATH} bytes. Got {path}. Choose a "
-            "shorter folder."
+            f"`sedma node` needs a path of at most {LONGEST_PATH} bytes for its socket. "
+            f"Got {path}. Choose a shorter folder by `--dir`."
         )
     return path
 
@@ -51,18 +56,24 @@ def _empty(header: bytes) -> np.ndarray:
     except (ValueError, KeyError, TypeError):
         pass
     raise MessageError(
-        f"needs dtype and shape of a tensor of at most {LARGEST_TENSOR:,} bytes. Got "
-        f"{header[:100]!r}. Cut it into blocks."
+        "`sedma node` needs dtype and shape of a tensor of at most "
+        f"{LARGEST_TENSOR:,} bytes. Got {header[:100]!r}. Cut it into blocks."
     )
 
 
-async def _send_tensor(send, array: np.ndarray):
+async def _send_tensor(
+    send: Callable[[memoryview], Awaitable[None]], array: np.ndarray
+) -> None:
     view = bytes_of(np.asarray(array, order="C"))
     for at in range(0, len(view), PIECE):
         await send(view[at : at + PIECE])
 
 
-async def _receive_tensor(header: bytes, receive, progress=None) -> np.ndarray:
+async def _receive_tensor(
+    header: bytes,
+    receive: Callable[[], Awaitable[memoryview | None]],
+    progress: Progress | None = None,
+) -> np.ndarray:
     array = _empty(header)
     view, at = array.reshape(-1).view(np.uint8).data, 0
     while at < len(view):
@@ -76,7 +87,8 @@ async def _receive_tensor(header: bytes, receive, progress=None) -> np.ndarray:
     else:
         return array
     raise MessageError(
-        f"needs {len(view)} bytes of a tensor. Got another number. Send all of it."
+        f"`sedma node` needs {len(view)} bytes of a tensor. Got another number. Send all "
+        "of it."
     )
 
 
@@ -106,8 +118,13 @@ def _methods(node: Node) -> Methods:
     return methods
 
 
-async def serve_control(node: Node, folder: Path, *, task_status=trio.TASK_STATUS_IGNORED):
-    """Take commands until cancelled; `OSError` where another node runs in `folder`."""
+async def serve_control(
+    node: Node,
+    folder: Path,
+    *,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Take commands until cancelled; `OSError` if another node runs in `folder`."""
     path, methods = socket_path(folder), _methods(node)
     if path.exists():
         try:
@@ -116,15 +133,15 @@ async def serve_control(node: Node, folder: Path, *, task_status=trio.TASK_STATU
             path.unlink()  # left by a node that was killed
         else:
             raise OSError(
-                f"one node runs in a folder. Got another in {folder}. Stop it, or choose "
-                "another by `--dir`."
+                "`sedma node start` needs a folder in which no other node runs. Got "
+                f"{folder}. Stop the other node, or choose another folder by `--dir`."
             )
     listener = trio.socket.socket(socket.AF_UNIX)
     await listener.bind(str(path))
     path.chmod(0o600)
     listener.listen(16)
 
-    async def serve(stream):
+    async def serve(stream: trio.SocketStream):
         with trio.CancelScope() as scope:  # pyright: ignore[reportCallIssue]
             try:
                 await methods.serve(SocketStream(stream), "control")
@@ -141,13 +158,20 @@ async def serve_control(node: Node, folder: Path, *, task_status=trio.TASK_STATU
 
 
 @asynccontextmanager
-async def _command(folder: Path, method: str, body=b"", meta=b"", timeout=600.0):
+async def _command(
+    folder: Path,
+    method: str,
+    body: bytes = b"",
+    meta: bytes = b"",
+    timeout: float = 600.0,
+) -> AsyncIterator[StreamingCall]:
+    """A call of the node in `folder`."""
     try:
         stream = await trio.open_unix_socket(str(socket_path(folder)))
     except OSError as error:
         raise OSError(
-            f"needs a node that runs in {folder}. Got none. Run `sedma node start` there, "
-            "or name its folder by `--dir`."
+            f"`sedma node` needs a node that runs in {folder}. Got none. Run `sedma node "
+            "start` there, or name the folder of the node by `--dir`."
         ) from error
     mine = SocketStream(stream)
     with trio.fail_after(timeout):
@@ -157,8 +181,8 @@ async def _command(folder: Path, method: str, body=b"", meta=b"", timeout=600.0)
             yield StreamingCall(mine)
 
 
-def ask(folder: Path, method: str, body: bytes = b"", timeout: float = 60.0):
-    """What the node in `folder` answers to `peers`, `status` or `connect`."""
+def ask(folder: Path, method: str, body: bytes = b"", timeout: float = 60.0) -> Any:
+    """The answer of the node in `folder` to `peers`, `status` or `connect`."""
 
     async def run():
         async with _command(folder, method, body, timeout=timeout) as call:
@@ -168,7 +192,7 @@ def ask(folder: Path, method: str, body: bytes = b"", timeout: float = 60.0):
     return trio.run(run)
 
 
-def put(folder: Path, array: np.ndarray, progress=None) -> str:
+def put(folder: Path, array: np.ndarray, progress: Progress | None = None) -> str:
     """Have the node in `folder` offer an array; its CID."""
 
     async def run():
@@ -176,7 +200,7 @@ def put(folder: Path, array: np.ndarray, progress=None) -> str:
         async with _command(folder, "put", meta=_tensor_header(array_)) as call:
             sent = 0
 
-            async def send(piece):
+            async def send(piece: memoryview):
                 nonlocal sent
                 await call.send(piece)
                 sent += len(piece)
@@ -189,7 +213,7 @@ def put(folder: Path, array: np.ndarray, progress=None) -> str:
     return trio.run(run)
 
 
-def get(folder: Path, cid: str, progress=None) -> np.ndarray:
+def get(folder: Path, cid: str, progress: Progress | None = None) -> np.ndarray:
     """A tensor by its CID, through the node in `folder`."""
 
     async def run():

@@ -1,8 +1,8 @@
-"""What a node did, for Prometheus; read at each scrape, so that nothing counts twice."""
+"""Metrics of a node for Prometheus, read at each scrape from the node's own counters."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from .node import Node
+from .._node.node import Node
 
 try:
     from prometheus_client import (
@@ -36,10 +36,10 @@ class NodeCollector:
         ):
             yield GaugeMetricFamily(f"sedma_{name}", text, value)
         for name, text, value in (
-            ("cache_hits", "tensors asked for that were here", store.hits),
-            ("cache_misses", "tensors asked for that were not", store.misses),
-            ("cache_evictions", "tensors that made room", store.evictions),
-            ("served_bytes", "bytes of tensors sent", sum(node.serving.values())),
+            ("cache_hits", "requested tensors that were in memory", store.hits),
+            ("cache_misses", "requested tensors that were not", store.misses),
+            ("cache_evictions", "tensors evicted", store.evictions),
+            ("served_bytes", "bytes of tensors sent", sum(node.served_bytes.values())),
         ):
             yield CounterMetricFamily(f"sedma_{name}", text, value)
         rtt = GaugeMetricFamily("sedma_peer_rtt_seconds", "round trip", labels=["peer"])
@@ -48,15 +48,17 @@ class NodeCollector:
         )
         connected = set(node.connected())
         for peer in node.peers:
-            if peer.name in connected:  # else the labels would grow without end
+            if peer.name in connected:  # otherwise the labels would grow without end
                 rtt.add_metric([peer.name], peer.rtt_ms / 1000)
                 success.add_metric([peer.name], peer.success)
         yield rtt
         yield success
 
 
-def serve_metrics(node: Node, port: int, address: str = "127.0.0.1"):
-    """Answer scrapes on `port`; 0 takes any. How to end it, and the port."""
+def serve_metrics(
+    node: Node, port: int, address: str = "127.0.0.1"
+) -> tuple[Callable[[], None], int]:
+    """Answer scrapes on `port`, 0 for any; a function that ends it, and the port."""
     registry = CollectorRegistry()
     registry.register(NodeCollector(node))
     server, thread = start_http_server(port, address, registry)

@@ -1,4 +1,4 @@
-"""All that is taken from libp2p, so that one file says what the rest stands on."""
+"""Everything that the package imports from libp2p; no other file imports the library."""
 
 import logging
 from importlib.metadata import version
@@ -85,22 +85,21 @@ try:
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.comm` needs libp2p, which cannot be imported ({error}). "
-        "Install with `pip install 'sedma-jax[comm]'`. One of its parts is compiled on "
-        "installation: `sudo apt-get install build-essential libgmp-dev` comes first."
+        "Install with `pip install 'sedma-jax[comm]'`. One of its parts is compiled during "
+        "the installation: run `sudo apt-get install build-essential libgmp-dev` first."
     ) from error
 
-# It has no handler of its own, and Python prints the warnings of such loggers. Peers that
-# end are ordinary.
+# Python prints warnings of a logger without a handler, and peers that leave are ordinary.
 logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 VERSION = version("libp2p")
-"""The version of libp2p that is installed."""
+"""The installed version of libp2p."""
 
 Multiaddr = multiaddr.Multiaddr
 """An address such as `/ip4/10.0.0.1/tcp/4001/p2p/12D3KooW...`."""
 
 KAD_MODULES = (kad_common, kad, kad_routing, kad_providers, kad_values)
-"""The modules that hold a copy of the protocol id of the routing table."""
+"""The modules that each hold a copy of the routing table's protocol id."""
 
 __all__ = [
     "HOP_PROTOCOL",

@@ -1,29 +1,38 @@
-"""A node beside synchronous code: it runs in a thread of its own."""
+"""Run a node in a thread of its own, beside synchronous code."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 import trio
+from numpy.typing import ArrayLike
 
-from .node import Node, running_node
-from .profiles import LongTermMemory, ShortTermMemory
-from .settings import NodeSettings
+from ..._long_term import LongTermMemory, ShortTermMemory
+from .._errors import first_cause
+from .._node.description import described_peers, node_status
+from .._node.node import Node
+from .._node.running import running_node
+from .._node.settings import NodeSettings
 
 
 class OpenNode:
-    """A node that runs; every method may be called from any thread but its own."""
+    """A running node; every method may be called from any thread but the node's own."""
 
     def __init__(self, node: Node, token: trio.lowlevel.TrioToken):
         self.node, self._token = node, token
 
-    def call(self, function, *arguments, timeout: float | None = None) -> Any:
+    def call(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *arguments: Any,
+        timeout: float | None = None,
+    ) -> Any:
         """Run an async function in the node's thread and wait for its result.
 
-        **Raises:** what it raises; `TimeoutError` after `timeout` seconds.
+        **Raises:** what the function raises; `TimeoutError` after `timeout` seconds.
         """
 
         async def within():
@@ -32,14 +41,14 @@ class OpenNode:
             with trio.move_on_after(timeout):
                 return await function(*arguments)
             raise TimeoutError(
-                f"needs an answer within {timeout} s. Got none. Allow more, or check that "
-                "peers are connected."
+                f"`OpenNode.call` needs an answer within {timeout} s. Got none. Allow "
+                "more, or check that peers are connected."
             )
 
         try:
             return trio.from_thread.run(within, trio_token=self._token)
         except BaseExceptionGroup as group:
-            raise first_of(group) from None
+            raise first_cause(group) from None
 
     @property
     def name(self) -> str:
@@ -57,8 +66,8 @@ class OpenNode:
         """Connect to a peer by any of its addresses; its id."""
         return self.call(self.node.connect, *addresses)
 
-    def put(self, array) -> str:
-        """Offer an array, of JAX or NumPy, to peers; its CID.
+    def put(self, array: jax.Array | ArrayLike) -> str:
+        """Offer an array of JAX or NumPy to peers; its CID.
 
         A NumPy array is copied, since its owner may change it.
         """
@@ -70,33 +79,33 @@ class OpenNode:
 
         Its memory is aligned, so that `get_jax` does not copy it.
 
-        **Raises:** `FetchError` when no peer could send it, `ValueError` for what is no
-        CID, `TimeoutError`.
+        **Raises:** `FetchError` if no peer could send it, `ValueError` for an invalid CID,
+        `TimeoutError`.
         """
         return self.call(self.node.get, cid, timeout=timeout)
 
     def get_jax(self, cid: str, timeout: float | None = None) -> jax.Array:
-        """As `get`, as an array of JAX on the CPU in the same memory."""
+        """As `get`, but an array of JAX on the CPU, in the same memory."""
         array = self.get(cid, timeout)
         return alias(array)
 
     def get_block(
         self, cid: str, peer: str | None = None, timeout: float | None = None
     ) -> bytes:
-        """A block by its CID, by Bitswap from `peer` or any that is connected; verified.
+        """A block by its CID, by Bitswap from `peer` or any connected peer; verified.
 
-        **Raises:** `FetchError` when none has it, `ValueError` for a CID that is not of
+        **Raises:** `FetchError` if no peer has it, `ValueError` for a CID other than of
         version 1 and SHA2-256, `TimeoutError`.
         """
         return self.call(self.node.get_block, cid, peer, timeout=timeout)
 
     @property
     def short_term(self) -> ShortTermMemory | None:
-        """The short-term memory that `open_node` was given, with what came since."""
+        """The short-term memory given to `open_node`, with the samples added since."""
         return self.node.short_term
 
     def peers(self) -> list[dict]:
-        """The peers that this node knows: what they say, what was seen, their score."""
+        """The peers that this node knows: their statuses, measurements and scores."""
         return self.call(described_peers, self.node)
 
     def status(self) -> dict:
@@ -104,18 +113,11 @@ class OpenNode:
         return self.call(node_status, self.node)
 
 
-def first_of(error: BaseException) -> BaseException:
-    """The first cause inside groups of exceptions, which nurseries make of any."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 def alias(array: np.ndarray) -> jax.Array:
     """An array of JAX in the memory of a NumPy array that nobody will change."""
     if array.dtype == bool or jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         return jax.numpy.asarray(array)
-    # JAX cannot take what is read only; it does not write either.
+    # JAX does not accept read-only memory, although it does not write to it.
     base = array if array.flags.writeable else _writeable(array)
     return jax.dlpack.from_dlpack(base)
 
@@ -132,69 +134,24 @@ def _writeable(array: np.ndarray) -> np.ndarray:
     )
 
 
-async def described_peers(node: Node) -> list[dict]:
-    """The peers that a node knows, as records for JSON."""
-    connected = set(node.connected())
-    peers = list(node.peers)
-    weights = np.asarray(node.peers.learner.model.weights)
-    scores = node.peers.terms([p.name for p in peers]) @ weights if peers else []
-    return [
-        {
-            "id": peer.name,
-            "connected": peer.name in connected,
-            "score": float(score),
-            "rtt_ms": peer.rtt_ms,
-            "success": peer.success,
-            "idle": peer.idle,
-            "memory_free": peer.memory_free,
-            "zone": peer.zone,
-            "relayed": peer.relayed,
-            "trusted": node.peers.usable(peer.name),
-        }
-        for peer, score in zip(peers, scores, strict=True)
-    ]
-
-
-async def node_status(node: Node) -> dict:
-    """A node itself, as a record for JSON."""
-    model = node.peers.learner.model
-    return {
-        "id": node.name,
-        "addresses": node.addresses,
-        "connected": sorted(node.connected()),
-        "reachable": node.relaying.reachable,
-        "punched": node.relaying.punching.succeeded,
-        "not_punched": node.relaying.punching.failed,
-        "tensors": len(node.store),
-        "bytes": node.store.used,
-        "pinned_bytes": node.store.pinned_bytes,
-        "capacity": node.store.capacity,
-        "hits": node.store.hits,
-        "misses": node.store.misses,
-        "evictions": node.store.evictions,
-        "weights": [float(w) for w in model.weights],
-        "served_bytes": sum(node.serving.values()),
-    }
-
-
 @contextmanager
 def open_node(
     settings: NodeSettings | None = None,
     *,
     memory: LongTermMemory | None = None,
     short_term: ShortTermMemory | None = None,
-    **named,
+    **named: Any,
 ) -> Iterator[OpenNode]:
     """Run a node in a thread of its own while the block runs.
 
     **Arguments:** a `NodeSettings`, or its fields by name, and
 
-    - `memory`: of `sedma_jax.memory.open`. The profiles of peers, the weights and the use
-        of tensors are recalled from it, and written back every `remember_every` seconds
-        and at the end. A node without a `key` shares them with all that have none.
-    - `short_term`: a `sedma_jax.memory.ShortTerm`, for the current `load` and
-        `memory_free` of this node, and the `load ID` of its peers. The node's own
-        `short_term` is the one with the samples.
+    - `memory`: of `sedma_jax.memory.open`. The node recalls from it the profiles of peers,
+        the weights and the use of tensors, and writes them back every `remember_every`
+        seconds and at the end. All nodes without a `key` share one set.
+    - `short_term`: a `sedma_jax.memory.ShortTerm`. The node adds samples of its own `load`
+        and `memory_free`, and of the `load ID` of its peers; the memory with these samples
+        is the node's `short_term`.
 
     ```python
     with sj.comm.open_node(allowed=frozenset({other})) as node:
@@ -217,7 +174,7 @@ def open_node(
         try:
             trio.run(run)
         except BaseException as error:
-            failed.append(first_of(error))
+            failed.append(first_cause(error))
         finally:
             started.set()
 

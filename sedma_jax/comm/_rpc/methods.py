@@ -1,8 +1,8 @@
-"""Calls between peers: one request and one response, or streams both ways.
+"""The methods that a node offers to peers, and the answers to their calls.
 
-A stream carries one call at a time and is used again. Cancelling resets it, which cancels
-the method on the other side. A deadline travels with the request. What a peer sends is read
-only as far as its budget of bytes allows; the rest waits in the peer.
+A stream carries one call at a time and is reused for the next. A caller that cancels resets
+the stream, which cancels the method here. A deadline travels with the request. Requests of
+a peer are read only as far as its budget of bytes allows; the rest waits at the peer.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,21 +14,17 @@ import trio
 
 from .._libp2p.byte_stream import ByteStream
 from . import wire_pb2 as wire
-from .messages import PREFIX, MessageError, lengths, parse, prefix_and_header
+from .message_stream import receive_header, receive_message, send_message
+from .messages import MessageError
 
 LONGEST_DEADLINE = 600.0  # seconds
 LARGEST_REQUEST = 16 * 2**20
-BUDGET = 64 * 2**20  # bytes of requests in hand, for each peer
-INLINE = 48 * 1024  # a shorter body travels in the same frame as its header
-IDLE = 120.0  # seconds until a stream that asks nothing is closed
-
-
-class RemoteError(RuntimeError):
-    """The peer answered that it could not do it."""
+BUDGET = 64 * 2**20  # bytes of requests in hand per peer
+IDLE = 120.0  # seconds without a request until a stream is closed
 
 
 class ByteBudget:
-    """So many bytes at once; who wants more waits."""
+    """A limit on bytes held at once; who wants more waits."""
 
     def __init__(self, most: int):
         self._most, self._used, self._freed = most, 0, trio.Event()
@@ -48,47 +44,12 @@ class ByteBudget:
             self._freed.set()
 
 
-async def send_message(stream: ByteStream, header: wire.Header, body=b"") -> None:
-    """Send one message."""
-    view = memoryview(body).cast("B") if len(body) else memoryview(b"")
-    head = prefix_and_header(header, len(view))
-    if len(view) <= INLINE:
-        await stream.write(b"".join((head, view)))
-    else:
-        await stream.write(view, head)
-
-
-async def receive_header(stream: ByteStream, largest: int) -> tuple[wire.Header, int]:
-    """The next header, and the length of the body that follows."""
-    prefix = bytearray(PREFIX.size)
-    await stream.fill(memoryview(prefix))
-    header_length, body_length = lengths(prefix, largest)
-    data = bytearray(header_length)
-    await stream.fill(memoryview(data))
-    return parse(wire.Header, data), body_length
-
-
-async def receive_message(
-    stream: ByteStream, largest: int, into: memoryview | None = None
-) -> tuple[wire.Header, memoryview]:
-    """The next message; its body in `into` where it has just that length."""
-    header, length = await receive_header(stream, largest)
-    if into is not None and header.kind == wire.Header.RESPONSE:
-        if length != len(into):
-            raise MessageError(
-                f"needs a body of {len(into)} bytes. Got {length}. The peer lies or runs "
-                "another release."
-            )
-        body = into
-    else:
-        body = memoryview(bytearray(length))
-    await stream.fill(body)
-    return header, body
-
-
 @dataclass
 class Call:
-    """A request as its method sees it; `receive` and `send` are for streams."""
+    """A request as its method sees it.
+
+    `receive` and `send` are for calls that stream.
+    """
 
     peer: str
     meta: bytes
@@ -98,7 +59,7 @@ class Call:
     streamed: bool = False
 
     async def receive(self) -> memoryview | None:
-        """The next that the caller streams after the request; None at the end."""
+        """The next piece that the caller streams after its request; None at the end."""
         if self.ended:
             return None
         header, body = await receive_message(self.stream, LARGEST_REQUEST)
@@ -106,33 +67,37 @@ class Call:
             return body
         if header.kind != wire.Header.END:
             raise MessageError(
-                f"needs DATA or END. Got kind {header.kind}. Close streams by `finish`."
+                f"`Call.receive` needs DATA or END. Got kind {header.kind}. End what is "
+                "streamed by `finish`."
             )
         self.ended = True
         return None
 
-    async def send(self, data) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Stream `data` back; waits while the caller does not read."""
         self.streamed = True
         await send_message(self.stream, wire.Header(kind=wire.Header.DATA), data)
 
 
-Method = Callable[[Call], Awaitable[object]]
+Method = Callable[[Call], Awaitable[Any]]
 
 
 class Methods:
-    """The methods that peers may call, and the serving of a stream."""
+    """The methods that peers may call."""
 
     def __init__(self):
         self._methods: dict[str, Method] = {}
         self._budgets: dict[str, ByteBudget] = {}
 
+    def __getitem__(self, name: str) -> Method:
+        return self._methods[name]
+
     def add(self, name: str, method: Method) -> None:
-        """Offer `method`, an async function of a `Call` that returns the body, or None."""
+        """Offer `method`, an async function of a `Call` that returns the body or None."""
         self._methods[name] = method
 
     async def serve(self, stream: ByteStream, peer: str) -> None:
-        """Answer one call after the other until the peer ends the stream."""
+        """Answer one call after another until the peer ends the stream."""
         budget = self._budgets.setdefault(peer, ByteBudget(BUDGET))
         while True:
             with trio.move_on_after(IDLE) as idle:
@@ -141,10 +106,11 @@ class Methods:
                 await stream.close()
                 return
             if header.kind == wire.Header.END and not length:
-                continue  # of a call whose method did not read to the end
+                continue  # of the last call, whose method did not read to the end
             if header.kind != wire.Header.REQUEST:
                 raise MessageError(
-                    f"needs a REQUEST. Got kind {header.kind}. Open a stream for each call."
+                    f"a call of a node needs a REQUEST first. Got kind {header.kind}. "
+                    "Open a stream for each call."
                 )
             seconds = min(header.deadline_ms / 1000 or LONGEST_DEADLINE, LONGEST_DEADLINE)
             with trio.fail_after(seconds):
@@ -153,18 +119,18 @@ class Methods:
                     await stream.fill(body)
                     await self._answer(Call(peer, header.meta, body, stream), header.method)
 
-    async def _answer(self, call: Call, name: str):
+    async def _answer(self, call: Call, name: str) -> None:
         try:
             method = self._methods.get(name)
             if method is None:
                 raise LookupError(
-                    f"offers {', '.join(sorted(self._methods))}. Got {name[:80]!r}. "
-                    "Run the same release on both sides."
+                    f"a call of a node needs one of {', '.join(sorted(self._methods))}. "
+                    f"Got {name[:80]!r}. Run the same release on both sides."
                 )
             result: Any = await method(call)
             kind = wire.Header.END if call.streamed else wire.Header.RESPONSE
             await send_message(call.stream, wire.Header(kind=kind), result or b"")
         except (ValueError, LookupError, RuntimeError, OSError, MemoryError) as error:
-            # The caller learns why; the stream goes on unless the network failed.
+            # Tell the caller why; the stream goes on unless the network failed.
             header = wire.Header(kind=wire.Header.ERROR, error=str(error)[:500])
             await send_message(call.stream, header)

@@ -1,4 +1,4 @@
-"""A node as a process: key, control socket, metrics, signals, structured logs."""
+"""Run a node as a daemon: control socket, metrics, signals, structured logs."""
 
 import json
 import logging
@@ -8,19 +8,20 @@ from pathlib import Path
 
 import trio
 
-from .bridge import first_of, node_status
-from .control import serve_control, socket_path
+from ..._long_term import LongTermMemory
+from .._errors import first_cause
+from .._node.description import node_status
+from .._node.running import running_node
+from .._node.settings import NodeSettings
+from .control_socket import serve_control, socket_path
 from .metrics import serve_metrics
-from .node import running_node
-from .profiles import LongTermMemory
-from .settings import NodeSettings
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object for each line of the log."""
+    """Format log records as JSON, one object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON; what peers sent is escaped by it."""
+        """The record as JSON, which escapes what peers sent."""
         fields = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -31,7 +32,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(verbose: bool) -> None:
-    """Write the log of the node; that of libp2p only where it fails badly."""
+    """Log the node on stderr; of libp2p only critical messages."""
     stream = logging.StreamHandler()
     stream.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -59,7 +60,8 @@ def run_daemon(
             running_node(settings, memory=memory) as node,
             trio.open_nursery() as nursery,
         ):
-            await nursery.start(serve_control_of(node))
+            serve = lambda task_status: serve_control(node, folder, task_status=task_status)
+            await nursery.start(serve)
             stop_metrics = None
             if metrics_port is not None:
                 stop_metrics, _ = serve_metrics(node, metrics_port)
@@ -71,15 +73,9 @@ def run_daemon(
                 await trio.to_thread.run_sync(stop_metrics)
             nursery.cancel_scope.cancel()
 
-    def serve_control_of(node):
-        async def serve(task_status):
-            await serve_control(node, folder, task_status=task_status)
-
-        return serve
-
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket_path(folder)
     try:
         trio.run(run)
     except BaseExceptionGroup as group:
-        raise first_of(group) from None
+        raise first_cause(group) from None

@@ -1,30 +1,32 @@
-"""Whether others can connect to this node: a peer dials back, and says.
+"""Find out whether others can connect to this node: ask a peer to dial back.
 
-libp2p's own answer to that question (AutoNAT) is wrong: its server "dials" by the
-connection that the question came over, and finds every port open.
+libp2p's own service for this, AutoNAT, is wrong: its server "dials" over the connection of
+the request, and so finds every port open.
 """
 
 import ipaddress
 import struct
+from typing import Any
 
 import trio
 
-from .._libp2p.circuit import is_relayed
-from .._libp2p.corrections import ip_of
-from .._libp2p.host import Multiaddr, PeerID
+from .._libp2p.library import Multiaddr, PeerID
+from .._libp2p.nat_fixes import ip_of
+from .._libp2p.sockets import is_relayed
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
+from .node import Node
 
 MOST_PORTS = 4
 DIAL_SECONDS = 3.0
-AT_ONCE = 8  # dials back, for all peers together
+AT_ONCE = 8  # dials, for all peers together
 
 
-async def ask_reachable(node, peer: str) -> list[str]:
+async def ask_reachable(node: Node, peer: str) -> list[str]:
     """Addresses at which `peer` reaches this node by a new connection.
 
-    An answer of yes holds for networks like that of `peer`, and for NATs that filter by
-    port: one that filters by address alone lets in whoever this node once dialled.
+    A positive answer holds for networks like that of `peer`, and for NATs that filter by
+    port. A NAT that filters by address only lets in every peer that this node once dialled.
     """
     ports = [
         int(port)
@@ -40,15 +42,15 @@ async def ask_reachable(node, peer: str) -> list[str]:
     return [f"/ip{ip.version}/{ip}/tcp/{p}" for p in ports if str(p) in found]
 
 
-def add_reach(node) -> None:
-    """Offer to dial peers back, at the address their connection comes from only."""
+def add_dial_back(node: Node) -> None:
+    """Offer to dial peers back, only at the address that their connection comes from."""
     dials = trio.CapacityLimiter(AT_ONCE)
 
     async def reach(call: Call):
         if len(call.body) % 2 or not 0 < len(call.body) <= 2 * MOST_PORTS:
             raise MessageError(
-                f"needs 1 to {MOST_PORTS} ports of two bytes. Got {len(call.body)} bytes. "
-                "Run the same release on both sides."
+                f"the method `reach` needs 1 to {MOST_PORTS} ports of two bytes. Got "
+                f"{len(call.body)} bytes. Run the same release on both sides."
             )
         ports = struct.unpack(f"!{len(call.body) // 2}H", call.body)
         peer = PeerID.from_string(call.peer)
@@ -69,17 +71,20 @@ def add_reach(node) -> None:
     node.methods.add("reach", reach)
 
 
-def _observed(node, peer: PeerID):
+def _observed(node: Node, peer: PeerID) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that the connection of a peer comes from."""
     for connection in node.host.get_network().get_connections(peer):
         if not is_relayed(connection):
             for address in connection.muxed_conn.get_transport_addresses():
                 if (ip := ip_of(address)) is not None:
                     return ip
-    raise MessageError("dials back to peers with a direct connection. Got a relayed one.")
+    raise MessageError(
+        "the method `reach` needs a direct connection. Got a relayed one. Connect directly."
+    )
 
 
-async def answers(host, address: Multiaddr, peer: PeerID) -> bool:
-    """Whether a new connection to `address` meets just this peer; it is closed again."""
+async def answers(host: Any, address: Multiaddr, peer: PeerID) -> bool:
+    """Whether a new connection to `address` reaches this peer; it is closed again."""
     network = host.get_network()
     raw = None
     with trio.move_on_after(DIAL_SECONDS):

@@ -1,51 +1,50 @@
-"""What is known about other peers, and the choice among them."""
+"""What a node knows about other peers, and how it chooses among them."""
 
 import math
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Bool, Float
 
 from ...kernels import peer_scores, peer_terms, select_peers
-from .._libp2p.host import PeerID, deserialize_public_key
-from .._rpc import wire_pb2 as wire
-from .._rpc.messages import MessageError, parse
+from .._libp2p.library import PeerID
+from .status import read_status
 from .weights import WeightLearner
 
-SMOOTHING = 0.2  # of the newest sample in the moving averages
-RELAYED = 0.5  # what a peer behind a relay counts
-FRESH = 60.0  # seconds that a status, and the time of a range, hold
-EXILE = 300.0  # seconds without a peer that lied twice
+SMOOTHING = 0.2  # share of the newest sample in the moving averages
+RELAYED = 0.5  # factor on the terms of a peer behind a relay
+FRESH = 60.0  # seconds that a status, and the time of a range, stay valid
+EXILE = 300.0  # seconds that a peer with `STRIKES` lies is left out
 STRIKES = 2
 MOST_PEERS = 4096
-LARGEST_STATUS = 4096
-_compiling = threading.Lock()  # nodes of one process share what is compiled
-_DOMAIN = b"sedma-status:"  # a signature must not serve elsewhere
+_compiling = threading.Lock()  # the nodes of a process share compiled functions
 
 
 @dataclass
 class Peer:
-    """One peer: what it says of itself, and what was seen of it."""
+    """One peer: what it says of itself, and what this node measured."""
 
     name: str
     addresses: list[str] = field(default_factory=list)
     zone: str = ""
-    idle: float = 0.5  # fraction of cores, until it says
+    idle: float = 0.5  # fraction of cores; a guess until its first status
     memory_free: int = 0  # bytes
     load: float = 0.0
-    rtt_ms: float = 50.0  # until it was measured
-    success: float = 0.8  # moving average of transfers, 0 to 1; strangers get some trust
+    rtt_ms: float = 50.0  # a guess until the first measurement
+    success: float = 0.8  # moving average, 0 to 1; strangers are trusted a bit
     measured: bool = False
-    usual_idle: float = 0.5  # moving average of it
-    asked: float = 0.0  # requests of this node, since its profile was last written
+    usual_idle: float = 0.5  # moving average of `idle`
+    asked: float = 0.0  # requests since the profile was last written
     answered: float = 0.0
-    known: bool = False  # whether this node itself dealt with it
-    recalled: bool = False  # from an earlier run
-    range_ms: float = 0.0  # moving average of a whole range, request to last byte
-    ranged: float = -math.inf  # when the last one came
+    known: bool = False  # whether this node itself made a request to it
+    recalled: bool = False  # whether its profile is of an earlier run
+    range_ms: float = 0.0  # moving average of a whole range, from request to last byte
+    ranged: float = -math.inf  # when the last range came
     relayed: bool = False
     strikes: int = 0
     exiled_until: float = 0.0
@@ -54,105 +53,75 @@ class Peer:
     signed: bytes = field(default=b"", repr=False)
 
     def measure_rtt(self, seconds: float) -> None:
-        """Take in a round trip."""
+        """Update the moving average by a round trip."""
         share = SMOOTHING if self.measured else 1.0
         self.rtt_ms += share * (seconds * 1000 - self.rtt_ms)
         self.measured = True
 
     def measure_range(self, seconds: float) -> None:
-        """Take in the time of a whole range."""
+        """Update the moving average by the time of a whole range."""
         share = SMOOTHING if self.range_ms else 1.0
         self.range_ms += share * (seconds * 1000 - self.range_ms)
         self.ranged = time.monotonic()
 
     @property
     def latency_ms(self) -> float:
-        """Of a whole range lately, or a round trip: who is not tried looks quick."""
+        """Latency of recent ranges, or the round trip without any; so the peer is tried."""
         if time.monotonic() - self.ranged > FRESH:
             return self.rtt_ms
         return max(self.rtt_ms, self.range_ms)
 
     def count_request(self, answered: bool) -> None:
-        """Take in whether it answered what this node asked for."""
+        """Count a request of this node, and whether the peer answered it."""
         self.asked, self.answered = self.asked + 1, self.answered + answered
         self.known = True
 
     def measure_success(self, completed: float, attempted: float) -> None:
-        """Take in a transfer."""
+        """Update the success rate by a transfer, in parts."""
         self.asked, self.answered = self.asked + attempted, self.answered + completed
         self.known = True
         self.success += SMOOTHING * (completed / attempted - self.success)
 
 
-def sign_status(keys, peer: PeerID, status: wire.Status) -> bytes:
-    """A status as the peer itself sends it."""
-    status.peer = peer.to_bytes()
-    data = status.SerializeToString()
-    return wire.SignedStatus(
-        status=data,
-        public_key=keys.public_key.serialize(),
-        signature=keys.private_key.sign(_DOMAIN + data),
-    ).SerializeToString()
-
-
-def read_status(data: bytes) -> wire.Status:
-    """Check a signed status; `MessageError` for a forged or senseless one."""
-    if len(data) > LARGEST_STATUS:
-        raise MessageError(
-            f"a status has at most {LARGEST_STATUS} bytes. Got {len(data)}. Name fewer "
-            "addresses."
-        )
-    signed = parse(wire.SignedStatus, data)
-    status = parse(wire.Status, signed.status)
-    try:
-        key = deserialize_public_key(signed.public_key)
-        genuine = PeerID.from_pubkey(key).to_bytes() == status.peer and key.verify(
-            _DOMAIN + signed.status, signed.signature
-        )
-    except Exception:  # of several libraries, with no common base
-        genuine = False
-    sensible = (
-        0 <= status.idle <= 1
-        and 0 <= status.load < 1e6
-        and status.memory_free < 2**50
-        and len(status.zone) <= 64
-        and len(status.addresses) <= 8
-    )
-    if not (genuine and sensible):
-        raise MessageError(
-            "a status is signed by its peer, and sensible. Got a "
-            f"{'senseless' if genuine else 'forged'} one. Ignore who sent it."
-        )
-    return status
-
-
 @eqx.filter_jit
-def _terms(seen):
-    """The terms of Eq. 7; rows of availability, latency, memory, and what they count."""
-    available, latency, memory, counts = seen.T
+def _terms(seen: Float[Array | np.ndarray, "peers 4"]) -> Float[Array, "peers 3"]:
+    """The terms of Eq. 7, from availability, latency, memory and a factor per peer."""
+    available, latency, memory, counts = jnp.asarray(seen).T
     return peer_terms(available, latency, memory) * counts[:, None]
 
 
 @eqx.filter_jit
-def _choice(weights, seen, usable, k):
-    return select_peers(peer_scores(weights, _terms(seen)), usable, k)
+def _choice(
+    weights: Float[Array, "3"],
+    seen: Float[Array | np.ndarray, "peers 4"],
+    usable: Bool[Array | np.ndarray, " peers"],
+    k: int,
+) -> tuple[Array, Array]:
+    return select_peers(peer_scores(weights, _terms(seen)), jnp.asarray(usable), k)
 
 
 class PeerTable:
-    """All peers that this node has heard of."""
+    """All peers that this node has heard of.
 
-    def __init__(self, learner: WeightLearner | None = None):
+    **Arguments:**
+
+    - `learner`: of the weights of Eq. 7; a new one if left out.
+    - `most`: peers to remember.
+    """
+
+    def __init__(self, learner: WeightLearner | None = None, most: int = MOST_PEERS):
+        self._most = most
         self.learner = learner or WeightLearner()
         self._peers: dict[str, Peer] = {}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
 
     def get(self, name: str) -> Peer:
-        """The record of a peer, made if there is none."""
+        """The record of a peer, created if there is none."""
         if name not in self._peers:
-            if len(self._peers) >= MOST_PEERS:
-                # Strangers cost nothing to make up: they replace each other.
+            if len(self._peers) >= self._most:
+                # An attacker can invent strangers: they replace each other only.
                 oldest = min(
                     self._peers.values(), key=lambda p: (p.known or p.recalled, p.heard)
                 )
@@ -161,10 +130,10 @@ class PeerTable:
         return self._peers[name]
 
     def take_status(self, data: bytes) -> Peer | None:
-        """Take in a signed status; None if it is older than what is known.
+        """Store a signed status; None if it is older than the stored one.
 
-        Only the sequence of one and the same peer is compared, never two clocks. A peer
-        whose clock was set back is heard again once its last status has gone stale.
+        Sequence numbers of the same peer are compared, never two clocks. A peer whose clock
+        was set back is believed again once its last status is no longer fresh.
         """
         status = read_status(data)
         peer = self.get(str(PeerID(status.peer)))
@@ -181,7 +150,7 @@ class PeerTable:
         return peer
 
     def strike(self, name: str) -> None:
-        """A peer sent what its digest does not match: demote it, then drop it."""
+        """Demote a peer that sent bytes of another digest; the second time, exile it."""
         peer = self.get(name)
         peer.success *= 0.5
         peer.strikes += 1
@@ -189,22 +158,22 @@ class PeerTable:
             peer.exiled_until = time.monotonic() + EXILE
 
     def usable(self, name: str) -> bool:
-        """Whether a peer is not in exile for lying."""
+        """Whether a peer is not exiled for lying."""
         return self.get(name).exiled_until < time.monotonic()
 
     def terms(self, names: list[str]) -> np.ndarray:
         """The terms of Eq. 7 for some peers.
 
         Availability is the idle fraction that a peer claims, times the share of transfers
-        that it completed. Of a peer that is connected through a relay all terms count half
-        (`RELAYED`), and so does its score: its way is shared and limited, and another
-        peer's bytes pay for it. A peer that answers to statuses at once and to requests
-        late is as slow as it is to requests.
+        that it completed. The terms of a peer that is connected through a relay, and so its
+        score, count half (`RELAYED`): the relay is shared, limited, and pays with its own
+        traffic. A peer that answers statuses at once but ranges late is rated by its
+        ranges.
         """
         return np.asarray(_terms(self._seen(names)))[: len(names)]
 
     def _seen(self, names: list[str]) -> Float[np.ndarray, "peers 4"]:
-        # Rounded up to a power of two, so that few sizes are compiled.
+        # Padded to a power of two, so that few sizes are compiled.
         size = max(8, 1 << (len(names) - 1).bit_length())
         seen = np.ones((size, 4), np.float32)
         for row, name in zip(seen, names, strict=False):
@@ -214,7 +183,7 @@ class PeerTable:
         return seen
 
     def compile(self) -> None:
-        """Compile what a choice among few and a lesson need; both are unchanged by it."""
+        """Compile the choice among a few peers and the learning step; nothing changes."""
         seen = self._seen([])
         with _compiling:
             _choice(self.learner.model.weights, seen, np.zeros(len(seen), bool), len(seen))
@@ -223,7 +192,7 @@ class PeerTable:
             self.learner.compile()
 
     def choose(self, names: list[str], k: int) -> list[str]:
-        """The best `k` of some peers, best first; liars are left out."""
+        """The best `k` of some peers, best first, without exiled ones."""
         if not names:
             return []
         seen = self._seen(names)
@@ -234,7 +203,7 @@ class PeerTable:
         return best[:k]
 
     def choose_diverse(self, names: list[str], k: int, taken: list[str]) -> list[str]:
-        """The best `k` peers, of zones that `taken` and they do not share, if possible."""
+        """The best `k` peers, if possible in zones that differ and hold none of `taken`."""
         ranked = self.choose([name for name in names if name not in taken], len(names))
         zones = {self.get(name).zone for name in taken} - {""}
         chosen: list[str] = []

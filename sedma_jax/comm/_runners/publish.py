@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..._long_term import LongTermMemory
 from .._libp2p.keystore import key_id
-from .bridge import OpenNode, described_peers, open_node
-from .profiles import LongTermMemory
-from .settings import NodeSettings
-from .upkeep import hand_over
+from .._node.description import described_peers
+from .._node.node import Node
+from .._node.settings import NodeSettings
+from .thread import OpenNode, open_node
 
-_EMBEDDED = 3  # peers where none is named
+_EMBEDDED = 3  # peers if none is named
 _STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for one tensor
 
 
@@ -23,11 +24,11 @@ _STATUS_EVERY = 0.2  # seconds: a score needs a status, and this node lives for 
 class Publication:
     """A published tensor.
 
-    - `cid`: of its manifest, and so of its content.
-    - `peers`: those that hold it, verified, as records for JSON with the `score` of Eq. 7;
-        without the node that published it.
-    - `embedded`: whether the peers lived in this process, and are gone with the call.
-    - `seconds`: from the request to the last byte that the last peer verified.
+    - `cid`: of its manifest, and thus of its content.
+    - `peers`: the peers that hold it and have verified it, as records for JSON with the
+        `score` of Eq. 7; without the node that published it.
+    - `embedded`: whether the peers lived in this process and ended with the call.
+    - `seconds`: from the request until the last peer has verified its last byte.
     """
 
     cid: str
@@ -50,21 +51,23 @@ def publish(
     **Arguments:**
 
     - `array`: what to publish.
-    - `peers`: addresses, with `/p2p/ID`, of peers that let this node in; without any, three
-        on loopback in this process, which know each other's keys and nobody else's.
-    - `copies`: how many peers are to hold it, at least 1; fewer where fewer are there.
+    - `peers`: addresses, with `/p2p/ID`, of peers that let this node in; if left out, three
+        peers on loopback in this process, which let in each other only.
+    - `copies`: number of peers that are to hold it, at least 1; if fewer peers are there,
+        all of them hold it.
     - `key`: file of this node's key, by which the peers know it; a new one if left out.
-    - `memory`: for what the peers were like; as in `open_node`.
+    - `memory`: as in `open_node`.
     - `patience`: seconds to wait for the peers' statuses, by which they are chosen.
 
-    **Returns:** what became of it.
+    **Returns:** what was published, and where.
 
-    **Raises:** `ValueError` for `copies` below 1 or what is no address; `ConnectionError`
-    where no peer holds it in the end.
+    **Raises:** `ValueError` for `copies` below 1 or an invalid address; `ConnectionError`
+    if no peer holds the tensor in the end.
     """
     if copies < 1:
         raise ValueError(
-            f"`publish` needs copies >= 1. Got {copies}. Leave it out for the default, 2."
+            f"`sedma_jax.comm.publish` needs copies >= 1. Got {copies}. Leave it out for "
+            "the default, 2."
         )
     with ExitStack() as stack:
         if peers:
@@ -84,17 +87,17 @@ def publish(
         seconds = time.perf_counter() - start
     if not holders:
         raise ConnectionError(
-            f"needs a peer that holds {cid}. Got none of {wanted}. Check that they run "
-            f"and let {node.name} in (`sedma node start --allow ID`, or `--open` where "
-            "this node has no `key` of its own)."
+            f"`sedma_jax.comm.publish` needs a peer that holds {cid}. Got none of "
+            f"{wanted}. Check that they run and let {node.name} in (`sedma node start "
+            "--allow ID`, or `--open` if this node has no `key` of its own)."
         )
-    return Publication(cid, holders, not peers, seconds)
+    return Publication(cid=cid, peers=holders, embedded=not peers, seconds=seconds)
 
 
 def _embedded(
     stack: ExitStack, copies: int, key: Path | None, memory: LongTermMemory | None
 ) -> OpenNode:
-    """This node, among others in this process that let in each other alone."""
+    """This node, among others in this process that let in each other only."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     keys = [key or folder / "0", *(folder / str(i + 1) for i in range(_EMBEDDED))]
     names = frozenset(map(key_id, keys))
@@ -117,20 +120,19 @@ def _embedded(
 
 
 def _wait_for_statuses(node: OpenNode, wanted: int, patience: float) -> None:
-    """Wait until peers said what they can carry: others are not chosen first."""
+    """Wait for the statuses of peers: a peer without one is not chosen first."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        # Every status tells of memory.
+        # Every status names the free memory.
         told = [p for p in node.peers() if p["connected"] and p["memory_free"]]
         if len(told) >= wanted:
             return
         time.sleep(0.05)
 
 
-async def _put(node, array):
+async def _put(node: Node, array: np.ndarray) -> tuple[str, list[dict]]:
     cid = await node.put(array)
-    await hand_over(node, cid)
-    holders = node.store.peek(cid).holders
+    holders = await node.replication.hand_over(cid)
     described = await described_peers(node)
     held = [peer for peer in described if peer["id"] in holders]
     return cid, sorted(held, key=lambda peer: -peer["score"])

@@ -1,18 +1,21 @@
-"""The methods that a node offers to its peers."""
+"""The methods that every node offers to its peers."""
 
 import trio
 
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
-from .._rpc.rpc import Call
+from .._rpc.methods import Call
 from .._tensors.manifest import CHUNK, check_cid, text_of
+from .._tensors.store import Entry
+from .gossip import statuses, take_statuses
+from .node import Node
 
 LARGEST_RANGE = 16 * CHUNK
 MOST_HOLDERS = 32
 
 
-def add_methods(node) -> None:
-    """Offer all methods of a node."""
+def add_methods(node: Node) -> None:
+    """Offer all methods but that of `dial_back.py`."""
 
     async def echo(call: Call):
         return call.body
@@ -31,13 +34,15 @@ def add_methods(node) -> None:
         aligned = request.offset % CHUNK == 0
         if not (0 < request.length <= LARGEST_RANGE and aligned):
             raise MessageError(
-                f"a range starts at a multiple of {CHUNK} and has at most {LARGEST_RANGE} "
-                f"bytes. Got {request.length} at {request.offset}. Ask for less."
+                f"the method `range` needs an offset of a multiple of {CHUNK} and at most "
+                f"{LARGEST_RANGE} bytes. Got {request.length} at {request.offset}. Ask for "
+                "less."
             )
         if end > entry.manifest.nbytes:
             raise MessageError(
-                f"a range ends within the {entry.manifest.nbytes} bytes of its tensor. Got "
-                f"{end}. Read the manifest."
+                "the method `range` needs a range within the "
+                f"{entry.manifest.nbytes} bytes of its tensor. Got an end of {end}. "
+                "Read the manifest."
             )
         entry.count_access(1 / max(1, entry.manifest.nbytes // request.length))
         node.count_served(call.peer, request.length)
@@ -45,8 +50,7 @@ def add_methods(node) -> None:
 
     async def keep(call: Call):
         request = parse(wire.Keep, call.body)
-        cid = text_of(request.cid)
-        cid = check_cid(cid)
+        cid = check_cid(text_of(request.cid))
         entry = node.store.peek(cid)
         if entry is None or not entry.pinned:
             entry = await node.fetch(cid, [call.peer], pinned=True)
@@ -58,8 +62,8 @@ def add_methods(node) -> None:
         return b"1"
 
     async def status(call: Call):
-        await trio.to_thread.run_sync(node.take_statuses, bytes(call.body))
-        return node.statuses()
+        await trio.to_thread.run_sync(take_statuses, node, bytes(call.body))
+        return statuses(node)
 
     for name, method in {
         "echo": echo,
@@ -72,10 +76,11 @@ def add_methods(node) -> None:
         node.methods.add(name, method)
 
 
-def _entry(node, cid: bytes):
+def _entry(node: Node, cid: bytes) -> Entry:
     entry = node.store.peek(text_of(cid)) if 0 < len(cid) < 100 else None
     if entry is None:
         raise LookupError(
-            "needs the CID of a tensor that this peer has. Got another. Ask its providers."
+            "`Node.get` needs a peer that has the tensor. Got one that has not. Ask the "
+            "providers of the tensor."
         )
     return entry

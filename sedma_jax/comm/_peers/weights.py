@@ -1,11 +1,13 @@
-"""Learn how much availability, latency and free memory matter (SEDMA, Eq. 8 and 9)."""
+"""Learn the weights of availability, latency and free memory (SEDMA, Eq. 8 and 9)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike, Float
 
 from ...kernels import TransferModel, transfer_log_likelihood
 
@@ -18,34 +20,36 @@ except ImportError as error:
     ) from error
 
 LEARNING_RATE = 0.01  # eta of Eq. 8
-LARGEST_WEIGHT = 100.0  # at which one unit of a term settles every choice
+LARGEST_WEIGHT = 100.0  # one unit of a term then decides every choice
 FIRST_WEIGHTS = (1.0, 1.0, 1.0)
-STEPS = 25  # of the optimiser for each batch of outcomes
-PULL = 0.001  # towards 0: nats per attempt and unit, of a weight of 1
+STEPS = 25  # of the optimiser per batch of outcomes
+PULL = 0.001  # weight decay: nats per attempt and unit, at a weight of 1
 
 _fit = eqx.filter_jit(transfer_log_likelihood)
-# One object, so that all learners with it share what is compiled.
+# One object, so that all learners that use it share the compiled step.
 _OPTIMISER = optax.chain(optax.add_decayed_weights(PULL), optax.adam(LEARNING_RATE))
 
 
 class WeightLearner:
     """Weights fitted to the last hundred transfers.
 
-    `w <- w + eta d(success)/dw`, by an optax optimiser on the log-likelihood of the
-    recorded outcomes. A weight is kept from 0 to 100: a negative one would prefer a peer
-    for being slow. A step that is not finite is not taken.
+    An optax optimiser climbs the log-likelihood of the recorded outcomes,
+    `w <- w + eta d(success)/dw`. Weights are kept within 0 and 100: a negative weight would
+    prefer a peer for being slow. A step that is not finite is not taken.
 
     **Arguments:**
 
     - `optimiser`: any `optax.GradientTransformation`; `optax.sgd(0.01)` is Eq. 8 to the
-        letter. The default is `optax.adam(0.01)`, whose step is in units of its own
-        gradient, so that it follows a change without being tuned to the traffic, on
-        outcomes with a normal prior on the weights: without one a term that tells all
-        failures apart gets a weight that takes long to unlearn.
-    - `window`: how many transfers are remembered.
+        letter. The default is `optax.adam(0.01)` with a normal prior on the weights. Adam
+        scales its step by its own gradient, so that it follows a change without being tuned
+        to the traffic. Without the prior, a term that separates all failures would get a
+        weight that takes long to unlearn.
+    - `window`: number of transfers that are remembered.
     """
 
-    def __init__(self, optimiser=None, window: int = 100):
+    def __init__(
+        self, optimiser: optax.GradientTransformation | None = None, window: int = 100
+    ):
         self._optimiser = optimiser or _OPTIMISER
         self.model = TransferModel(
             jnp.asarray(np.asarray(FIRST_WEIGHTS, np.float32)), jnp.asarray(np.float32(0))
@@ -54,14 +58,15 @@ class WeightLearner:
         self._terms = np.zeros((window, 3), np.float32)
         self._outcomes = np.zeros((2, window), np.float32)
         self._count = 0
-        self.lessons = 0  # times that the weights followed
+        self.lessons = 0  # number of calls of `learn`
 
     def record(self, terms: np.ndarray, completed: float, attempted: float) -> None:
-        """Remember how a transfer went: `completed` of `attempted` parts arrived."""
+        """Remember a transfer of which `completed` of `attempted` parts arrived."""
         if not (np.isfinite(terms).all() and 0 <= completed <= attempted < np.inf):
             raise ValueError(
-                "`record` needs finite terms and 0 <= completed <= attempted. Got "
-                f"{terms}, {completed} of {attempted}. Count parts, not bytes."
+                "`WeightLearner.record` needs finite terms and 0 <= completed <= "
+                f"attempted. Got {terms}, {completed} of {attempted}. Count parts, not "
+                "bytes."
             )
         at = self._count % len(self._terms)
         self._terms[at] = terms
@@ -69,31 +74,31 @@ class WeightLearner:
         self._count += 1
 
     def learn(self) -> None:
-        """Follow the transfers recorded so far."""
+        """Fit the weights to the transfers that are remembered."""
         self.model, self._state = self._followed()
         self.lessons += 1
 
     def fit(self) -> float:
-        """Mean log-likelihood of the transfers that are remembered, in nats per attempt."""
+        """Mean log-likelihood of the remembered transfers, in nats per attempt."""
         completed, attempted = jnp.asarray(self._outcomes)
         return float(_fit(self.model, jnp.asarray(self._terms), completed, attempted))
 
     def resume(self, weights: Sequence[float], bias: float) -> None:
-        """Begin with weights that were learnt before; what cannot be one is refused."""
+        """Start from weights learnt earlier; `ValueError` for impossible ones."""
         given = np.asarray([*weights, bias], np.float32)
         inside = (given[:-1] >= 0) & (given[:-1] <= LARGEST_WEIGHT)
         if given.shape != (4,) or not (inside.all() and np.isfinite(given).all()):
             raise ValueError(
-                f"`resume` needs three weights from 0 to {LARGEST_WEIGHT:g} and a finite "
-                f"bias. Got {given}. Begin without them."
+                f"`WeightLearner.resume` needs three weights from 0 to {LARGEST_WEIGHT:g} "
+                f"and a finite bias. Got {given}. Start without them."
             )
         self.model = TransferModel(jnp.asarray(given[:3]), jnp.asarray(given[3]))
 
     def compile(self) -> None:
-        """Compile what `learn` needs, before the first transfer waits for it."""
+        """Compile the learning step in advance."""
         self._followed()
 
-    def _followed(self):
+    def _followed(self) -> tuple[TransferModel, Any]:
         # optax multiplies its step count by Python floats.
         with jax.numpy_dtype_promotion("standard"):
             return _steps(
@@ -102,8 +107,15 @@ class WeightLearner:
 
 
 @eqx.filter_jit
-def _steps(optimiser, model, state, terms, completed, attempted):
-    def step(_, carry):
+def _steps(
+    optimiser: optax.GradientTransformation,
+    model: TransferModel,
+    state: Any,
+    terms: Float[ArrayLike, "window 3"],
+    completed: Float[ArrayLike, " window"],
+    attempted: Float[ArrayLike, " window"],
+) -> tuple[TransferModel, Any]:
+    def step(_: Any, carry: tuple[Any, Any]):
         model, state = carry
         gradient = jax.grad(transfer_log_likelihood)(model, terms, completed, attempted)
         # Optimisers descend.

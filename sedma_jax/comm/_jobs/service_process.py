@@ -1,4 +1,4 @@
-"""A service as a process: node, journal, workers, health, signals."""
+"""Run a service as a process: node, journal, workers, health, signals."""
 
 import os
 import signal
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import trio
 
-from .._node.bridge import first_of, node_status
-from .._node.control import serve_control, socket_path
-from .._node.node import running_node
-from .._node.profiles import LongTermMemory
+from ..._long_term import LongTermMemory
+from .._errors import first_cause
+from .._node.description import node_status
+from .._node.running import running_node
 from .._node.settings import NodeSettings
+from .._runners.control_socket import serve_control, socket_path
 from .journal import Journal
 from .metrics import Health
 from .service import JobService, ServiceLimits, Work
@@ -29,17 +30,19 @@ def run_service(
     started: Callable[[dict], None],
     ended: Callable[[int, int], None],
 ) -> None:
-    """Serve jobs until SIGTERM or SIGINT; a second one ends it without waiting.
+    """Serve jobs until SIGTERM or SIGINT; a second signal ends it without waiting.
 
     **Arguments:**
 
-    - `settings`: of the node.
-    - `folder`: of the journal and the control socket.
-    - `worker`: makes what does the jobs, once for each worker.
-    - `memory`: for what the node learns of its peers.
-    - `http`: where health and metrics are answered.
-    - `started`: called with the status of the node, and `ended` with how many jobs are left
-        in the journal, and how many of them were under way.
+    - `settings`: settings of the node.
+    - `folder`: folder of the journal and the control socket.
+    - `worker`: makes the function that does jobs, once per worker.
+    - `limits`: limits on jobs.
+    - `memory`: keeps what the node learns about its peers.
+    - `http`: host and port at which health and metrics are served.
+    - `started`: called with the status of the node.
+    - `ended`: called with the number of jobs that stay in the journal, and of those that
+        were given up while they ran.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket_path(folder)
@@ -74,17 +77,17 @@ def run_service(
         left = journal.counts()
         ended(left["queued"], abandoned)
     except BaseExceptionGroup as group:
-        raise first_of(group) from None
+        raise first_cause(group) from None
     finally:
         journal.close()
     if abandoned:
-        # Threads that compute for nobody would hold up, or crash, the interpreter's end.
+        # Threads whose results nobody waits for would delay or crash the exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
 
-async def _drain_on_signals(service: JobService):
+async def _drain_on_signals(service: JobService) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             if service.draining:

@@ -1,19 +1,20 @@
-"""Ways through NAT: relays (circuit v2), hole punching (DCUtR), rendezvous.
+"""Traverse NAT: relays (circuit v2), hole punching (DCUtR), rendezvous.
 
 A node that cannot be dialled holds a reservation at its relays and is dialled through them.
-Who is dialled so starts to punch a hole at once; new calls take the direct connection as
-soon as there is one. Relays are also where such nodes find each other.
+A node dialled that way starts to punch a hole at once, and new calls take the direct
+connection as soon as it exists. Such nodes also find each other at their relays.
 """
 
 import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import trio
 
-from .._libp2p import corrections as _corrections
-from .._libp2p.host import (
+from .._errors import reason
+from .._libp2p.library import (
     HOP_PROTOCOL,
     CircuitV2Transport,
     DHTMode,
@@ -27,44 +28,53 @@ from .._libp2p.host import (
     background_trio_service,
     info_from_p2p_addr,
 )
-from .reach import ask_reachable
+from .._libp2p.library_fixes import dial
+from .._libp2p.nat_fixes import (
+    MOST_REGISTERED_ADDRESSES,
+    HolePunching,
+    Relay,
+    Rendezvous,
+    is_public,
+)
+from .dial_back import ask_reachable
+from .node import Node
 
 log = logging.getLogger("sedma_jax.comm")
 
 LIMITS = RelayLimits(
-    duration=600,  # seconds of one circuit
-    data=2**28,  # bytes of one circuit
-    max_circuit_conns=16,  # to one peer
+    duration=600,  # seconds per circuit
+    data=2**28,  # bytes per circuit
+    max_circuit_conns=16,  # per peer
     max_reservations=64,
-    reservation_ttl=600,  # seconds: a peer that is gone frees its place
+    reservation_ttl=600,  # seconds, after which the place of a lost peer is free
 )
-CHECK_EVERY = 1.0  # seconds: whether the connection to a relay still stands
+CHECK_EVERY = 1.0  # seconds between two checks of the connection to a relay
 MEET_EVERY = 10.0  # seconds
 MEET_AT_ONCE = 8  # peers
-REGISTERED = 600  # seconds
+REGISTERED = 600  # seconds that a registration lasts
 DIAL_SECONDS = 8.0
 
 
-class Relaying:
-    """What one node does about NAT; `node.relaying` is it."""
+class NatTraversal:
+    """How one node is reached behind NAT, and reaches others; `node.relaying` is it."""
 
-    def __init__(self, node):
+    def __init__(self, node: Node):
         self._node = node
         settings = node.settings
-        self._relay = _corrections.Relay(node.host, LIMITS, allow_hop=settings.relay)
+        self._relay = Relay(node.host, LIMITS, allow_hop=settings.relay)
         self._transport = CircuitV2Transport(
             node.host, self._relay, RelayConfig(roles=RelayRole.STOP, limits=LIMITS)
         )
-        self.punching = _corrections.HolePunching(node.host)
+        self.punching = HolePunching(node.host)
         self._relay.on_circuit = self.punching.upgrade
         if settings.relay:
-            _corrections.Rendezvous(node.host, settings.namespace)
-        self.circuits: dict[str, str] = {}  # for each relay the address through it
-        self.reached: dict[str, list[str]] = {}  # for each relay the addresses it reached
+            Rendezvous(node.host, settings.namespace)
+        self.circuits: dict[str, str] = {}  # from a relay to the address through it
+        self.reached: dict[str, list[str]] = {}  # from a relay to the addresses it reached
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve, and keep reservations, while the block runs."""
+        """Serve as a relay and keep reservations, as set up, while the block runs."""
         settings = self._node.settings
         async with AsyncExitStack() as stack:
             if settings.relay or settings.via_relay:
@@ -79,14 +89,14 @@ class Relaying:
 
     @property
     def addresses(self) -> list[str]:
-        """Addresses of this node that it learnt: reached by others, or through relays."""
+        """Addresses of this node that relays reached, and addresses through relays."""
         name = self._node.name
         direct = {a for found in self.reached.values() for a in found}
         return [f"{a}/p2p/{name}" for a in [*sorted(direct), *self.circuits.values()]]
 
     @property
     def reachable(self) -> bool | None:
-        """Whether a relay could dial this node; None before one has tried."""
+        """Whether a relay could dial this node; None until one has tried."""
         return any(self.reached.values()) if self.reached else None
 
     async def dial(self, address: Multiaddr, peer: PeerID) -> None:
@@ -95,25 +105,25 @@ class Relaying:
         relay = info_from_p2p_addr(Multiaddr(before))
         if not self._node.allowed(str(relay.peer_id)):
             raise PermissionError(
-                f"relays are peers on the allow-list. Got {relay.peer_id}. Add it to "
-                "`allowed`, or to `via_relay`."
+                "`Node.connect` needs a relay on the allow-list. Got "
+                f"{relay.peer_id}. Add it to `allowed` or to `via_relay`."
             )
-        await _corrections.dial(self._node.host, relay.peer_id, relay.addrs)
+        await dial(self._node.host, relay.peer_id, relay.addrs)
         whole = Multiaddr(f"{before}/p2p-circuit/p2p/{peer}")
         with trio.fail_after(DIAL_SECONDS):
             target = info_from_p2p_addr(whole)
             raw = await self._transport._dial_via_circuit_addr(whole, target)
             await self._node.host.upgrade_outbound_connection(raw, peer)
 
-    async def _keep_reserved(self, address: str):
-        """Hold a place at a relay, as long as nobody can dial this node."""
+    async def _keep_reserved(self, address: str) -> None:
+        """Hold a place at a relay as long as nobody can dial this node."""
         relay = info_from_p2p_addr(Multiaddr(address)).peer_id
         name, held, renew, said = str(relay), None, 0.0, False
         while True:
             try:
                 await self._node.connect(address)
                 connection = self._connection(relay)
-                # A relay that was lost has forgotten its reservations.
+                # A relay that was restarted has lost its reservations.
                 if connection is not held or time.monotonic() > renew:
                     await self._learn_reach(name)
                     if not self.reached[name]:
@@ -124,28 +134,28 @@ class Relaying:
             except Exception as error:  # the library's errors have no common base
                 self.circuits.pop(name, None)
                 if not said:
-                    told = error or type(error).__name__
+                    told = reason(error)
                     log.warning("relay %s: %s It is tried again.", name, told)
                 held, said = None, True
             await trio.sleep(CHECK_EVERY)
 
-    def _connection(self, relay: PeerID):
+    def _connection(self, relay: PeerID) -> Any:
         return next(iter(self._node.host.get_network().get_connections(relay)), None)
 
-    async def _learn_reach(self, relay: str):
+    async def _learn_reach(self, relay: str) -> None:
         try:
             found = await ask_reachable(self._node, relay)
         except Exception as error:  # a relay of other software does not dial back
-            log.info("%s did not dial back: %s", relay, error or type(error).__name__)
+            log.info("%s did not dial back: %s", relay, reason(error))
             found = []
-        # A private address says nothing of those outside.
-        public = [a for a in found if _corrections.is_public(Multiaddr(a))]
+        # A relay that reaches a private address says nothing about peers outside.
+        public = [a for a in found if is_public(Multiaddr(a))]
         self.reached[relay] = public
         if public:
             self.circuits.pop(relay, None)
             await self._node.dht.switch_mode(DHTMode.SERVER)
 
-    async def _reserve(self, relay: PeerID):
+    async def _reserve(self, relay: PeerID) -> None:
         with trio.fail_after(DIAL_SECONDS):
             stream = await self._node.host.new_stream(relay, [HOP_PROTOCOL])
             try:
@@ -154,12 +164,12 @@ class Relaying:
                 await stream.close()
         if not done:
             raise ConnectionError(
-                f"needs a reservation at {relay}. Got a refusal: it is no relay, or full. "
-                "Name another by `via_relay`."
+                f"`via_relay` needs relays that reserve a place. Got a refusal of {relay}: "
+                "it is no relay, or full. Name another."
             )
 
-    async def _meet(self, address: str):
-        """Register at a relay, and connect to others that did."""
+    async def _meet(self, address: str) -> None:
+        """Register at a relay, and connect to other nodes that did."""
         relay = info_from_p2p_addr(Multiaddr(address)).peer_id
         while True:
             try:
@@ -167,25 +177,27 @@ class Relaying:
                     await self._register(relay)
                     await self._discover(relay)
             except Exception as error:  # the library's errors have no common base
-                log.info("rendezvous at %s: %s", relay, error or type(error).__name__)
+                log.info("rendezvous at %s: %s", relay, reason(error))
             await trio.sleep(
                 MEET_EVERY if self.reached.get(str(relay)) is not None else 0.2
             )
 
-    async def _register(self, relay: PeerID):
+    async def _register(self, relay: PeerID) -> None:
         message = RendezvousMessage(type=RendezvousMessage.REGISTER)
         message.register.ns = self._node.settings.namespace
         message.register.ttl = REGISTERED
         message.register.peer.id = PeerID.from_string(self._node.name).to_bytes()
-        most = _corrections.MOST_REGISTERED_ADDRESSES
-        for text in self._node.addresses[-most:]:
+        for text in self._node.addresses[-MOST_REGISTERED_ADDRESSES:]:
             bare = Multiaddr(text.rpartition("/p2p/")[0])
             message.register.peer.addrs.append(bare.to_bytes())
         answer = await RendezvousClient(self._node.host, relay)._send_message(message)
         if answer is None or answer.registerResponse.status != RendezvousMessage.OK:
-            raise ConnectionError(f"{relay} is no rendezvous point of this namespace")
+            raise ConnectionError(
+                "`namespace` needs a relay that is a rendezvous point of it. Got a refusal "
+                f"of {relay}. Start the relay with the same namespace."
+            )
 
-    async def _discover(self, relay: PeerID):
+    async def _discover(self, relay: PeerID) -> None:
         node = self._node
         namespace = node.settings.namespace
         found, _ = await RendezvousClient(node.host, relay).discover(namespace)
@@ -194,7 +206,7 @@ class Relaying:
             i for i in found if str(i.peer_id) not in known and node.allowed(str(i.peer_id))
         ]
 
-        async def one(info):
+        async def one(info: Any):
             addresses = [f"{address}/p2p/{info.peer_id}" for address in info.addrs]
             try:
                 await node.connect(*addresses)

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import trio
 
-from .._libp2p.host import KeyPair, PeerID, new_ed25519_keys
+from .._libp2p.library import KeyPair, PeerID, new_ed25519_keys
+from .._node.node import Node
+from .._rpc.calls import RemoteError
 from .._rpc.messages import MessageError
-from .._rpc.rpc import Call, RemoteError
-from .bridge import open_node
-from .node import Node
+from .._rpc.methods import Call, Method
+from .thread import open_node
 
 
 def _keys(name: str, secret: str) -> KeyPair:
-    """The keys of an agent: who knows the secret knows those of all agents."""
+    """The keys of an agent; the secret gives the keys of all agents."""
     return new_ed25519_keys(hmac.digest(secret.encode(), name.encode(), hashlib.sha256))
 
 
@@ -28,22 +29,22 @@ def agent_id(name: str, secret: str) -> str:
 
     **Arguments:**
 
-    - `name`: of workflow and agent, `tour/critic`.
-    - `secret`: what the agents of a workflow share. If it is empty anybody can make the
-        keys, and the id says nothing.
+    - `name`: names of workflow and agent, as in `tour/critic`.
+    - `secret`: shared by the agents of a workflow. If it is empty, anybody can make the
+        keys, and the id proves nothing.
     """
     return str(PeerID.from_pubkey(_keys(name, secret).public_key))
 
 
 class AgentPeer:
-    """The libp2p peer of one agent; it lets in the peers of its neighbours alone.
+    """The libp2p peer of one agent; it lets in only the peers of its neighbours.
 
     **Arguments:**
 
-    - `name`, `secret`: as `agent_id`.
-    - `neighbours`: names of the agents that it calls and is called by.
-    - `port`: to be called on, 0 for a free one; None for an agent that only calls.
-    - `answer`: from a request to its answer; called in threads, several at once.
+    - `name`, `secret`: as for `agent_id`.
+    - `neighbours`: names of the agents that it calls and that call it.
+    - `port`: to listen on, 0 for any free one; None for an agent that only calls.
+    - `answer`: maps a request to its answer; called in threads, several at once.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class AgentPeer:
     ) -> bytes:
         """Ask the agent `name` at a host and port.
 
-        **Raises:** `OSError` for one that fails, is not reached, or is another.
+        **Raises:** `OSError` if the agent fails, cannot be reached, or is a different one.
         """
         peer = agent_id(name, self._secret)
         node: Node = self._node.node
@@ -99,14 +100,17 @@ class AgentPeer:
             trio.TooSlowError,
             trio.RunFinishedError,
         ) as error:
-            raise OSError(f"{name} at {host}:{port} failed: {error}.") from error
+            raise OSError(
+                f"`AgentPeer.call` needs an answer of {name} at {host}:{port}. Got: "
+                f"{error}. Check its log."
+            ) from error
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connections and end the peer."""
         self._stack.close()
 
 
-def _method(answer):
+def _method(answer: Callable[[bytes], bytes]) -> Method:
     async def method(call: Call) -> bytes:
         try:
             return await trio.to_thread.run_sync(lambda: bytes(answer(bytes(call.body))))

@@ -1,0 +1,34 @@
+"""Which peers may connect, and the addresses that name them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .._libp2p.library import Multiaddr, PeerID, info_from_p2p_addr
+from .settings import EVERYONE, NodeSettings
+
+
+def peer_address(address: str) -> Any:
+    """The peer id and addresses in an address that ends in `/p2p/ID`."""
+    try:
+        return info_from_p2p_addr(Multiaddr(address))
+    except Exception as error:  # the library's errors have no common base
+        raise ValueError(
+            "`Node.connect` needs the address of a peer, as in "
+            f"/ip4/10.0.0.1/tcp/4001/p2p/12D3KooW.... Got {address[:120]!r}. Take it from "
+            "`sedma node status`."
+        ) from error
+
+
+def allow_list(settings: NodeSettings) -> Callable[[str], bool]:
+    """Tell for the id of a peer whether it may connect and be connected to."""
+    named = [*settings.bootstrap, *settings.via_relay]
+    allowed = settings.allowed | {str(peer_address(a).peer_id) for a in named}
+    for name in allowed - {EVERYONE}:
+        try:
+            PeerID.from_string(name)
+        except Exception as error:
+            raise ValueError(
+                "`NodeSettings` needs ids of peers in `allowed`, as in 12D3KooW.... Got "
+                f"{name[:80]!r}. Take them from `sedma node status`."
+            ) from error
+    return lambda name: EVERYONE in allowed or name in allowed

@@ -1,0 +1,69 @@
+"""What a node does without being asked: join, gossip, provide records, repair, learn."""
+
+import logging
+
+import trio
+
+from . import gossip
+from .node import Node
+
+log = logging.getLogger("sedma_jax.comm")
+
+PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
+PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
+REJOIN_EVERY = 5.0  # seconds
+
+
+def start(node: Node, nursery: trio.Nursery) -> None:
+    """Start all background tasks of a node."""
+    nursery.start_soon(_join, node)
+    nursery.start_soon(gossip.run, node)
+    nursery.start_soon(_provide, node)
+    nursery.start_soon(node.replication.run)
+    nursery.start_soon(_learn, node)
+
+
+async def _join(node: Node) -> None:
+    """Connect to the bootstrap peers, and reconnect whenever one is lost."""
+    said: set[str] = set()
+    while True:
+        for address in node.settings.bootstrap:
+            try:
+                if address.rpartition("/")[2] not in node.connected():
+                    await node.connect(address)
+                    said.discard(address)
+            except ConnectionError as error:
+                if address not in said:
+                    log.warning("bootstrap: %s It is tried again.", error)
+                    said.add(address)
+        await trio.sleep(REJOIN_EVERY)
+
+
+async def _learn(node: Node) -> None:
+    """Learn from transfers as they end; no transfer waits for that or for the compiler."""
+    # Not abandoned: a thread that compiles while the interpreter ends may crash it.
+    await trio.to_thread.run_sync(node.peers.compile)
+    while True:
+        await node.outcomes.wait()
+        node.outcomes = trio.Event()
+        await trio.to_thread.run_sync(node.peers.learner.learn)
+
+
+async def _provide(node: Node) -> None:
+    """Store records of tensors in the routing table, no faster than peers accept them."""
+    due: dict[str, float] = {}
+    while True:
+        while node.to_provide:
+            due[node.to_provide.pop()] = 0.0
+        now = trio.current_time()
+        for cid in [cid for cid, when in due.items() if when <= now][:1]:
+            if node.store.peek(cid) is None:
+                del due[cid]
+                continue
+            try:
+                await node.dht.provide(cid)
+                due[cid] = now + (PROVIDE_AGAIN if node.connected() else 5)
+            except Exception as error:  # the library's errors have no common base
+                log.info("record not stored: %s", error)
+                due[cid] = now + 30
+        await trio.sleep(PROVIDE_EVERY)
