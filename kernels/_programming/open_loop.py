@@ -41,14 +41,14 @@ def _open_loop(
     pulses = jnp.sum(jnp.abs(train)).astype(jnp.int32)
     nothing = jnp.zeros((), dtype)
     return state, WriteStats(
-        pulses,
-        (pulses > 0).astype(jnp.int32),
-        energy.astype(dtype),
-        nothing,
-        latency.astype(dtype),
-        nothing,
-        jnp.sum(jnp.abs(error) > rule.band).astype(jnp.int32),
-        jnp.sqrt(jnp.sum(error**2) / cells),
+        pulses=pulses,
+        iterations=(pulses > 0).astype(jnp.int32),
+        write_energy=energy.astype(dtype),
+        verify_energy=nothing,
+        write_latency=latency.astype(dtype),
+        verify_latency=nothing,
+        unfinished=jnp.sum(jnp.abs(error) > rule.band).astype(jnp.int32),
+        residual=jnp.sqrt(jnp.sum(error**2) / cells),
     )
 
 

@@ -80,16 +80,18 @@ def _rewrite_and_verify(
         aim = jnp.clip(target + device.sigma_c2c * noise, 0, 1)
         after = jnp.where(pending, hidden_state(aim, device), state)
         stats = WriteStats(
-            stats.pulses + 2 * jnp.sum(pending, dtype=jnp.int32),
-            stats.iterations + 1,
-            stats.write_energy + _sum(pending, _erase(state, erased, device))
+            pulses=stats.pulses + 2 * jnp.sum(pending, dtype=jnp.int32),
+            iterations=stats.iterations + 1,
+            write_energy=stats.write_energy
+            + _sum(pending, _erase(state, erased, device))
             + _sum(pending, _set(after, erased, device)),
-            stats.verify_energy + _sum(pending, _read(after, device)),
-            stats.write_latency + _rows(pending, dtype) * (device.t_ltp + device.t_ltd),
-            stats.verify_latency + _rows(pending, dtype) * device.t_read,
-            stats.unfinished,
-            stats.residual,
-        )  # fmt: skip
+            verify_energy=stats.verify_energy + _sum(pending, _read(after, device)),
+            write_latency=stats.write_latency
+            + _rows(pending, dtype) * (device.t_ltp + device.t_ltd),
+            verify_latency=stats.verify_latency + _rows(pending, dtype) * device.t_read,
+            unfinished=stats.unfinished,
+            residual=stats.residual,
+        )
         error = jnp.where(pending, sense(after, stats.iterations), error)
         stats = jax.tree.map(lambda new, old: new.astype(old.dtype), stats, carry[3])
         return after, error, pending & (jnp.abs(error) > rule.band), stats
@@ -97,7 +99,16 @@ def _rewrite_and_verify(
     zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
     read = _sum(used, _read(initial, device)).astype(dtype)
     waited = (_rows(used, dtype) * device.t_read).astype(dtype)
-    stats = WriteStats(none, none, zero, read, zero, waited, none, zero)
+    stats = WriteStats(
+        pulses=none,
+        iterations=none,
+        write_energy=zero,
+        verify_energy=read,
+        write_latency=zero,
+        verify_latency=waited,
+        unfinished=none,
+        residual=zero,
+    )
     error = jnp.where(used, sense(initial, 0), 0)
     state, error, pending, stats = lax.while_loop(
         lambda carry: jnp.any(carry[2]) & (carry[3].iterations < rule.iterations),
@@ -177,15 +188,15 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
     last = _erase(initial, erased, device) + _set(state, erased, device)
     written, more = attempts > 0, jnp.maximum(attempts - 1, 0)
     stats = WriteStats(
-        2 * jnp.sum(attempts).astype(jnp.int32),
-        jnp.max(attempts).astype(jnp.int32),
-        _sum(written, more * tries + last),
-        _sum(used, _read(initial, device))
+        pulses=2 * jnp.sum(attempts).astype(jnp.int32),
+        iterations=jnp.max(attempts).astype(jnp.int32),
+        write_energy=_sum(written, more * tries + last),
+        verify_energy=_sum(used, _read(initial, device))
         + _sum(written, more * _read(centre, device) + _read(state, device)),
-        rows * (device.t_ltp + device.t_ltd),
-        (_rows(used, dtype) + rows) * device.t_read,
-        jnp.zeros((), jnp.int32),
-        jnp.zeros((), dtype),
+        write_latency=rows * (device.t_ltp + device.t_ltd),
+        verify_latency=(_rows(used, dtype) + rows) * device.t_read,
+        unfinished=jnp.zeros((), jnp.int32),
+        residual=jnp.zeros((), dtype),
     )
     stats = jax.tree.map(lambda v: v if v.dtype == jnp.int32 else v.astype(dtype), stats)
     return state, _finish(stats, error, again < 0, used)

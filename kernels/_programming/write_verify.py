@@ -21,7 +21,7 @@ import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, UInt
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response, move_state
@@ -34,6 +34,7 @@ from .closed_loop import (
     visible_state,
 )
 from .compaction import compacted, count_before
+from .lanes import Lanes, Progress, Tally
 from .scheme import Scheme
 
 # The last unfinished cells of all arrays are packed to this part of a row.
@@ -41,51 +42,6 @@ _LAST = 16
 # Before that, the cells of one array are packed to these parts.
 _SHARES = (4,)
 _FEW = 2**14  # up to this many cells, packing is not worth its compilation
-
-
-class _Lanes(eqx.Module):
-    """Cells side by side, by array and row."""
-
-    target: Float[Array, "arrays rows lanes"]
-    state: Float[Array, "arrays rows lanes"]
-    pulses: Float[Array, "arrays rows lanes"]
-    cell: UInt[Array, "arrays rows lanes"]
-    response: Response
-
-
-class _Tally(eqx.Module):
-    """Pulses and energies of each cell in the rounds of one loop, and its last distance.
-
-    The distance is kept where it is not that of the state: if reads have noise, or if the
-    norm of all distances may end the loop.
-
-    The record is per cell because XLA on CPUs stores every operand of a sum or a maximum:
-    sums in each round would take several times the memory traffic.
-    """
-
-    pulses: Float[Array, "arrays rows lanes"]
-    write: Float[Array, "arrays rows lanes"]
-    read: Float[Array, "arrays rows lanes"]
-    error: Float[Array, "arrays rows lanes"] | None
-
-
-class _Progress(eqx.Module):
-    """The progress of each array.
-
-    - `alive`: whether it continues.
-    - `settled`: squared error of the cells that earlier loops finished.
-    - `norm`: root of the squared error of all cells.
-    - `widest`: largest number of unfinished cells in a row.
-    - `up`, `down`: longest trains of the next round, by row.
-    """
-
-    alive: Bool[Array, " arrays"]
-    settled: Float[Array, " arrays"]
-    norm: Float[Array, " arrays"]
-    widest: Float[Array, " arrays"]
-    up: Float[Array, "arrays rows"]
-    down: Float[Array, "arrays rows"]
-    stats: WriteStats
 
 
 def _one_array(
@@ -126,12 +82,12 @@ def _several_arrays(
     to_lanes = lambda v: jnp.moveaxis(v, 1, 2).reshape(arrays, rows, width)
     iota = partial(lax.broadcasted_iota, jnp.uint32, (polarity, rows, cols))
     cell = iota(0) * (rows * cols) + iota(1) * cols + iota(2)
-    lanes = _Lanes(
-        to_lanes(target),
-        to_lanes(initial),
-        jnp.zeros((arrays, rows, width), target.dtype),
-        to_lanes(jnp.broadcast_to(cell, target.shape)),
-        jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
+    lanes = Lanes(
+        target=to_lanes(target),
+        state=to_lanes(initial),
+        pulses=jnp.zeros((arrays, rows, width), target.dtype),
+        cell=to_lanes(jnp.broadcast_to(cell, target.shape)),
+        response=jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
     )
     used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
     advance = partial(_advance, device=device, rule=rule)
@@ -177,15 +133,26 @@ def _first_read(lanes, used, key, *, device, rule):
     rows = jnp.sum(jnp.max(used.astype(dtype), axis=2), axis=1)
     latency = (rows * device.t_read).astype(dtype)
     zero, none = jnp.zeros_like(energy), jnp.zeros(len(energy), jnp.int32)
-    stats = WriteStats(none, none, zero, energy, zero, latency, _whole(left), zero)
+    stats = WriteStats(
+        pulses=none,
+        iterations=none,
+        write_energy=zero,
+        verify_energy=energy,
+        write_latency=zero,
+        verify_latency=latency,
+        unfinished=_whole(left),
+        residual=zero,
+    )
     widest = jnp.max(left, axis=1)
-    progress = _Progress(
-        (widest > 0) & (rule.iterations > 0),
-        total(jnp.where(pulses == 0, error**2, 0)),
-        jnp.sqrt(total(error**2)),
-        widest,
-        *_longest(pulses),
-        stats,
+    up, down = _longest(pulses)
+    progress = Progress(
+        alive=(widest > 0) & (rule.iterations > 0),
+        settled=total(jnp.where(pulses == 0, error**2, 0)),
+        norm=jnp.sqrt(total(error**2)),
+        widest=widest,
+        up=up,
+        down=down,
+        stats=stats,
     )
     return eqx.tree_at(lambda lane: lane.pulses, lanes, pulses), progress
 
@@ -266,7 +233,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
         if not light:
             reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
 
-        def turn_of(carry, noise):
+        def one_round(carry, noise):
             cells, progress = carry
             cycle, read = noise
             after = _round(cells, progress, lanes, cycle, read, device, rule)
@@ -274,13 +241,13 @@ def _advance(lanes, progress, key, until, *, device, rule):
             return jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry), None
 
         noise = jnp.stack(cycles), (jnp.stack(reads) if not light else jnp.zeros(2, dtype))
-        carry, _ = lax.scan(turn_of, carry, noise)
+        carry, _ = lax.scan(one_round, carry, noise)
         cells, progress = carry
         widest = jnp.max(_left(cells[1]), axis=1)
         return cells, dataclasses.replace(progress, widest=widest)
 
     zero = jnp.zeros(lanes.cell.shape, dtype)
-    tally = _Tally(zero, zero, zero, None if light else zero)
+    tally = Tally(zero, zero, zero, None if light else zero)
     alive = progress.alive
     start = (lanes.state, lanes.pulses, tally), progress
     (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
@@ -336,7 +303,7 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
     error = lanes.target - visible - read
     wanted = jnp.where(applied != 0, pulses_for(error, device, rule), 0)
     wanted = jnp.where(going, wanted, pulses)
-    tally = _Tally(
+    tally = Tally(
         tally.pulses + jnp.abs(applied),
         tally.write + _pulse_energy(applied, state, moved, device),
         tally.read + jnp.where(applied != 0, _read_energy(visible, device), 0),
@@ -361,7 +328,9 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
     more = jnp.max(jnp.maximum(up, down), axis=1) > 0
     alive = alive & more & (stats.iterations < rule.iterations)
     alive = alive & jnp.logical_not(stagnant)
-    progress = _Progress(alive, progress.settled, norm, progress.widest, up, down, stats)
+    progress = dataclasses.replace(
+        progress, alive=alive, norm=norm, up=up, down=down, stats=stats
+    )
     return (moved, wanted, tally), progress
 
 

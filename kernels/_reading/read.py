@@ -25,7 +25,7 @@ import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from .._cells.device import Scalar
 from .._numerics.random import normal_pair_at
@@ -38,6 +38,10 @@ _FEW = 4
 _WIDE = 2**18
 # Number of currents up to which one product computes those of all strips.
 _HELD = 2**21
+
+
+# Steps per unit of current (None for ideal or ranging converters), and scale of the codes.
+_Factors = tuple[Float[Array, "*strips lines"] | None, Float[Array, "*strips lines"]]
 
 
 class Strips(eqx.Module):
@@ -137,7 +141,14 @@ def read_strips(
     return _strip_by_strip(strips, factors, voltages, sigma, outputs, key).T
 
 
-def _strip_by_strip(strips, factors, voltages, sigma, outputs, key):
+def _strip_by_strip(
+    strips: Strips,
+    factors: _Factors,
+    voltages: Float[Array, "inputs batch rows"],
+    sigma: Scalar,
+    outputs: int,
+    key: PRNGKeyArray,
+) -> Float[Array, "{outputs} batch"]:
     """Sum all strips one after another, with one row per output and one column per vector.
 
     In this layout the weights are the left factor of each product, which takes less time
@@ -223,7 +234,7 @@ def batched_matvec(
     return jnp.stack([columns[:, place] for place in range(len(vectors))])
 
 
-def _currents(strip, v):
+def _currents(strip: Strips, v: Float[Array, "batch rows"]) -> Float[Array, "batch lines"]:
     """Noiseless currents of one strip."""
     highest = lax.Precision.HIGHEST
     currents = batched_matvec(strip.weights, v)
@@ -233,7 +244,9 @@ def _currents(strip, v):
     return currents + jnp.matmul(powers, strip.higher_order.T, precision=highest)
 
 
-def _line_currents(strip, v):
+def _line_currents(
+    strip: Strips, v: Float[Array, "batch rows"]
+) -> Float[Array, "lines batch"]:
     """The same as `_currents`, with one row per bit line."""
     highest = lax.Precision.HIGHEST
     if len(v) == 1:
@@ -246,7 +259,9 @@ def _line_currents(strip, v):
     return currents + jnp.matmul(strip.higher_order, powers.T, precision=highest)
 
 
-def _spread(strip, v, sigma):
+def _spread(
+    strip: Strips, v: Float[Array, "batch rows"], sigma: Scalar
+) -> Float[Array, "batch lines"]:
     """Standard deviation of the noise of each current of one strip."""
     squares = v**2
     variance = jnp.asarray(sigma, v.dtype) ** 2 * jnp.sum(squares, axis=1, keepdims=True)
@@ -257,7 +272,7 @@ def _spread(strip, v, sigma):
     return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
 
 
-def _pair_keys(strips, key):
+def _pair_keys(strips: Strips, key: PRNGKeyArray) -> Key[Array, " strips"]:
     """The key of each strip; two strips of consecutive word lines share one."""
     if jr.key_impl(key) != "threefry2x32":
         key = jr.wrap_key_data(jr.bits(key, (2,), np.uint32), impl="threefry2x32")
@@ -269,7 +284,9 @@ def _noise_pair(strip, key, shape, dtype):
     return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
 
 
-def _noise(strip, key, shape, dtype):
+def _noise(
+    strip: Strips, key: PRNGKeyArray, shape: tuple[int, int], dtype: np.dtype
+) -> Float[Array, "batch lines"]:
     first, second = _noise_pair(strip, key, shape, dtype)
     return jnp.where(strip.number % 2 == 0, first, second)
 
@@ -280,7 +297,7 @@ def _line_noise_pair(strip, key, shape, dtype):
     return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
 
 
-def _factors(strips):
+def _factors(strips: Strips) -> _Factors:
     """The factors of the currents and of the codes of each bit line.
 
     They are computed before the loop, in which XLA would repeat the work for every vector.
@@ -291,12 +308,16 @@ def _factors(strips):
     return per_step, lsb * strips.scale
 
 
-def _digital(strip, factors, currents):
+def _digital(
+    strip: Strips, factors: _Factors, currents: Float[Array, "batch lines"]
+) -> Float[Array, "batch lines"]:
     """Converted and scaled currents of one strip."""
     return _line_digital(strip, factors, currents.T).T
 
 
-def _line_digital(strip, factors, currents):
+def _line_digital(
+    strip: Strips, factors: _Factors, currents: Float[Array, "lines batch"]
+) -> Float[Array, "lines batch"]:
     """The same as `_digital`, with one row per bit line."""
     per_step, scale = factors
     if strip.bits is None:
@@ -309,7 +330,11 @@ def _line_digital(strip, factors, currents):
     return codes(currents, per_step[:, None], bits=strip.bits) * scale[:, None]
 
 
-def _accumulate(sums, strip, products):
+def _accumulate(
+    sums: Float[Array, "outputs batch"],
+    strip: Strips,
+    products: Float[Array, "lines batch"],
+) -> Float[Array, "outputs batch"]:
     """Add the products of one strip to its outputs."""
     if products.shape == sums.shape:
         return sums + products
@@ -318,7 +343,9 @@ def _accumulate(sums, strip, products):
     return lax.dynamic_update_slice_in_dim(sums, held + products, strip.start, axis=0)
 
 
-def _add(strips, products, outputs):
+def _add(
+    strips: Strips, products: Float[Array, "strips batch lines"], outputs: int
+) -> Float[Array, "batch {outputs}"]:
     """Add the products of all strips."""
     count, batch, lines = products.shape
     if count and lines == outputs:

@@ -27,15 +27,16 @@ def job_worker(memory: "Memory") -> Callable:
         dtype = np.result_type(matrix.dtype, x.dtype)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             dtype = np.dtype(np.float32)
-        matrix, x = matrix.astype(dtype), x.astype(dtype)
+        given = matrix.tocsr() if isinstance(matrix, coo_array) else matrix
+        given, x = given.astype(dtype), x.astype(dtype)
         y, info, short_term = adaptive_matvec(
-            matrix.tocsr() if isinstance(matrix, coo_array) else matrix,
+            given,
             x,
             devices.PRESETS[request.device],
             memory=memory,
             short_term=short_term,
             key=jax.random.key(request.seed),
         )
-        return np.asarray(y), adaptive_record(request.device, matrix, request.seed, info)
+        return np.asarray(y), adaptive_record(request.device, given, request.seed, info)
 
     return work

@@ -203,17 +203,17 @@ def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
     numbers = blocks + blocks % 2
     number = inputs + numbers * jnp.repeat(slices, count // crossbar.slices)
     return Strips(
-        crossbar.strips,
-        crossbar.read_variance,
-        crossbar.higher_order,
-        inputs,
-        crossbar.outputs[::width] * cols,
-        number,
-        crossbar.scale.reshape(count, lines),
-        None if adc is None else line_ranges(crossbar, adc),
-        cols,
-        None if adc is None else adc.bits,
-        whole and blocks % 2 == 0,
+        weights=crossbar.strips,
+        variance=crossbar.read_variance,
+        higher_order=crossbar.higher_order,
+        inputs=inputs,
+        start=crossbar.outputs[::width] * cols,
+        number=number,
+        scale=crossbar.scale.reshape(count, lines),
+        full_scale=None if adc is None else line_ranges(crossbar, adc),
+        cols=cols,
+        bits=None if adc is None else adc.bits,
+        paired=whole and blocks % 2 == 0,
     )
 
 

@@ -99,9 +99,9 @@ def corrected_matvec(
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = split_key(key, 3)
     if programmed is None:
-        parts = operand
-        if not isinstance(operand, Partition):
-            parts = partition(operand, *how.array)
+        parts = (
+            operand if isinstance(operand, Partition) else partition(operand, *how.array)
+        )
         programmed = program_partition(
             parts, device, how, progress=progress, key=matrix_key
         )

@@ -38,7 +38,7 @@ class CorrectionInfo(eqx.Module):
     - `raw`: the plain analog product `A~ x`.
     - `relative_l2_raw`, `relative_l2_corrected`: `|y - A x| / |A x|`, of each vector.
     - `relative_linf_raw`, `relative_linf_corrected`: the same in the largest norm.
-    - `lam`: weight of the roughness that was used.
+    - `lam`: regularisation parameter that was used.
     - `stats`: what programming the matrix took.
     - `vector_stats`: what encoding the input took.
     - `choice`: where `lam` came from, if the product chose it.
@@ -66,7 +66,7 @@ def denoise(
     **Arguments:**
 
     - `p`: signals along the last axis.
-    - `lam`: weight of the roughness, from 0 (returns `p`) up.
+    - `lam`: regularisation parameter, from 0 (returns `p`) up.
     - `zero_end`: with true, `L` is square with last row `e_n`, as MELISO+ has it.
 
     **Returns:**
@@ -99,7 +99,7 @@ def _denoise(p, lam, zero_end):
 
 
 def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
-    """Refuse a weight of the roughness that is a negative or non-finite number."""
+    """Refuse a regularisation parameter that is a negative or non-finite number."""
     if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
         raise ValueError(
             f"`lam` needs to be finite and not negative. Got {lam=}. "
@@ -125,8 +125,14 @@ def smoothed(
     return denoise(p, lam), lam, choice
 
 
-def _choose_lambda(memory, raw, p, x, encoded):
-    """Eq. 6."""
+def _choose_lambda(
+    memory: RememberedLambda,
+    raw: Float[Array, "batch m"],
+    p: Float[Array, "batch m"],
+    x: Float[Array, "batch n"],
+    encoded: Float[Array, "batch n"],
+) -> LambdaChoice:
+    """SEDMA, Eq. 6: what earlier products taught, weighed against this one's data."""
     variance = jax.vmap(product_noise)(raw, p, x, x - encoded)
     spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))
     return combine_lambda(spectrum, stein_lambda(spectrum), memory)
@@ -148,9 +154,9 @@ def correct(
 
     - `products`: the plain product, the one corrected to first order, and the exact one.
     - `x`, `encoded`: the input, and `x~`.
-    - `single`: whether there is one vector, whose batch axis goes.
+    - `single`: whether the batch is one vector that came without a batch axis.
     """
-    y, errors, lam, choice = _correct(*products, encoded, x, lam)
+    y, errors, used, choice = _correct(*products, encoded, x, lam)
     drop = lambda v: v[0] if single else v
     l2_raw, l2, linf_raw, linf = map(drop, errors)
     info = CorrectionInfo(
@@ -159,7 +165,7 @@ def correct(
         relative_l2_corrected=l2,
         relative_linf_raw=linf_raw,
         relative_linf_corrected=linf,
-        lam=lam,
+        lam=used,
         stats=stats,
         vector_stats=vector_stats,
         choice=choice,

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import split_key
+from .._long_term import LongTermMemory
 from .._products.corrected import corrected_matvec
 from .._products.correction import BASELINE_LAMBDA, CorrectionInfo
 from .._programming.pooled import program_pool
@@ -19,7 +20,6 @@ from ._earlier_runs import EarlierRuns, earlier_runs
 from ._learning import learn
 from ._reward import Measured, RewardWeights
 from ._short_term import ShortTerm
-from ._strategy import LongTerm
 from ._workload import Workload
 
 # How many arrays of 256 x 256 a device without a pool stands for.
@@ -66,7 +66,7 @@ def adaptive_matvec(
     x: Vectors,
     arrays: Device | Pool,
     *,
-    memory: LongTerm | None,
+    memory: LongTermMemory | None,
     short_term: ShortTerm | None = None,
     ablation: Ablation = _NOTHING,
     weights: RewardWeights = _WEIGHTS,

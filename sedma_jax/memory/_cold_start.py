@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ._strategy import Recalls, of_regime
+from .._long_term import LongTermMemory
+from ._strategy import of_regime
 from ._workload import VERSION, Workload
 
 # How far apart each feature of `classify` may be for a choice to be worth taking over: a
@@ -18,7 +19,7 @@ _LOOK = 64
 
 
 def neighbour(
-    memory: Recalls, workload: Workload, suffix: str, regime: int
+    memory: LongTermMemory, workload: Workload, suffix: str, regime: int
 ) -> tuple[str, str] | None:
     """The nearest class with a measured tiling, and the strategy that was best for it.
 

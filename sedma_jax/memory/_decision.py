@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import devices
+from .._long_term import LongTermMemory
 from .._tiling.partition import Matrix, Sparse, checked_sparse
 from .._tiling.planning import (
     MEMORY_PRICE,
@@ -34,7 +35,7 @@ from ._device_change import current_regime
 from ._pressure import memory_pressure
 from ._remembered_lambda import remembered_lambda
 from ._short_term import ShortTerm
-from ._strategy import Recalls, Remembered, draw_strategy, moments, of_regime
+from ._strategy import Remembered, draw_strategy, moments, of_regime
 from ._workload import Workload, classify
 
 
@@ -101,7 +102,7 @@ class _Tiling(NamedTuple):
 def decide(
     A: Matrix,
     pool: Pool,
-    memory: Recalls | None,
+    memory: LongTermMemory | None,
     short_term: ShortTerm,
     ablation: Ablation,
     pressure: float | None,
@@ -183,7 +184,7 @@ def decide(
 _price = jax.jit(memory_price)
 
 
-def _recall(memory: Recalls | None, name: str) -> dict[str, Any]:
+def _recall(memory: LongTermMemory | None, name: str) -> dict[str, Any]:
     kinds = ("partition", "partition-law", "speed", "lambda")
     return {kind: [] if memory is None else memory.recall(kind, name) for kind in kinds}
 

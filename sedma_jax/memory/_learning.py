@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 from .. import devices
+from .._long_term import LongTermMemory
 from .._products.correction import CorrectionInfo
 from .._programming.program_stats import ProgramStats
 from .._tiling.planning import weigh
@@ -32,7 +33,7 @@ from ._decision import Ablation, Decision
 from ._device_change import notice_change
 from ._reward import Measured, RewardWeights, mean_error, reward
 from ._short_term import ShortTerm
-from ._strategy import LongTerm, Record, of_regime
+from ._strategy import Record, of_regime
 
 # Kind, choice and value of one reward.
 _Found = tuple[str, dict[str, Any], float]
@@ -52,7 +53,7 @@ def learn(
     decision: Decision,
     stats: ProgramStats,
     correction: CorrectionInfo,
-    memory: LongTerm | None,
+    memory: LongTermMemory | None,
     short_term: ShortTerm,
     ablation: Ablation,
     weights: RewardWeights,

@@ -35,28 +35,6 @@ class Remembered(Protocol):
     spread: float
 
 
-@runtime_checkable
-class Recalls(Protocol):
-    """The reading half of a long-term memory."""
-
-    def recall(self, kind: str, workload: str) -> Sequence[Any]:
-        """Patterns of a class of workloads."""
-        ...
-
-    def nearest(self, kind: str, features: Any, k: int = 8) -> Sequence[Any]:
-        """Patterns of a kind whose features are nearest, nearest first."""
-        ...
-
-
-@runtime_checkable
-class LongTerm(Recalls, Protocol):
-    """What the adaptive product needs of a long-term memory."""
-
-    def record_all(self, records: Sequence[Record]) -> None:
-        """Add the rewards of several choices, all of them or none."""
-        ...
-
-
 def moments(patterns: Sequence[Remembered]) -> tuple[float, float, float]:
     """Count, mean and spread of the rewards of several patterns taken together."""
     counts = np.array([float(p.count) for p in patterns])

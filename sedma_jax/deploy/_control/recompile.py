@@ -13,9 +13,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from ..._long_term import LongTermMemory
 from .._placing.deployed import Deployed
 from .._placing.move_order import Room
-from .._placing.patterns import MEASURED, Remembers, features, structure
+from .._placing.patterns import MEASURED, features, structure
 from .._placing.placement import Infeasible
 from .._placing.placing_anew import cost_of, place_anew
 from .._placing.trigger import Limits, Trigger
@@ -50,7 +51,7 @@ class Recompiler:
         controller: Controller,
         source: Callable[[], Measurement],
         *,
-        memory: Remembers | None = None,
+        memory: LongTermMemory | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):

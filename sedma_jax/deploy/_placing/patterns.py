@@ -3,41 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
 
-from .._json import JsonObject
 from .._workflow.specification import Workflow
 
 # Kinds of patterns, and their rewards.
 MEASURED = "deployment"  # what `sedma deploy watch` measured; more is better
 PLANNED = "placement"  # what `remembered_plan` found; minus the cost
 _EDGES = 64  # edges that give a feature; memory takes up to 256 features
-
-
-@runtime_checkable
-class Remembers(Protocol):
-    """What is needed of `sedma_jax.memory.Memory`."""
-
-    def record(
-        self,
-        kind: str,
-        workload: str,
-        choice: JsonObject,
-        reward: float,
-        *,
-        features: Sequence[float] | None = None,
-    ) -> None:
-        """Add a reward to the pattern of a choice."""
-        ...
-
-    def recall(self, kind: str, workload: str) -> list[Any]:
-        """Patterns of a workload, the best first."""
-        ...
-
-    def nearest(self, kind: str, features: Sequence[float], k: int = 8) -> list[Any]:
-        """Patterns with features near these."""
-        ...
 
 
 def structure(workflow: Workflow) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..._long_term import LongTermMemory
 from ...kernels import PlacementProblem
 from .._workflow.specification import Workflow, gigabytes
-from .patterns import MEASURED, PLANNED, Remembers, features, structure
+from .patterns import MEASURED, PLANNED, features, structure
 from .placement import Placement, place, placed_cost
 from .problem import placement_problem, replica_names
 from .trigger import Limits
@@ -23,7 +24,7 @@ _FEATURES = 192  # nodes that give a feature; memory takes 256, with those of ed
 
 def remembered_plan(
     workflow: Workflow,
-    memory: Remembers | None,
+    memory: LongTermMemory | None,
     *,
     prove_seconds: float = 10.0,
     key: jax.Array,
@@ -81,7 +82,7 @@ class _Recalled:
 
 
 def _recalled(
-    workflow: Workflow, problem: PlacementProblem, memory: Remembers
+    workflow: Workflow, problem: PlacementProblem, memory: LongTermMemory
 ) -> _Recalled:
     known = _placements(workflow, memory.recall(PLANNED, _class(workflow)))
     good, bad = _measured(workflow, memory)
@@ -99,7 +100,7 @@ def _recalled(
 
 
 def _measured(
-    workflow: Workflow, memory: Remembers
+    workflow: Workflow, memory: LongTermMemory
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Placements that `sedma deploy watch` measured: the good ones, then the bad ones."""
     patterns = memory.recall(MEASURED, structure(workflow))
@@ -139,7 +140,7 @@ def _unless_bad(found: Placement, problem: PlacementProblem, known: _Recalled) -
 
 
 def _written(
-    workflow: Workflow, problem: PlacementProblem, found: Placement, memory: Remembers
+    workflow: Workflow, problem: PlacementProblem, found: Placement, memory: LongTermMemory
 ) -> bool:
     """Write a placement to memory, unless it is too large; whether it was written."""
     names = [workflow.nodes[q].name for q in found.nodes.tolist()]
