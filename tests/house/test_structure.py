@@ -36,24 +36,22 @@ def module_name(path):
 MODULES = {module_name(path): path for path in TREES}
 
 
-def import_statements(nodes, *, in_functions):
-    """The imports that run; those for type checkers alone do not."""
-    functions = ast.FunctionDef | ast.AsyncFunctionDef
+def import_statements(nodes):
+    """The imports that run, inside functions too; those for type checkers alone do not."""
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from import_statements(node.orelse, in_functions=in_functions)
-        elif in_functions or not isinstance(node, functions):
-            children = ast.iter_child_nodes(node)
-            yield from import_statements(children, in_functions=in_functions)
+            yield from import_statements(node.orelse)
+        else:
+            yield from import_statements(ast.iter_child_nodes(node))
 
 
-def imported_files(name, *, in_functions):
+def imported_files(name):
     """The modules of ours that a module imports, by dotted name."""
     path = MODULES[name]
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
-    for node in import_statements(TREES[path].body, in_functions=in_functions):
+    for node in import_statements(TREES[path].body):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
             continue
@@ -120,7 +118,7 @@ def test_dependencies_point_one_way(path):
 @pytest.mark.parametrize("name", [n for n in MODULES if n != "sedma_jax"])
 def test_no_layer_imports_a_higher_one(name):
     layer, extra = room(name)
-    for other in imported_files(name, in_functions=True):
+    for other in imported_files(name):
         # The package itself, which hands on names of every layer, is for its users.
         assert other != "sedma_jax", f"{name} imports the whole package"
         their_layer, their_extra = room(other)
@@ -130,7 +128,7 @@ def test_no_layer_imports_a_higher_one(name):
 
 
 def test_no_files_import_each_other_in_a_circle():
-    below = {name: set(imported_files(name, in_functions=False)) for name in MODULES}
+    below = {name: set(imported_files(name)) for name in MODULES}
     TopologicalSorter(below).prepare()  # raises CycleError, which names the files
 
 

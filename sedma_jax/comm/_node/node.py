@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import trio
@@ -21,11 +21,8 @@ from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
 from .._tensors.manifest import check_cid, describe
 from .._tensors.store import Entry, TensorStore
 from .allow_list import allow_list, peer_address
+from .parts import KeepsReplicas, WayThroughNat
 from .settings import NodeSettings
-
-if TYPE_CHECKING:  # parts that know the node
-    from .nat_traversal import NatTraversal
-    from .replicas import Replication
 
 log = logging.getLogger("sedma_jax.comm")
 
@@ -36,8 +33,8 @@ class Node:
     """A running node; `running_node` makes one. Its methods are for its trio thread."""
 
     # `running_node` sets these.
-    relaying: "NatTraversal"
-    replication: "Replication"
+    relaying: WayThroughNat
+    replication: KeepsReplicas
     dht: KadDHT
     bitswap: Bitswap
 
