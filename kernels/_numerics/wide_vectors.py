@@ -39,3 +39,19 @@ class WideJit:
         leaves = [jnp.zeros(()), *jax.tree.leaves((args, kwargs))]
         inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         return (self.plain if inside else self.wide)(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`, with the options of JAX."""
+        return self.plain.lower(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`, with the options of JAX."""
+        return self.plain.trace(*args, **kwargs)
+
+    def clear_cache(self) -> None:
+        """Forget both compilations, and give their memory back."""
+        self.plain.clear_cache()
+        self.wide.clear_cache()
+
+    def _cache_size(self) -> int:
+        return self.plain._cache_size() + self.wide._cache_size()

@@ -1,6 +1,7 @@
 """A matrix on crossbar arrays, and its analog product."""
 
 import dataclasses
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -73,8 +74,9 @@ class Crossbar(eqx.Module):
         return self.strips.dtype
 
     def read(self, x, dac, adc, key):
-        # Of a few vectors few draws are made, and what a call takes counts.
-        return (read if len(x) > 4 else read.plain)(self, x, dac, adc, key)
+        # A call of few vectors makes few draws, and its start counts.
+        compiled = read if len(x) > 4 else read.plain
+        return compiled(self, x, dac, adc, key, quiet=is_quiet(self))
 
     def stored_matrix(self):
         return assemble(self.weights * self.scale[:, None, :], self)
@@ -131,13 +133,21 @@ def check_vector(
     return x
 
 
-@wide_jit
+def is_quiet(crossbar: Crossbar) -> bool:
+    """Whether reads are known to have no noise; then no code for it is compiled."""
+    sigma = crossbar.device.sigma_read
+    return crossbar.read_variance is None and isinstance(sigma, float) and sigma == 0
+
+
+@partial(wide_jit, static_argnames="quiet")
 def read(
     crossbar: Crossbar,
     x: Float[Array, "batch n"],
     dac: DAC | None,
     adc: ADC | None,
     key: PRNGKeyArray,
+    *,
+    quiet: bool = False,
 ) -> Float[Array, "batch m"]:
     """`matvec`, for vectors that are checked already."""
     voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
@@ -145,7 +155,8 @@ def read(
     rows, cols = min(rows, n), min(cols, m)
     strips = _cropped(laid_strips(crossbar, adc), rows, cols)
     lines = -(-m // cols) * cols
-    parts, sigma = split_inputs(voltages, rows), read_sigma(crossbar)
+    parts = split_inputs(voltages, rows)
+    sigma = 0.0 if quiet else read_sigma(crossbar)
     y = read_strips(strips, parts, sigma, lines, key=key)
     return y[:, :m] * drive
 

@@ -1,7 +1,6 @@
 """Multiply with both stages of error correction."""
 
 import dataclasses
-from functools import partial
 from typing import Unpack
 
 import jax
@@ -31,7 +30,7 @@ from .._tiling.partition import (
     exact_product,
     partition,
 )
-from ..kernels import Device, RememberedLambda, correct_first_order, first_order_inputs
+from ..kernels import Device, RememberedLambda, first_order_inputs
 from .correction import (
     BASELINE_LAMBDA,
     CorrectionInfo,
@@ -115,24 +114,21 @@ def corrected_matvec(
     # The arrays that hold inputs are others than those that hold the matrix.
     encoding = dataclasses.replace(how, arrays=None)
     encoded, vector_stats = program_partition(parts, device, encoding, key=vector_key)
-    *products, x_tilde = _products(
-        operand, crossbar, encoded, vectors, dac, adc, read_key, analog_matrix
-    )
-    return correct(
-        tuple(products), vectors, x_tilde, lam, stats, vector_stats, single=x.ndim == 1
-    )
-
-
-@partial(jax.jit, static_argnames=("analog_matrix",))
-def _products(A, crossbar, encoded, x, dac, adc, key, analog_matrix):
-    """The analog product, the one corrected to first order, the exact one, and `x~`."""
-    read_key, encoded_key = jr.split(key)
-    x_tilde = stored_matrix(encoded)
-    # One pass over the arrays, and one over the matrix.
-    analog = crossbar.read(first_order_inputs(x, x_tilde), dac, adc, read_key)
+    x_tilde, inputs, analog_key, encoded_key = _encoded_inputs(encoded, vectors, read_key)
+    # Each step is a program of its own, which other products share.
+    analog = crossbar.read(inputs, dac, adc, analog_key)
     if analog_matrix:
-        matrix = assemble(A.tiles, A) if isinstance(A, Partition) else A
-        first, exact = encoded.read(matrix, dac, adc, encoded_key).T, exact_product(A, x)
+        matrix = assemble(operand.tiles, operand) if isinstance(A, Sparse) else operand
+        first = encoded.read(matrix, dac, adc, encoded_key).T
+        exact = jnp.concatenate([first, exact_product(operand, vectors)])
     else:
-        first, exact = jnp.split(exact_product(A, jnp.concatenate([x_tilde, x])), 2)
-    return *correct_first_order(analog, first), exact, x_tilde
+        exact = exact_product(operand, jnp.concatenate([x_tilde, vectors]))
+    taken = stats, vector_stats
+    return correct(analog, exact, vectors, x_tilde, lam, *taken, single=x.ndim == 1)
+
+
+@jax.jit
+def _encoded_inputs(encoded, x, key):
+    """`x~` as cells hold it, what the arrays multiply, and the keys of both reads."""
+    x_tilde = stored_matrix(encoded)
+    return x_tilde, first_order_inputs(x, x_tilde), *jr.split(key)

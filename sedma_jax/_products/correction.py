@@ -18,6 +18,7 @@ from ..kernels import (
     LambdaChoice,
     RememberedLambda,
     combine_lambda,
+    correct_first_order,
     denoise as denoise_kernel,
     product_noise,
     roughness_spectrum,
@@ -139,7 +140,8 @@ def _choose_lambda(
 
 
 def correct(
-    products: tuple[Float[Array, "batch m"], ...],
+    analog: Float[Array, "twice_batch m"],
+    exact: Float[Array, "twice_batch m"],
     x: Float[Array, "batch n"],
     encoded: Float[Array, "batch n"],
     lam: Float[Array, ""] | float | RememberedLambda,
@@ -152,36 +154,35 @@ def correct(
 
     **Arguments:**
 
-    - `products`: the plain product, the one corrected to first order, and the exact one.
+    - `analog`: products of the crossbar with `x`, then with `x - x~`.
+    - `exact`: `A x~`, then `A x`.
     - `x`, `encoded`: the input, and `x~`.
     - `single`: whether the batch is one vector that came without a batch axis.
     """
-    y, errors, used, choice = _correct(*products, encoded, x, lam)
-    drop = lambda v: v[0] if single else v
-    l2_raw, l2, linf_raw, linf = map(drop, errors)
-    info = CorrectionInfo(
-        raw=drop(products[0]),
-        relative_l2_raw=l2_raw,
-        relative_l2_corrected=l2,
-        relative_linf_raw=linf_raw,
-        relative_linf_corrected=linf,
-        lam=used,
-        stats=stats,
-        vector_stats=vector_stats,
-        choice=choice,
-    )
-    return drop(y), info
+    y, figures, choice = _correct(analog, exact, encoded, x, lam, single)
+    info = CorrectionInfo(**figures, stats=stats, vector_stats=vector_stats, choice=choice)
+    return y, info
 
 
 # One program for all tilings: the products themselves are made elsewhere.
-@jax.jit
-def _correct(raw, p, exact, encoded, x, lam):
+@partial(jax.jit, static_argnames="single")
+def _correct(analog, exact, encoded, x, lam, single):
+    first, exact = jnp.split(exact, 2)
+    raw, p = correct_first_order(analog, first)
     if not isinstance(lam, RememberedLambda):
         lam = jnp.asarray(lam, p.dtype)
     y, lam, choice = smoothed(p, raw, x, encoded, lam)
-    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
-    errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
-    return y, errors, jnp.asarray(lam, p.dtype), choice
+    largest = lambda v, axis: jnp.max(jnp.abs(v), axis=axis)
+    figures = {
+        "raw": raw,
+        "relative_l2_raw": relative_error(raw, exact, jnp.linalg.norm),
+        "relative_l2_corrected": relative_error(y, exact, jnp.linalg.norm),
+        "relative_linf_raw": relative_error(raw, exact, largest),
+        "relative_linf_corrected": relative_error(y, exact, largest),
+    }
+    if single:
+        y, figures = y[0], {name: value[0] for name, value in figures.items()}
+    return y, figures | {"lam": jnp.asarray(lam, p.dtype)}, choice
 
 
 def relative_error(

@@ -41,7 +41,6 @@ from ..kernels import (
     Scheme,
     WriteStats,
     acceptance_band,
-    correct_first_order,
     first_order_inputs,
 )
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -162,11 +161,9 @@ def stream_corrected_matvec(
         progress,
         key=matrix_key,
     )
-    batch = len(vectors)
-    first, exact = sums[2 * batch : 3 * batch], sums[3 * batch :]
-    products = *correct_first_order(sums[: 2 * batch], first), exact
     taken = total_stats(stats, how.arrays), total_stats(vector_stats, None)
-    return correct(products, vectors, encoded, lam, *taken, single=x.ndim == 1)
+    products, exact = sums[: 2 * len(vectors)], sums[2 * len(vectors) :]
+    return correct(products, exact, vectors, encoded, lam, *taken, single=x.ndim == 1)
 
 
 class _Job(eqx.Module):

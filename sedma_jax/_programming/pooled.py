@@ -59,13 +59,12 @@ class PooledCrossbar(eqx.Module):
 
         The largest magnitude that drives a bank is its full read voltage.
         """
-        y = jnp.zeros((len(x), self.shape[0]), x.dtype)
+        y = None
         for number, bank in enumerate(self.banks):
-            x = x.astype(bank.crossbar.dtype)
-            lines = jnp.take(x, bank.inputs.ravel(), axis=1, mode="fill", fill_value=0)
-            sums = bank.crossbar.read(lines, dac, adc, jr.fold_in(key, number))
-            y = y.astype(x.dtype).at[:, bank.outputs.ravel()].add(sums, mode="drop")
-        return y
+            lines, bank_key = _driven_lines(x, bank, key, number)
+            sums = bank.crossbar.read(lines, dac, adc, bank_key)
+            y = _add_outputs(y, sums, bank.outputs, self.shape[0])
+        return jnp.zeros((len(x), self.shape[0]), x.dtype) if y is None else y
 
     def stored_matrix(self) -> Float[Array, "m n"]:
         """The matrix that the crossbar multiplies with, read without noise."""
@@ -76,6 +75,20 @@ class PooledCrossbar(eqx.Module):
             places = (bank.outputs[:, None, :], bank.inputs[:, :, None])
             matrix = matrix.at[places].add(tiles, mode="drop")
         return matrix
+
+
+@jax.jit
+def _driven_lines(x, bank, key, number):
+    """What drives the word lines of a bank, and the key of its read noise."""
+    x = x.astype(bank.crossbar.dtype)
+    lines = jnp.take(x, bank.inputs.ravel(), axis=1, mode="fill", fill_value=0)
+    return lines, jr.fold_in(key, number)
+
+
+@partial(jax.jit, static_argnames="size")
+def _add_outputs(y, sums, outputs, size):
+    y = jnp.zeros((len(sums), size), sums.dtype) if y is None else y
+    return y.at[:, outputs.ravel()].add(sums, mode="drop")
 
 
 def program_pool(

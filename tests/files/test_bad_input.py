@@ -8,6 +8,7 @@ import sys
 
 CASES = r"""
 import jax, jax.numpy as jnp, numpy as np, scipy.sparse as sp, sedma_jax as sj
+from jax.experimental import checkify
 from jax.experimental.sparse import BCOO
 key, device = jax.random.key(0), sj.devices.EPIRAM
 A = np.ones((4, 3)); small = dict(array=(4, 4), key=key)
@@ -40,8 +41,8 @@ cases = [
         np.ones((3, 3)), np.ones(3), device, programmed=(crossbar, stats), **small)),
     ("known when the program is traced", lambda: jax.jit(
         lambda a: sj.program(a, device, **small))(BCOO.fromdense(A))),
-    ("needs finite", lambda: jax.jit(
-        lambda a: sj.program(a, device, **small)[0].weights)(nan).block_until_ready()),
+    ("needs finite", lambda: checkify.checkify(jax.jit(
+        lambda a: sj.program(a, device, **small)[0].weights))(nan)[0].throw()),
 ]
 for message, call in cases:
     try:

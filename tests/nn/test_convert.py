@@ -216,8 +216,6 @@ def test_errors_say_what_to_do():
         convert(MODEL, layer_options={"embed": {}})
     with pytest.raises(ValueError, match=r"`sedma_jax.Device` for each layer"):
         convert(MODEL, {"blocks[0]": EPIRAM})
-    with pytest.raises(ValueError, match=r"`write_and_verify`.*Leave out one"):
-        convert(linear, plans={"": sj.Pool([sj.ArrayKind(4, 4)])})
     with pytest.raises(TypeError, match="colour"):
         convert(linear, colour="red")
     with pytest.raises(ValueError, match="one typed key"):

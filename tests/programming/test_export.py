@@ -37,7 +37,7 @@ def corrected(A, x, key):
 
 
 def _network(weight):
-    layer = eqx.nn.Linear(12, 20, key=jr.key(1))
+    layer = eqx.nn.Linear(12, 20, dtype=jnp.float32, key=jr.key(1))
     return eqx.tree_at(lambda layer: layer.weight, layer, weight)
 
 
