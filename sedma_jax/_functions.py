@@ -1,8 +1,10 @@
-"""Tell whether a function of a user does what one of ours does."""
+"""What is known of a call: whether its values are, and what a function of a user does."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.core
 
 
 def same_function(given: Callable, known: Callable, *arguments) -> bool:
@@ -18,3 +20,9 @@ def same_function(given: Callable, known: Callable, *arguments) -> bool:
         return False
     # Constants that a function closes over are not part of the text.
     return not any(c.consts for c in closed) and str(closed[0]) == str(closed[1])
+
+
+def is_known(tree: Any) -> bool:
+    """Whether all values are known, and none is being traced by `jit`, `vmap` or `grad`."""
+    leaves = [jax.numpy.zeros(()), *jax.tree.leaves(tree)]
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)

@@ -18,9 +18,11 @@ covers the block itself, and the entries to its left and right enter as one numb
 which decays along the block. These numbers obey the same recursion over blocks.
 """
 
+from typing import Any
+
 import jax.lax as lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._cells.device import Scalar
 
@@ -30,7 +32,11 @@ _BLOCK = 32
 
 
 def denoise(
-    p: Float[Array, " n"], lam: Scalar, *, zero_end: bool = False
+    p: Float[Array, " n"],
+    lam: Scalar,
+    *,
+    zero_end: bool = False,
+    length: Int[Array, ""] | None = None,
 ) -> Float[Array, " n"]:
     """Solve `(I + lam L^T L) y = p` in O(n).
 
@@ -44,6 +50,8 @@ def denoise(
     - `zero_end`: with false, `L` is the `(n-1) x n` first difference, and a constant
         stays unchanged. With true, `L` is square with last row `e_n`, as in MELISO+:
         the signal continues as zero.
+    - `length`: entries of the signal, from 1; what follows them in `p` is of no use, and
+        becomes zero. One compiled program then serves signals of many lengths.
 
     **Returns:**
 
@@ -52,19 +60,22 @@ def denoise(
     lam = jnp.asarray(lam, p.dtype)
     degree = jnp.full(p.shape, 2, p.dtype).at[0].set(1)
     if not zero_end:
-        degree = degree.at[-1].add(-1)
+        degree = degree.at[-1 if length is None else length - 1].add(-1)
 
     def apply(y):
         neighbours = jnp.pad(y[1:], (0, 1)) + jnp.pad(y[:-1], (1, 0))
         return y + lam * (degree * y - neighbours)
 
     return lax.custom_linear_solve(
-        apply, p, lambda _, b: _filter(b, lam, zero_end), symmetric=True
+        apply, p, lambda _, b: _filter(b, lam, zero_end, length), symmetric=True
     )
 
 
 def _filter(
-    p: Float[Array, " n"], lam: Float[Array, ""], zero_end: bool
+    p: Float[Array, " n"],
+    lam: Float[Array, ""],
+    zero_end: bool,
+    length: Int[Array, ""] | None,
 ) -> Float[Array, " n"]:
     """Sum the two-sided exponential above over the signal and its images."""
     root = jnp.sqrt(lam)
@@ -72,10 +83,14 @@ def _filter(
     theta = jnp.minimum(2 * jnp.arcsinh(0.5 / root), 1000)
     gain = 1 / jnp.hypot(jnp.ones_like(root), 2 * root)
     decay = lambda k: jnp.exp(-theta * jnp.asarray(k, theta.dtype))
-    n = p.size
+    n: Any = p.size
     size = min(_BLOCK, n)
     count = -(-n // size)
-    blocks = jnp.pad(p, (0, count * size - n)).reshape(count, size)
+    end = count - 1  # the block that holds the last entry
+    if length is not None:
+        n = jnp.asarray(length, jnp.arange(1).dtype)
+        p, end = jnp.where(jnp.arange(p.size) < n, p, 0), (n - 1) // size
+    blocks = jnp.pad(p, (0, count * size - p.size)).reshape(count, size)
     i, start = jnp.arange(size), jnp.arange(count) * size
     last = jnp.minimum(start + size, n) - 1
 
@@ -87,13 +102,13 @@ def _filter(
 
     # Sums of the whole signal at both ends, and the contributions of its images there.
     first = sums[0, 1] + decay(size) * right[0]
-    tail = n - start[-1]
-    final = jnp.sum(blocks[-1] * jnp.where(i < tail, decay(jnp.abs(tail - 1 - i)), 0))
-    final = final + decay(tail) * left[-1]
+    tail = n - start[end]
+    final = jnp.sum(blocks[end] * jnp.where(i < tail, decay(jnp.abs(tail - 1 - i)), 0))
+    final = final + decay(tail) * left[end]
     if zero_end:
         mirror, images = -decay(2), 1 + decay(2 * n + 1)
     else:
-        mirror, images = decay(1), -jnp.expm1(-2 * n * theta)
+        mirror, images = decay(1), -jnp.expm1(jnp.asarray(-2 * n, theta.dtype) * theta)
     across = decay(n - 1)
     before = decay(1) * (first + across * mirror * final) / images
     after = mirror * (final + across * before)
@@ -102,7 +117,8 @@ def _filter(
     right = gain * (decay(1) * right + after * decay(n - 1 - last))
     to_last = jnp.maximum(last[:, None] - start[:, None] - i[None, :], 0)
     y = inside + left[:, None] * decay(i)[None, :] + right[:, None] * decay(to_last)
-    return y.reshape(-1)[:n]
+    y = y.reshape(-1)[: p.size]
+    return y if length is None else jnp.where(jnp.arange(p.size) < n, y, 0)
 
 
 def _decayed_sums(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._keys import check_key
+from .._mappings import forgettable, leave_room
 from .._tiling.partition import Partition, Vectors, assemble, checked_array
 from .._tiling.tile_source import TileSource
 from ..kernels import (
@@ -113,6 +114,7 @@ def matvec(
     """
     check_key(key)
     x = check_vector(x, crossbar)
+    leave_room()
     # Through the class: of a bound method equinox would make a pytree at every call. And
     # a reshape starts faster than an index.
     y = type(crossbar).read(crossbar, x.reshape(-1, x.shape[-1]), dac, adc, key)
@@ -139,6 +141,7 @@ def is_quiet(crossbar: Crossbar) -> bool:
     return crossbar.read_variance is None and isinstance(sigma, float) and sigma == 0
 
 
+@forgettable
 @partial(wide_jit, static_argnames="quiet")
 def read(
     crossbar: Crossbar,
@@ -277,3 +280,20 @@ def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
 def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
     """The matrix that the crossbar multiplies with, read without noise."""
     return crossbar.stored_matrix()
+
+
+def stored_on_host(crossbar: Crossbar) -> np.ndarray:
+    """`stored_matrix` of a crossbar that is known, without a compiled program."""
+    rows, cols = crossbar.array
+    m, n = crossbar.shape
+    inputs, outputs = grid_shape((m, n), rows, cols)
+    strips, scale, *places = (
+        np.asarray(v)
+        for v in (crossbar.strips, crossbar.scale, crossbar.inputs, crossbar.outputs)
+    )
+    blocks = np.zeros((outputs, cols, inputs, rows), strips.dtype)
+    tiles = strips.reshape(-1, cols, rows) * scale[:, :, None]
+    for tile, along, across in zip(tiles, *places, strict=True):
+        if across < outputs:  # others fill up a chunk
+            blocks[across, :, along] += tile
+    return blocks.reshape(outputs * cols, inputs * rows)[:m, :n]

@@ -5,13 +5,15 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._crossbar.abstract_crossbar import AbstractCrossbar
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import check_vector, stored_matrix
+from .._crossbar.crossbar import Crossbar, check_vector, stored_matrix, stored_on_host
+from .._functions import is_known
 from .._keys import check_key, split_key
+from .._mappings import forgettable
 from .._programming.options import (
     Programming,
     ProgrammingOptions,
@@ -114,21 +116,31 @@ def corrected_matvec(
     # The arrays that hold inputs are others than those that hold the matrix.
     encoding = dataclasses.replace(how, arrays=None)
     encoded, vector_stats = program_partition(parts, device, encoding, key=vector_key)
-    x_tilde, inputs, analog_key, encoded_key = _encoded_inputs(encoded, vectors, read_key)
+    x_tilde, inputs = _encoded_inputs(encoded, vectors)
+    analog_key, encoded_key = split_key(read_key)
     # Each step is a program of its own, which other products share.
     analog = crossbar.read(inputs, dac, adc, analog_key)
     if analog_matrix:
         matrix = assemble(operand.tiles, operand) if isinstance(A, Sparse) else operand
         first = encoded.read(matrix, dac, adc, encoded_key).T
-        exact = jnp.concatenate([first, exact_product(operand, vectors)])
+        exact = jnp.concatenate([first, _exact(operand, vectors)])
     else:
-        exact = exact_product(operand, jnp.concatenate([x_tilde, vectors]))
+        exact = _exact(operand, jnp.concatenate([x_tilde, vectors]))
     taken = stats, vector_stats
     return correct(analog, exact, vectors, x_tilde, lam, *taken, single=x.ndim == 1)
 
 
-@jax.jit
-def _encoded_inputs(encoded, x, key):
-    """`x~` as cells hold it, what the arrays multiply, and the keys of both reads."""
-    x_tilde = stored_matrix(encoded)
-    return x_tilde, first_order_inputs(x, x_tilde), *jr.split(key)
+def _encoded_inputs(
+    encoded: Crossbar, x: Float[Array, "batch n"]
+) -> tuple[Float[Array, "batch n"], Float[Array, "twice_batch n"]]:
+    """`x~` as cells hold it, and what the arrays of the matrix multiply."""
+    if not is_known((encoded, x)):
+        x_tilde = stored_matrix(encoded)
+        return x_tilde, first_order_inputs(x, x_tilde)
+    # On the host, since compiled each length would take a program.
+    x_tilde, given = stored_on_host(encoded), np.asarray(x)
+    inputs = np.concatenate([given, given - x_tilde])
+    return jnp.asarray(x_tilde), jnp.asarray(inputs)
+
+
+_exact = forgettable(jax.jit(exact_product))

@@ -10,8 +10,11 @@ import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from .._functions import is_known
+from .._mappings import forgettable
 from .._programming.program_stats import ProgramStats
 from .._tiling.partition import Vectors
 from ..kernels import (
@@ -159,19 +162,44 @@ def correct(
     - `x`, `encoded`: the input, and `x~`.
     - `single`: whether the batch is one vector that came without a batch axis.
     """
-    y, figures, choice = _correct(analog, exact, encoded, x, lam, single)
+    length = None
+    if is_known((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
+        length = analog.shape[1]
+        analog, exact = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
+    y, figures, choice = _correct(analog, exact, encoded, x, lam, length, single)
+    if length is not None:
+        y, figures["raw"] = (_first(v, length) for v in (y, figures["raw"]))
     info = CorrectionInfo(**figures, stats=stats, vector_stats=vector_stats, choice=choice)
     return y, info
 
 
-# One program for all tilings: the products themselves are made elsewhere.
+def _bucket(length: int) -> int:
+    """The power of two from 32 up that holds a signal: a program serves all below it."""
+    return max(32, 1 << (length - 1).bit_length())
+
+
+def _filled(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values, ((0, 0), (0, length - values.shape[1])))
+
+
+def _first(values: Array, length: int) -> Array:
+    """The first entries, without compiling a slice for each length."""
+    return jnp.asarray(np.asarray(values)[..., :length])
+
+
+# One program for all tilings and for many lengths: the products are made elsewhere.
+@forgettable
 @partial(jax.jit, static_argnames="single")
-def _correct(analog, exact, encoded, x, lam, single):
+def _correct(analog, exact, encoded, x, lam, length, single):
     first, exact = jnp.split(exact, 2)
     raw, p = correct_first_order(analog, first)
-    if not isinstance(lam, RememberedLambda):
-        lam = jnp.asarray(lam, p.dtype)
-    y, lam, choice = smoothed(p, raw, x, encoded, lam)
+    if length is None:
+        if not isinstance(lam, RememberedLambda):
+            lam = jnp.asarray(lam, p.dtype)
+        y, lam, choice = smoothed(p, raw, x, encoded, lam)
+    else:
+        smooth = partial(denoise_kernel, lam=jnp.asarray(lam, p.dtype), length=length)
+        y, choice = jax.vmap(smooth)(p), None
     largest = lambda v, axis: jnp.max(jnp.abs(v), axis=axis)
     figures = {
         "raw": raw,

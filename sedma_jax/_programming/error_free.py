@@ -63,8 +63,8 @@ def exact_partition(
         strips=strips,
         conductance=targets,
         scale=scale,
-        inputs=parts.inputs,
-        outputs=parts.outputs,
+        inputs=jnp.asarray(parts.inputs),
+        outputs=jnp.asarray(parts.outputs),
         device=device,
         shape=parts.shape,
     )

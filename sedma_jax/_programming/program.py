@@ -10,11 +10,13 @@ import jax.dtypes
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._crossbar.crossbar import Crossbar
-from .._functions import same_function
+from .._functions import is_known, same_function
 from .._keys import check_key
+from .._mappings import forgettable, leave_room
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
@@ -31,12 +33,9 @@ from ..kernels import (
     visible_state,
     wide_jit,
 )
+from .chunks import pad_tiles, padded_count, write_in_chunks
 from .options import Programming, ProgrammingOptions, Progress, Scaling, programming_from
 from .program_stats import ProgramStats, total_stats
-
-# Arrays programmed by one call of the compiled loop: a few sizes, so that matrices of any
-# size share their compilations and a progress bar has something to show.
-_CHUNKS = (1, 8, 32)
 
 
 def program(
@@ -98,6 +97,7 @@ def program_partition(
             f"`sedma_jax.program` needs `arrays >= 1`. Got arrays={how.arrays}. "
             "Leave it out for as many arrays as there are tiles."
         )
+    leave_room()
     scaling = how.scaling if scaling is None else scaling
     scale, index, used_rows, used_cols = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
@@ -111,12 +111,13 @@ def program_partition(
         progress=progress,
         key=key,
     )
+    lines, rows = parts.width * weights.shape[1], weights.shape[2]
     crossbar = Crossbar(
-        strips=weights.reshape(-1, parts.width * weights.shape[1], weights.shape[2]),
+        strips=weights.reshape(-1, lines, rows),
         conductance=conductance,
-        scale=scale,
-        inputs=parts.inputs,
-        outputs=parts.outputs,
+        scale=jnp.asarray(scale),
+        inputs=jnp.asarray(parts.inputs),
+        outputs=jnp.asarray(parts.outputs),
         device=device,
         shape=parts.shape,
     )
@@ -124,11 +125,11 @@ def program_partition(
 
 
 def program_tiles(
-    tiles: Float[Array, "tiles rows cols"],
-    scale: Float[Array, "tiles cols"],
-    index: Int[Array, " tiles"],
-    used_rows: Int[Array, " tiles"],
-    used_cols: Int[Array, " tiles"],
+    tiles: Float[Array | np.ndarray, "tiles rows cols"],
+    scale: Float[Array | np.ndarray, "tiles cols"],
+    index: Int[Array | np.ndarray, " tiles"],
+    used_rows: Int[Array | np.ndarray, " tiles"],
+    used_cols: Int[Array | np.ndarray, " tiles"],
     device: Device,
     how: Programming,
     *,
@@ -154,70 +155,32 @@ def program_tiles(
         normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
         key=key,
     )
-    return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
+    return write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
 
 
-@eqx.filter_jit
-def _prepare(parts, scaling):
+def _prepare(parts: Partition, scaling: Scaling) -> tuple[Any, ...]:
     """What `_write_tiles` needs of each tile but its entries."""
     count, rows, cols = parts.tiles.shape
     m, n = parts.shape
-    scale = scaling(parts.tiles) if count else jnp.ones((0, cols), parts.tiles.dtype)
-    used_rows = jnp.minimum(n - parts.inputs * rows, rows)
-    used_cols = jnp.minimum(m - parts.outputs * cols, cols)
-    return lax.stop_gradient(scale), parts.index, used_rows, used_cols
+    known = is_known(parts)
+    if known:
+        parts = jax.tree.map(np.asarray, parts)
+    # Filled up with zeros, which change no scale, tiles of many counts share a program.
+    scale = _scale(pad_tiles(parts.tiles, padded_count(count)), scaling)
+    if is_known(scale):
+        scale = np.asarray(scale)
+    xp = np if known else jnp
+    used_rows = xp.minimum(n - parts.inputs * rows, rows)
+    used_cols = xp.minimum(m - parts.outputs * cols, cols)
+    return scale[:count], parts.index, used_rows, used_cols
 
 
-def _write_in_chunks(write, arguments, progress):
-    """Program some tiles at a time; the last are padded with tiles of no use."""
-    count = len(arguments[0])
-    chunk = next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
-    pad = -count % chunk if count else chunk
-    if pad:
-        arguments = tuple(
-            jnp.pad(a, ((0, pad),) + ((0, 0),) * (a.ndim - 1), constant_values=c)
-            for a, c in zip(arguments, (0, 1, 0, 0, 0), strict=True)
-        )
-    if count + pad == chunk:
-        done = write(*arguments)
-        if progress is not None:
-            progress(count, count)
-    elif any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
-        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
-        done = lax.map(lambda part: write(*part), chunks)
-        done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
-    else:
-        done: Any = None
-        for start in range(0, count, chunk):
-            part = write(*_take(arguments, start, chunk))
-            held = min(chunk, count - start)
-            if held < chunk:
-                part = jax.tree.map(lambda a, held=held: a[:held], part)
-            if done is None:
-                done = jax.tree.map(
-                    lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part
-                )
-            done = _place(done, part, start)
-            if progress is not None:
-                jax.block_until_ready(part)
-                progress(min(start + chunk, count), count)
-        return done
-    return jax.tree.map(lambda a: a[:count], done) if pad else done
+@eqx.filter_jit
+def _scale(tiles, scaling):
+    return lax.stop_gradient(scaling(tiles))
 
 
-@partial(jax.jit, static_argnames="size")
-def _take(whole, start, size):
-    """Some tiles, by one call."""
-    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), whole)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _place(whole, part, start):
-    """Write some tiles into their places, without a second copy of the others."""
-    put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0)
-    return jax.tree.map(put, whole, part)
-
-
+@forgettable
 @partial(
     wide_jit,
     static_argnames=("mapping", "scheme", "spread", "exact_reads", "normless"),

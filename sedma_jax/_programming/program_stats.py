@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._mappings import forgettable
 from ..kernels import WriteStats
 
 
@@ -36,6 +37,7 @@ class ProgramStats(eqx.Module):
     slices: tuple["ProgramStats", ...] = ()
 
 
+@forgettable
 @partial(jax.jit, static_argnames=("arrays",))
 def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
     """Add up the figures of arrays, of which at most `arrays` work at a time."""

@@ -12,6 +12,7 @@ import scipy.sparse
 from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
+from .._functions import is_known
 from ..kernels import (
     batched_matvec,
     cut_tiles,
@@ -35,9 +36,9 @@ class Partition(eqx.Module):
     the same inputs and outputs that follow one another.
     """
 
-    tiles: Float[Array, "tiles rows cols"]
-    inputs: Int[Array, " tiles"]
-    outputs: Int[Array, " tiles"]
+    tiles: Float[Array | np.ndarray, "tiles rows cols"]
+    inputs: Int[Array | np.ndarray, " tiles"]
+    outputs: Int[Array | np.ndarray, " tiles"]
     shape: tuple[int, int] = eqx.field(static=True)
     width: int = eqx.field(static=True, default=1)
 
@@ -47,7 +48,7 @@ class Partition(eqx.Module):
         return grid_shape(self.shape, *self.tiles.shape[1:])
 
     @property
-    def index(self) -> Int[Array, " tiles"]:
+    def index(self) -> Int[Array | np.ndarray, " tiles"]:
         """Place of each tile in the grid, which addresses its noise."""
         return self.inputs * self.grid[1] + self.outputs
 
@@ -70,13 +71,22 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
     return cut(checked_array(matrix, "A", ndim=2), rows, cols)
 
 
-@partial(jax.jit, static_argnames=("rows", "cols"))
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
-    """`partition`, for a dense matrix that is checked already."""
+    """`partition`, for a dense matrix that is checked already.
+
+    A matrix that is known is cut on the host: a compiled cut would be a program per shape.
+    """
     m, n = matrix.shape
     grid = grid_shape((m, n), rows, cols)
-    inputs, outputs = (jnp.asarray(i.ravel().astype(np.int32)) for i in np.indices(grid))
-    return Partition(_tiles(matrix, rows, cols), inputs, outputs, (m, n), grid[1])
+    inputs, outputs = (i.ravel().astype(np.int32) for i in np.indices(grid))
+    if is_known(matrix):
+        padded = np.zeros((grid[1] * cols, grid[0] * rows), matrix.dtype)
+        padded[:m, :n] = matrix
+        blocks = padded.reshape(grid[1], cols, grid[0], rows).transpose(2, 0, 3, 1)
+        tiles = np.ascontiguousarray(blocks).reshape(-1, rows, cols)
+        return Partition(tiles, inputs, outputs, (m, n), grid[1])
+    tiles = _tiles(matrix, rows, cols)
+    return Partition(tiles, jnp.asarray(inputs), jnp.asarray(outputs), (m, n), grid[1])
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -224,7 +234,9 @@ def exact_product(
     return join_outputs(sums, A.shape[0])
 
 
-def assemble(tiles: Float[Array, "tiles rows cols"], places) -> Float[Array, "m n"]:
+def assemble(
+    tiles: Float[Array | np.ndarray, "tiles rows cols"], places
+) -> Float[Array, "m n"]:
     """Put stored tiles together; those of one place add up, those not stored are zero.
 
     `places` is a `Partition` or a `Crossbar`: anything with `inputs`, `outputs`, `shape`.

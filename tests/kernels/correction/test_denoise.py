@@ -112,3 +112,17 @@ def test_batches_and_jit_agree_with_single_signals():
 def test_bad_input_is_refused(p, lam, message):
     with pytest.raises(ValueError, match=message):
         sj.denoise(p, lam)
+
+
+@pytest.mark.parametrize("zero_end", [False, True])
+@pytest.mark.parametrize("lam", [0.0, 1e-12, 0.3, 1e4])
+def test_a_signal_may_be_shorter_than_its_array(lam, zero_end):
+    rng = np.random.default_rng(3)
+    smooth = jax.jit(lambda p, length: denoise(p, lam, zero_end=zero_end, length=length))
+    for length in (1, 2, 31, 32, 33, 64, 100):
+        p = rng.normal(size=100)
+        y = smooth(jnp.asarray(p), jnp.asarray(length))
+        wanted = np.linalg.solve(dense(length, lam, zero_end), p[:length])
+        atol = 1e-9 * np.abs(p).max()
+        np.testing.assert_allclose(y[:length], wanted, rtol=0, atol=atol)
+        assert not np.any(y[length:])

@@ -1,0 +1,93 @@
+"""Program many tiles by a compiled loop for a few at a time.
+
+Loops exist for 1, 8 and 32 tiles, so that matrices of all sizes share them. What is known
+when it is called is cut, padded and put together on the host: compiled, each shape of a
+matrix would take a program of its own for every step.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import numpy as np
+
+from .._functions import is_known
+from .options import Progress
+
+_CHUNKS = (1, 8, 32)
+
+# What the arguments of a tile of no use are: entries, scale, place, used lines.
+_PADDING = (0, 1, 0, 0, 0)
+
+
+def _chunk_size(count: int) -> int:
+    """Tiles that one call of the compiled loop programs, out of `count` in all."""
+    return next((size for size in _CHUNKS if count <= size), _CHUNKS[-1])
+
+
+def padded_count(count: int) -> int:
+    """`count` filled up to whole calls of the compiled loop."""
+    chunk = _chunk_size(count)
+    return chunk * max(-(-count // chunk), 1)
+
+
+def pad_tiles(values: Any, count: int, fill: float = 0) -> Any:
+    """Fill up the leading axis to `count`; on the host for an array of NumPy."""
+    missing = ((0, count - len(values)),) + ((0, 0),) * (values.ndim - 1)
+    if not missing[0][1]:
+        return values
+    pad = np.pad if isinstance(values, np.ndarray) else jnp.pad
+    return pad(values, missing, constant_values=fill)
+
+
+def write_in_chunks(
+    write: Callable[..., Any], arguments: tuple[Any, ...], progress: Progress | None
+) -> Any:
+    """`write(*arguments)`, some tiles at a time; the last ones with tiles of no use."""
+    count = len(arguments[0])
+    chunk, whole = _chunk_size(count), padded_count(count)
+    known = is_known(arguments)
+    if known:
+        arguments = tuple(map(np.asarray, arguments))
+    arguments = tuple(
+        pad_tiles(a, whole, fill) for a, fill in zip(arguments, _PADDING, strict=True)
+    )
+    if whole == chunk:
+        done = write(*arguments)
+        if progress is not None:
+            progress(count, count)
+        return done if whole == count else _first(done, count, known)
+    if not known:
+        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
+        done = lax.map(lambda part: write(*part), chunks)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], done)
+    done: Any = None
+    for start in range(0, count, chunk):
+        part = write(*(a[start : start + chunk] for a in arguments))
+        held = min(chunk, count - start)
+        if held < chunk:
+            part = _first(part, held, known)
+        if done is None:
+            done = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part)
+        done = _place(done, part, start)
+        if progress is not None:
+            jax.block_until_ready(part)
+            progress(min(start + chunk, count), count)
+    return done
+
+
+def _first(tree: Any, count: int, known: bool) -> Any:
+    """The first `count` of every array; on a CPU no slice is compiled for it."""
+    if known and jax.default_backend() == "cpu":
+        return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[:count]), tree)
+    return jax.tree.map(lambda a: a[:count], tree)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _place(whole, part, start):
+    """Write some tiles into their places, without a second copy of the others."""
+    put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0)
+    return jax.tree.map(put, whole, part)
