@@ -18,6 +18,12 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[deploy]'`."
     ) from error
 
+_TAG = "tag:yaml.org,2002:"
+# Tags that plain text is given. An explicit tag changes nothing: the field has a type.
+_SCALARS = {f"{_TAG}{t}" for t in ("bool", "float", "int", "null", "str", "timestamp")} | {
+    f"{_TAG}merge",
+    f"{_TAG}value",
+}
 _LARGEST_BYTES = 2**24
 _DEEPEST = 40
 _SAFE = re.compile(r"[A-Za-z_/][\w./-]*( [\w./-]+)*")
@@ -95,7 +101,7 @@ def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
         root, *more = _composed(content) or [None]
         if more:
             raise ValueError("needs one document; take the others out")
-        value = yaml.SafeLoader("").construct_document(root) if root else None
+        value = _as_written(root) if root else None
     except _UNREADABLE as error:
         raise ValueError(_no_yaml(name, "a workflow", error)) from error
     if root is None or not isinstance(value, dict):
@@ -118,7 +124,35 @@ def _errors(error: ValidationError, root: yaml.Node, name: str) -> Iterator[str]
         said = item["msg"].removeprefix("Value error, ").rstrip(".")
         if not isinstance(cause, ValueError) and item["type"] != "missing":
             said += f". Got {str(item['input'])[:60]!r}"
+        if item["type"] == "string_type" and item["input"] is None:
+            said += ", which is nothing in YAML. Put text in quotes"
         yield f"{name}:{_line(root, place)}: {field}: {said}."
+
+
+def _as_written(node: yaml.Node) -> object:
+    """The value of a node with every scalar as its text: 0012, 1.10 and no stay so.
+
+    A plain null is None. The type of a field decides what its text means, not YAML.
+    """
+    if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+        nothing = node.tag == f"{_TAG}null" and node.style is None
+        return None if nothing else node.value
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+        return [_as_written(value) for value in node.value]
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+        fields = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="the name of a field needs to be text",
+                    problem_mark=key.start_mark,
+                )
+            fields[key.value] = _as_written(value)
+        return fields
+    raise yaml.MarkedYAMLError(
+        problem=f"could not determine a constructor for the tag {node.tag!r}; leave it out",
+        problem_mark=node.start_mark,
+    )
 
 
 def _refuse_aliases(content: str) -> None:
