@@ -131,8 +131,10 @@ class Workflow(_Strict):
 
     @model_validator(mode="after")
     def _objects_have_names_of_their_own(self) -> "Workflow":
-        taken = taken_names(self.name, self.namespace)
-        taken |= {agent.name: "an agent" for agent in self.agents}
+        taken = {agent.name: "an agent" for agent in self.agents}
+        taken |= taken_names(self.name, self.namespace)
+        sets = (job.name for job in self.jobs if job.carrier == "jobset")
+        taken |= {f"{name}-hosts-0": f"the Job of the JobSet {name}" for name in sets}
         agents = len(self.agents)
         for k, item in enumerate((*self.agents, *self.jobs)):
             is_job = k >= agents

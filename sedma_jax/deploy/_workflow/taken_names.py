@@ -8,6 +8,9 @@ def taken_names(workflow: str, namespace: str) -> dict[str, str]:
         f"{workflow}-identity": "the Secret of the agents' keys",
         f"sedma-record-{workflow}": "the record of the deployment",
         "default": "the ServiceAccount that every namespace has",
+        "localhost": "every host for itself",
+        "ip6-localhost": "every host for itself",
+        "ip6-loopback": "every host for itself",
     }
     if namespace == "default":
         taken["kubernetes"] = "the Service of the API server"

@@ -105,9 +105,9 @@ _KubectlLoader.yaml_implicit_resolvers = {
 _KubectlLoader.add_implicit_resolver(
     f"{_TAG}float",
     re.compile(
-        r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*"
+        r"([-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*"
         r"|(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))"
-        r"|\.(nan|NaN|NAN)"
+        r"|\.(nan|NaN|NAN))$"
     ),
     list("-+.0123456789"),
 )
