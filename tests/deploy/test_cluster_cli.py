@@ -83,6 +83,16 @@ def test_what_the_server_refuses_is_said_in_one_line(run, plane):
     assert not plane.server.store.all("deployments")
 
 
+@pytest.mark.parametrize(
+    ("action", "option"),
+    [("apply", "--timeout"), ("apply", "--lost-after"), ("watch", "--interval")],
+)
+@pytest.mark.parametrize("value", ["nan", "-1"])
+def test_times_that_are_none_are_refused(run, action, option, value):
+    status, said = run(action, WORKFLOW, f"{option}={value}")
+    assert status == 2 and said.count("\n") == 1 and "0 seconds or more" in said
+
+
 def test_no_cluster_is_said(save, capsys):
     status = main(
         ["deploy", "diff", str(save("t.yaml", WORKFLOW)), "--kubeconfig", "/nowhere"]

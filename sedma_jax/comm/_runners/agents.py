@@ -91,7 +91,7 @@ class AgentPeer:
                 found = await trio.to_thread.run_sync(
                     lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 )
-                await node.connect(*(_address(*row[::4], peer) for row in found))
+                await node.connect(*(_address(row[0], row[4], peer) for row in found))
             return bytes(await node.calls.call(peer, "agent", request, timeout=seconds))
 
         try:

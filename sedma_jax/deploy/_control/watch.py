@@ -36,6 +36,11 @@ def watch(
     - `said`: told what happens, one line each time.
     - `ended`: set when the loop is to end; `KeyboardInterrupt` ends it, too.
     """
+    if not interval >= 0:
+        raise ValueError(
+            f"`sedma deploy watch` needs --interval of 0 seconds or more. Got {interval}. "
+            "Leave it out for 10."
+        )
     rounds = _Rounds(controller, recompiler, interval, said)
     try:
         while not ended.is_set():
