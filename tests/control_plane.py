@@ -40,6 +40,7 @@ class DoublePlane:
     """
 
     tier = "double"
+    grace = 0.0  # seconds of silence until a node is not ready
 
     def __init__(self, *, start_seconds=0.0, stop_seconds=0.0, collect_seconds=40.0):
         self.server = ApiServer()

@@ -19,8 +19,8 @@ import urllib.request
 from pathlib import Path
 
 import kubernetes.client
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from certificates import write_certificates
+from kubernetes.client.exceptions import ApiException
 
 from sedma_jax.deploy._control.cluster import Cluster, ClusterError
 
@@ -29,6 +29,7 @@ _USERS = {
     "system:kube-scheduler": "",
     "system:kube-controller-manager": "",
 }
+_NAMESPACES = ("default", "kube-node-lease", "kube-system")
 _KEPT = {"kube-root-ca.crt", "kubernetes", "default"}  # the cluster's own
 _KINDS = [
     ("apps/v1", "Deployment"),
@@ -58,19 +59,21 @@ class RealPlane:
     """A control plane that is started once; `reset` empties it between tests."""
 
     tier = "real"
+    grace = 8.0  # seconds of silence until the controllers call a node not ready
 
     def __init__(self, folder):
         self._folder, self._bin = Path(folder), Path(os.environ["KUBEBUILDER_ASSETS"])
         self._processes, self._nodes, self._down = [], {}, set()
-        self._end = threading.Event()
+        self._end, self._beating = threading.Event(), threading.Lock()
         self._tokens = {user: secrets.token_hex(16) for user in _USERS}
         self._start()
         self._own = self.cluster(patience=20)
+        self._wait_for_namespaces()
         threading.Thread(target=self._kubelets, daemon=True).start()
 
     def cluster(self, **options):
         settings = kubernetes.client.Configuration(host=f"https://127.0.0.1:{self._port}")
-        settings.verify_ssl = False
+        settings.ssl_ca_cert = str(self._folder / "ca.crt")
         token = {"Authorization": f"Bearer {self._tokens['admin']}"}
         api = kubernetes.client.ApiClient(settings)
         api.default_headers |= token
@@ -95,8 +98,10 @@ class RealPlane:
 
     def delete_node(self, name):
         self._down.add(name)
-        self._nodes.pop(name)
-        self._own.delete("v1", "Node", self._own.get("v1", "Node", name)["metadata"])
+        with self._beating:
+            self._nodes.pop(name)
+        if node := self._own.get("v1", "Node", name):
+            self._own.delete("v1", "Node", node["metadata"])
 
     def kill_node(self, name):
         """Stop the heartbeat of a node; the controllers notice within seconds."""
@@ -123,11 +128,7 @@ class RealPlane:
 
     def _start(self):
         etcd, peer, self._port = free_port(), free_port(), free_port()
-        key = rsa.generate_private_key(65537, 2048)
-        plain = serialization.NoEncryption()
-        form = serialization.PrivateFormat.PKCS8
-        pem = serialization.Encoding.PEM
-        (self._folder / "sa.key").write_bytes(key.private_bytes(pem, form, plain))
+        write_certificates(self._folder)
         rows = [f'{t},{u},{u},"{_USERS[u]}"' for u, t in self._tokens.items()]
         (self._folder / "tokens").write_text("\n".join(rows) + "\n")
         at = f"http://127.0.0.1:{etcd}"
@@ -150,7 +151,8 @@ class RealPlane:
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",
-            f"--cert-dir={self._folder / 'certificates'}",
+            f"--tls-cert-file={self._folder / 'server.crt'}",
+            f"--tls-private-key-file={self._folder / 'server.key'}",
             f"--token-auth-file={self._folder / 'tokens'}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-signing-key-file={self._folder / 'sa.key'}",
@@ -171,7 +173,8 @@ class RealPlane:
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self._folder / 'sa.key'}",
             "--node-monitor-period=1s",
-            "--node-monitor-grace-period=8s",
+            f"--node-monitor-grace-period={self.grace:g}s",
+            f"--root-ca-file={self._folder / 'ca.crt'}",
             *rate,
         )
 
@@ -184,7 +187,7 @@ class RealPlane:
         path = self._folder / f"{user.replace(':', '-')}.json"
         server = {
             "server": f"https://127.0.0.1:{self._port}",
-            "insecure-skip-tls-verify": True,
+            "certificate-authority": str(self._folder / "ca.crt"),
         }
         config = {
             "apiVersion": "v1",
@@ -198,7 +201,7 @@ class RealPlane:
         return path
 
     def _wait(self):
-        context = ssl._create_unverified_context()
+        context = ssl.create_default_context(cafile=self._folder / "ca.crt")
         request = urllib.request.Request(
             f"https://127.0.0.1:{self._port}/readyz",
             headers={"Authorization": f"Bearer {self._tokens['admin']}"},
@@ -211,10 +214,20 @@ class RealPlane:
             time.sleep(0.1)
         raise TimeoutError(f"The API server is not ready; see {self._folder}.")
 
+    def _wait_for_namespaces(self):
+        """The server is ready before it has made the namespaces that it begins with."""
+        end = time.monotonic() + 30
+        for name in _NAMESPACES:
+            while self._own.get("v1", "Namespace", name) is None:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"The server makes no namespace {name}.")
+                time.sleep(0.1)
+
     def _kubelets(self):
         beat = 0.0
         while not self._end.wait(0.1):
-            with contextlib.suppress(ClusterError):
+            # An object may be deleted, or the server busy, between two requests.
+            with contextlib.suppress(ClusterError, ApiException, OSError):
                 if time.monotonic() - beat > 2:
                     beat = time.monotonic()
                     for name in list(self._nodes):
@@ -224,6 +237,12 @@ class RealPlane:
                     self._run(pod)
 
     def _beat(self, name):
+        """Renew the Lease of a node that is still there; one thread at a time."""
+        with self._beating:
+            if name in self._nodes:
+                self._renew(name)
+
+    def _renew(self, name):
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease = {
             "apiVersion": "coordination.k8s.io/v1",

@@ -73,6 +73,12 @@ def exact():
     return A, np.random.default_rng(0).random(A.shape[1]).astype(np.float32)
 
 
+def test_health_on_ipv6_is_named_as_a_url_wants_it(serve, client_key):
+    _, status = serve("--allow", client_key[1], "--metrics", "[::1]:0")
+    assert status["http"].startswith("[::1]:")
+    assert get(status, "/healthz") == (200, "ok\n")
+
+
 def test_nothing_is_lost_when_it_is_killed(serve, client_key, tmp_path, capsys):
     key, name = client_key
     process, status = serve("--allow", name)

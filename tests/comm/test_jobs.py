@@ -1,8 +1,11 @@
 """Jobs of a service: the journal, what is refused, and what comes back."""
 
 import json
+import socket
 import threading
+import urllib.request
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,9 +15,12 @@ from comm_nodes import EVERYONE, wait_until
 from hypothesis import given, strategies as st
 
 from sedma_jax import comm
+from sedma_jax._cli.serve import _address
 from sedma_jax.comm._jobs.journal import JobRefused, Journal
 from sedma_jax.comm._jobs.messages import JobRequest, check_id, encode_job, read_job
+from sedma_jax.comm._jobs.metrics import Health
 from sedma_jax.comm._jobs.service import JobService, ServiceLimits
+from sedma_jax.comm._node.node import Node
 from sedma_jax.comm._rpc.messages import MessageError
 from sedma_jax.comm._tensors.manifest import describe
 
@@ -36,6 +42,27 @@ def again(journal, folder, **options):
 
 def another(id):
     return JobRequest(id, {"values": CID}, None, CID, "epiram", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("0", ["127.0.0.1"]),
+        ("[::1]:0", ["[::1]"]),
+        ("[::]:0", ["127.0.0.1", "[::1]"]),
+        ("0.0.0.0:0", ["127.0.0.1"]),
+    ],
+)
+def test_health_is_served_on_the_family_of_its_host(text, asked):
+    if "::" in text and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    health = Health(Mock(spec=JobService, node=Mock(spec=Node)), *_address(text))
+    try:
+        for host in asked:
+            with urllib.request.urlopen(f"http://{host}:{health.port}/healthz") as answer:
+                assert answer.read() == b"ok\n"
+    finally:
+        health.close()
 
 
 def test_a_job_survives_as_bytes():

@@ -47,6 +47,33 @@ def test_diff_apply_and_rollback(run, plane):
     assert images == {"local/front:1", "local/back:1"}
 
 
+def test_diff_shows_the_nodes_that_apply_then_takes(run, plane):
+    """Many placements cost the same here: nodes are alike, and agents come in rings."""
+    agents = [f"a{k}" for k in range(12)]
+    lines = ["name: ring", "agents:"]
+    lines += [
+        f'  - {{name: {a}, entry: "t:f", image: "local/a:1", memory: 400M, cpu: 300m}}'
+        for a in agents
+    ]
+    lines.append("edges:")
+    lines += [
+        f"  - {{source: {agents[k]}, target: {agents[j]}, volume: {1 + (k + j) % 3}}}"
+        for k in range(12)
+        for j in range(k + 1, 12)
+        if (j - k) % 5 in (1, 3)
+    ]
+    lines.append("nodes:")
+    for name in ("n2", "n3", "n4"):
+        plane.add_node(name, 3, "3G")
+    lines += [f"  - {{name: n{q}, memory: 1500M, cpu: 2, base: 64M}}" for q in range(5)]
+    text = "\n".join(lines) + "\n"
+    shown = [run("diff", text)[1]["moves"] for _ in range(3)]
+    assert shown[0] == shown[1] == shown[2]
+    status, done = run("apply", text)
+    assert status == 0
+    assert done["placement"] == {name: to for name, (_, to) in shown[0].items()}
+
+
 def test_what_the_server_refuses_is_said_in_one_line(run, plane):
     refuse = lambda method, path, query: method == "PATCH"
     plane.server.faults.append([refuse, 403, 1, "front is forbidden"])
@@ -54,6 +81,16 @@ def test_what_the_server_refuses_is_said_in_one_line(run, plane):
     assert status == 1 and said.count("\n") == 1
     assert "front is forbidden" in said and "Role" in said
     assert not plane.server.store.all("deployments")
+
+
+@pytest.mark.parametrize(
+    ("action", "option"),
+    [("apply", "--timeout"), ("apply", "--lost-after"), ("watch", "--interval")],
+)
+@pytest.mark.parametrize("value", ["nan", "-1"])
+def test_times_that_are_none_are_refused(run, action, option, value):
+    status, said = run(action, WORKFLOW, f"{option}={value}")
+    assert status == 2 and said.count("\n") == 1 and "0 seconds or more" in said
 
 
 def test_no_cluster_is_said(save, capsys):

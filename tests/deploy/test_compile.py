@@ -1,6 +1,7 @@
 """A workflow is compiled into files, and its serving code serves."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +156,7 @@ jobs:
         TOUR.replace("grpc", "libp2p"),
         TOUR.replace("replicas: 2", "replicas: 3, stateful: true"),
         TOUR.replace("name: tour", "name: tour\nnamespace: other"),
+        TOUR.replace("name: tour", "name: tour\nnamespace: system-agents") + JOBS,
         TOUR.replace("critic", "c" * 52),
         TOUR.replace("name: tour", "name: " + "t" * 52)
         + JOBS.replace("train,", "t" * 52 + ","),
@@ -183,6 +185,9 @@ def test_agents_answer_over_libp2p_along_the_edges_alone(monkeypatch, capsys):
         monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://127.0.0.1:{port}")
         monkeypatch.setenv("SEDMA_AGENT", "tour/front")
         assert agent_server.call("back", b"hello" * 1000) == b"HELLO" * 1000
+        agent_server._peers.pop("tour/front").close()
+        monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://[::1]:{port}")
+        assert agent_server.call("back", b"hello") == b"HELLO"
         with pytest.raises(OSError, match="its log says why"):
             agent_server.call("back", b"fail")
         assert "secret" in capsys.readouterr().err
@@ -212,14 +217,31 @@ def test_impossible_capacities_are_said_with_by_how_much(old, new, says):
         deploy.plan(workflow, key=jr.key(0))
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("protocol", ["http", "grpc", "libp2p"])
+def test_agents_listen_on_both_families(protocol, family, monkeypatch):
+    """A kubelet connects to the address of the pod, which may be of IPv6 alone."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    monkeypatch.setenv("SEDMA_AGENT", "tour/back")
+    ((stop, port),) = agent_server.serve(lambda request, call: request, {protocol: 0})
+    try:
+        with socket.socket(family) as probe:
+            probe.settimeout(10)
+            probe.connect(("127.0.0.1" if family == socket.AF_INET else "::1", port))
+    finally:
+        stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_agents_answer_each_other(protocol, monkeypatch):
+def test_agents_answer_each_other(protocol, host, monkeypatch):
     shout = lambda request, call: request.upper()
     ((stop_back, port),) = agent_server.serve(shout, {protocol: 0})
-    monkeypatch.setenv("SEDMA_CALL_BACK_OFFICE", f"{protocol}://127.0.0.1:{port}")
+    monkeypatch.setenv("SEDMA_CALL_BACK_OFFICE", f"{protocol}://{host}:{port}")
     ask = lambda request, call: b"it said " + call("back-office", request)
     ((stop_front, port),) = agent_server.serve(ask, {protocol: 0})
-    monkeypatch.setenv("SEDMA_CALL_FRONT", f"{protocol}://127.0.0.1:{port}")
+    monkeypatch.setenv("SEDMA_CALL_FRONT", f"{protocol}://{host}:{port}")
     try:
         assert agent_server.call("front", b"hello") == b"it said HELLO"
         with pytest.raises(LookupError, match="no edge"):

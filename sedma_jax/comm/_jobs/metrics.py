@@ -5,6 +5,7 @@
 - `/metrics`: metrics for Prometheus.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -87,7 +88,21 @@ class Health:
             def log_message(self, format: str, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((host, port), Answers)
+        # A host may be an IPv6 address, or a name that has one alone.
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+
+        class Server(ThreadingHTTPServer):
+            address_family = found[0][0]
+
+            def server_bind(self) -> None:
+                if self.address_family == socket.AF_INET6 and host == "::":
+                    # As on a pod of two families: IPv4 is to be answered, too.
+                    self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                super().server_bind()
+
+        self._server = Server((host, port), Answers)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

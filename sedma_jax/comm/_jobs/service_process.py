@@ -65,7 +65,10 @@ def run_service(
             nursery.start_soon(_drain_on_signals, service)
             status = await node_status(node)
             status["jobs"] = journal.counts()
-            status["http"] = f"{http[0]}:{health.port}" if http and health else None
+            status["http"] = None
+            if http and health:
+                host = f"[{http[0]}]" if ":" in http[0] else http[0]
+                status["http"] = f"{host}:{health.port}"
             started(status)
             abandoned = await service.run()
             if health is not None:

@@ -57,7 +57,9 @@ class AgentPeer:
         answer: Callable[[bytes], bytes] | None = None,
     ):
         self._secret, self._stack = secret, ExitStack()
-        listen = () if port is None else (f"/ip4/0.0.0.0/tcp/{port}",)
+        # On IPv6's any-address Linux takes IPv4 connections, too.
+        every = "/ip6/::" if socket.has_dualstack_ipv6() else "/ip4/0.0.0.0"
+        listen = () if port is None else (f"{every}/tcp/{port}",)
         with tempfile.TemporaryDirectory() as folder:
             key = Path(folder, "key")
             key.touch(mode=0o600)
@@ -87,9 +89,9 @@ class AgentPeer:
         async def ask():
             if peer not in node.connected():
                 found = await trio.to_thread.run_sync(
-                    lambda: socket.getaddrinfo(host, port, socket.AF_INET)
+                    lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 )
-                await node.connect(f"/ip4/{found[0][4][0]}/tcp/{port}/p2p/{peer}")
+                await node.connect(*(_address(row[0], row[4], peer) for row in found))
             return bytes(await node.calls.call(peer, "agent", request, timeout=seconds))
 
         try:
@@ -108,6 +110,12 @@ class AgentPeer:
     def close(self) -> None:
         """Close the connections and end the peer."""
         self._stack.close()
+
+
+def _address(family: int, at: tuple, peer: str) -> str:
+    """The address of a peer at what `getaddrinfo` found."""
+    kind = "ip6" if family == socket.AF_INET6 else "ip4"
+    return f"/{kind}/{at[0]}/tcp/{at[1]}/p2p/{peer}"
 
 
 def _method(answer: Callable[[bytes], bytes]) -> Method:

@@ -21,6 +21,7 @@ from .reconcile import DeploymentStatus, Reconciler, Settings, wanted_of
 from .record import DeploymentRecord
 
 Report = Callable[[DeploymentStatus], None]
+Said = Callable[[str], None]
 
 
 def silent(status: DeploymentStatus) -> None:
@@ -41,6 +42,8 @@ class Controller:
     - `settings`: deadlines.
     - `clock`: monotonic seconds.
     - `report`: told the status after every step.
+
+    `said` is told every event and decision, one line each time.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Controller:
         self.reconciler = Reconciler(cluster, workflow, self.settings, clock)
         self.keeper = self.reconciler.keeper
         self.report = report
+        self.said: Said = lambda line: None
+        self._away: tuple[str, ...] = ()
 
     def roll_out(self, deployed: Deployed, *, force: bool = False) -> DeploymentStatus:
         """Try a workflow as a dry run, then carry it out; see `dry_run` and `carry_out`."""
@@ -137,14 +142,33 @@ class Controller:
     def settle(self, seconds: float | None = None) -> DeploymentStatus:
         """Step until all is ready, for at most `seconds`; return the last status."""
         end = self.clock() + (self.settings.deadline if seconds is None else seconds)
+        healed = False
         while True:
             status = self.reconciler.step()
             self.report(status)
+            self._say_what_is_new(status)
             if status.lost:
                 self.heal(status.lost)
+                healed = True
             elif status.settled or self.clock() >= end:
+                if healed and status.settled:
+                    self.event("Healed", f"{status.ready} replicas are ready.")
                 return status
             self.wait(min(self.settings.interval, max(0.0, end - self.clock())))
+
+    def _say_what_is_new(self, status: DeploymentStatus) -> None:
+        for line in status.done:
+            self.said(line)
+        for node in status.away:
+            if node not in self._away and node not in status.lost:
+                self.said(
+                    f"{node} is not ready; after {self.settings.lost_after:g} s it counts "
+                    "as lost"
+                )
+        for node in self._away:
+            if node not in status.away:
+                self.said(f"{node} is ready again")
+        self._away = status.away
 
     def wait(self, seconds: float) -> bool:
         """Wait for a change of a pod, at most `seconds`; return whether there was one."""
@@ -169,13 +193,22 @@ class Controller:
                 f"{self.workflow.name} lost {', '.join(lost)}, and the rest has no room: "
                 f"{error} What runs elsewhere was left as it is."
             ) from error
-        self.event("NodeLost", f"{', '.join(lost)}; its replicas are placed anew.")
+        moves = [
+            f"{name} {record.wanted.nodes.get(name)} -> {node}"
+            for name, node in nodes.items()
+            if record.wanted.nodes.get(name) != node
+        ]
+        self.event(
+            "NodeLost",
+            f"{', '.join(lost)}; its replicas are placed anew: {', '.join(moves)}.",
+        )
         wanted = dataclasses.replace(record.wanted, nodes=nodes)
         good = wanted if record.good == record.wanted else record.good
         self.keeper.save(dataclasses.replace(record, wanted=wanted, good=good))
 
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Write an Event that says what happened; a failure to write it stops nothing."""
+        self.said(f"{reason}: {message}")
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         reference = self.keeper.reference() | {"namespace": self.workflow.namespace}
         body = {

@@ -24,12 +24,14 @@ class Measurement:
     - `nodes`: GB and cores used on every node.
     - `pods`: GB and cores used by every pod.
     - `traffic`: MB/s by the names of the agent that calls and the one that is called.
+    - `problems`: why a part is None although there is a source for it.
     """
 
     performance: float | None = None
     nodes: dict[str, tuple[float, float]] | None = None
     pods: dict[str, tuple[float, float]] | None = None
     traffic: dict[tuple[str, str], float] | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +92,23 @@ class Prometheus:
 def measure(cluster: Cluster, namespace: str, prometheus: Prometheus | None) -> Measurement:
     """Measure now. A source that fails leaves its part None, and so moves nothing."""
     performance, traffic = None, None
+    problems: list[str] = []
     if prometheus:
         try:
             found = prometheus.ask(prometheus.performance)
             performance = found[0][1] if len(found) == 1 else None
+            if performance is None:
+                problems.append(
+                    f"{prometheus.performance!r} needs to give one finite number. Got "
+                    f"{len(found)}"
+                )
             if prometheus.traffic:
                 traffic = {
                     (labels.get("source", ""), labels.get("target", "")): value / 1e6
                     for labels, value in prometheus.ask(prometheus.traffic)
                 }
-        except ConnectionError:
-            pass
+        except ConnectionError as error:
+            problems.append(str(error))
     base = "/apis/metrics.k8s.io/v1beta1"
     nodes = _usage(cluster, f"{base}/nodes", lambda item: [item["usage"]])
     pods = _usage(
@@ -108,7 +116,15 @@ def measure(cluster: Cluster, namespace: str, prometheus: Prometheus | None) -> 
         f"{base}/namespaces/{namespace}/pods",
         lambda item: [c["usage"] for c in item["containers"]],
     )
-    return Measurement(performance=performance, nodes=nodes, pods=pods, traffic=traffic)
+    if nodes is None or pods is None:
+        problems.append("the metrics API says nothing: use of memory and CPU is unknown")
+    return Measurement(
+        performance=performance,
+        nodes=nodes,
+        pods=pods,
+        traffic=traffic,
+        problems=tuple(problems),
+    )
 
 
 def _usage(

@@ -58,6 +58,7 @@ class Recompiler:
         self.controller, self.source, self.clock = controller, source, clock
         self.memory, self.limits = memory, limits or Limits()
         self.trigger = Trigger(self.limits)
+        self._problems: tuple[str, ...] = ()
         self._window: list[float] = []
         self._best: float | None = None  # what is expected if there is no memory
         # Performance before the last move, and the nodes then, until the move is judged.
@@ -69,6 +70,10 @@ class Recompiler:
         record = self.controller.keeper.load()
         if record.wanted is None or not record.wanted.nodes:
             return None
+        if measured.problems != self._problems:
+            self._problems = measured.problems
+            for problem in measured.problems or ("all sources answer again",):
+                self.controller.said(f"measuring: {problem}")
         now = with_traffic(record.wanted.workflow, measured.traffic)
         seen = observe(self.controller.cluster, now)
         expected = self.expected(now)
@@ -190,6 +195,7 @@ class Recompiler:
             after is not None and after < before * (1 - self.limits.gain)
         )
         if nodes == old or not gained:
+            self.controller.said(f"{cause} is poor, but no placement is better: all stay")
             return None
         # Relieving a full node may cost throughput, so that is no reason to go back.
         if cause == "performance" and measured.performance is not None:

@@ -41,6 +41,8 @@ class DeploymentStatus:
     lost: tuple[str, ...] = ()  # nodes of the plan that are lost
     evicted: int = 0
     problems: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()  # nodes of the workflow that are not ready, lost or not
+    done: tuple[str, ...] = ()  # what this step did, a line each
 
 
 class Reconciler:
@@ -59,6 +61,7 @@ class Reconciler:
         self.moves = 0  # evictions so far
         self.version = "0"  # of the pods that were seen last
         self._away: dict[str, float] = {}
+        self._done: list[str] = []  # in this step
 
     def step(self) -> DeploymentStatus:
         """Do what is due now: assign waiting pods, evict what moves, clear lost nodes."""
@@ -66,6 +69,7 @@ class Reconciler:
         wanted = wanted_of(record, self.workflow)
         seen = observe(self.cluster, self.workflow)
         self.version = seen.version
+        self._done.clear()
         lost = self._lost(wanted.workflow, seen)
         self._clear(wanted.workflow, seen, lost)
         problems: list[str] = []
@@ -112,7 +116,15 @@ class Reconciler:
         leaving = [step for step in wave if step.source is not None]
         if not quiet(goal, seen):
             return 0
-        return sum(self.cluster.evict(goal.pods[step.replica].meta) for step in leaving)
+        evicted = 0
+        for step in leaving:
+            pod = goal.pods[step.replica]
+            if self.cluster.evict(pod.meta):
+                self._done.append(f"evicted {pod.name} from {pod.node} for {step.target}")
+                evicted += 1
+            else:
+                self._done.append(f"{pod.name} stays on {pod.node}: its budget")
+        return evicted
 
     def _assign_nodes(
         self,
@@ -137,6 +149,7 @@ class Reconciler:
         try:
             body = {"metadata": meta, "spec": node_assignment(node)}
             self.cluster.patch("v1", "Pod", body)
+            self._done.append(f"{pod.name} goes to {node}")
         except ClusterError as error:
             if error.status not in (404, 409):  # gone or changed: the next step sees it
                 raise
@@ -167,6 +180,7 @@ class Reconciler:
             },
         }
         self.cluster.resize(body)
+        self._done.append(f"{pod.name} gets {size} bytes of memory")
 
     def _lost(self, workflow: Workflow, seen: Observed) -> tuple[str, ...]:
         """Nodes that were deleted, or have not been ready for `lost_after` seconds."""
@@ -192,6 +206,7 @@ class Reconciler:
             gone = pod.node is not None and pod.node not in seen.nodes
             if gone or (pod.node in lost and pod.agent not in stateful):
                 self.cluster.delete("v1", "Pod", pod.meta, seconds=0)
+                self._done.append(f"deleted {pod.name} of the lost node {pod.node}")
 
     def _status(
         self,
@@ -219,6 +234,8 @@ class Reconciler:
             lost=tuple(node for node in lost if node in used),
             evicted=evicted,
             problems=tuple(problems),
+            away=tuple(n.name for n in deployed.workflow.nodes if n.name in self._away),
+            done=tuple(self._done),
         )
 
     def _rolled_out(self, workflow: Workflow) -> bool:

@@ -20,6 +20,14 @@ class Target:
     lost_after: float = 30.0
     force: bool = False
 
+    def __post_init__(self):
+        for name in ("timeout", "lost_after"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(
+                    f"`Target` needs `{name}` of 0 seconds or more. Got {value}. Leave it "
+                    "out for the default."
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Applied:

@@ -91,6 +91,8 @@ def _pod(workflow: Workflow, agent: Agent, nodes: list[str] | None) -> JsonObjec
     pod = {
         "serviceAccountName": agent.name,
         "automountServiceAccountToken": False,
+        # Variables of Services would mix with SEDMA_*, and with those of any library.
+        "enableServiceLinks": False,
         "priorityClassName": priority_class_name(workflow),
         "securityContext": UNPRIVILEGED,
         "containers": [_container(workflow, agent)],

@@ -6,8 +6,10 @@ bytes of a request and with `call(agent, request)`, which asks another agent at 
 in `SEDMA_CALL_<AGENT>`.
 """
 
+import errno
 import importlib
 import os
+import socket
 import sys
 import threading
 import urllib.parse
@@ -84,7 +86,7 @@ def _serve_http(entry: Entry, port: int) -> Started:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("", port), Handler)
+    server = _http_server(port, Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -93,6 +95,27 @@ def _serve_http(entry: Entry, port: int) -> Started:
         server.server_close()
 
     return stop, server.server_address[1]
+
+
+class _DualStackServer(ThreadingHTTPServer):
+    """Listens on IPv6's any-address, which takes IPv4 connections too."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _http_server(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server for both families: a kubelet probes the address that its pod has."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return _DualStackServer(("::", port), handler)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+    return ThreadingHTTPServer(("", port), handler)  # a kernel without IPv6
 
 
 def _serve_grpc(entry: Entry, port: int) -> Started:

@@ -17,6 +17,7 @@ from .agent_objects import agent_objects, speaks_libp2p
 from .job_objects import job_objects
 from .objects import workflow_objects
 
+_LEAST_CPUS = 0.01  # Docker refuses less
 _AGENT_SERVER = Path(__file__).with_name("agent_server.py")
 
 
@@ -150,7 +151,7 @@ def _compose(workflow: Workflow) -> JsonObject:
         service |= {
             "environment": data,
             "mem_limit": str(int(parse_quantity(agent.memory))),
-            "cpus": float(parse_quantity(agent.cpu)),
+            "cpus": max(float(parse_quantity(agent.cpu)), _LEAST_CPUS),
             "read_only": True,
             "tmpfs": ["/tmp"],
             "security_opt": ["no-new-privileges"],

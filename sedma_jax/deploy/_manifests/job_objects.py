@@ -87,6 +87,7 @@ def _pod(workflow: Workflow, job: JaxJob) -> JsonObject:
         "subdomain": job.name,
         "serviceAccountName": job.name,
         "restartPolicy": "Never",
+        "enableServiceLinks": False,
         "priorityClassName": priority_class_name(workflow),
         "securityContext": UNPRIVILEGED,
         "topologySpreadConstraints": [

@@ -53,9 +53,10 @@ def priority_class_name(workflow: Workflow) -> str:
     """Name the PriorityClass of a workflow.
 
     The class is cluster-wide: the namespace in its name keeps workflows of the same name
-    apart.
+    apart, and the dots those whose names join to the same text. The server reserves names
+    that begin with `system-`, which namespaces may do.
     """
-    return f"{workflow.namespace}-{workflow.name}"
+    return f"{OWNER}.{workflow.namespace}.{workflow.name}"
 
 
 def workflow_objects(workflow: Workflow) -> list[JsonObject]:

@@ -67,7 +67,7 @@ def placement_problem(
         home=_whole(np.zeros(len(agents)) if home is None else home),
         move_cost=_real([0.0 if home is None else move_cost] * len(agents)),
         move_budget=jnp.asarray(math.inf if home is None else move_budget, jnp.float32),
-        distance=jnp.asarray(distances(workflow).astype(np.float32)),
+        distance=_real(distances(workflow).ravel()).reshape(len(workflow.nodes), -1),
         node_memory=_real(gigabytes(n.memory) for n in workflow.nodes),
         node_cpu=_real(float(parse_quantity(n.cpu)) for n in workflow.nodes),
         base=_real(gigabytes(n.base) for n in workflow.nodes),
@@ -125,7 +125,15 @@ def _position(name: str | None, names: Sequence[str]) -> int:
 
 
 def _real(values: np.ndarray | Iterable[float]) -> jax.Array:
-    return jnp.asarray(np.asarray(list(values), np.float32))
+    exact = np.asarray(list(values), np.float64)
+    with np.errstate(over="ignore"):
+        found = exact.astype(np.float32)
+    if (outside := ~np.isfinite(found) | ((found == 0) & (exact != 0))).any():
+        raise ValueError(
+            "A placement needs volumes, sizes and distances that float32 holds, 1e-45 to "
+            f"3.4e38. Got {exact[outside][0]:g}. Choose other units or leave the edge out."
+        )
+    return jnp.asarray(found)
 
 
 def _whole(values: np.ndarray | Iterable[int]) -> jax.Array:

@@ -12,7 +12,9 @@ _SUFFIXES = {
     **{s: Decimal(10) ** (3 * n) for n, s in enumerate("MGTPE", 2)},
     **{f"{s}i": Decimal(2) ** (10 * n) for n, s in enumerate("KMGTPE", 1)},
 }
-_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,2})|([A-Za-z]*))")
+_FORM = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]{1,2})|([A-Za-z]*))"
+)
 
 
 def parse_quantity(text: str | int | float) -> Decimal:

@@ -1,61 +1,38 @@
 """The workflow and the cluster it is deployed on."""
 
-import re
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .fields import (
+    Bytes,
+    Count,
+    Cpu,
+    EntryPoint,
+    Image,
+    Memory,
+    Name,
+    NodeName,
+    Number,
+    Switch,
+    Word,
+)
 from .quantity import parse_quantity
-
-_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,50}[a-z0-9])?")
-_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_IMAGE = re.compile(r"[a-z0-9][\w./:@-]{0,254}")
-
-
-def _label(name: str) -> str:
-    if not _LABEL.fullmatch(name):
-        raise ValueError(
-            "a name needs 1 to 52 of a-z, 0-9 and '-', a letter first (it becomes the name "
-            f"of objects and hosts). Got {name[:60]!r}. Rename it"
-        )
-    return name
-
-
-def _quantity(text: str) -> str:
-    if parse_quantity(text) <= 0:
-        raise ValueError(f"a quantity needs to be positive. Got {text!r}. Write 1m or more")
-    return text
-
-
-def _matching(form: re.Pattern, needs: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not form.fullmatch(text):
-            raise ValueError(f"{needs}. Got {text[:60]!r}")
-        return text
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, AfterValidator(_label)]
-Quantity = Annotated[str, AfterValidator(_quantity)]
-EntryPoint = Annotated[
-    str, _matching(_ENTRY, "an entry point needs the form module:function")
-]
-Image = Annotated[str, _matching(_IMAGE, "an image needs the form registry/name:tag")]
+from .taken_names import taken_names
 
 
 class _Strict(BaseModel):
     """A part of the file: other fields are refused, and it never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SharedModel(_Strict):
     """Weights that the agents of one node share."""
 
     name: Name
-    memory: Quantity
+    memory: Bytes
 
 
 class Agent(_Strict):
@@ -64,11 +41,11 @@ class Agent(_Strict):
     name: Name
     entry: EntryPoint  # a function of (request: bytes, call) that returns bytes
     image: Image | None = None  # built from the compiled Dockerfile if left out
-    memory: Quantity
-    cpu: Quantity
+    memory: Memory
+    cpu: Cpu
     model: Name | None = None
-    replicas: int = Field(default=1, ge=1, le=1000)
-    stateful: bool = False
+    replicas: Annotated[Count, Field(ge=1, le=1000)] = 1
+    stateful: Switch = False
     nodes: tuple[str, ...] = ()  # nodes it may run on; any if empty
 
 
@@ -78,26 +55,26 @@ class Edge(_Strict):
     source: Name
     target: Name
     protocol: Literal["http", "grpc", "libp2p"] = "http"
-    volume: float = Field(gt=0, allow_inf_nan=False)  # MB per request, both ways
-    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)  # requests per second
+    volume: Annotated[Number, Field(gt=0)]  # MB per request, both ways
+    rate: Annotated[Number, Field(gt=0)] = 1.0  # requests per second
 
 
 class Node(_Strict):
     """What a node of the cluster offers."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    memory: Quantity
-    cpu: Quantity
+    name: NodeName
+    memory: Bytes
+    cpu: Cpu
     rack: str = ""
     zone: str = ""
-    base: Quantity = "64Mi"  # memory that a node's runtime takes once it is used
+    base: Bytes = "64Mi"  # memory that a node's runtime takes once it is used
 
 
 class Link(_Strict):
     """Latency and bandwidth between two nodes."""
 
-    latency_ms: float = Field(ge=0, allow_inf_nan=False)
-    bandwidth_gbps: float = Field(gt=0, allow_inf_nan=False)
+    latency_ms: Annotated[Number, Field(ge=0)]
+    bandwidth_gbps: Annotated[Number, Field(gt=0)]
 
 
 class Network(_Strict):
@@ -113,10 +90,10 @@ class JaxJob(_Strict):
 
     name: Name
     image: Image
-    command: tuple[str, ...] = Field(min_length=1, max_length=64)
-    processes: int = Field(ge=1, le=10_000)
-    memory: Quantity
-    cpu: Quantity
+    command: tuple[Word, ...] = Field(min_length=1, max_length=64)
+    processes: Annotated[Count, Field(ge=1, le=10_000)]
+    memory: Memory
+    cpu: Cpu
     carrier: Literal["job", "jobset"] = "job"
 
 
@@ -135,8 +112,8 @@ class Workflow(_Strict):
     jobs: tuple[JaxJob, ...] = ()
     nodes: tuple[Node, ...] = ()  # without nodes no placement is made
     network: Network = Network()
-    cycles: bool = False  # whether agents may call each other in a circle
-    lambda_mem: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    cycles: Switch = False  # whether agents may call each other in a circle
+    lambda_mem: Annotated[Number, Field(ge=0)] = 0.5
 
     @model_validator(mode="after")
     def _names_stand_for_one_thing(self) -> "Workflow":
@@ -150,6 +127,48 @@ class Workflow(_Strict):
                         "Rename one",
                     )
                 seen.add(item.name)
+        return self
+
+    @model_validator(mode="after")
+    def _objects_have_names_of_their_own(self) -> "Workflow":
+        taken = {agent.name: "an agent" for agent in self.agents}
+        taken |= taken_names(self.name, self.namespace)
+        sets = (job.name for job in self.jobs if job.carrier == "jobset")
+        taken |= {f"{name}-hosts-0": f"the Job of the JobSet {name}" for name in sets}
+        agents = len(self.agents)
+        for k, item in enumerate((*self.agents, *self.jobs)):
+            is_job = k >= agents
+            place = ("jobs", k - agents, "name") if is_job else ("agents", k, "name")
+            if (of := taken.get(item.name)) and (is_job or of != "an agent"):
+                raise Misplaced(
+                    place,
+                    "agents and jobs need names that no other object has. Got "
+                    f"{item.name!r}, the name of {of}. Rename it",
+                )
+        for k, job in enumerate(self.jobs):
+            # JobSet's webhook adds the index and five random letters, and wants a label.
+            name = f"{job.name}-hosts-0-{job.processes - 1}-xxxxx"
+            if job.carrier == "jobset" and len(name) > 63:
+                raise Misplaced(
+                    ("jobs", k, "name"),
+                    "the pods of a JobSet need names of at most 63 characters. Got "
+                    f"{len(name)}. Shorten the name by {len(name) - 63}",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _edges_are_given_once(self) -> "Workflow":
+        first: dict[tuple[str, str], Edge] = {}
+        for k, edge in enumerate(self.edges):
+            other = first.setdefault((edge.source, edge.target), edge)
+            if other is not edge:
+                kinds = " and ".join(dict.fromkeys((other.protocol, edge.protocol)))
+                raise Misplaced(
+                    ("edges", k),
+                    "two agents need one edge from one to the other, since `call` names "
+                    f"the agent alone. Got {edge.source!r} -> {edge.target!r} again "
+                    f"({kinds}). Take one out, and add up their volumes",
+                )
         return self
 
     @model_validator(mode="after")

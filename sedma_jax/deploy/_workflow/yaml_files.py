@@ -18,6 +18,12 @@ except ImportError as error:
         "Install with `pip install 'sedma-jax[deploy]'`."
     ) from error
 
+_TAG = "tag:yaml.org,2002:"
+# Tags that plain text is given. An explicit tag changes nothing: the field has a type.
+_SCALARS = {f"{_TAG}{t}" for t in ("bool", "float", "int", "null", "str", "timestamp")} | {
+    f"{_TAG}merge",
+    f"{_TAG}value",
+}
 _LARGEST_BYTES = 2**24
 _DEEPEST = 40
 _SAFE = re.compile(r"[A-Za-z_/][\w./-]*( [\w./-]+)*")
@@ -40,9 +46,9 @@ def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int
     """
     name, content = str(path), _read(Path(path))
     try:
-        nodes = _composed(content)
+        nodes = _composed(content, _KubectlLoader)
         return [
-            (yaml.SafeLoader("").construct_document(node), partial(_line, node))
+            (_KubectlLoader("").construct_document(node), partial(_line, node))
             for node in nodes
             if node is not None and node.tag != "tag:yaml.org,2002:null"
         ]
@@ -69,12 +75,54 @@ def _read(path: Path) -> bytes:
 _UNREADABLE = (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError)
 
 
-def _composed(content: bytes | str) -> list[yaml.Node | None]:
+class _KubectlLoader(yaml.SafeLoader):
+    """Reads plain text as kubectl does (go-yaml 2): no dates, no `1:30`, but `1e3`."""
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.Node) -> int | float:
+    text = str(loader.construct_scalar(node)).replace("_", "").lower()  # pyright: ignore[reportArgumentType]
+    digits = text.lstrip("+-")
+    if digits[:2] in ("0x", "0o", "0b"):
+        value = int(digits, 0)
+    elif digits.isdigit():
+        octal = digits.startswith("0") and not set(digits) & set("89")
+        value = int(digits, 8 if octal else 10)
+    else:
+        value = float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+        if value.is_integer():
+            value = int(value)  # JSON has no other way to write it
+    return -value if text.startswith("-") else value
+
+
+_KubectlLoader.yaml_implicit_resolvers = {
+    first: [
+        (tag, form)
+        for tag, form in forms
+        if tag.removeprefix(_TAG) not in ("int", "float", "timestamp")
+    ]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_KubectlLoader.add_implicit_resolver(
+    f"{_TAG}float",
+    re.compile(
+        r"([-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*"
+        r"|(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))"
+        r"|\.(nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
+for _kind in ("int", "float"):
+    _KubectlLoader.add_constructor(_TAG + _kind, _number)
+
+
+def _composed(
+    content: bytes | str, loader: type[yaml.SafeLoader] = yaml.SafeLoader
+) -> list[yaml.Node | None]:
     """The documents as trees of nodes, which keep their lines."""
     if isinstance(content, bytes):
         content = content.decode()
     _refuse_aliases(content)
-    nodes = list(yaml.compose_all(content, Loader=yaml.SafeLoader))
+    nodes = list(yaml.compose_all(content, Loader=loader))
     for node in nodes:
         _refuse_duplicates(node)
     return nodes
@@ -95,7 +143,7 @@ def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
         root, *more = _composed(content) or [None]
         if more:
             raise ValueError("needs one document; take the others out")
-        value = yaml.SafeLoader("").construct_document(root) if root else None
+        value = _as_written(root) if root else None
     except _UNREADABLE as error:
         raise ValueError(_no_yaml(name, "a workflow", error)) from error
     if root is None or not isinstance(value, dict):
@@ -111,14 +159,39 @@ def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
 
 def _errors(error: ValidationError, root: yaml.Node, name: str) -> Iterator[str]:
     """One line per error, with the file, the line and the field."""
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found:
+        at = item["loc"]
+        inside = (other["loc"][: len(at)] == at != other["loc"] for other in found)
+        if item["type"] == "too_short" and any(inside):
+            continue  # it is short of what was refused
         cause = item.get("ctx", {}).get("error")
         place = cause.place if isinstance(cause, Misplaced) else item["loc"]
         field = ".".join(map(str, place)) or "workflow"
         said = item["msg"].removeprefix("Value error, ").rstrip(".")
         if not isinstance(cause, ValueError) and item["type"] != "missing":
             said += f". Got {str(item['input'])[:60]!r}"
+        if item["type"] == "string_type" and item["input"] is None:
+            said += ", which is nothing in YAML. Put text in quotes"
         yield f"{name}:{_line(root, place)}: {field}: {said}."
+
+
+def _as_written(node: yaml.Node) -> object:
+    """The value of a node with every scalar as its text: 0012, 1.10 and no stay so.
+
+    A plain null is None. The type of a field decides what its text means, not YAML.
+    """
+    if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+        nothing = node.tag == f"{_TAG}null" and node.style is None
+        return None if nothing else node.value
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+        return [_as_written(value) for value in node.value]
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+        return {key.value: _as_written(value) for key, value in node.value}
+    raise yaml.MarkedYAMLError(
+        problem=f"could not determine a constructor for the tag {node.tag!r}; leave it out",
+        problem_mark=node.start_mark,
+    )
 
 
 def _refuse_aliases(content: str) -> None:
@@ -142,6 +215,11 @@ def _refuse_duplicates(node: yaml.Node | None) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="the name of a field needs to be text",
+                    problem_mark=key.start_mark,
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the field {key.value!r} is given twice; take one out",
