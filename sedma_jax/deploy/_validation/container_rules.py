@@ -79,9 +79,11 @@ def _image(path: Path, item: JsonObject, bare: bool) -> Departures:
     elif bare and image != image.strip():
         yield (*path, "image"), f"needs no spaces around it. Got {image[:80]!r}"
     policy = item.get("imagePullPolicy")
-    yield from choice((*path, "imagePullPolicy"), policy, _PULL_POLICIES)
+    yield from choice((*path, "imagePullPolicy"), policy, _PULL_POLICIES, empty=True)
     policy = item.get("terminationMessagePolicy")
-    yield from choice((*path, "terminationMessagePolicy"), policy, _MESSAGE_POLICIES)
+    yield from choice(
+        (*path, "terminationMessagePolicy"), policy, _MESSAGE_POLICIES, empty=True
+    )
 
 
 def _ports(path: Path, item: JsonObject) -> Departures:
@@ -90,7 +92,7 @@ def _ports(path: Path, item: JsonObject) -> Departures:
         at = (*path, "ports", k)
         yield from between((*at, "containerPort"), port.get("containerPort"), 1, 65535)
         yield from between((*at, "hostPort"), port.get("hostPort"), 0, 65535)
-        yield from choice((*at, "protocol"), port.get("protocol"), PROTOCOLS)
+        yield from choice((*at, "protocol"), port.get("protocol"), PROTOCOLS, empty=True)
         if port.get("name"):
             yield from port_name((*at, "name"), port["name"])
             if port["name"] in names:
@@ -166,8 +168,7 @@ def _mounts(path: Path, item: JsonObject, volumes: Collection[str | None]) -> De
             yield (*at, "subPathExpr"), "must be left out beside subPath"
         propagation = {"Bidirectional", "HostToContainer", "None"}
         given = mount.get("mountPropagation")
-        if given is not None and given not in propagation:
-            yield from choice((*at, "mountPropagation"), given or "''", propagation)
+        yield from choice((*at, "mountPropagation"), given, propagation)
         privileged = item.get("securityContext", {}).get("privileged") is True
         if given == "Bidirectional" and not privileged:
             yield (*at, "mountPropagation"), "needs a privileged container"

@@ -57,7 +57,8 @@ def _handler(path: Path, item: JsonObject, kinds: tuple[str, ...]) -> Departures
         if name == "grpc":
             yield from between((*at, "port"), handler.get("port"), 1, 65535)
         if name == "httpGet":
-            yield from choice((*at, "scheme"), handler.get("scheme"), {"HTTP", "HTTPS"})
+            scheme = handler.get("scheme")
+            yield from choice((*at, "scheme"), scheme, {"HTTP", "HTTPS"}, empty=True)
             for header in handler.get("httpHeaders", []):
                 written = header.get("name", "")
                 if not re.fullmatch("[-A-Za-z0-9]+", written):

@@ -117,7 +117,8 @@ def _policies(path: Path, spec: JsonObject) -> Departures:
             inner = (*at, k, "onPodConditions", n)
             yield from qualified_name((*inner, "type"), item.get("type", ""))
             status = item.get("status")
-            yield from choice((*inner, "status"), status, {"True", "False", "Unknown"})
+            allowed = {"True", "False", "Unknown"}
+            yield from choice((*inner, "status"), status, allowed, empty=True)
 
 
 def cron_job(manifest: JsonObject) -> Departures:
@@ -134,7 +135,7 @@ def cron_job(manifest: JsonObject) -> Departures:
         )
     policies = {"Allow", "Forbid", "Replace"}
     policy = spec.get("concurrencyPolicy")
-    yield from choice((*_SPEC, "concurrencyPolicy"), policy, policies)
+    yield from choice((*_SPEC, "concurrencyPolicy"), policy, policies, empty=True)
     for field in (
         "startingDeadlineSeconds",
         "successfulJobsHistoryLimit",

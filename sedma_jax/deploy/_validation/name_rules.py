@@ -133,9 +133,11 @@ def matches(selector: JsonObject, labels: JsonObject) -> bool:
     return True
 
 
-def choice(path: Path, value: object, allowed: Iterable[str]) -> Departures:
-    """Yield unless `value` is allowed; the server gives an empty one a default."""
-    if value not in (None, "") and value not in allowed:
+def choice(
+    path: Path, value: object, allowed: Iterable[str], *, empty: bool = False
+) -> Departures:
+    """Yield unless `value` is left out or allowed; `empty` if '' stands for a default."""
+    if value is not None and value not in allowed and not (empty and value == ""):
         yield path, one_of(allowed, value)
 
 

@@ -47,7 +47,8 @@ def service(manifest: JsonObject) -> Departures:
     yield from _addresses(kind, spec)
     yield from label_map((*_SPEC, "selector"), spec.get("selector", {}))
     for name, allowed in _CHOICES.items():
-        yield from choice((*_SPEC, name), spec.get(name), allowed)
+        empty = name in ("externalTrafficPolicy", "sessionAffinity")
+        yield from choice((*_SPEC, name), spec.get(name), allowed, empty=empty)
     yield from _reached(kind, spec)
     yield from _service_ports(kind, ports)
 
@@ -77,7 +78,7 @@ def _addresses(kind: str, spec: JsonObject) -> Departures:
                 yield at, f"needs an address of the cluster. Got {text}"
     families = spec.get("ipFamilies", [])
     for k, family in enumerate(families):
-        yield from choice((*_SPEC, "ipFamilies", k), family or "''", {"IPv4", "IPv6"})
+        yield from choice((*_SPEC, "ipFamilies", k), family, {"IPv4", "IPv6"})
         if family in families[:k]:
             yield (*_SPEC, "ipFamilies", k), f"is given twice: {family}"
     for k, text in enumerate(spec.get("externalIPs", [])):
@@ -132,7 +133,8 @@ def _service_ports(kind: str, ports: list[JsonObject]) -> Departures:
         yield from between((*at, "port"), number, 1, 65535)
         # An empty target is the port itself.
         yield from port_number((*at, "targetPort"), port.get("targetPort") or number)
-        yield from choice((*at, "protocol"), port.get("protocol"), PROTOCOLS)
+        protocol = port.get("protocol")
+        yield from choice((*at, "protocol"), protocol, PROTOCOLS, empty=True)
         if "appProtocol" in port:
             yield from qualified_name((*at, "appProtocol"), port["appProtocol"])
         node = port.get("nodePort", 0)

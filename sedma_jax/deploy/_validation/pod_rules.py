@@ -1,5 +1,7 @@
 """Rules of pods that the API server checks beyond the schema."""
 
+from collections.abc import Collection
+
 from .._json import JsonObject
 from .container_rules import container
 from .name_rules import (
@@ -8,7 +10,6 @@ from .name_rules import (
     choice,
     dns_label,
     dns_subdomain,
-    one_of,
     qualified_name,
 )
 from .scheduling_rules import scheduling
@@ -24,18 +25,28 @@ _CHOICES = {
 }
 
 
-def pod(path: Path, spec: JsonObject, *, bare: bool = False) -> Departures:
-    """Yield for the spec of a pod at `path`; `bare` if it is in no template of pods."""
+def pod(
+    path: Path, spec: JsonObject, *, claims: Collection[str] = (), bare: bool = False
+) -> Departures:
+    """Yield for the spec of a pod at `path`.
+
+    **Arguments:**
+
+    - `claims`: names of the volumes that a StatefulSet adds to its own.
+    - `bare`: whether it is in no template of pods.
+    """
     if not spec.get("containers"):
         yield (*path, "containers"), "is required"
     for k, item in enumerate(spec.get("volumes", [])):
         yield from volume((*path, "volumes", k), item)
-    yield from _containers(path, spec, bare)
+    yield from _containers(path, spec, claims, bare)
     yield from _host_ports(path, spec, bare)
     yield from scheduling(path, spec)
     yield from pod_security((*path, "securityContext"), spec.get("securityContext", {}))
     for name, allowed in _CHOICES.items():
-        yield from choice((*path, name), spec.get(name), allowed)
+        yield from choice((*path, name), spec.get(name), allowed, empty=True)
+    policy, policies = spec.get("preemptionPolicy"), {"Never", "PreemptLowerPriority"}
+    yield from choice((*path, "preemptionPolicy"), policy, policies)
     yield from _resolving(path, spec)
     yield from _named(path, spec)
     yield from between(
@@ -70,8 +81,10 @@ def _named(path: Path, spec: JsonObject) -> Departures:
             yield from qualified_name(at, gate["conditionType"])
 
 
-def _containers(path: Path, spec: JsonObject, bare: bool) -> Departures:
-    volumes = {item.get("name") for item in spec.get("volumes", [])}
+def _containers(
+    path: Path, spec: JsonObject, claims: Collection[str], bare: bool
+) -> Departures:
+    volumes = {*claims, *(item.get("name") for item in spec.get("volumes", []))}
     grace = spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE)
     first = {item.get("name") for item in spec.get("containers", [])}
     for kind in _KINDS:
@@ -126,8 +139,3 @@ def _resolving(path: Path, spec: JsonObject) -> Departures:
             yield from address((*path, "hostAliases", k, "ip"), alias["ip"])
         for name in alias.get("hostnames", []):
             yield from dns_subdomain((*path, "hostAliases", k, "hostnames"), name)
-    if spec.get("preemptionPolicy") not in (None, "", "Never", "PreemptLowerPriority"):
-        yield (
-            (*path, "preemptionPolicy"),
-            one_of({"Never", "PreemptLowerPriority"}, spec["preemptionPolicy"]),
-        )

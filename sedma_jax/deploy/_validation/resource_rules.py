@@ -60,7 +60,7 @@ def claim(path: Path, spec: JsonObject) -> Departures:
     if not modes:
         yield at, "needs an access mode, such as ReadWriteOnce"
     for mode in modes:
-        yield from choice(at, mode or "''", _ACCESS)
+        yield from choice(at, mode, _ACCESS)
     if "ReadWriteOncePod" in modes and len(modes) > 1:
         yield at, "needs ReadWriteOncePod alone, or others"
     yield from selector((*path, "selector"), spec.get("selector", {}))

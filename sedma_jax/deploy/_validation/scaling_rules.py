@@ -2,7 +2,7 @@
 
 from .._json import JsonObject
 from .._workflow.quantity import parse_quantity
-from .name_rules import between, choice, count, one_of, path_segment, selector
+from .name_rules import between, choice, count, path_segment, selector
 from .schema import Departures, Path
 
 _SPEC: Path = ("spec",)
@@ -24,9 +24,8 @@ def disruption_budget(manifest: JsonObject) -> Departures:
     for name in ("minAvailable", "maxUnavailable"):
         yield from count((*_SPEC, name), spec.get(name))
     yield from selector((*_SPEC, "selector"), spec.get("selector", {}))
-    policy, policies = spec.get("unhealthyPodEvictionPolicy"), {"AlwaysAllow"}
-    if policy is not None and policy not in (policies := policies | {"IfHealthyBudget"}):
-        yield (*_SPEC, "unhealthyPodEvictionPolicy"), one_of(policies, policy)
+    policy, policies = "unhealthyPodEvictionPolicy", {"AlwaysAllow", "IfHealthyBudget"}
+    yield from choice((*_SPEC, policy), spec.get(policy), policies)
 
 
 def autoscaler(manifest: JsonObject) -> Departures:

@@ -47,7 +47,7 @@ def _tolerations(path: Path, spec: JsonObject) -> Departures:
         elif operator == "Equal":
             yield from label_value((*at, "operator"), value)
         effect = item.get("effect")
-        yield from choice((*at, "effect"), effect, _EFFECTS)
+        yield from choice((*at, "effect"), effect, _EFFECTS, empty=True)
         if "tolerationSeconds" in item and effect != "NoExecute":
             yield (*at, "effect"), "needs NoExecute if tolerationSeconds is set"
 
@@ -67,8 +67,7 @@ def _spreading(path: Path, spec: JsonObject) -> Departures:
         if "minDomains" in item and when != "DoNotSchedule":
             yield (*at, "minDomains"), "needs whenUnsatisfiable: DoNotSchedule"
         for name in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
-            if name in item and item[name] not in ("Honor", "Ignore"):
-                yield (*at, name), one_of({"Honor", "Ignore"}, item[name])
+            yield from choice((*at, name), item.get(name), {"Honor", "Ignore"})
         chosen = item.get("labelSelector", {})
         yield from selector((*at, "labelSelector"), chosen)
         yield from _label_keys(at, item, "labelSelector", ("matchLabelKeys",))

@@ -238,7 +238,8 @@ def _refuse_duplicates(
     items: list[Any], keys: list[str], path: Path, reading: Reading
 ) -> None:
     """Refuse entries with the same keys, which the server cannot merge on apply."""
-    if not keys or keys == ["topologyKey", "whenUnsatisfiable"]:  # has a rule of its own
+    own_rule = keys == ["topologyKey", "whenUnsatisfiable"]
+    if not keys or own_rule or reading.unreadable:
         return
     seen = set()
     for k, item in enumerate(items):

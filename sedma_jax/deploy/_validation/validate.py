@@ -75,7 +75,7 @@ def validate_files(
                 field=_field(path),
                 reason=reason,
                 file=name,
-                line=line_of(path),
+                line=line_of(_place(path)),
             )
             found.append(refusal)
     return len(documents), found
@@ -122,14 +122,25 @@ def _made(manifests: Iterable[object]) -> Iterator[str]:
     """Names of the namespaces among the manifests."""
     for manifest in manifests:
         if isinstance(manifest, dict) and manifest.get("kind") == "Namespace":
-            yield str(_meta(manifest).get("name"))
+            name = _meta(manifest).get("name")
+            if isinstance(name, str):
+                yield name
 
 
 def _title(manifest: object) -> str:
     if not isinstance(manifest, dict):
         return "object"
-    name = _meta(manifest).get("name") or "(no name)"
-    return f"{str(manifest.get('kind') or 'object')[:63]} {str(name)[:63]}"
+    kind, name = manifest.get("kind"), _meta(manifest).get("name")
+    kind = kind[:63] if isinstance(kind, str) and kind else "object"
+    return f"{kind} {name[:63] if isinstance(name, str) and name else '(no name)'}"
+
+
+def _place(path: Path) -> Path:
+    """Where a field stands that the server names without the `metadata` it is in."""
+    for k, step in enumerate(path[:-1]):
+        if step == "template" and path[k + 1] in ("annotations", "labels"):
+            return (*path[: k + 1], "metadata", *path[k + 1 :])
+    return path
 
 
 def _field(path: Path) -> str:

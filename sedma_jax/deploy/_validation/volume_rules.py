@@ -63,7 +63,7 @@ def _source(path: Path, kind: str, source: JsonObject) -> Departures:
     elif kind == "hostPath":
         if ".." in source.get("path", "").split("/"):
             yield (*path, "path"), f"needs no '..'. Got {source['path'][:80]!r}"
-        yield from choice((*path, "type"), source.get("type"), _HOST_TYPES)
+        yield from choice((*path, "type"), source.get("type"), _HOST_TYPES, empty=True)
     elif kind in ("configMap", "secret"):
         name = "name" if kind == "configMap" else "secretName"
         if not source.get(name):

@@ -22,12 +22,16 @@ _SPEC: Path = ("spec",)
 
 def template(path: Path, spec: JsonObject, restarts: set[str]) -> Departures:
     """Yield for the template of pods in `spec`, which is at `path`."""
+    claims = [
+        item.get("metadata", {}).get("name", "")
+        for item in spec.get("volumeClaimTemplates", [])
+    ]
     given, at = spec.get("template", {}), (*path, "template")
     meta, inner = given.get("metadata", {}), given.get("spec", {})
     # The server leaves `metadata` out of these two fields.
     yield from label_map((*at, "labels"), meta.get("labels", {}))
     yield from annotations((*at, "annotations"), meta.get("annotations", {}))
-    yield from pod((*at, "spec"), inner)
+    yield from pod((*at, "spec"), inner, claims=claims)
     policy = inner.get("restartPolicy") or "Always"
     if policy not in restarts:
         yield (*at, "spec", "restartPolicy"), one_of(restarts, policy)
@@ -105,7 +109,7 @@ def stateful_set(manifest: JsonObject) -> Departures:
     spec = manifest.get("spec", {})
     yield from _replicated(spec)
     policy, policies = spec.get("podManagementPolicy"), {"OrderedReady", "Parallel"}
-    yield from choice((*_SPEC, "podManagementPolicy"), policy, policies)
+    yield from choice((*_SPEC, "podManagementPolicy"), policy, policies, empty=True)
     if spec.get("serviceName"):
         yield from dns_label((*_SPEC, "serviceName"), spec["serviceName"])
     update, at = spec.get("updateStrategy", {}), (*_SPEC, "updateStrategy")
@@ -123,7 +127,7 @@ def stateful_set(manifest: JsonObject) -> Departures:
     at = (*_SPEC, "persistentVolumeClaimRetentionPolicy")
     for name in ("whenDeleted", "whenScaled"):
         kept = spec.get("persistentVolumeClaimRetentionPolicy", {}).get(name)
-        yield from choice((*at, name), kept, {"Delete", "Retain"})
+        yield from choice((*at, name), kept, {"Delete", "Retain"}, empty=True)
     start = spec.get("ordinals", {}).get("start")
     yield from between((*_SPEC, "ordinals", "start"), start, 0)
     for k, item in enumerate(spec.get("volumeClaimTemplates", [])):
