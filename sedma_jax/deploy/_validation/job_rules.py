@@ -47,7 +47,7 @@ def _job_spec(path: Path, spec: JsonObject, name: str | None) -> Departures:
     for field in _COUNTS:
         yield from between((*path, field), spec.get(field), 0)
     mode = spec.get("completionMode", "NonIndexed")
-    completions = spec.get("completions")
+    completions = spec.get("completions", 0)
     if mode not in ("NonIndexed", "Indexed"):
         yield (*path, "completionMode"), one_of({"NonIndexed", "Indexed"}, mode)
     if mode == "Indexed":
@@ -60,7 +60,7 @@ def _job_spec(path: Path, spec: JsonObject, name: str | None) -> Departures:
         yield (*path, "backoffLimitPerIndex"), "is required beside maxFailedIndexes"
     # A label of the pods has the name of the job.
     yield from label_value((*path, "template", "labels"), name or "")
-    if mode == "Indexed" and name is not None and (completions or 0) > 0:
+    if mode == "Indexed" and name is not None and completions > 0:
         last = f"{name}-{completions - 1}"
         for _, reason in dns_label((), last):
             yield ("metadata", "name"), f"is no name for the last pod, which {reason}"

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .._json import JsonObject
 from .schema import Departures, Path
@@ -134,7 +134,7 @@ def matches(selector: JsonObject, labels: JsonObject) -> bool:
 
 
 def choice(
-    path: Path, value: object, allowed: Iterable[str], *, empty: bool = False
+    path: Path, value: object, allowed: Collection[str], *, empty: bool = False
 ) -> Departures:
     """Yield unless `value` is left out or allowed; `empty` if '' stands for a default."""
     if value is not None and value not in allowed and not (empty and value == ""):

@@ -106,7 +106,7 @@ def _read_jobs(reading: Reading) -> None:
             template = dict(job["template"])
             _read_part("Job", "batch/v1", "spec", template, (*path, k, "template"), reading)
             read_jobs.append({**job, "template": template})
-    reading.manifest["spec"] = {**spec, "replicatedJobs": read_jobs}
+    reading.manifest["spec"] = {"replicatedJobs": read_jobs}
 
 
 @cache
@@ -290,7 +290,9 @@ _TIME = re.compile(
 def _no_integer(value: Any, form: str) -> str | None:
     largest = 2**31 if form == "int32" else 2**63
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"needs a whole number, without quotes. Got {shown(value)}"
+        return (
+            f"needs a whole number such as 3, without quotes or point. Got {shown(value)}"
+        )
     if not -largest <= value < largest:
         return f"needs at least {-largest} and at most {largest - 1}. Got {shown(value)}"
     return None
