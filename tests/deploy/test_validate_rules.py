@@ -219,6 +219,8 @@ def test_rules_of_other_kinds(manifest, field):
         of_pod(container={"imagePullPolicy": "", "ports": [
             {"containerPort": 80, "protocol": ""}]}),
         of_spec("v1", "Service", ports=[{"port": 80, "targetPort": None}]),
+        # A kind of the cluster's own, with rules that only the cluster knows.
+        {**of_spec("serving.knative.dev/v1", "Service"), "metadata": {"name": "a.b"}},
         of_spec("networking.k8s.io/v1", "NetworkPolicy", egress=[None, {"ports": [None]}]),
     ],
 )  # fmt: skip

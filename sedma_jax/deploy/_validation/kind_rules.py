@@ -20,11 +20,14 @@ _LARGEST_DATA = 2**20
 
 def rule_errors(manifest: JsonObject) -> Departures:
     """Yield where a manifest that fits its schema would be refused, and why."""
-    kind = manifest["kind"]
-    yield from metadata(kind, manifest.get("metadata", {}))
-    rules = _RULES.get(kind)
-    if rules is not None and manifest["apiVersion"] == rules[0]:
-        yield from rules[1](manifest)
+    kind, version = manifest["kind"], manifest["apiVersion"]
+    group = version.rpartition("/")[0]
+    # A cluster's own kinds may have the names of Kubernetes's.
+    own = "." in group and not group.endswith(".k8s.io")
+    yield from metadata("" if own else kind, manifest["metadata"])
+    versions, rules = _RULES.get(kind, ("/", None))
+    if rules is not None and version.startswith(versions):
+        yield from rules(manifest)
 
 
 def _config_map(manifest: JsonObject) -> Departures:
@@ -98,6 +101,7 @@ def _bare_pod(manifest: JsonObject) -> Departures:
 
 
 _RBAC = "rbac.authorization.k8s.io/v1"
+# What the version of each kind begins with, and its rules.
 _RULES: dict[str, tuple[str, Callable[[JsonObject], Departures]]] = {
     "ClusterRole": (_RBAC, role),
     "ClusterRoleBinding": (_RBAC, role_binding),
@@ -105,9 +109,9 @@ _RULES: dict[str, tuple[str, Callable[[JsonObject], Departures]]] = {
     "CronJob": ("batch/v1", cron_job),
     "DaemonSet": ("apps/v1", daemon_set),
     "Deployment": ("apps/v1", deployment),
-    "HorizontalPodAutoscaler": ("autoscaling/v2", autoscaler),
+    "HorizontalPodAutoscaler": ("autoscaling/", autoscaler),
     "Job": ("batch/v1", job),
-    "JobSet": ("jobset.x-k8s.io/v1alpha2", job_set),
+    "JobSet": ("jobset.x-k8s.io/", job_set),
     "NetworkPolicy": ("networking.k8s.io/v1", network_policy),
     "PersistentVolumeClaim": ("v1", _claim),
     "Pod": ("v1", _bare_pod),

@@ -29,7 +29,7 @@ def disruption_budget(manifest: JsonObject) -> Departures:
 
 
 def autoscaler(manifest: JsonObject) -> Departures:
-    """Yield for a HorizontalPodAutoscaler of autoscaling/v2."""
+    """Yield for a HorizontalPodAutoscaler."""
     spec = manifest.get("spec", {})
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     metrics = spec.get("metrics", [])
@@ -48,6 +48,8 @@ def autoscaler(manifest: JsonObject) -> Departures:
     ):
         if target.get("kind") != "ReplicationController":
             yield (*at, "apiVersion"), "needs a group, as in apps/v1"
+    share = spec.get("targetCPUUtilizationPercentage")  # of autoscaling/v1
+    yield from between((*_SPEC, "targetCPUUtilizationPercentage"), share, 1)
     for k, metric in enumerate(metrics):
         yield from _metric((*_SPEC, "metrics", k), metric)
     for name in ("scaleUp", "scaleDown"):
