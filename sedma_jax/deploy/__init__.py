@@ -4,7 +4,6 @@ from .._extras import require
 
 require(
     "deploy",
-    "jsonschema",
     "kubernetes",
     "kubernetes_validate",
     "mtkahypar",

@@ -1,26 +1,16 @@
 """Rules of names, ports, labels and metadata that the API server checks."""
 
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .._json import JsonObject
-from .schema import Departures, Key, Path
+from .schema import Departures, Path
 
 PROTOCOLS = {"TCP", "UDP", "SCTP"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_CLUSTER_WIDE = {
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "Namespace",
-    "Node",
-    "PersistentVolume",
-    "PriorityClass",
-    "StorageClass",
-}
-_PATH_SEGMENTS = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-_LABELS = {"Service", "Namespace"}
 
 
 def dns_label(path: Path, text: str, most: int = 63) -> Departures:
@@ -43,13 +33,19 @@ def dns_subdomain(path: Path, text: str) -> Departures:
         )
 
 
+def path_segment(path: Path, text: str) -> Departures:
+    """Yield unless `text` may stand between two slashes of a URL."""
+    if text in (".", "..") or "/" in text or "%" in text:
+        yield path, f"needs no '/' and no '%', and neither '.' nor '..'. Got {text[:80]!r}"
+
+
 def port_name(path: Path, name: str) -> Departures:
     """Yield unless `name` is a service name of RFC 6335."""
     if len(name) > 15:
         yield path, f"needs at most 15 characters. Got {len(name)}"
     elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         yield path, f"needs a-z, 0-9 and single '-' between them. Got {name!r}"
-    elif name.replace("-", "").isdigit():
+    elif not re.search("[a-z]", name):
         yield path, f"needs a letter. Got {name!r}"
 
 
@@ -98,6 +94,13 @@ def selector(path: Path, selector: JsonObject) -> Departures:
         at = (*path, "matchExpressions", k)
         yield from qualified_name((*at, "key"), term.get("key", ""))
         yield from requirement(at, term, {"In", "NotIn", "Exists", "DoesNotExist"})
+        yield from label_values(at, term)
+
+
+def label_values(path: Path, term: JsonObject) -> Departures:
+    """Yield for values of a requirement that no label can have."""
+    for k, value in enumerate(term.get("values", [])):
+        yield from label_value((*path, "values", k), value)
 
 
 def requirement(path: Path, term: JsonObject, operators: set[str]) -> Departures:
@@ -130,6 +133,21 @@ def matches(selector: JsonObject, labels: JsonObject) -> bool:
     return True
 
 
+def choice(
+    path: Path, value: object, allowed: Collection[str], *, empty: bool = False
+) -> Departures:
+    """Yield unless `value` is left out or allowed; `empty` if '' stands for a default."""
+    if value is not None and value not in allowed and not (empty and value == ""):
+        yield path, one_of(allowed, value)
+
+
+def exclusive(path: Path, item: JsonObject, names: Iterable[str]) -> Departures:
+    """Yield for each of the named fields after the first that is given."""
+    given = [name for name in names if name in item]
+    for name in given[1:]:
+        yield (*path, name), f"must be left out beside {given[0]}"
+
+
 def one_of(allowed: Iterable[str], value: object) -> str:
     """Say what is allowed, and what was received."""
     return f"needs one of {', '.join(sorted(allowed))}. Got {str(value)[:60]!r}"
@@ -142,43 +160,36 @@ def between(path: Path, value: object, least: int, most: int | None = None) -> D
         yield path, f"needs at least {least}{upper}. Got {value}"
 
 
-def metadata(kind: str, meta: JsonObject) -> Departures:
-    """Yield for metadata that objects of this kind may not have."""
-    name, path = meta.get("name", ""), ("metadata", "name")
-    if not name:
-        if not meta.get("generateName"):
-            yield path, "is required"
-    elif kind in _PATH_SEGMENTS:
-        if name in (".", "..") or "/" in name or "%" in name:
-            yield path, f"needs no '/' and no '%'. Got {name[:80]!r}"
-    elif kind in _LABELS:
-        yield from dns_label(path, name)
-    else:
-        yield from dns_subdomain(path, name)
-    namespace = meta.get("namespace")
-    if namespace and kind in _CLUSTER_WIDE:
-        yield ("metadata", "namespace"), f"must be left out: a {kind} has no namespace"
-    elif namespace:
-        yield from dns_label(("metadata", "namespace"), namespace)
-    yield from label_map(("metadata", "labels"), meta.get("labels", {}))
-    annotations, path = meta.get("annotations", {}), ("metadata", "annotations")
-    for key in annotations:
-        yield from qualified_name(path, key.lower())
-    size = sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items())
-    if size > 2**18:
-        yield path, f"needs at most {2**18} bytes in all. Got {size}"
-    for k, owner in enumerate(meta.get("ownerReferences", [])):
-        for field in ("apiVersion", "kind", "name", "uid"):
-            if not owner.get(field):
-                yield ("metadata", "ownerReferences", k, field), "must not be empty"
+def count(path: Path, value: object, *, at_most_all: bool = True) -> Departures:
+    """Yield unless `value` is a number from 0 or a percentage, of at most 100 or any."""
+    if isinstance(value, str):
+        if not re.fullmatch("[0-9]+%", value):
+            yield path, f"needs a number or a percentage such as 25%. Got {value[:80]!r}"
+        elif at_most_all and (len(value) > 12 or int(value[:-1]) > 100):
+            yield path, f"needs at most 100%. Got {value[:80]}"
+    yield from between(path, value, 0)
 
 
-def data_keys(path: Path, data: JsonObject) -> Departures:
-    """Yield for keys that a ConfigMap or a Secret may not have."""
-    for key in data:
-        bad = not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key)
-        if bad or key in (".", "..") or key.startswith(".."):
-            yield (
-                (*path, Key(key)),
-                f"needs 1 to 253 letters, digits, '-', '_' and '.'. Got {key[:80]!r}",
-            )
+def is_none(value: object) -> bool:
+    """Whether a number or percentage is 0."""
+    return value == 0 or (isinstance(value, str) and not value.rstrip("%").strip("0"))
+
+
+def address(path: Path, text: str) -> Departures:
+    """Yield unless `text` is an IP address, written as the server takes it."""
+    try:
+        if "%" in text:
+            raise ValueError
+        ipaddress.ip_address(text)
+    except ValueError:
+        yield path, f"needs an IP address. Got {text[:80]!r}"
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The network that `text` names, if it is written as the server takes it."""
+    if not re.fullmatch(r"[0-9a-fA-F:.]+/[0-9]{1,3}", text):
+        return None
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None

@@ -3,12 +3,11 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
 
 from .._json import JsonObject
 from .._workflow.yaml_files import load_documents
 from .kind_rules import rule_errors
-from .schema import Key, Path, schema_errors
+from .schema import Key, Path, read, shown
 
 _BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -76,7 +75,7 @@ def validate_files(
                 field=_field(path),
                 reason=reason,
                 file=name,
-                line=line_of(path),
+                line=line_of(_place(path)),
             )
             found.append(refusal)
     return len(documents), found
@@ -84,16 +83,11 @@ def validate_files(
 
 def _errors(manifest: object, known: set[str] | None) -> list[tuple[Path, str]]:
     if not isinstance(manifest, dict):
-        return [
-            ((), f"needs an object with apiVersion and kind. Got {str(manifest)[:60]!r}")
-        ]
-    # The server treats null as a field that is left out.
-    manifest = {k: _without_nulls(v) for k, v in manifest.items() if v is not None}
-    # Rules rely on types, so errors of the schema are reported first and alone.
-    found = sorted(schema_errors(manifest), key=lambda error: list(map(str, error[0])))
-    if not found:
-        manifest.setdefault("metadata", {})
-        found = list(dict.fromkeys(rule_errors(manifest)))
+        return [((), f"needs an object with apiVersion and kind. Got {shown(manifest)}")]
+    try:
+        found = _refusals(manifest)
+    except RecursionError:
+        return [((), "needs fewer levels of lists and fields")]
     namespace = _namespace(manifest)
     if known is not None and namespace and namespace not in known:
         listed = ", ".join(sorted(known)[:8])
@@ -103,12 +97,15 @@ def _errors(manifest: object, known: set[str] | None) -> list[tuple[Path, str]]:
     return found
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [_without_nulls(v) for v in value]
-    return value
+def _refusals(manifest: JsonObject) -> list[tuple[Path, str]]:
+    """What the server would refuse, as it would: first what it cannot read, alone."""
+    reading = read(manifest)
+    if reading.unreadable:
+        return sorted(reading.unreadable, key=lambda error: list(map(str, error[0])))
+    lacking = {path for path, _ in reading.lacking}
+    reading.manifest.setdefault("metadata", {})
+    ruled = [error for error in rule_errors(reading.manifest) if error[0] not in lacking]
+    return list(dict.fromkeys([*reading.lacking, *ruled]))
 
 
 def _meta(manifest: object) -> JsonObject:
@@ -125,14 +122,25 @@ def _made(manifests: Iterable[object]) -> Iterator[str]:
     """Names of the namespaces among the manifests."""
     for manifest in manifests:
         if isinstance(manifest, dict) and manifest.get("kind") == "Namespace":
-            yield str(_meta(manifest).get("name"))
+            name = _meta(manifest).get("name")
+            if isinstance(name, str):
+                yield name
 
 
 def _title(manifest: object) -> str:
     if not isinstance(manifest, dict):
         return "object"
-    name = _meta(manifest).get("name") or "(no name)"
-    return f"{str(manifest.get('kind') or 'object')[:63]} {str(name)[:63]}"
+    kind, name = manifest.get("kind"), _meta(manifest).get("name")
+    kind = kind[:63] if isinstance(kind, str) and kind else "object"
+    return f"{kind} {name[:63] if isinstance(name, str) and name else '(no name)'}"
+
+
+def _place(path: Path) -> Path:
+    """Where a field stands that the server names without the `metadata` it is in."""
+    for k, step in enumerate(path[:-1]):
+        if step == "template" and path[k + 1] in ("annotations", "labels"):
+            return (*path[: k + 1], "metadata", *path[k + 1 :])
+    return path
 
 
 def _field(path: Path) -> str:
