@@ -32,6 +32,7 @@ from ..kernels import (
     column_drift_compensation,
     draw_faults,
     drift,
+    fold_in_count,
     effective_conductances,
     program_noise,
     sample_retention,
@@ -253,7 +254,7 @@ def _aged(
 def _tile_keys(crossbar: Crossbar, key: PRNGKeyArray, effect: int) -> TileKeys:
     """A key for each tile, which depends on the effect and on the place of the tile."""
     check_key(key)
-    fold = jax.vmap(jr.fold_in, (None, 0))
+    fold = jax.vmap(fold_in_count, (None, 0))
     return fold(jr.fold_in(key, effect), tile_index(crossbar))
 
 

@@ -19,7 +19,7 @@ from .._keys import check_key
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device, WriteStats
+from ..kernels import Device, WriteStats, as_count, total_count
 from .options import Programming, ProgrammingOptions, Progress, programming_from
 from .program import program_tiles
 from .program_stats import ProgramStats
@@ -139,7 +139,7 @@ def program_pool(
         bank, written = _program_bank(
             matrix,
             np.array([plan.rectangles[i][:4] for i in index]),
-            jnp.asarray(np.asarray(index, np.int32)),
+            as_count(index),
             kind,
             how,
             progress=progress and (lambda n, _, done=done: progress(done + n, count)),
@@ -258,7 +258,7 @@ def _total(
 
     return ProgramStats(
         per_array=stats,
-        pulses=jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        pulses=total_count(stats.pulses),
         energy=jnp.sum(stats.write_energy + stats.verify_energy),
         latency=last(stats.write_latency + stats.verify_latency),
         write_energy=jnp.sum(stats.write_energy),

@@ -17,14 +17,17 @@ from .._functions import same_function
 from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
+    Count,
     Device,
     Response,
     WriteStats,
     acceptance_band,
+    as_count,
     as_scheme,
     cell_conductance,
     differential,
     draw_response,
+    fold_in_count,
     hidden_state,
     nominal_response,
     signed_weights,
@@ -126,7 +129,7 @@ def program_partition(
 def program_tiles(
     tiles: Float[Array, "tiles rows cols"],
     scale: Float[Array, "tiles cols"],
-    index: Int[Array, " tiles"],
+    index: Count | Int[Array, " tiles"],
     used_rows: Int[Array, " tiles"],
     used_cols: Int[Array, " tiles"],
     device: Device,
@@ -154,7 +157,9 @@ def program_tiles(
         normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
         key=key,
     )
-    return _write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
+    return _write_in_chunks(
+        write, (tiles, scale, as_count(index), used_rows, used_cols), progress
+    )
 
 
 @eqx.filter_jit
@@ -175,15 +180,16 @@ def _write_in_chunks(write, arguments, progress):
     pad = -count % chunk if count else chunk
     if pad:
         arguments = tuple(
-            jnp.pad(a, ((0, pad),) + ((0, 0),) * (a.ndim - 1), constant_values=c)
-            for a, c in zip(arguments, (0, 1, 0, 0, 0), strict=True)
+            jax.tree.map(partial(_padded, pad=pad, value=value), argument)
+            for argument, value in zip(arguments, (0, 1, 0, 0, 0), strict=True)
         )
     if count + pad == chunk:
         done = write(*arguments)
         if progress is not None:
             progress(count, count)
     elif any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
-        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
+        cut = lambda a: a.reshape(-1, chunk, *a.shape[1:])
+        chunks = jax.tree.map(cut, arguments)
         done = lax.map(lambda part: write(*part), chunks)
         done = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), done)
     else:
@@ -203,6 +209,12 @@ def _write_in_chunks(write, arguments, progress):
                 progress(min(start + chunk, count), count)
         return done
     return jax.tree.map(lambda a: a[:count], done) if pad else done
+
+
+def _padded(values, *, pad, value):
+    """Arrays, with some entries of no use after the last."""
+    width = ((0, pad),) + ((0, 0),) * (values.ndim - 1)
+    return jnp.pad(values, width, constant_values=value)
 
 
 @partial(jax.jit, static_argnames="size")
@@ -245,7 +257,7 @@ def _write_tiles(
         rule = eqx.tree_at(lambda r: r.tolerance, rule, -1.0)
     rows, cols = tiles.shape[1:]
     row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
-    keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
+    keys = jax.vmap(lambda place: jr.split(fold_in_count(key, place)))(index)
     one = jax.ShapeDtypeStruct((rows, cols), tiles.dtype)
     # Of a differential pair at most one cell is written.
     pairs = same_function(mapping, differential, one)

@@ -13,11 +13,15 @@ from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
 from ..kernels import (
+    Count,
+    add_counts,
+    as_count,
     batched_matvec,
     cut_tiles,
     grid_shape,
     join_outputs,
     join_tiles,
+    multiply_count,
     split_inputs,
 )
 
@@ -47,9 +51,16 @@ class Partition(eqx.Module):
         return grid_shape(self.shape, *self.tiles.shape[1:])
 
     @property
-    def index(self) -> Int[Array, " tiles"]:
+    def index(self) -> Count:
         """Place of each tile in the grid, which addresses its noise."""
-        return self.inputs * self.grid[1] + self.outputs
+        return grid_place(self.inputs, self.outputs, self.grid)
+
+
+def grid_place(
+    inputs: Int[Array, " tiles"], outputs: Int[Array, " tiles"], grid: tuple[int, int]
+) -> Count:
+    """Place of tiles in a grid whose number of tiles may exceed 32 bits."""
+    return add_counts(multiply_count(inputs, grid[1]), as_count(outputs))
 
 
 def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
