@@ -9,7 +9,7 @@ import jax.dtypes
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Int, Num, PRNGKeyArray, UInt32
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 # Words are added by halves, since `2**16` halves add up to less than `2**32`.
@@ -137,7 +137,7 @@ def add_counts(a: Count, b: Count) -> Count:
 
 
 def total_count(
-    values: Count | Float[Array, "*shape"] | Int[Array, "*shape"],
+    values: Count | Num[Array, "*shape"],
     axes: tuple[int, ...] | None = None,
 ) -> Count:
     """The sum of counts over `axes`, or over all, to 64 bits."""

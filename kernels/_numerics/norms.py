@@ -21,9 +21,7 @@ def power_of_two(
     return jnp.where(scaled, unit, 1)
 
 
-def safe_norm(
-    values: Float[Array, "..."], axis: int | None = None
-) -> Float[Array, "..."]:
+def safe_norm(values: Float[Array, "..."], axis: int | None = None) -> Float[Array, "..."]:
     """Euclidean norm of vectors of any scale, along one axis or of all entries."""
     unit = power_of_two(values, axis, keepdims=True)
     size = jnp.sqrt(jnp.sum((values / unit) ** 2, axis=axis))

@@ -19,10 +19,10 @@ from .._tiling.partition import (
 from .._tiling.tile_source import TileSource
 from ..kernels import (
     Count,
-    add_counts,
-    as_count,
     Device,
     Strips,
+    add_counts,
+    as_count,
     grid_shape,
     join_outputs,
     read_strips,
@@ -130,7 +130,9 @@ def check_vector(
     x, crossbar: AbstractCrossbar | Partition | TileSource | Float[Array, "m n"]
 ) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
-    x = checked_array(x, "x", ndim=(1, 2))
+    held = crossbar.tiles if isinstance(crossbar, Partition) else crossbar
+    dtype = getattr(held, "dtype", None)
+    x = checked_array(x, "x", ndim=(1, 2), vectors=True, dtype=dtype)
     m, n = crossbar.shape
     if x.shape[-1] != n:
         raise ValueError(

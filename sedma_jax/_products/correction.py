@@ -10,17 +10,21 @@ import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._programming.program_stats import ProgramStats
+from .._tiling.number_range import check_range
 from .._tiling.partition import Vectors
 from ..kernels import (
     LambdaChoice,
     RememberedLambda,
     combine_lambda,
     denoise as denoise_kernel,
+    power_of_two,
     product_noise,
     roughness_spectrum,
+    safe_norm,
     stein_lambda,
 )
 
@@ -77,8 +81,10 @@ def denoise(
 
     - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
     """
-    p = jnp.asarray(p)
     check_lambda(lam)
+    given, p = p, jnp.asarray(p)
+    if isinstance(given, np.ndarray):
+        check_range(given, "p", p.dtype, axis=-1)
     if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
         raise ValueError(
             "`sedma_jax.denoise` needs real signals of one entry or more. "
@@ -100,10 +106,11 @@ def _denoise(p, lam, zero_end):
 
 def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
     """Refuse a regularisation parameter that is a negative or non-finite number."""
-    if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    if isinstance(lam, int | float) and not 0 <= lam <= largest:
         raise ValueError(
-            f"`lam` needs to be finite and not negative. Got {lam=}. "
-            "Zero leaves the signal as it is."
+            f"`lam` needs to be finite and not negative, and at most {largest:.3g}. "
+            f"Got {lam=}. Zero leaves the signal as it is."
         )
 
 
@@ -133,6 +140,9 @@ def _choose_lambda(
     encoded: Float[Array, "batch n"],
 ) -> LambdaChoice:
     """SEDMA, Eq. 6: what earlier products taught, weighed against this one's data."""
+    # What is chosen depends on ratios alone, but is made of fourth powers of the products.
+    unit = power_of_two(p)
+    raw, p = raw / unit, p / unit
     variance = jax.vmap(product_noise)(raw, p, x, x - encoded)
     spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))
     return combine_lambda(spectrum, stein_lambda(spectrum), memory)
@@ -179,7 +189,7 @@ def _correct(raw, p, exact, encoded, x, lam):
     if not isinstance(lam, RememberedLambda):
         lam = jnp.asarray(lam, p.dtype)
     y, lam, choice = smoothed(p, raw, x, encoded, lam)
-    norms = (jnp.linalg.norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
+    norms = (safe_norm, lambda v, axis: jnp.max(jnp.abs(v), axis=axis))
     errors = [relative_error(v, exact, norm) for norm in norms for v in (raw, y)]
     return y, errors, jnp.asarray(lam, p.dtype), choice
 

@@ -48,6 +48,11 @@ class PooledCrossbar(eqx.Module):
     banks: tuple[Bank, ...]
     shape: tuple[int, int] = eqx.field(static=True)
 
+    @property
+    def dtype(self):
+        """Of the weights; the default one if no array is used."""
+        return self.banks[0].crossbar.dtype if self.banks else jnp.result_type(float)
+
     def read(
         self,
         x: Float[Array, "batch n"],
