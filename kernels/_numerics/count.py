@@ -1,5 +1,6 @@
 """Count in 64 bits where JAX has 32: a whole number as two words."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -51,6 +52,10 @@ class Count(NDArrayOperatorsMixin, eqx.Module):
 
     def __getitem__(self, place: Any) -> "Count":
         return Count(self.high[place], self.low[place])
+
+    def __iter__(self) -> Iterator["Count"]:
+        # JAX clips places beyond the end, so that Python's own way would never stop.
+        return (self[place] for place in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         high = np.asarray(self.high).astype(np.int64)

@@ -16,7 +16,13 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._keys import check_key
-from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
+from .._tiling.partition import (
+    Matrix,
+    Sparse,
+    check_grid,
+    checked_array,
+    checked_sparse,
+)
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device, WriteStats, as_count, total_count
@@ -180,6 +186,7 @@ def _check_cover(A, plan):
 
 def _program_bank(A, places, index, kind, how, *, progress, key):
     top, bottom, left, right = places.T
+    check_grid(kind.rows, kind.cols, (len(places) * kind.cols, len(places) * kind.rows))
     inputs = _lines(left, right, kind.rows, A.shape[1])
     outputs = _lines(top, bottom, kind.cols, A.shape[0])
     if isinstance(A, scipy.sparse.csr_array):

@@ -97,7 +97,7 @@ def pulsed_updates(
 
         def one(
             change: Array, weight: Array, response: Response, key: PRNGKeyArray
-        ) -> tuple[Array, Array, Array]:
+        ) -> tuple[Array, Count, Array]:
             w, change = flat(weight), flat(change)
             before = weight_state(w, w_max, device)
             done = pulsed_change(

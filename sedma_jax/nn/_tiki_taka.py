@@ -185,7 +185,7 @@ def _update_leaf(
     fast_response: Response,
     slow_response: Response,
     key: PRNGKeyArray,
-) -> tuple[Array, Cells, Array, Array, Float[Array, ""]]:
+) -> tuple[Array, Cells, Count, Count, Float[Array, ""]]:
     """Step of C, state of A, pulses of A and of C, and energy, for one leaf."""
     fast_key, read_key, slow_key = jr.split(key, 3)
     w = flat(weight)
