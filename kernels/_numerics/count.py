@@ -10,7 +10,7 @@ import jax.dtypes
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Int, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, Integer, Num, PRNGKeyArray, UInt32
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 # Words are added by halves, since `2**16` halves add up to less than `2**32`.
@@ -169,7 +169,7 @@ def _last_axis(count: Count) -> Count:
     return Count((top << 16) | (high & _HALF), (carry << 16) | (low & _HALF))
 
 
-def multiply_count(values: Int[Array, "*shape"], factor: int) -> Count:
+def multiply_count(values: Integer[Array, "*shape"], factor: int) -> Count:
     """Numbers below `2**32` times one such number, to 64 bits."""
     a, b = values.astype(jnp.uint32), factor
     a, b = (a & _HALF, a >> 16), (b & _HALF, b >> 16)

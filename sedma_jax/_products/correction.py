@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from .._programming.program_stats import ProgramStats
 from .._tiling.number_range import check_range
-from .._tiling.partition import Vectors
+from .._tiling.partition import Vectors, programmed_dtype
 from ..kernels import (
     LambdaChoice,
     RememberedLambda,
@@ -82,9 +82,9 @@ def denoise(
     - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
     """
     check_lambda(lam)
-    given, p = p, jnp.asarray(p)
-    if isinstance(given, np.ndarray):
-        check_range(given, "p", p.dtype, axis=-1)
+    if isinstance(p, np.ndarray) and p.ndim and np.issubdtype(p.dtype, np.floating):
+        check_range(p, "p", programmed_dtype(p.dtype), axis=-1)
+    p = jnp.asarray(p)
     if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
         raise ValueError(
             "`sedma_jax.denoise` needs real signals of one entry or more. "

@@ -34,7 +34,6 @@ def streamed(A):
 
 WAYS = {
     "dense": lambda A: product(A),
-    "list": lambda A: product(A.tolist()),
     "scipy": lambda A: product(scipy.sparse.csr_array(A)),
     "program": programmed,
     "stream": streamed,
@@ -76,8 +75,8 @@ def test_a_product_is_right_or_refused_at_any_scale(exponent):
 @pytest.mark.parametrize("way", ["dense", "scipy", "program", "stream", "corrected"])
 def test_entries_that_vanish_beside_others_are_rounded(way):
     # As of a Gaussian kernel, of which whole tiles vanish.
-    kernel = np.exp(-((np.arange(40)[:, None] - np.arange(5)) ** 2.0))
-    assert 0 < kernel.min() < 1e-300 and kernel.max() == 1
+    kernel = np.exp(-((np.arange(27)[:, None] - np.arange(5)) ** 2.0))
+    assert 0 < kernel.min() < 1e-250 and kernel.max() == 1
     with jax.enable_x64(False):
         WAYS[way](kernel)
 
@@ -131,7 +130,7 @@ def test_tiles_of_a_grid_beyond_32_bits_differ_in_their_noise():
     rows = np.concatenate([rows.ravel()] * 2)
     cols = np.concatenate([cols.ravel() + place for place in places])
     big = scipy.sparse.coo_array((np.full(512, 0.5), (rows, cols)), shape=(side, side))
-    crossbar, stats = sj.program(big, DEVICE, array=(16, 16), key=KEY)
+    crossbar, _ = sj.program(big, DEVICE, array=(16, 16), key=KEY)
     place = sj._crossbar.crossbar.tile_index(crossbar)
     assert place.tolist() == [0, 2**14 * 2**18]
     first, second = np.asarray(crossbar.conductance)
