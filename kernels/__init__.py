@@ -116,6 +116,19 @@ from ._learning.ring_buffer import (
     ring_buffer as ring_buffer,
     summarise as summarise,
 )
+from ._numerics.count import (
+    Count as Count,
+    add_counts as add_counts,
+    as_count as as_count,
+    fold_in_count as fold_in_count,
+    multiply_count as multiply_count,
+    total_count as total_count,
+)
+from ._numerics.norms import (
+    power_of_two as power_of_two,
+    relative_size as relative_size,
+    safe_norm as safe_norm,
+)
 from ._numerics.random import (
     normal as normal,
     normal_pair as normal_pair,

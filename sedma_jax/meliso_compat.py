@@ -45,6 +45,7 @@ from .kernels import (
     Response,
     apply_pulses,
     draw_response,
+    safe_norm,
     series_conductance,
 )
 
@@ -353,7 +354,7 @@ def _report(
     error = output - exact
     return MelisoResult(
         y=undone,
-        relative_l2=jnp.linalg.norm(error) / jnp.linalg.norm(output),
+        relative_l2=safe_norm(error) / safe_norm(output),
         relative_linf=jnp.max(jnp.abs(error)) / jnp.max(jnp.abs(output)),
         write_latency=cost.latency,
         write_energy=cost.energy,

@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Scalar = Float[Array, ""] | float | int
@@ -28,6 +29,8 @@ def _floating(value: Scalar) -> Scalar:
 # `NL = LABEL * max_x (s(x) - x)`: fitted to the published label table to six digits.
 _LABEL = 10.101525
 _LARGEST_LABEL = 9.0
+# Conductances that float32 needs in a window, for states to 0.4 %.
+_STEPS = 256
 
 _REQUIREMENTS = (
     # Fields, test, requirement, remedy. Traced values are not checked.
@@ -115,6 +118,26 @@ class Device(eqx.Module):
                 "`sedma_jax.devices.Device` needs `g_min < g_max`, in siemens. "
                 f"Got g_min={self.g_min}, g_max={self.g_max}. Are they swapped?"
             )
+        _check_collapse(self.g_min, self.g_max)
+
+
+def _check_collapse(g_min: Scalar, g_max: Scalar) -> None:
+    """Refuse a window in which float32 has too few conductances, or loses small ones."""
+    if not all(isinstance(g, int | float) for g in (g_min, g_max)):
+        return
+    single = np.finfo(np.float32)
+    call = "`sedma_jax.devices.Device` needs"
+    if g_max - g_min < _STEPS * float(single.eps) * g_max:
+        raise ValueError(
+            f"{call} `g_min` and `g_max` so far apart that float32 has {_STEPS} numbers "
+            f"between them. Got {g_min=}, {g_max=}. Take a wider window, in siemens."
+        )
+    least, most = float(single.tiny / single.eps), float(single.max)
+    if not least <= g_max <= most:
+        raise ValueError(
+            f"{call} a `g_max` of which float32 can hold shares, from {least:.2g} to "
+            f"{most:.2g}. Got {g_max=}. It is in siemens."
+        )
 
 
 def curvature(

@@ -10,6 +10,8 @@ contains only the product of the two errors; `denoise` is the second-order corre
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._numerics.norms import relative_size, safe_norm
+
 
 def first_order_inputs(
     x: Float[Array, "batch n"], encoded: Float[Array, "batch n"]
@@ -57,6 +59,5 @@ def product_noise(
     The mean variance of the entries; zero below two entries.
     """
     steps = jnp.diff(raw - p)
-    size = jnp.sum(x**2)
-    ratio = jnp.sum(error**2) / jnp.where(size == 0, 1, size)
-    return 0.5 * ratio * jnp.sum(steps**2) / max(steps.size, 1)
+    ratio = relative_size(error, x)
+    return 0.5 * (ratio * safe_norm(steps)) ** 2 / max(steps.size, 1)

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._cells.device import Device, Scalar
 from .._cells.pulse import Response, move_state
+from .._numerics.count import Count, add_counts, as_count, total_count
 from .._numerics.random import normal, normal_pair_at
 
 
@@ -50,7 +51,8 @@ class VerifyRule(eqx.Module):
 class WriteStats(eqx.Module):
     """The cost and outcome of programming one array; each physical event counts once.
 
-    - `pulses`: number of write pulses over all cells.
+    - `pulses`: number of write pulses over all cells, to 64 bits; the number of each cell
+        is a floating one, exact up to 16,777,216 in float32. Integers convert.
     - `iterations`: number of rounds that applied pulses.
     - `write_energy`, `verify_energy`: energy of pulses and reads in the cells, in joules.
     - `write_latency`, `verify_latency`: time, in seconds. Rows are written one after
@@ -60,7 +62,7 @@ class WriteStats(eqx.Module):
     - `residual`: root mean square distance of the last reading from the target.
     """
 
-    pulses: Int[Array, " *arrays"]
+    pulses: Count = eqx.field(converter=as_count)
     iterations: Int[Array, " *arrays"]
     write_energy: Float[Array, " *arrays"]
     verify_energy: Float[Array, " *arrays"]
@@ -288,7 +290,7 @@ def closed_loop(
             norm=sensed.norm,
             stagnant=(iteration > 0) & (jnp.abs(sensed.norm - loop.norm) < rule.tolerance),
             stats=WriteStats(
-                pulses=stats.pulses + jnp.sum(jnp.abs(loop.pulses)).astype(jnp.int32),
+                pulses=add_counts(stats.pulses, total_count(jnp.abs(loop.pulses))),
                 iterations=iteration + 1,
                 write_energy=(stats.write_energy + energy).astype(dtype),
                 verify_energy=(stats.verify_energy + sensed.energy).astype(dtype),

@@ -5,6 +5,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response, apply_pulses, nominal_response, response_inverse
+from .._numerics.count import total_count
 from .closed_loop import (
     VerifyRule,
     WriteStats,
@@ -38,11 +39,10 @@ def _open_loop(
     energy, latency = pulse_cost(train, initial, state, device)
     error = jnp.where(used[None], target - visible_state(state, device), 0)
     cells = jnp.maximum(jnp.sum(used) * len(target), 1).astype(dtype)
-    pulses = jnp.sum(jnp.abs(train)).astype(jnp.int32)
     nothing = jnp.zeros((), dtype)
     return state, WriteStats(
-        pulses=pulses,
-        iterations=(pulses > 0).astype(jnp.int32),
+        pulses=total_count(jnp.abs(train)),
+        iterations=jnp.any(train != 0).astype(jnp.int32),
         write_energy=energy.astype(dtype),
         verify_energy=nothing,
         write_latency=latency.astype(dtype),

@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response
+from .._numerics.count import add_counts, total_count
 from .._numerics.random import bits, normal
 from .closed_loop import (
     VerifyRule,
@@ -80,7 +81,7 @@ def _rewrite_and_verify(
         aim = jnp.clip(target + device.sigma_c2c * noise, 0, 1)
         after = jnp.where(pending, hidden_state(aim, device), state)
         stats = WriteStats(
-            pulses=stats.pulses + 2 * jnp.sum(pending, dtype=jnp.int32),
+            pulses=add_counts(stats.pulses, total_count(2 * pending.astype(jnp.uint32))),
             iterations=stats.iterations + 1,
             write_energy=stats.write_energy
             + _sum(pending, _erase(state, erased, device))
@@ -188,7 +189,7 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
     last = _erase(initial, erased, device) + _set(state, erased, device)
     written, more = attempts > 0, jnp.maximum(attempts - 1, 0)
     stats = WriteStats(
-        pulses=2 * jnp.sum(attempts).astype(jnp.int32),
+        pulses=total_count(2 * attempts),
         iterations=jnp.max(attempts).astype(jnp.int32),
         write_energy=_sum(written, more * tries + last),
         verify_energy=_sum(used, _read(initial, device))
@@ -198,7 +199,8 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
         unfinished=jnp.zeros((), jnp.int32),
         residual=jnp.zeros((), dtype),
     )
-    stats = jax.tree.map(lambda v: v if v.dtype == jnp.int32 else v.astype(dtype), stats)
+    floating = lambda v: jnp.issubdtype(v.dtype, jnp.floating)
+    stats = jax.tree.map(lambda v: v.astype(dtype) if floating(v) else v, stats)
     return state, _finish(stats, error, again < 0, used)
 
 

@@ -34,6 +34,14 @@ class Scheme:
     several: Callable[..., tuple[Float[Array, "arrays ..."], WriteStats]] | None = None
     cellwise: bool = False
 
+    @property
+    def __name__(self) -> str:
+        """The name of the function, without its leading underscore."""
+        one = self.one
+        while isinstance(one, partial):
+            one = one.func
+        return getattr(one, "__name__", type(one).__name__).lstrip("_")
+
     def __call__(
         self,
         target: Float[Array, "polarity rows cols"],

@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response, move_state
+from .._numerics.count import add_counts, total_count
 from .._numerics.random import normal_pair_at
 from .closed_loop import (
     VerifyRule,
@@ -44,7 +45,7 @@ _SHARES = (4,)
 _FEW = 2**14  # up to this many cells, packing is not worth its compilation
 
 
-def _one_array(
+def _write_and_verify(
     target: Float[Array, "polarity rows cols"],
     initial: Float[Array, "polarity rows cols"],
     used: Bool[Array, "rows cols"],
@@ -54,7 +55,7 @@ def _one_array(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "polarity rows cols"], WriteStats]:
-    """`_several_arrays`, of one."""
+    """`_several_arrays`, of one array."""
     response = jax.tree.map(lambda u: u[None] if u.ndim else u, response)
     state, stats = _several_arrays(
         target[None], initial[None], used[None], device, response, rule, key=key[None]
@@ -258,7 +259,7 @@ def _advance(lanes, progress, key, until, *, device, rule):
     stats = progress.stats
     stats = dataclasses.replace(
         stats,
-        pulses=stats.pulses + total(tally.pulses.astype(jnp.int32), dtype=jnp.int32),
+        pulses=add_counts(stats.pulses, total_count(tally.pulses, (1, 2))),
         write_energy=stats.write_energy + total(tally.write),
         verify_energy=stats.verify_energy + total(tally.read),
         unfinished=jnp.where(alive, _whole(_left(pulses)), stats.unfinished),
@@ -361,7 +362,7 @@ def _read_energy(visible, device):
     return device.v_read**2 * device.t_read * (low + visible * (high - low))
 
 
-write_and_verify = Scheme(_one_array, _several_arrays, cellwise=True)
+write_and_verify = Scheme(_write_and_verify, _several_arrays, cellwise=True)
 """Program one array of one or two cells per weight in a closed loop.
 
 **Arguments:**

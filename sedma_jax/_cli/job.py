@@ -17,6 +17,7 @@ from rich.table import Table
 from .. import devices
 from .._files.load import load_matrix, load_vector
 from .._files.whole_files import replacing
+from .._tiling.number_range import narrowed
 from .peer_options import state_folder
 
 
@@ -104,7 +105,7 @@ def show_id(options: argparse.Namespace) -> int:
 def submit_job(options: argparse.Namespace) -> int:
     """Submit a job; the exit status."""
     dtype = np.float64 if options.float64 else np.float32
-    matrix = load_matrix(options.matrix).astype(dtype)
+    matrix = narrowed(load_matrix(options.matrix), dtype, options.matrix)
     if options.vector is None:
         x = np.random.default_rng(options.seed).random(matrix.shape[1])
     else:
@@ -112,7 +113,7 @@ def submit_job(options: argparse.Namespace) -> int:
     with _opened(options) as client:
         job = client.submit(
             matrix,
-            np.asarray(x, dtype),
+            narrowed(x, dtype, options.vector or "x"),
             device=options.device,
             seed=options.seed,
             id=options.id,

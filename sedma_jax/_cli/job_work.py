@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from .. import devices
+from .._tiling.number_range import narrowed
 from .records import adaptive_record
 
 if TYPE_CHECKING:  # an extra
@@ -28,7 +29,7 @@ def job_worker(memory: "Memory") -> Callable:
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             dtype = np.dtype(np.float32)
         given = matrix.tocsr() if isinstance(matrix, coo_array) else matrix
-        given, x = given.astype(dtype), x.astype(dtype)
+        given, x = narrowed(given, dtype, "matrix"), narrowed(x, dtype, "x")
         y, info, short_term = adaptive_matvec(
             given,
             x,

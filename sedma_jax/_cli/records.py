@@ -40,7 +40,7 @@ def product_record(
         "relative_linf_raw": _mean(info.relative_linf_raw),
         "relative_linf_corrected": _mean(info.relative_linf_corrected),
         "lambda": float(lam),
-        "pulses": int(np.sum(np.asarray(stats.per_array.pulses, np.int64))),
+        "pulses": int(stats.pulses),
         "write_energy_j": float(stats.write_energy),
         "verify_energy_j": float(stats.energy - stats.write_energy),
         "write_latency_s": float(stats.write_latency),

@@ -17,6 +17,7 @@ from .. import devices
 from .._files.load import load_matrix, load_vector
 from .._products.correction import BASELINE_LAMBDA, check_lambda
 from .._run import STAGES
+from .._tiling.number_range import narrowed
 from .._tiling.pool import Pool
 from .._tiling.pool_file import load_pool
 from .._trace import Trace, write_chrome_trace
@@ -112,7 +113,9 @@ def _load(
         else:
             x = load_vector(options.vector)
     dtype = np.float64 if options.float64 else np.float32
-    return matrix.astype(dtype), x.astype(dtype)
+    return narrowed(matrix, dtype, options.matrix), narrowed(
+        x, dtype, options.vector or "x"
+    )
 
 
 def _arrays(options: argparse.Namespace) -> tuple[Pool | None, list[str]]:

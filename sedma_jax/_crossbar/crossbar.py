@@ -11,11 +11,20 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._keys import check_key
 from .._mappings import forgettable, leave_room
-from .._tiling.partition import Partition, Vectors, assemble, checked_array
+from .._tiling.partition import (
+    Partition,
+    Vectors,
+    assemble,
+    checked_array,
+    grid_place,
+)
 from .._tiling.tile_source import TileSource
 from ..kernels import (
+    Count,
     Device,
     Strips,
+    add_counts,
+    as_count,
     grid_shape,
     join_outputs,
     read_strips,
@@ -125,7 +134,9 @@ def check_vector(
     x, crossbar: AbstractCrossbar | Partition | TileSource | Float[Array, "m n"]
 ) -> Float[Array, "*batch n"]:
     """Check `x` against the matrix, and give it the dtype of the matrix."""
-    x = checked_array(x, "x", ndim=(1, 2))
+    held = crossbar.tiles if isinstance(crossbar, Partition) else crossbar
+    dtype = getattr(held, "dtype", None)
+    x = checked_array(x, "x", ndim=(1, 2), vectors=True, dtype=dtype)
     m, n = crossbar.shape
     if x.shape[-1] != n:
         raise ValueError(
@@ -250,14 +261,14 @@ def line_ranges(crossbar: Crossbar, adc: ADC) -> Float[Array, "strips lines"] | 
     return full_scale.reshape(crossbar.strips.shape[:2])
 
 
-def tile_index(crossbar: Crossbar) -> Int[Array, " tiles"]:
+def tile_index(crossbar: Crossbar) -> Count:
     """Place of each tile in the grid and among the slices, which addresses its noise."""
-    inputs, outputs = grid_shape(crossbar.shape, *crossbar.array)
-    index = crossbar.inputs * outputs + crossbar.outputs
+    grid = grid_shape(crossbar.shape, *crossbar.array)
+    index = grid_place(crossbar.inputs, crossbar.outputs, grid)
     if crossbar.slices == 1:
         return index
-    slices = jnp.arange(crossbar.slices, dtype=index.dtype)
-    return index + inputs * outputs * jnp.repeat(slices, len(index) // crossbar.slices)
+    before = [grid[0] * grid[1] * number for number in range(crossbar.slices)]
+    return add_counts(index, as_count(np.repeat(before, len(index) // crossbar.slices)))
 
 
 def add_tiles(

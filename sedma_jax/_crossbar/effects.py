@@ -33,6 +33,7 @@ from ..kernels import (
     draw_faults,
     drift,
     effective_conductances,
+    fold_in_count,
     program_noise,
     sample_retention,
     series_conductance,
@@ -253,7 +254,7 @@ def _aged(
 def _tile_keys(crossbar: Crossbar, key: PRNGKeyArray, effect: int) -> TileKeys:
     """A key for each tile, which depends on the effect and on the place of the tile."""
     check_key(key)
-    fold = jax.vmap(jr.fold_in, (None, 0))
+    fold = jax.vmap(fold_in_count, (None, 0))
     return fold(jr.fold_in(key, effect), tile_index(crossbar))
 
 

@@ -18,6 +18,7 @@ from ..kernels import (
     CubicCurrent,
     coefficients_through,
     current_coefficients,
+    fold_in_count,
     read_moments,
     read_noise,
     series_conductance,
@@ -145,7 +146,7 @@ def _per_cell(
 
     def read_tile(arguments: tuple) -> Array:
         g, before, parts, index, used = arguments
-        tile_key = jr.fold_in(cell_key, index)
+        tile_key = fold_in_count(cell_key, index)
         quiet = visible_weights(g, device)
 
         def read_vector(arguments: tuple) -> Array:

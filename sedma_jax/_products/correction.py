@@ -16,15 +16,18 @@ from jaxtyping import Array, Float
 from .._functions import is_known
 from .._mappings import forgettable
 from .._programming.program_stats import ProgramStats
-from .._tiling.partition import Vectors
+from .._tiling.number_range import check_range
+from .._tiling.partition import Vectors, programmed_dtype
 from ..kernels import (
     LambdaChoice,
     RememberedLambda,
     combine_lambda,
     correct_first_order,
     denoise as denoise_kernel,
+    power_of_two,
     product_noise,
     roughness_spectrum,
+    safe_norm,
     stein_lambda,
 )
 
@@ -81,8 +84,10 @@ def denoise(
 
     - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
     """
-    p = jnp.asarray(p)
     check_lambda(lam)
+    if isinstance(p, np.ndarray) and p.ndim and np.issubdtype(p.dtype, np.floating):
+        check_range(p, "p", programmed_dtype(p.dtype), axis=-1)
+    p = jnp.asarray(p)
     if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
         raise ValueError(
             "`sedma_jax.denoise` needs real signals of one entry or more. "
@@ -104,10 +109,11 @@ def _denoise(p, lam, zero_end):
 
 def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
     """Refuse a regularisation parameter that is a negative or non-finite number."""
-    if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    if isinstance(lam, int | float) and not 0 <= lam <= largest:
         raise ValueError(
-            f"`lam` needs to be finite and not negative. Got {lam=}. "
-            "Zero leaves the signal as it is."
+            f"`lam` needs to be finite and not negative, and at most {largest:.3g}. "
+            f"Got {lam=}. Zero leaves the signal as it is."
         )
 
 
@@ -137,6 +143,9 @@ def _choose_lambda(
     encoded: Float[Array, "batch n"],
 ) -> LambdaChoice:
     """SEDMA, Eq. 6: what earlier products taught, weighed against this one's data."""
+    # What is chosen depends on ratios alone, but is made of fourth powers of the products.
+    unit = power_of_two(p)
+    raw, p = raw / unit, p / unit
     variance = jax.vmap(product_noise)(raw, p, x, x - encoded)
     spectrum = roughness_spectrum(p, jnp.broadcast_to(variance[:, None], p.shape))
     return combine_lambda(spectrum, stein_lambda(spectrum), memory)
@@ -203,8 +212,8 @@ def _correct(analog, exact, encoded, x, lam, length, single):
     largest = lambda v, axis: jnp.max(jnp.abs(v), axis=axis)
     figures = {
         "raw": raw,
-        "relative_l2_raw": relative_error(raw, exact, jnp.linalg.norm),
-        "relative_l2_corrected": relative_error(y, exact, jnp.linalg.norm),
+        "relative_l2_raw": relative_error(raw, exact, safe_norm),
+        "relative_l2_corrected": relative_error(y, exact, safe_norm),
         "relative_linf_raw": relative_error(raw, exact, largest),
         "relative_linf_corrected": relative_error(y, exact, largest),
     }

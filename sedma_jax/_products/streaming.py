@@ -287,11 +287,11 @@ def _stored(crossbar):
 
 
 _FIELDS = tuple(WriteStats.__dataclass_fields__)
-_COUNTS = ("pulses", "iterations", "unfinished")
+_COUNTS = {"pulses": np.int64, "iterations": np.int32, "unfinished": np.int32}
 
 
 def _empty_stats(count, dtype):
-    return {f: np.zeros(count, np.int32 if f in _COUNTS else dtype) for f in _FIELDS}
+    return {f: np.zeros(count, _COUNTS.get(f, dtype)) for f in _FIELDS}
 
 
 def _put_stats(state, positions, stats):
@@ -300,7 +300,9 @@ def _put_stats(state, positions, stats):
 
 
 def _stats_of(state):
-    return WriteStats(*(jnp.asarray(state[field]) for field in _FIELDS))
+    # Counts of 64 bits convert from NumPy: JAX might cut them.
+    figures = {f: state[f] if f == "pulses" else jnp.asarray(state[f]) for f in _FIELDS}
+    return WriteStats(**figures)
 
 
 def _describe(job, analog, exact, key):

@@ -51,9 +51,10 @@ def write_in_chunks(
     chunk, whole = _chunk_size(count), padded_count(count)
     known = is_known(arguments)
     if known:
-        arguments = tuple(map(np.asarray, arguments))
+        arguments = jax.tree.map(np.asarray, arguments)
     arguments = tuple(
-        pad_tiles(a, whole, fill) for a, fill in zip(arguments, _PADDING, strict=True)
+        jax.tree.map(partial(pad_tiles, count=whole, fill=fill), argument)
+        for argument, fill in zip(arguments, _PADDING, strict=True)
     )
     if whole == chunk:
         done = write(*arguments)
@@ -61,12 +62,12 @@ def write_in_chunks(
             progress(count, count)
         return done if whole == count else _first(done, count, known)
     if not known:
-        chunks = tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arguments)
+        chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), arguments)
         done = lax.map(lambda part: write(*part), chunks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], done)
     done: Any = None
     for start in range(0, count, chunk):
-        part = write(*(a[start : start + chunk] for a in arguments))
+        part = write(*jax.tree.map(lambda a, at=start: a[at : at + chunk], arguments))
         held = min(chunk, count - start)
         if held < chunk:
             part = _first(part, held, known)

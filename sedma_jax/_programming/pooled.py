@@ -16,10 +16,16 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._keys import check_key
-from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
+from .._tiling.partition import (
+    Matrix,
+    Sparse,
+    check_grid,
+    checked_array,
+    checked_sparse,
+)
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device, WriteStats
+from ..kernels import Device, WriteStats, as_count, total_count
 from .options import Programming, ProgrammingOptions, Progress, programming_from
 from .program import program_tiles
 from .program_stats import ProgramStats
@@ -47,6 +53,11 @@ class PooledCrossbar(eqx.Module):
 
     banks: tuple[Bank, ...]
     shape: tuple[int, int] = eqx.field(static=True)
+
+    @property
+    def dtype(self):
+        """Of the weights; the default one if no array is used."""
+        return self.banks[0].crossbar.dtype if self.banks else jnp.result_type(float)
 
     def read(
         self,
@@ -152,7 +163,7 @@ def program_pool(
         bank, written = _program_bank(
             matrix,
             np.array([plan.rectangles[i][:4] for i in index]),
-            jnp.asarray(np.asarray(index, np.int32)),
+            as_count(index),
             kind,
             how,
             progress=progress and (lambda n, _, done=done: progress(done + n, count)),
@@ -188,6 +199,7 @@ def _check_cover(A, plan):
 
 def _program_bank(A, places, index, kind, how, *, progress, key):
     top, bottom, left, right = places.T
+    check_grid(kind.rows, kind.cols, (len(places) * kind.cols, len(places) * kind.rows))
     inputs = _lines(left, right, kind.rows, A.shape[1])
     outputs = _lines(top, bottom, kind.cols, A.shape[0])
     if isinstance(A, scipy.sparse.csr_array):
@@ -271,7 +283,7 @@ def _total(
 
     return ProgramStats(
         per_array=stats,
-        pulses=jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        pulses=total_count(stats.pulses),
         energy=jnp.sum(stats.write_energy + stats.verify_energy),
         latency=last(stats.write_latency + stats.verify_latency),
         write_energy=jnp.sum(stats.write_energy),

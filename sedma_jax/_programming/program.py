@@ -19,14 +19,17 @@ from .._keys import check_key
 from .._mappings import forgettable, leave_room
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
+    Count,
     Device,
     Response,
     WriteStats,
     acceptance_band,
+    as_count,
     as_scheme,
     cell_conductance,
     differential,
     draw_response,
+    fold_in_count,
     hidden_state,
     nominal_response,
     signed_weights,
@@ -127,7 +130,7 @@ def program_partition(
 def program_tiles(
     tiles: Float[Array | np.ndarray, "tiles rows cols"],
     scale: Float[Array | np.ndarray, "tiles cols"],
-    index: Int[Array | np.ndarray, " tiles"],
+    index: Count | Int[Array | np.ndarray, " tiles"],
     used_rows: Int[Array | np.ndarray, " tiles"],
     used_cols: Int[Array | np.ndarray, " tiles"],
     device: Device,
@@ -155,7 +158,8 @@ def program_tiles(
         normless=isinstance(rule.tolerance, int | float) and rule.tolerance < 0,
         key=key,
     )
-    return write_in_chunks(write, (tiles, scale, index, used_rows, used_cols), progress)
+    places = as_count(index)
+    return write_in_chunks(write, (tiles, scale, places, used_rows, used_cols), progress)
 
 
 def _prepare(parts: Partition, scaling: Scaling) -> tuple[Any, ...]:
@@ -208,7 +212,7 @@ def _write_tiles(
         rule = eqx.tree_at(lambda r: r.tolerance, rule, -1.0)
     rows, cols = tiles.shape[1:]
     row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
-    keys = jax.vmap(lambda place: jr.split(jr.fold_in(key, place)))(index)
+    keys = jax.vmap(lambda place: jr.split(fold_in_count(key, place)))(index)
     one = jax.ShapeDtypeStruct((rows, cols), tiles.dtype)
     # Of a differential pair at most one cell is written.
     pairs = same_function(mapping, differential, one)

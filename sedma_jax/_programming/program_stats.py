@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._mappings import forgettable
-from ..kernels import WriteStats
+from ..kernels import Count, WriteStats, add_counts, total_count
 
 
 class ProgramStats(eqx.Module):
     """What programming a matrix took.
 
     - `per_array`: the figures of each tile, in the order of `Crossbar.weights`.
-    - `pulses`: write pulses.
+    - `pulses`: write pulses; `int(stats.pulses)` is exact.
     - `energy`: joules, of pulses and of verify reads.
     - `latency`: seconds. Arrays work side by side; where there are fewer arrays than
         tiles they are used again, pass after pass, and a pass lasts as long as its
@@ -28,7 +28,7 @@ class ProgramStats(eqx.Module):
     """
 
     per_array: WriteStats
-    pulses: Float[Array, ""]
+    pulses: Count
     energy: Float[Array, ""]
     latency: Float[Array, ""]
     write_energy: Float[Array, ""]
@@ -41,7 +41,7 @@ class ProgramStats(eqx.Module):
 @partial(jax.jit, static_argnames=("arrays",))
 def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
     """Add up the figures of arrays, of which at most `arrays` work at a time."""
-    count = len(stats.pulses)
+    count = len(stats.iterations)
     arrays = max(count if arrays is None else min(arrays, count), 1)
     passes = -(-count // arrays)
 
@@ -52,7 +52,7 @@ def total_stats(stats: WriteStats, arrays: int | None) -> ProgramStats:
     energy = stats.write_energy + stats.verify_energy
     return ProgramStats(
         per_array=stats,
-        pulses=jnp.sum(stats.pulses.astype(stats.write_energy.dtype)),
+        pulses=total_count(stats.pulses),
         energy=jnp.sum(energy),
         latency=last(stats.write_latency + stats.verify_latency),
         write_energy=jnp.sum(stats.write_energy),
@@ -68,7 +68,7 @@ def sum_stats(slices: tuple[ProgramStats, ...]) -> ProgramStats:
     total = lambda field: reduce(operator.add, [getattr(s, field) for s in slices])
     return ProgramStats(
         per_array=arrays,
-        pulses=total("pulses"),
+        pulses=reduce(add_counts, [s.pulses for s in slices]),
         energy=total("energy"),
         latency=total("latency"),
         write_energy=total("write_energy"),

@@ -50,7 +50,8 @@ class Occupancy:
     def sums(self) -> np.ndarray:
         """Numbers of nonzeros above and to the left of each corner of an entry."""
         top, bottom, left, right, _ = self.block
-        sums = np.zeros((bottom - top + 1, right - left + 1), np.int32)
+        dtype = np.int32 if len(self.rows) < 2**31 else np.int64
+        sums = np.zeros((bottom - top + 1, right - left + 1), dtype)
         sums[self.rows - top + 1, self.cols - left + 1] = 1
         return sums.cumsum(0, out=sums).cumsum(1, out=sums)
 

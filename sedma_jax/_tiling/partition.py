@@ -6,6 +6,7 @@ from typing import Any, cast
 import equinox as eqx
 import jax
 import jax.core
+import jax.dtypes
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
@@ -14,13 +15,18 @@ from jaxtyping import Array, Float, Int, Num
 
 from .._functions import is_known
 from ..kernels import (
+    Count,
+    add_counts,
+    as_count,
     batched_matvec,
     cut_tiles,
     grid_shape,
     join_outputs,
     join_tiles,
+    multiply_count,
     split_inputs,
 )
+from .number_range import check_range
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -48,9 +54,20 @@ class Partition(eqx.Module):
         return grid_shape(self.shape, *self.tiles.shape[1:])
 
     @property
-    def index(self) -> Int[Array | np.ndarray, " tiles"]:
+    def index(self) -> Count:
         """Place of each tile in the grid, which addresses its noise."""
-        return self.inputs * self.grid[1] + self.outputs
+        return grid_place(self.inputs, self.outputs, self.grid)
+
+
+def grid_place(
+    inputs: Int[Array | np.ndarray, " tiles"],
+    outputs: Int[Array | np.ndarray, " tiles"],
+    grid: tuple[int, int],
+) -> Count:
+    """Place of tiles in a grid whose number of tiles may exceed 32 bits."""
+    if isinstance(inputs, np.ndarray):
+        return as_count(inputs.astype(np.int64) * grid[1] + np.asarray(outputs))
+    return add_counts(multiply_count(inputs, grid[1]), as_count(outputs))
 
 
 def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
@@ -61,14 +78,35 @@ def partition(matrix: Matrix, rows: int, cols: int) -> Partition:
     - `ValueError`: if the matrix is not two-dimensional, is empty, complex or not
         numeric, or holds NaN or infinity; or if a sparse matrix is traced.
     """
+    check_grid(rows, cols)
+    if isinstance(matrix, Sparse):
+        return _partition_sparse(matrix, rows, cols)
+    matrix = checked_array(matrix, "A", ndim=2)
+    check_grid(rows, cols, matrix.shape)
+    return cut(matrix, rows, cols)
+
+
+def check_grid(rows: int, cols: int, shape: tuple[int, ...] = (1, 1)) -> None:
+    """Refuse arrays of no cell, and sizes at which numbers of lines or cells would wrap.
+
+    Lines are numbered in 32 bits, up to the end of the last tile; so are the cells of a
+    pair of arrays. Tiles are not, see `grid_place`.
+    """
     if rows < 1 or cols < 1:
         raise ValueError(
             "A crossbar array needs at least one row and one column. "
             f"Got array=({rows}, {cols})."
         )
-    if isinstance(matrix, Sparse):
-        return _partition_sparse(matrix, rows, cols)
-    return cut(checked_array(matrix, "A", ndim=2), rows, cols)
+    if rows * cols >= 2**30:
+        raise ValueError(
+            f"A crossbar array needs fewer than {2**30:,} cells, which are numbered in 32 "
+            f"bits. Got array=({rows}, {cols}). Cut the matrix into smaller tiles."
+        )
+    if shape[0] + 2 * cols >= 2**31 or shape[1] + 2 * rows >= 2**31:
+        raise ValueError(
+            f"`A` needs fewer than {2**31:,} rows and columns, which are numbered in 32 "
+            f"bits. Got shape {tuple(shape)}. Cut it into several matrices."
+        )
 
 
 def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
@@ -94,9 +132,18 @@ def _tiles(matrix, rows, cols):
     return cut_tiles(matrix, rows, cols).reshape(-1, rows, cols)
 
 
-def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Array, "..."]:
+def checked_array(
+    value,
+    name: str,
+    *,
+    ndim: int | tuple[int, ...],
+    vectors: bool = False,
+    dtype: Any = None,
+) -> Float[Array, "..."]:
     """Convert to a finite real floating array, or say what is wrong with it.
 
+    Of `vectors` along the last axis each has to be within the range of the dtype, which is
+    `dtype` if the caller converts the result to that.
     Inside `jit` the values are not known: NaN and infinity flow on, unless the caller
     wraps the computation in `jax.experimental.checkify.checkify`.
     """
@@ -112,7 +159,10 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
         raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
     check_dtype(value.dtype, name)
     if not isinstance(value, jax.core.Tracer):
-        check_finite(np.asarray(value), name)
+        known = np.asarray(value)
+        check_finite(known, name)
+        held = programmed_dtype(value.dtype) if dtype is None else dtype
+        check_range(known, name, held, axis=-1 if vectors else None)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         return jnp.asarray(value, jnp.result_type(float))
     array = jnp.asarray(value)
@@ -139,6 +189,14 @@ def check_dtype(dtype, name: str) -> None:
             f"`{name}` needs float32, float64, integer or boolean entries. "
             f"Got dtype {dtype}. Convert it with `.astype('float32')`."
         )
+
+
+def programmed_dtype(dtype) -> np.dtype:
+    """The floating dtype of a matrix of some dtype, once it is an array of JAX."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(jnp.result_type(float))
+    dtype = np.dtype(np.float64) if jnp.finfo(dtype).bits > 64 else dtype
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def check_finite(values: np.ndarray, name: str) -> None:
@@ -183,9 +241,8 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
     rows.sum_duplicates()
     entries = rows.tocoo()
     check_finite(entries.data, "A")
-    dtype = entries.dtype
-    if not np.issubdtype(dtype, np.floating):
-        dtype = jnp.result_type(float)
+    dtype = programmed_dtype(entries.dtype)
+    check_range(entries.data, "A", dtype)
     kept = entries.data != 0
     return scipy.sparse.coo_array(
         (entries.data[kept].astype(dtype), (entries.row[kept], entries.col[kept])),
@@ -197,6 +254,7 @@ def _partition_sparse(matrix, rows, cols):
     matrix = checked_sparse(matrix)
     row, col = matrix.row, matrix.col
     m, n = (int(s) for s in matrix.shape)
+    check_grid(rows, cols, (m, n))
     _, outputs = grid_shape((m, n), rows, cols)
     index, stored = np.unique(
         (col // rows).astype(np.int64) * outputs + row // cols, return_inverse=True

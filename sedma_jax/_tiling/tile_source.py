@@ -7,12 +7,21 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.core
-import jax.dtypes
 import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import global_scale, grid_shape
-from .partition import Matrix, Partition, Sparse, check_dtype, check_finite, checked_sparse
+from .number_range import check_range
+from .partition import (
+    Matrix,
+    Partition,
+    Sparse,
+    check_dtype,
+    check_finite,
+    check_grid,
+    checked_sparse,
+    programmed_dtype,
+)
 
 _HASHED_AT_ONCE = 2**24  # bytes
 
@@ -97,11 +106,7 @@ def tile_source(matrix: Matrix | SlicedMatrix, rows: int, cols: int) -> TileSour
 
     - `ValueError`: as `program` does.
     """
-    if rows < 1 or cols < 1:
-        raise ValueError(
-            "A crossbar array needs at least one row and one column. "
-            f"Got array=({rows}, {cols})."
-        )
+    check_grid(rows, cols)
     if isinstance(matrix, Sparse):
         return _sparse_source(matrix, rows, cols)
     if isinstance(matrix, jax.core.Tracer):
@@ -121,16 +126,11 @@ def tile_source(matrix: Matrix | SlicedMatrix, rows: int, cols: int) -> TileSour
     return _dense_source(matrix, rows, cols)
 
 
-def _programmed_dtype(dtype):
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return np.dtype(jnp.result_type(float))
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
-
-
 def _dense_source(matrix, rows, cols):
     m, n = (int(s) for s in matrix.shape)
     shape = (m, n)
-    dtype = _programmed_dtype(matrix.dtype)
+    check_grid(rows, cols, shape)
+    dtype = programmed_dtype(matrix.dtype)
     inputs, outputs = (i.ravel() for i in np.indices(grid_shape(shape, rows, cols)))
 
     def cut(positions):
@@ -138,6 +138,7 @@ def _dense_source(matrix, rows, cols):
         for tile, j, i in zip(tiles, inputs[positions], outputs[positions], strict=True):
             block = np.asarray(matrix[i * cols : (i + 1) * cols, j * rows : (j + 1) * rows])
             check_finite(block, "A")
+            check_range(block, "A", dtype, largest=largest)
             tile[: block.shape[1], : block.shape[0]] = block.T
         return tiles
 
@@ -147,7 +148,9 @@ def _dense_source(matrix, rows, cols):
             yield np.ascontiguousarray(matrix[start : start + step])
 
     def largest():
-        return max(float(np.max(np.abs(slab.astype(dtype)))) for slab in slabs())
+        # A slab that overflows is refused when its tile is cut.
+        with np.errstate(over="ignore"):
+            return max(float(np.max(np.abs(slab.astype(dtype)))) for slab in slabs())
 
     def digest():
         hashed = hashlib.blake2b(f"{shape} {matrix.dtype}".encode(), digest_size=32)
@@ -161,9 +164,10 @@ def _dense_source(matrix, rows, cols):
 def _sparse_source(matrix, rows, cols):
     m, n = (int(s) for s in matrix.shape)
     shape = (m, n)
+    check_grid(rows, cols, shape)
     matrix = checked_sparse(matrix)
     row, col, data = matrix.row, matrix.col, matrix.data
-    dtype = _programmed_dtype(data.dtype)
+    dtype = programmed_dtype(data.dtype)
     count = grid_shape(shape, rows, cols)[1]
     place = (col // rows).astype(np.int64) * count + row // cols
     order = np.argsort(place, kind="stable")

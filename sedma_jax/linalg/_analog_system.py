@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels import power_of_two, relative_size, safe_norm
 from ._equilibration import Equilibration
 from ._krylov import inner_solve
 
@@ -137,17 +138,39 @@ def check_tolerance(name: str, rtol: float, dtype: Any) -> None:
         )
 
 
+class Start(eqx.Module):
+    """How a solver begins: with `b` divided by a power of two, so that its size is near 1.
+
+    - `unit`: that power of two.
+    - `vector`: `b / unit`.
+    - `progress`: the initial state, of the system with `vector`.
+    - `scaled`: norm of its scaled residual.
+    """
+
+    unit: Float[Array, ""]
+    vector: Float[Array, " n"]
+    progress: Progress
+    scaled: Float[Array, ""]
+
+
 def begin(
     system: AnalogSystem, vector: Float[Array, " n"], options: dict[str, Any]
-) -> tuple[Progress, Float[Array, ""]]:
-    """The initial state, from `options["y0"]` or zero, and its scaled residual norm."""
+) -> Start:
+    """Begin from `options["y0"]`, or from zero.
+
+    `z` is proportional to `b`; without the unit the squares of a `b` of 1e-20, or of 1e20,
+    would leave the range of float32.
+    """
     given = options.get("y0")
-    if given is None:
-        solution, residual, digital = jnp.zeros_like(vector), vector, 0
-    else:
-        solution = jnp.asarray(given, vector.dtype)
+    unit = power_of_two(vector)
+    vector = vector / unit
+    solution, residual, digital = jnp.zeros_like(vector), vector, 0
+    if given is not None:
+        first = jnp.asarray(given, vector.dtype) / unit
+        # A start that is out of range beside `b` is as good as none.
+        solution = jnp.where(jnp.all(jnp.isfinite(first)), first, solution)
         residual, digital = vector - system.exact.mv(solution), 1
-    scaled = jnp.linalg.norm(system.rows(residual))
+    scaled = safe_norm(system.rows(residual))
     none = jnp.zeros((), jnp.int32)
     start = Progress(
         solution=solution,
@@ -159,15 +182,14 @@ def begin(
         digital=none + digital,
         idle=none,
     )
-    return start, scaled
+    return Start(unit, vector, start, scaled)
 
 
 def relative_norm(
     residual: Float[Array, " n"], vector: Float[Array, " n"]
 ) -> Float[Array, ""]:
     """`|r| / |b|`, or `|r|` for `b = 0`, whose solution is found at once."""
-    size = jnp.linalg.norm(vector)
-    return jnp.where(size == 0, jnp.linalg.norm(residual), jnp.linalg.norm(residual) / size)
+    return relative_size(residual, vector)
 
 
 def relative_residuals(
@@ -183,10 +205,10 @@ def excess(
     residual: Float[Array, " n"],
     vector: Float[Array, " n"],
     rtol: float,
-    atol: float,
+    atol: float | Float[Array, ""],
 ) -> Float[Array, ""]:
     """The larger relative residual over the allowed one; up to 1 means converged."""
-    size = jnp.linalg.norm(vector)
+    size = safe_norm(vector)
     allowed = rtol + atol / jnp.where(size == 0, 1, size)
     return jnp.maximum(*relative_residuals(system, residual, vector)) / allowed
 
@@ -208,8 +230,8 @@ def advance(
     """
     solution = before.solution + system.columns(correction)
     residual = vector - system.exact.mv(solution)
-    scaled = jnp.linalg.norm(system.rows(residual))
-    least = jnp.linalg.norm(system.rows(before.lowest))
+    scaled = safe_norm(system.rows(residual))
+    least = safe_norm(system.rows(before.lowest))
     better = scaled < least
     return Progress(
         solution=solution,
@@ -226,25 +248,24 @@ def advance(
 def conclude(
     system: AnalogSystem,
     end: Progress,
-    vector: Float[Array, " n"],
-    scaled: Float[Array, ""],
+    start: Start,
     converged: Bool[Array, ""],
     stalled: Bool[Array, ""],
     max_steps: int,
 ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
-    """The return value of `compute`: the last solution if converged, else the best one.
-
-    - `scaled`: norm of the scaled residual at the start.
-    """
+    """The return value of `compute`: the last solution if converged, else the best one."""
+    scaled = start.scaled
     value = jnp.where(converged, end.solution, end.best)
     residual = jnp.where(converged, end.residual, end.lowest)
-    residuals = relative_residuals(system, residual, vector)
+    residuals = relative_residuals(system, residual, start.vector)
     failed = lx.RESULTS.where(stalled, lx.RESULTS.stagnation, lx.RESULTS.max_steps_reached)
     result = lx.RESULTS.where(converged, lx.RESULTS.successful, failed)
+    held = value * start.unit
+    result = lx.RESULTS.where(_in_range(held, value), result, lx.RESULTS.breakdown)
     result = lx.RESULTS.where(jnp.isfinite(scaled), result, lx.RESULTS.nonfinite_input)
     # The contraction follows the last residual, not the best: it is above one if steps
     # diverge.
-    last = jnp.linalg.norm(system.rows(end.residual))
+    last = safe_norm(system.rows(end.residual))
     reduction = last / jnp.where(scaled == 0, 1, scaled)
     contraction = reduction ** (1 / jnp.maximum(end.steps, 1).astype(reduction.dtype))
     stats = {
@@ -256,4 +277,12 @@ def conclude(
         "scaled_residual": residuals[1],
         "contraction": contraction,
     }
-    return value, result, stats
+    return held, result, stats
+
+
+def _in_range(held: Float[Array, " n"], value: Float[Array, " n"]) -> Bool[Array, ""]:
+    """Whether a solution kept its digits when it was multiplied by the unit of `b`."""
+    info = jnp.finfo(held.dtype)
+    top = jnp.max(jnp.abs(held))
+    zero = jnp.all(value == 0)
+    return zero | ((top >= info.tiny / info.eps) & (top <= info.max))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float
 
+from ..kernels import safe_norm
 from ._analog_system import (
     AnalogSystem,
     Progress,
@@ -63,11 +64,12 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
     ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
         room = min(self.restart, vector.size, self.max_steps)
-        start, scaled = begin(state, vector, options)
+        start = begin(state, vector, options)
+        vector, atol = start.vector, self.atol / start.unit
         precondition = lambda v: state.analog_solve(v, self.inner_rtol, inner)
 
         def surplus(now: Progress) -> Float[Array, ""]:
-            return excess(state, now.residual, vector, self.rtol, self.atol)
+            return excess(state, now.residual, vector, self.rtol, atol)
 
         def converged(now: Progress) -> Bool[Array, ""]:
             return surplus(now) <= 1
@@ -84,7 +86,7 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
                 state.product,
                 precondition,
                 residual,
-                share * jnp.linalg.norm(residual),
+                share * safe_norm(residual),
                 self.max_steps - now.steps,
                 steps=room,
             )
@@ -99,10 +101,10 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
                 gain=self.slowest,
             )
 
-        end = lax.while_loop(proceed, step, start)
+        end = lax.while_loop(proceed, step, start.progress)
         stalled = (end.idle >= 1) & (end.steps < self.max_steps)
         stalled = stalled | ~jnp.all(jnp.isfinite(end.residual))
-        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
+        return conclude(state, end, start, converged(end), stalled, self.max_steps)
 
     def transpose(
         self, state: AnalogSystem, options: dict[str, Any]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import jax.scipy.linalg
 from jaxtyping import Array, Bool, Float, Int
 
+from ..kernels import safe_norm
+
 Product = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 # Maps a residual to a correction, and to the number of analog products that it took.
 Precondition = Callable[[Float[Array, " n"]], tuple[Float[Array, " n"], Int[Array, ""]]]
@@ -77,7 +79,7 @@ def flexible_cycle(
     - `steps`: number of vectors to allocate, at least 1. Static.
     """
     n, dtype = residual.size, residual.dtype
-    length = jnp.linalg.norm(residual)
+    length = safe_norm(residual)
     first = residual / jnp.where(length == 0, 1, length)
     none = jnp.zeros((), jnp.int32)
     start = _Arnoldi(
@@ -100,13 +102,13 @@ def flexible_cycle(
         j = state.step
         searched, used = precondition(state.basis[j])
         image = product(searched)
-        size = jnp.linalg.norm(image)
+        size = safe_norm(image)
         column = jnp.zeros(steps + 1, dtype)
         for _ in range(2):
             part = dot(state.basis, image)
             image = image - dot(state.basis.T, part)
             column = column + part
-        length = jnp.linalg.norm(image)
+        length = safe_norm(image)
         # The comparison is negated so that NaN ends the cycle.
         broken = ~(length > jnp.finfo(dtype).eps * size)
         column = column.at[j + 1].set(length)
@@ -169,7 +171,7 @@ def inner_solve(
     - `steps`: largest number of products. Static.
     """
     none = jnp.zeros((), jnp.int32)
-    target = rtol * jnp.linalg.norm(residual)
+    target = rtol * safe_norm(residual)
     limit = jnp.asarray(steps, jnp.int32)
     same = lambda vector: (vector, none)
     cycle = flexible_cycle(product, same, residual, target, limit, steps=steps)

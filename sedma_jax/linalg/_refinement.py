@@ -67,10 +67,11 @@ class IterativeRefinement(lx.AbstractLinearSolver):
         options: dict[str, Any],
     ) -> tuple[Float[Array, " n"], lx.RESULTS, dict[str, Any]]:
         inner = min(vector.size, 200) if self.inner_steps is None else self.inner_steps
-        start, scaled = begin(state, vector, options)
+        start = begin(state, vector, options)
+        vector, atol = start.vector, self.atol / start.unit
 
         def converged(now: Progress) -> Bool[Array, ""]:
-            return excess(state, now.residual, vector, self.rtol, self.atol) <= 1
+            return excess(state, now.residual, vector, self.rtol, atol) <= 1
 
         def proceed(now: Progress) -> Bool[Array, ""]:
             more = (now.steps < self.max_steps) & (now.idle < self.patience)
@@ -83,9 +84,9 @@ class IterativeRefinement(lx.AbstractLinearSolver):
                 state, vector, now, correction, steps=1, analog=used, digital=0, gain=0.95
             )
 
-        end = lax.while_loop(proceed, step, start)
+        end = lax.while_loop(proceed, step, start.progress)
         stalled = (end.idle >= self.patience) | ~jnp.all(jnp.isfinite(end.residual))
-        return conclude(state, end, vector, scaled, converged(end), stalled, self.max_steps)
+        return conclude(state, end, start, converged(end), stalled, self.max_steps)
 
     def transpose(
         self, state: AnalogSystem, options: dict[str, Any]

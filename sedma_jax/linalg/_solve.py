@@ -34,6 +34,7 @@ class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     - `successful`: the residuals, computed digitally, are within `rtol`.
     - `not_contractive`: the error of the device is too large for the condition number.
     - `rounding_limited`: the residual is as small as the rounding errors in computing it.
+    - `out_of_range`: the dtype of residuals cannot hold the solution.
     - `max_steps_reached`: the residual was still falling.
     """
 
@@ -47,6 +48,11 @@ class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The residual is as small as its own rounding errors, and no device lowers it "
         "further. Ask for a larger `rtol`; `|b|` is small beside `|A| |z|`, since the "
         "matrix is ill-conditioned for this `b`."
+    )
+    out_of_range = (
+        "The solution lies beyond the range of the dtype, or so close to zero that its "
+        "digits are lost. Rescale `A` or `b`, or use double precision: "
+        "`jax.config.update('jax_enable_x64', True)`."
     )
 
 
@@ -168,6 +174,8 @@ def solve(
             break
         options, count = {"y0": found.value}, count + 1
     result = RESULTS.promote(found.result)
+    if bool(result == RESULTS.breakdown):
+        result = RESULTS.out_of_range
     if bool(result == RESULTS.stagnation):
         limited = bool(_at_rounding(operator, found.value, b, scaling, rtol))
         result = RESULTS.rounding_limited if limited else RESULTS.not_contractive
@@ -219,10 +227,15 @@ def _exact(
 def _scaled(
     A: _Entries | Float[Array, "m n"], scaling: Equilibration
 ) -> _Entries | Float[Array, "m n"]:
+    # By exponents: a factor times an entry may leave the range on the way to a product that
+    # is near 1.
+    rows, columns = (
+        np.frexp(np.asarray(factors))[1] - 1 for factors in (scaling.rows, scaling.columns)
+    )
     if not isinstance(A, scipy.sparse.coo_array):
-        return scaling.rows[:, None] * A * scaling.columns[None]
+        return jnp.asarray(np.ldexp(np.asarray(A), rows[:, None] + columns[None]))
     scaled = A.copy()
-    scaled.data *= np.asarray(scaling.rows)[A.row] * np.asarray(scaling.columns)[A.col]
+    scaled.data = np.ldexp(A.data, rows[A.row] + columns[A.col])
     return scaled
 
 

@@ -58,11 +58,13 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
     """
     if isinstance(A, Sparse):
         entries = checked_sparse(A)
+        entries.data = _of_order_one(entries.data)
         (m, n), (rows, cols), values = entries.shape, entries.coords, entries.data
         product = entries.tocsr()
     else:
         product = np.asarray(A)
         product = product.astype(np.promote_types(product.dtype, np.float32), copy=False)
+        product = _of_order_one(product)
         (m, n), (rows, cols) = product.shape, product.nonzero()
         values = product[rows, cols]
     count = max(values.size, 1)
@@ -88,9 +90,17 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
 
 def roughness(y: ArrayLike) -> float:
     """`|L y|^2 / (4 |y|^2)`: 0 if constant, 1/2 for white noise, 1 if alternating."""
-    values = np.atleast_2d(np.asarray(y, np.float64))
+    values = _of_order_one(np.atleast_2d(np.asarray(y, np.float64)))
     size = float(np.sum(values**2))
     return float(np.sum(np.diff(values, axis=-1) ** 2)) / (4 * size) if size else 0.0
+
+
+def _of_order_one(values: np.ndarray) -> np.ndarray:
+    """The values over a power of two: no feature depends on scale, and none overflows."""
+    top = np.max(np.abs(values), initial=0)
+    if not 0 < top < np.inf:
+        return values
+    return np.ldexp(values, 1 - np.frexp(top)[1])
 
 
 def _name(m: int, n: int, density: float, widest: float, peak: float) -> str:

@@ -17,12 +17,15 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._keys import check_key
 from ..kernels import (
+    Count,
     Device,
     Response,
+    add_counts,
+    as_count,
     draw_response,
     nominal_response,
     pulsed_change,
@@ -45,7 +48,7 @@ class PulsedState(eqx.Module):
 
     key: PRNGKeyArray
     response: PyTree[Response]
-    pulses: PyTree[Int[Array, "..."]]
+    pulses: PyTree[Count]
     energy: Float[Array, ""]
 
 
@@ -94,7 +97,7 @@ def pulsed_updates(
 
         def one(
             change: Array, weight: Array, response: Response, key: PRNGKeyArray
-        ) -> tuple[Array, Array, Array]:
+        ) -> tuple[Array, Count, Array]:
             w, change = flat(weight), flat(change)
             before = weight_state(w, w_max, device)
             done = pulsed_change(
@@ -109,7 +112,7 @@ def pulsed_updates(
             return step, whole(done.pulses, weight), done.energy
 
         steps, pulses, energy = each_leaf(one, now_key, updates, params, state.response)
-        total = jax.tree.map(jnp.add, state.pulses, pulses)
+        total = add_pulses(state.pulses, pulses)
         return steps, PulsedState(
             key=next_key,
             response=state.response,
@@ -145,14 +148,21 @@ def flat(leaf: Float[Array, "..."]) -> Cells:
     return leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim else leaf.reshape(1, 1)
 
 
-def whole(pulses: Cells, weight: Float[Array, "..."]) -> Int[Array, "..."]:
+def whole(pulses: Cells, weight: Float[Array, "..."]) -> Count:
     """The number of pulses of each cell, in the shape of its leaf."""
-    return jnp.abs(pulses).astype(jnp.int32).reshape(weight.shape)
+    return as_count(jnp.abs(pulses).reshape(weight.shape))
 
 
-def no_pulses(params: PyTree) -> PyTree[Int[Array, "..."]]:
+def no_pulses(params: PyTree) -> PyTree[Count]:
     """No pulses so far."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.int32), params)
+    return jax.tree.map(lambda leaf: as_count(jnp.zeros(leaf.shape, jnp.int32)), params)
+
+
+def add_pulses(before: PyTree[Count], more: PyTree[Count]) -> PyTree[Count]:
+    """The numbers of pulses of each leaf, to 64 bits: cells endure more than `2**31`."""
+    return jax.tree.map(
+        add_counts, before, more, is_leaf=lambda leaf: isinstance(leaf, Count)
+    )
 
 
 def no_energy(params: PyTree) -> Float[Array, ""]:

@@ -194,8 +194,10 @@ def error_now(path: Path, held: Array, weights: dict[Path, Array]) -> float:
             f"{held.shape} at {path!r}. Got {got}. Pass the model that was made analog."
         )
     flat = lambda weight: np.asarray(weight, np.float64).reshape(len(weight), -1)
-    size = np.linalg.norm(flat(exact))
-    return float(np.linalg.norm(flat(held) - flat(exact)) / (size or 1))
+    # Squares of numbers as large or as small as float64 has would leave its range.
+    unit = np.max(np.abs(flat(exact)), initial=0) or 1.0
+    size = np.linalg.norm(flat(exact) / unit) or 1 / unit
+    return float(np.linalg.norm((flat(held) - flat(exact)) / unit) / size)
 
 
 def _read_energy(

@@ -46,6 +46,7 @@ from ..kernels import (
     correct_first_order,
     first_order_inputs,
     image_patches,
+    relative_size,
 )
 from ..noise_models import MeasuredArray
 from ._groups import block_diagonal, group_blocks, occupied
@@ -229,9 +230,7 @@ def relative_error(
     crossbar: AbstractCrossbar, matrix: Float[Array, "m n"]
 ) -> Float[Array, ""]:
     """`|A~ - A| / |A|` in the Frobenius norm; the plain error where that is zero."""
-    size = jnp.linalg.norm(matrix)
-    error = jnp.linalg.norm(crossbar.stored_matrix() - matrix)
-    return error / jnp.where(size == 0, 1, size)
+    return relative_size(crossbar.stored_matrix() - matrix, matrix)
 
 
 def multiply(

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..kernels import (
+    Count,
     Device,
     Response,
     gaussian,
@@ -22,6 +23,7 @@ from ..kernels import (
 )
 from ._in_situ import (
     Cells,
+    add_pulses,
     check_window,
     each_leaf,
     flat,
@@ -47,8 +49,8 @@ class TikiTakaState(eqx.Module):
     fast: PyTree[Float[Array, "rows cols"]]
     fast_response: PyTree[Response]
     slow_response: PyTree[Response]
-    fast_pulses: PyTree[Int[Array, "..."]]
-    slow_pulses: PyTree[Int[Array, "..."]]
+    fast_pulses: PyTree[Count]
+    slow_pulses: PyTree[Count]
     energy: Float[Array, ""]
     count: Int[Array, ""]
 
@@ -167,8 +169,8 @@ def _updated(
         fast=fast,
         fast_response=state.fast_response,
         slow_response=state.slow_response,
-        fast_pulses=jax.tree.map(jnp.add, state.fast_pulses, fast_pulses),
-        slow_pulses=jax.tree.map(jnp.add, state.slow_pulses, slow_pulses),
+        fast_pulses=add_pulses(state.fast_pulses, fast_pulses),
+        slow_pulses=add_pulses(state.slow_pulses, slow_pulses),
         energy=state.energy + energy,
         count=count,
     )
@@ -183,7 +185,7 @@ def _update_leaf(
     fast_response: Response,
     slow_response: Response,
     key: PRNGKeyArray,
-) -> tuple[Array, Cells, Array, Array, Float[Array, ""]]:
+) -> tuple[Array, Cells, Count, Count, Float[Array, ""]]:
     """Step of C, state of A, pulses of A and of C, and energy, for one leaf."""
     fast_key, read_key, slow_key = jr.split(key, 3)
     w = flat(weight)

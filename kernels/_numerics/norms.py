@@ -1,0 +1,36 @@
+"""Norms whose squares neither under- nor overflow."""
+
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def power_of_two(
+    values: Float[Array, "..."], axis: int | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """The power of two at or below the largest magnitude; 1 for zeros, NaN and infinity.
+
+    Division by it is exact, but for entries that vanish beside the largest.
+    """
+    top = lax.stop_gradient(jnp.max(jnp.abs(values), axis=axis, keepdims=keepdims))
+    scaled = (top > 0) & jnp.isfinite(top)
+    exponent = jnp.frexp(jnp.where(scaled, top, 1))[1] - 1
+    # Of the smallest numbers the inverse would overflow.
+    exponent = jnp.maximum(exponent, -jnp.finfo(top.dtype).maxexp + 2)
+    unit = jnp.ldexp(jnp.ones_like(top), exponent)
+    return jnp.where(scaled, unit, 1)
+
+
+def safe_norm(values: Float[Array, "..."], axis: int | None = None) -> Float[Array, "..."]:
+    """Euclidean norm of vectors of any scale, along one axis or of all entries."""
+    unit = power_of_two(values, axis, keepdims=True)
+    size = jnp.sqrt(jnp.sum((values / unit) ** 2, axis=axis))
+    return size * unit.reshape(size.shape)
+
+
+def relative_size(
+    error: Float[Array, "..."], whole: Float[Array, "..."], axis: int | None = None
+) -> Float[Array, "..."]:
+    """`|error| / |whole|`, or `|error|` where `whole` is zero, at any scale of both."""
+    size = safe_norm(whole, axis)
+    return safe_norm(error, axis) / jnp.where(size == 0, 1, size)

@@ -1,0 +1,63 @@
+"""Refuse finite numbers that the dtype of a computation cannot hold.
+
+Without `jax_enable_x64` JAX turns float64 into float32, in which large numbers are infinite
+and, as XLA computes, magnitudes below 1.2e-38 are zero. Numbers that vanish beside larger
+ones are a rounding error, and pass; numbers that vanish with all others do not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def check_range(
+    values: np.ndarray,
+    name: str,
+    dtype: Any,
+    *,
+    axis: int | None = None,
+    largest: Callable[[], float] | None = None,
+) -> None:
+    """Refuse finite numbers that overflow, or whose digits are lost near zero.
+
+    **Arguments:**
+
+    - `name`: what messages call `values`.
+    - `dtype`: the floating dtype they are to have.
+    - `axis`: along which numbers stand beside each other; None for all of them.
+    - `largest`: the largest magnitude of a whole of which `values` are a part; called only
+        if numbers of this part vanish.
+
+    **Raises:**
+
+    - `ValueError`: naming the first such number, and how to compute in float64.
+    """
+    if not values.size or not np.issubdtype(values.dtype, np.floating):
+        return
+    held = np.finfo(dtype)
+    size = np.abs(values)
+    top = np.max(size, axis=axis, keepdims=True)
+    # Nothing is left to find in almost all arrays, at the cost of a maximum.
+    low = held.tiny / held.eps
+    if np.all((top >= low) & (top <= held.max) | (top == 0)):
+        return
+    with np.errstate(over="ignore"):
+        bad = np.isinf(size.astype(dtype)) & np.isfinite(size)
+    lost = (size < held.tiny) & (size > 0) & (top < low)
+    if lost.any() and (largest is None or largest() < low):
+        bad |= lost
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{name}` needs numbers that {held.dtype} can hold: up to {held.max:.3g}, and "
+            f"none below {held.tiny:.3g} where all are small. Got {values[place]} at "
+            f"{place}. Rescale it, or compute in float64: "
+            "`jax.config.update('jax_enable_x64', True)`, or `--float64` of the tool."
+        )
+
+
+def narrowed(values: Any, dtype: Any, name: str) -> Any:
+    """An array or a sparse matrix in another dtype, if that can hold its numbers."""
+    check_range(values if isinstance(values, np.ndarray) else values.data, name, dtype)
+    return values.astype(dtype)
