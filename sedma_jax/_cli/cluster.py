@@ -126,7 +126,8 @@ def _print_changes(
     for name, (source, target) in moves.items():
         table.add_row("move", name, f"{source or '(none)'} -> {target}")
     if table.row_count:
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        width = None if sys.stdout.isatty() else 120
+        Console(width=width, markup=False).print(table)
     same = sum(change.action == "same" for change in changes)
     print(f"{len(changes) - same} objects change, {same} stay, {len(moves)} replicas move.")
 

@@ -104,7 +104,7 @@ def _print_plan(
     )
     table = Table()
     for heading in ("node", "memory", "CPU", "replicas"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for share in shares:
         table.add_row(
             share["node"],

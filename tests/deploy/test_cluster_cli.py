@@ -9,7 +9,9 @@ import sys
 import pytest
 from control_plane import TOUR as WORKFLOW, kubeconfig
 
+from sedma_jax._cli.cluster import _print_changes
 from sedma_jax._cli.main import main
+from sedma_jax.deploy._control.changes import Change
 
 
 @pytest.fixture
@@ -45,6 +47,14 @@ def test_diff_apply_and_rollback(run, plane):
         pod["spec"]["containers"][0]["image"] for pod in plane.server.store.all("pods")
     }
     assert images == {"local/front:1", "local/back:1"}
+
+
+def test_the_table_of_a_diff_has_fields_as_they_are(capsys):
+    """rich would take `[agent]` for a style, and leave it out."""
+    line = "spec.template.spec.containers[agent].image: a:1 -> a:2"
+    _print_changes([Change("change", "Deployment", "front", (line,))], {})
+    shown = "".join(capsys.readouterr().out.split())
+    assert "containers[agent].image" in shown
 
 
 def test_diff_shows_the_nodes_that_apply_then_takes(run, plane):
