@@ -1,7 +1,7 @@
 """Check a matrix and cut it into the tiles that crossbar arrays store."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from ..kernels import (
     join_tiles,
     split_inputs,
 )
+from .native import as_floats, check_dtype, exactly, float_dtype, native_array
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -92,8 +93,7 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
     """
     ndim = (ndim,) if isinstance(ndim, int) else ndim
     wanted = " or ".join(str(d) for d in ndim)
-    if not isinstance(value, jax.Array):
-        value = np.asarray(value)
+    value = native_array(value, name)
     if value.ndim not in ndim:
         raise ValueError(
             f"`{name}` needs {wanted} dimensions. Got shape {value.shape}. Reshape it."
@@ -101,10 +101,9 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
     if value.size == 0:
         raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
     check_dtype(value.dtype, name)
+    value = as_floats(value, name)
     if not isinstance(value, jax.core.Tracer):
         check_finite(np.asarray(value), name)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        return jnp.asarray(value, jnp.result_type(float))
     array = jnp.asarray(value)
     if isinstance(array, jax.core.Tracer):
         # No callback, which would keep the program out of `jax.export` and of the cache:
@@ -114,21 +113,6 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
             f"`{name}` needs finite entries. Got NaN or infinity. Clean it first.",
         )
     return array
-
-
-def check_dtype(dtype, name: str) -> None:
-    """Refuse entries that are not real numbers of 32 bits or more."""
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise ValueError(
-            f"`{name}` needs real entries. Got dtype {dtype}. "
-            "Program the real and the imaginary part as two matrices."
-        )
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    if narrow or not (jnp.issubdtype(dtype, jnp.number) or np.dtype(dtype) == np.bool_):
-        raise ValueError(
-            f"`{name}` needs float32, float64, integer or boolean entries. "
-            f"Got dtype {dtype}. Convert it with `.astype('float32')`."
-        )
 
 
 def check_finite(values: np.ndarray, name: str) -> None:
@@ -144,6 +128,8 @@ def check_finite(values: np.ndarray, name: str) -> None:
 
 def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
     """The nonzeros of a sparse matrix, each once, finite, real and floating."""
+    given: Any = matrix  # the stubs of SciPy give these classes no members
+    data, places = None, ()
     if isinstance(matrix, jax_sparse.BCOO):
         if isinstance(matrix.data, jax.core.Tracer):
             raise ValueError(
@@ -156,30 +142,30 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
                 "A sparse `A` needs 2 sparse dimensions. Got a BCOO of shape "
                 f"{matrix.shape} with n_batch={matrix.n_batch}, n_dense={matrix.n_dense}."
             )
-        m, n = matrix.shape
         index = np.asarray(matrix.indices)
         inside = (index < np.asarray(matrix.shape)).all(1)  # BCOO pads with the shape
-        data = np.asarray(matrix.data)[inside]
-        row, col = index[inside].T
-        given = scipy.sparse.coo_array((data, (row, col)), shape=(m, n))
-    else:
-        given = cast(Any, matrix)  # the stubs of SciPy give these classes no members
-    if given.ndim != 2 or 0 in given.shape:
+        data, places = np.asarray(matrix.data)[inside], tuple(index[inside].T)
+    if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(
-            f"`A` needs 2 dimensions and at least one entry. Got shape {given.shape}."
+            f"`A` needs 2 dimensions and at least one entry. Got shape {matrix.shape}."
         )
-    check_dtype(given.dtype, "A")
-    rows = given.tocsr()
+    check_dtype(matrix.dtype, "A")
+    if data is None:
+        entries = given.tocoo()
+        data, places = entries.data, (entries.row, entries.col)
+    data = native_array(data, "A")
+    # Short integers would wrap where two add up; SciPy has no half precision.
+    if data.dtype != np.bool_:
+        data = as_floats(data, "A", integers=np.float64)
+    places = tuple(native_array(index, "A") for index in places)
+    rows = scipy.sparse.coo_array((data, places), shape=matrix.shape).tocsr()
     rows.sum_duplicates()
     entries = rows.tocoo()
     check_finite(entries.data, "A")
-    dtype = entries.dtype
-    if not np.issubdtype(dtype, np.floating):
-        dtype = jnp.result_type(float)
     kept = entries.data != 0
+    data = exactly(entries.data[kept], float_dtype(matrix.dtype), "A")
     return scipy.sparse.coo_array(
-        (entries.data[kept].astype(dtype), (entries.row[kept], entries.col[kept])),
-        shape=entries.shape,
+        (data, (entries.row[kept], entries.col[kept])), shape=entries.shape
     )
 
 

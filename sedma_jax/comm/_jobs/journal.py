@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..._files.whole_files import replacing
-from .._tensors.manifest import describe
+from .._tensors.manifest import describe, tensor_of
 from .messages import JobRequest, encode_job, read_job
 
 _VERSION = 1
@@ -287,7 +287,7 @@ class Journal:
 
         **Raises:** `ValueError` if its content has changed, `OSError` if it is missing.
         """
-        array = np.load(self._path(cid), allow_pickle=False)
+        array = tensor_of(np.load(self._path(cid), allow_pickle=False))
         if describe(array).cid != cid:
             raise ValueError(
                 f"`sedma serve` needs {self._path(cid)} as it was written. Got another "
