@@ -234,6 +234,21 @@ def relative_error(
     return error / jnp.where(size == 0, 1, size)
 
 
+def check_single(matrix: AnalogMatrix) -> None:
+    """Refuse the matrices of layers that `vmap` stacked, outside of it."""
+    if jnp.ndim(matrix.error):
+        raise ValueError(
+            "An analog layer needs one matrix. Got those of layers that are stacked, "
+            f"{jnp.shape(matrix.error)}. Take them one by one, by `scan` or `vmap`."
+        )
+
+
+def held_matrix(matrix: AnalogMatrix) -> Float[Array, "m n"]:
+    """The matrix that the arrays multiply with, read without noise."""
+    check_single(matrix)
+    return matrix.crossbar.stored_matrix()
+
+
 def multiply(
     matrix: AnalogMatrix, x: Float[Array, "batch n"], *, key: PRNGKeyArray
 ) -> Float[Array, "batch m"]:
@@ -248,6 +263,7 @@ def multiply(
     - `x`: vectors, of any floating dtype; the result has that of the weights.
     - `key`: typed key of the read noise, and of the encoding of corrected products.
     """
+    check_single(matrix)
     held, dac, adc, exact = matrix.crossbar, matrix.dac, matrix.adc, matrix.exact
     if exact is None:
         return held.read(x, dac, adc, key)
