@@ -11,7 +11,7 @@ Identities = dict[str, tuple[int, int] | None]
 
 
 def sqlite_files(path: str | os.PathLike[str]) -> Identities:
-    """The files of an open database, and what they are; the log is there once it is used."""
+    """The files of an open database, and what they are; the log exists once it is used."""
     path = os.path.abspath(path)
     # SQLite follows a link before it names the log.
     return {name: _identity(name) for name in (path, os.path.realpath(path) + "-wal")}

@@ -76,8 +76,11 @@ class AnalogModule(nnx.Module):
         """Add the bias, and cast to the output dtype of the digital layer."""
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
-        held = self.kernel_dtype if self.kernel_dtype.itemsize < 4 else y.dtype
-        return y.astype(self.layer.dtype or jnp.promote_types(inputs.dtype, held))
+        half = self.kernel_dtype.itemsize < 4
+        if self.layer.dtype is not None or half:
+            answer = self.kernel_dtype if inputs.dtype == self.kernel_dtype else y.dtype
+            return y.astype(self.layer.dtype or answer)
+        return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
 
 
 class AnalogLinear(AnalogModule):

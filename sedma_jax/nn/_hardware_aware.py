@@ -85,7 +85,7 @@ class HardwareAwareLinear(eqx.Module):
         layer = self.layer
         x = x[None] if layer.in_features == "scalar" else x
         y = _product(weight[None], x[None, None], self.hardware, read_key)[0, 0]
-        y = y if layer.bias is None else y + layer.bias
+        y = y if layer.bias is None else y + as_floats(layer.bias, "bias")
         y = as_digital(y, x, layer.weight.dtype)
         return y[0] if layer.out_features == "scalar" else y
 
@@ -110,9 +110,11 @@ class HardwareAwareConv(eqx.Module):
         ideal = isinstance(quiet, float) and quiet == 0
         if ideal and hardware.dac is None and hardware.adc is None:
             # The result is that of patch by patch, and all at once is much faster.
-            y = eqx.tree_at(lambda layer: layer.weight, layer, weight)(
-                x.astype(jnp.promote_types(x.dtype, weight.dtype))
-            )
+            names = ["weight"] if layer.bias is None else ["weight", "bias"]
+            parts = [weight, layer.bias][: len(names)]
+            parts = [as_floats(part, "weight") for part in parts]
+            where = lambda layer: [getattr(layer, name) for name in names]
+            y = eqx.tree_at(where, layer, parts)(as_floats(x, "x"))
             return as_digital(y, x, layer.weight.dtype)
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
@@ -124,7 +126,7 @@ class HardwareAwareConv(eqx.Module):
         matrices = weight.reshape(groups, layer.out_channels // groups, -1)
         y = _product(matrices, vectors, hardware, read_key)
         y = y.swapaxes(1, 2).reshape(layer.out_channels, *space)
-        y = y if layer.bias is None else y + layer.bias
+        y = y if layer.bias is None else y + as_floats(layer.bias, "bias")
         return as_digital(y, x, layer.weight.dtype)
 
 
@@ -341,7 +343,7 @@ def _product(
 ) -> Float[Array, "groups batch m"]:
     """Multiply with converters and read noise, tile by tile, for each group."""
     groups, m, n = matrices.shape
-    vectors = vectors.astype(jnp.promote_types(vectors.dtype, matrices.dtype))
+    vectors = as_floats(vectors, "x")
     rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
     drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
     drive = jnp.where(drive == 0, 1, drive)

@@ -37,6 +37,7 @@ from .._programming.options import (
 from .._programming.pooled import PooledCrossbar, program_pool
 from .._programming.program import program_partition
 from .._programming.program_stats import ProgramStats
+from .._tiling.native import as_floats
 from .._tiling.partition import checked_array, cut, exact_product
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import (
@@ -321,7 +322,9 @@ def analog_linear(
             f"Got shape {x.shape}. Batches come first."
         )
     y = multiply(matrix, x.reshape(-1, n), key=key).reshape(*x.shape[:-1], m)
-    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+    if bias is None:
+        return y
+    return y + jnp.broadcast_to(as_floats(bias, "bias"), y.shape)
 
 
 def analog_conv(
@@ -362,4 +365,4 @@ def analog_conv(
     cut_out = image_patches(x, kernel_size, stride, padding, dilation)
     y = multiply(matrix, cut_out.reshape(n, -1).T, key=key).T
     y = y.reshape(m, *cut_out.shape[1:])
-    return y if bias is None else y + bias
+    return y if bias is None else y + as_floats(bias, "bias")
