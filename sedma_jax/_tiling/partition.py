@@ -94,13 +94,13 @@ def checked_array(value, name: str, *, ndim: int | tuple[int, ...]) -> Float[Arr
     ndim = (ndim,) if isinstance(ndim, int) else ndim
     wanted = " or ".join(str(d) for d in ndim)
     value = native_array(value, name)
+    check_dtype(value.dtype, name)
     if value.ndim not in ndim:
         raise ValueError(
             f"`{name}` needs {wanted} dimensions. Got shape {value.shape}. Reshape it."
         )
     if value.size == 0:
         raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
-    check_dtype(value.dtype, name)
     value = as_floats(value, name)
     if not isinstance(value, jax.core.Tracer):
         check_finite(np.asarray(value), name)
@@ -151,13 +151,10 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
         )
     check_dtype(matrix.dtype, "A")
     if data is None:
-        entries = given.tocoo()
+        entries = _with_sums(given).tocoo()
         data, places = entries.data, (entries.row, entries.col)
-    data = native_array(data, "A")
-    # Short integers would wrap where two add up; SciPy has no half precision.
-    if data.dtype != np.bool_:
-        data = as_floats(data, "A", integers=np.float64)
-    places = tuple(native_array(index, "A") for index in places)
+    else:
+        data = _summable(data)
     rows = scipy.sparse.coo_array((data, places), shape=matrix.shape).tocsr()
     rows.sum_duplicates()
     entries = rows.tocoo()
@@ -167,6 +164,26 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
     return scipy.sparse.coo_array(
         (data, (entries.row[kept], entries.col[kept])), shape=entries.shape
     )
+
+
+def _summable(data: np.ndarray) -> np.ndarray:
+    """Entries in a dtype that SciPy adds up: short integers would wrap."""
+    data = native_array(data, "A")
+    return data if data.dtype == np.bool_ else as_floats(data, "A", integers=np.float64)
+
+
+def _with_sums(matrix: Any) -> Any:
+    """A matrix of SciPy with entries that it can convert and add up."""
+    if matrix.format in ("lil", "dok"):
+        matrix = matrix.tocoo()
+    data = _summable(matrix.data)
+    if matrix.format == "coo":
+        parts = data, (matrix.row, matrix.col)
+    elif matrix.format == "dia":
+        parts = data, matrix.offsets
+    else:
+        parts = data, matrix.indices, matrix.indptr
+    return type(matrix)(parts, shape=matrix.shape)
 
 
 def _partition_sparse(matrix, rows, cols):

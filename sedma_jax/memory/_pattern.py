@@ -216,4 +216,5 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    return f"{reprlib.repr(value):.80}"  # the beginning of a deep or long value
+    # The beginning of a deep or long value, in one line.
+    return f"{' '.join(reprlib.repr(value).split()):.80}"

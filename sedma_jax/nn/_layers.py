@@ -29,7 +29,7 @@ def emptied(layer: Any) -> Any:
 
 
 def as_digital(y: Array, x: Array, dtype: np.dtype) -> Array:
-    """A product in half precision where weights and `x` have it, as digital layers answer."""
+    """A product in half precision where weights and `x` have it, as the digital layer."""
     return y.astype(dtype) if x.dtype == dtype and dtype.itemsize < 4 else y
 
 
