@@ -145,22 +145,22 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
         index = np.asarray(matrix.indices)
         inside = (index < np.asarray(matrix.shape)).all(1)  # BCOO pads with the shape
         data, places = np.asarray(matrix.data)[inside], tuple(index[inside].T)
-    if matrix.ndim != 2 or 0 in matrix.shape:
+    if given.ndim != 2 or 0 in given.shape:
         raise ValueError(
-            f"`A` needs 2 dimensions and at least one entry. Got shape {matrix.shape}."
+            f"`A` needs 2 dimensions and at least one entry. Got shape {given.shape}."
         )
-    check_dtype(matrix.dtype, "A")
+    check_dtype(given.dtype, "A")
     if data is None:
         entries = _with_sums(given).tocoo()
         data, places = entries.data, (entries.row, entries.col)
     else:
         data = _summable(data)
-    rows = scipy.sparse.coo_array((data, places), shape=matrix.shape).tocsr()
+    rows = scipy.sparse.coo_array((data, places), shape=given.shape).tocsr()
     rows.sum_duplicates()
     entries = rows.tocoo()
     check_finite(entries.data, "A")
     kept = entries.data != 0
-    data = exactly(entries.data[kept], float_dtype(matrix.dtype), "A")
+    data = exactly(entries.data[kept], float_dtype(given.dtype), "A")
     return scipy.sparse.coo_array(
         (data, (entries.row[kept], entries.col[kept])), shape=entries.shape
     )
@@ -168,8 +168,10 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
 
 def _summable(data: np.ndarray) -> np.ndarray:
     """Entries in a dtype that SciPy adds up: short integers would wrap."""
-    data = native_array(data, "A")
-    return data if data.dtype == np.bool_ else as_floats(data, "A", integers=np.float64)
+    array = native_array(data, "A")
+    if array.dtype != np.bool_:
+        array = as_floats(array, "A", integers=np.float64)
+    return np.asarray(array)
 
 
 def _with_sums(matrix: Any) -> Any:

@@ -343,7 +343,7 @@ def _product(
 ) -> Float[Array, "groups batch m"]:
     """Multiply with converters and read noise, tile by tile, for each group."""
     groups, m, n = matrices.shape
-    vectors = as_floats(vectors, "x")
+    vectors = jnp.asarray(as_floats(vectors, "x"))
     rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
     drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
     drive = jnp.where(drive == 0, 1, drive)

@@ -1,12 +1,11 @@
 """Any array in any file: the numbers that were saved, or one line."""
 
-import io
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from any_array import SHAPES, fractions, given_arrays, one_line
 from hypothesis import given, strategies as st
+from safetensors import SafetensorError
 from safetensors.numpy import save as save_tensors
 
 from sedma_jax._files.load import load_matrix
@@ -43,7 +42,7 @@ def test_any_array_in_a_file(folder, array, form):
             path.write_bytes(save_tensors({"A": array.plain}))
         else:
             sp.save_npz(path, getattr(sp, f"{form}_array")(array.plain))
-    except (ValueError, KeyError, TypeError, NotImplementedError):
+    except (ValueError, KeyError, TypeError, NotImplementedError, SafetensorError):
         return  # that format has no such dtype
     try:
         held = load_matrix(path)
@@ -82,7 +81,7 @@ def test_a_damaged_member_beside_a_matrix(folder):
 
 def test_a_matrix_beside_a_sparse_one(folder):
     path = folder / "both.npz"
-    whole = io.BytesIO()
+    whole = folder / "sparse.npz"
     sp.save_npz(whole, sp.csr_array(MATRIX))
     np.savez(path, **np.load(whole), A=2 * MATRIX, notes=BESIDE["object"])
     assert np.array_equal(load_matrix(path).toarray(), MATRIX)

@@ -7,9 +7,9 @@ Bitswap peer can fetch it as a block by its digest.
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..._tiling.native import native_array
 from .._libp2p.library import cid_to_text, compute_cid_v1, parse_cid
@@ -64,7 +64,7 @@ def _digests(data: memoryview) -> list[bytes]:
     ]
 
 
-def tensor_of(given: ArrayLike) -> np.ndarray:
+def tensor_of(given: Any) -> np.ndarray:
     """An array of any container as a tensor: in the byte order of this machine, in C order.
 
     A manifest names the dtype, and so has no place for a byte order.
