@@ -70,7 +70,10 @@ def test_a_refusal_names_the_layer():
 
 STACKED = {
     "linear": (lambda rngs: nnx.Linear(6, 6, rngs=rngs), r"\(3, 6, 6\).*'inner'"),
-    "general": (lambda rngs: nnx.LinearGeneral((2, 3), 6, rngs=rngs), r"\(3, 2, 3, 6\)"),
+    "general": (
+        lambda rngs: nnx.LinearGeneral((2, 3), 6, axis=(-2, -1), rngs=rngs),
+        r"\(3, 2, 3, 6\)",
+    ),
     "conv": (lambda rngs: nnx.Conv(2, 2, (3,), rngs=rngs), r"\(3, 3, 2, 2\).*'inner'"),
     "embed": (lambda rngs: nnx.Embed(5, 6, rngs=rngs), r"\(3, 5, 6\).*'inner'"),
 }
