@@ -1,5 +1,6 @@
 """Any array to a peer or a service: what they decode are the numbers, or one line."""
 
+import dataclasses
 import inspect
 import json
 
@@ -11,7 +12,8 @@ from hypothesis import given
 
 from sedma_jax.comm import open_node
 from sedma_jax.comm._jobs.client import JobClient
-from sedma_jax.comm._jobs.messages import read_job
+from sedma_jax.comm._jobs.journal import JobRefused, Journal
+from sedma_jax.comm._jobs.messages import JobRequest, read_job
 from sedma_jax.comm._jobs.service import operands
 from sedma_jax.comm._runners.process import open_node_process
 from sedma_jax.comm._tensors.manifest import bytes_of, describe, tensor_of
@@ -123,3 +125,18 @@ def test_the_control_socket_sends_native_bytes(tmp_path, monkeypatch):
     control_socket.put(tmp_path, FOREIGN)
     decoded = np.frombuffer(sent["bytes"], sent["meta"]["dtype"])
     assert decoded.reshape(sent["meta"]["shape"]).tolist() == FOREIGN.tolist()
+
+
+def test_a_journal_that_was_removed_takes_no_job(tmp_path):
+    journal = Journal(tmp_path)
+    cid = describe(FOREIGN).cid
+    request = JobRequest(
+        id="a", matrix={"values": cid}, shape=None, vector=cid, device="epiram", seed=0
+    )
+    try:
+        journal.accept("peer", request, 5)
+        (tmp_path / "jobs.db").unlink()
+        with pytest.raises(JobRefused, match="removed or replaced"):
+            journal.accept("peer", dataclasses.replace(request, id="b"), 5)
+    finally:
+        journal.close()
