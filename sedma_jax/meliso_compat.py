@@ -40,6 +40,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ._tiling.partition import checked_array
 from .kernels import (
     Device,
     Response,
@@ -128,6 +129,7 @@ def corrected(
     - `ValueError`: if the shapes do not match.
     """
     spread_key, a_key, x_key = jr.split(key, 3)
+    A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     device, response = _misread_spreads(device, spread_key, A.dtype)
     matrix, vector = _scale_both(A, x, "corrected")
     inputs = jnp.broadcast_to(vector.value, A.shape)
@@ -159,6 +161,7 @@ def uncorrected(
     Arguments, result and errors are those of `corrected`.
     """
     spread_key, a_key, open_key = jr.split(key, 3)
+    A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     device, response = _misread_spreads(device, spread_key, A.dtype)
     matrix, vector = _scale_both(A, x, "uncorrected")
     inputs = jnp.broadcast_to(vector.value, A.shape)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._tiling.native import real_floats
 from .kernels import MvmCost
 
 try:
@@ -43,7 +44,7 @@ def conductance_map(conductance: ArrayLike) -> Figure:
 
     **Raises:** `ValueError` for an array of another rank, or with more than 2 polarities.
     """
-    values = np.asarray(conductance, np.float64)
+    values = _numbers(conductance, "conductance")
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3 or len(values) > 2:
@@ -244,7 +245,7 @@ def error_against_slices(errors: Mapping[str, ArrayLike]) -> Figure:
 
     **Raises:** `ValueError` if there are no errors, or an error is not positive.
     """
-    lines = {name: np.asarray(values, np.float64) for name, values in errors.items()}
+    lines = {name: _numbers(values, "errors") for name, values in errors.items()}
     if not lines or not all(
         line.ndim == 1 and line.size and np.all(line > 0) for line in lines.values()
     ):
@@ -336,9 +337,14 @@ def _despine(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _numbers(given: ArrayLike, name: str) -> np.ndarray:
+    numbers = real_floats(given, name, integers=np.float64, remedy="Draw its parts apart.")
+    return np.asarray(numbers, np.float64)
+
+
 def _same_shape(function: str, **arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Two arrays as numbers, checked to have one shape."""
-    (first, second) = (np.asarray(a, np.float64) for a in arrays.values())
+    first, second = (_numbers(array, name) for name, array in arrays.items())
     if first.shape != second.shape or first.size == 0:
         names = " and ".join(f"`{name}`" for name in arrays)
         raise ValueError(

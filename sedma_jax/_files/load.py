@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from scipy.sparse import csr_array
 
 from .matrix_market import parse_matrix_market
-from .numpy_files import as_float, parse_npy, parse_npz
+from .numpy_files import Shapes, as_float, parse_npy, parse_npz
 from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
 
 _CHUNK = 2**20
@@ -112,11 +112,8 @@ def _read(path: str, ndim: int) -> np.ndarray | csr_array:
             "Check the path and its permissions.",
         ) from error
     if suffix == ".npz":
-        arrays = parse_npz(content)
-        if isinstance(arrays, csr_array):
-            return arrays
-        shapes = {key: array.shape for key, array in arrays.items()}
-        return arrays[_choose(shapes, name, ndim)]
+        choose = lambda shapes, numbers: _choose(shapes, numbers, name, ndim)
+        return parse_npz(content, choose, named=name is not None)
     if suffix == ".npy":
         return parse_npy(content)
     return parse_matrix_market(_gunzip(content) if suffix == ".mtx.gz" else content)
@@ -141,8 +138,11 @@ def _read_safetensors(file: str, name: str | None, ndim: int) -> np.ndarray:
         with safe_open(file, framework="numpy") as tensors:
             parts = {key: tensors.get_slice(key) for key in tensors.keys()}
             shapes = {key: tuple(part.get_shape()) for key, part in parts.items()}
-            name = _choose(shapes, name, ndim)
-            dtype = parts[name].get_dtype()
+            dtypes = {key: part.get_dtype() for key, part in parts.items()}
+            real = [key for key, dtype in dtypes.items() if dtype in _TENSOR_DTYPES]
+            numbers = {key: shapes[key] for key in real}
+            name = _choose(shapes, numbers, name, ndim)
+            dtype = dtypes[name]
             if dtype not in _TENSOR_DTYPES:
                 raise FileRefusal("real numbers", f"dtype {dtype}", "Convert it first.")
             check_count(math.prod(shapes[name]))
@@ -151,15 +151,15 @@ def _read_safetensors(file: str, name: str | None, ndim: int) -> np.ndarray:
         raise damaged("safetensors", error, "safetensors.numpy.save_file") from error
 
 
-def _choose(shapes: dict[str, tuple[int, ...]], name: str | None, ndim: int) -> str:
-    """The name of the array asked for, or else of the only one that fits."""
+def _choose(shapes: Shapes, numbers: Shapes, name: str | None, ndim: int) -> str:
+    """The name of the array asked for, or else of the only one of numbers that fits."""
     listed = ", ".join(f"{key!r} {shape}" for key, shape in list(shapes.items())[:10])
     listed += f" and {len(shapes) - 10} more" if len(shapes) > 10 else ""
     if name is not None and name in shapes:
         return name
     if name is not None:
         raise FileRefusal("the name of an array in it", f"{name!r}", f"It holds {listed}.")
-    fitting = [key for key, shape in shapes.items() if _fits(shape, ndim)]
+    fitting = [key for key, shape in numbers.items() if _fits(shape, ndim)]
     if len(shapes) == 1:
         fitting = list(shapes)  # its shape is refused with better words
     if len(fitting) != 1:

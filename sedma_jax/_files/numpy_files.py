@@ -3,12 +3,14 @@
 import io
 import math
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_array
 
+from .._tiling.native import float_dtype, inexact, native_array
 from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
 
 _HEADERS = {
@@ -17,20 +19,25 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NUMBERS = "biufc"  # complex ones are refused with better words
+_KINDS = _NUMBERS + "S"  # the format of a sparse matrix is text
+_LONGEST_HEADER = 2**16
+# What `scipy.sparse.save_npz` writes, depending on the format.
+_SPARSE = set("format shape data row col offsets indices indptr".split())
+
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def parse_npy(content: bytes) -> np.ndarray:
     """View the array of an `.npy` file, after checking the size that its header states."""
     try:
         stream = io.BytesIO(content)
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = _HEADERS[version](stream)
-        if dtype.kind not in "biufcS":
+        shape, fortran, dtype = _header(stream)
+        if dtype.kind not in _KINDS:
             raise FileRefusal(
                 "real numbers", f"dtype {str(dtype)[:60]}", "Convert it first."
             )
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"shape {shape}")
         # NumPy multiplies the other sizes even if one of them is zero.
         check_count(math.prod(size or 1 for size in shape))
         count = math.prod(shape)
@@ -51,24 +58,74 @@ def parse_npy(content: bytes) -> np.ndarray:
         raise damaged(".npy", error, "numpy.save") from error
 
 
-def parse_npz(content: bytes) -> dict[str, np.ndarray] | csr_array:
-    """View the arrays of an `.npz` file, or the matrix that `save_npz` wrote."""
+def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    shape, fortran, dtype = _HEADERS[version](stream)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {shape}")
+    return shape, fortran, dtype
+
+
+def parse_npz(
+    content: bytes, choose: Callable[[Shapes, Shapes], str], *, named: bool
+) -> np.ndarray | csr_array:
+    """View one array of an `.npz` file, or the matrix that `save_npz` wrote.
+
+    Of the other members no more than the header is read, so that none of them matters.
+
+    **Arguments:**
+
+    - `choose`: names an array, given the shapes of all members and of those with numbers.
+    - `named`: whether one is asked for, even if the file looks like one of `save_npz`.
+    """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            # Other decompressors allocate whatever the file asks for. These two yield no
-            # more than the size that a member declares.
-            if any(member.compress_type not in _COMPRESSIONS for member in members):
-                raise ValueError("a member is neither stored nor deflated")
-            check_bytes(sum(member.file_size for member in members))
-            files = {member.filename: archive.read(member) for member in members}
-    except FileRefusal:
-        raise
+        archive = zipfile.ZipFile(io.BytesIO(content))
     # A damaged archive raises anything, from `BadZipFile` to `struct.error`.
     except Exception as error:
         raise damaged(".npz", error, "numpy.savez") from error
-    arrays = {name.removesuffix(".npy"): parse_npy(file) for name, file in files.items()}
-    return _assemble(arrays) if {"format", "shape"} <= arrays.keys() else arrays
+    with archive:
+        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+        parts = members.keys() & _SPARSE
+        whole = "data" in parts or members.keys() == parts
+        if {"format", "shape"} <= parts and whole and not named:
+            check_bytes(sum(members[name].file_size for name in parts))
+            return _assemble({name: _member(archive, members[name]) for name in parts})
+        shapes, numbers = {}, {}
+        for name, member in members.items():
+            shapes[name], dtype = _peeked(archive, member)
+            if dtype is not None and dtype.kind in _NUMBERS:
+                numbers[name] = shapes[name]
+        return _member(archive, members[choose(shapes, numbers)])
+
+
+def _peeked(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype | None]:
+    """Shape and dtype by the header of a member; no dtype if it cannot be read."""
+    try:
+        _check_compression(member)
+        with archive.open(member) as stream:
+            shape, _, dtype = _header(io.BytesIO(stream.read(_LONGEST_HEADER)))
+            return shape, dtype
+    except Exception:  # it is refused if it is asked for, with reasons
+        return (), None
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    check_bytes(member.file_size)
+    try:
+        _check_compression(member)
+        content = archive.read(member)
+    except Exception as error:
+        raise damaged(".npz", error, "numpy.savez") from error
+    return parse_npy(content)
+
+
+def _check_compression(member: zipfile.ZipInfo) -> None:
+    # Other decompressors allocate whatever the file asks for. These two yield no more than
+    # the size that a member declares.
+    if member.compress_type not in _COMPRESSIONS:
+        raise ValueError("a member is neither stored nor deflated")
 
 
 def _assemble(parts: dict[str, np.ndarray]) -> csr_array:
@@ -116,11 +173,16 @@ def _indices(parts: dict[str, np.ndarray], name: str) -> np.ndarray:
 def as_float(array: Any) -> Any:
     """Convert an array to float32 if that holds its dtype exactly, otherwise to float64."""
     # The name is asked too: NumPy does not count bfloat16 and its kin as floats.
-    if array.dtype.kind == "f" or "float" in array.dtype.name:
-        dtype = np.float32 if array.dtype.itemsize <= 4 else np.float64
-    elif array.dtype.kind in "biu":
-        dtype = np.float64
-    else:
+    if array.dtype.kind not in "biuf" and "float" not in array.dtype.name:
         raise FileRefusal("real numbers", f"dtype {array.dtype}", "Convert it first.")
-    with np.errstate(all="ignore"):  # an overflow is refused later, as infinite
+    dtype = float_dtype(array.dtype, integers=np.float64)
+    stored = native_array(array.data if isinstance(array, csr_array) else array, "A")
+    lost = inexact(stored, dtype)
+    if lost is not None:
+        raise FileRefusal(
+            f"numbers that {dtype} holds exactly",
+            f"{np.asarray(stored)[lost[0]]!s} and {lost[1] - 1} more of {array.dtype}",
+            f"Round them with `.astype('{dtype}')`.",
+        )
+    with np.errstate(all="ignore"):  # a signalling NaN
         return array.astype(dtype)

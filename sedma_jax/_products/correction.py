@@ -16,8 +16,9 @@ from jaxtyping import Array, Float
 from .._functions import is_known
 from .._mappings import forgettable
 from .._programming.program_stats import ProgramStats
+from .._tiling.native import programmed_dtype
 from .._tiling.number_range import check_range
-from .._tiling.partition import Vectors, programmed_dtype
+from .._tiling.partition import Vectors
 from ..kernels import (
     LambdaChoice,
     RememberedLambda,

@@ -1,7 +1,7 @@
 """Check a matrix and cut it into the tiles that crossbar arrays store."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,6 +25,14 @@ from ..kernels import (
     join_tiles,
     multiply_count,
     split_inputs,
+)
+from .native import (
+    as_floats,
+    check_dtype,
+    exactly,
+    float_dtype,
+    native_array,
+    programmed_dtype,
 )
 from .number_range import check_range
 
@@ -149,22 +157,20 @@ def checked_array(
     """
     ndim = (ndim,) if isinstance(ndim, int) else ndim
     wanted = " or ".join(str(d) for d in ndim)
-    if not isinstance(value, jax.Array):
-        value = np.asarray(value)
+    value = native_array(value, name)
+    check_dtype(value.dtype, name)
     if value.ndim not in ndim:
         raise ValueError(
             f"`{name}` needs {wanted} dimensions. Got shape {value.shape}. Reshape it."
         )
     if value.size == 0:
         raise ValueError(f"`{name}` needs at least one entry. Got shape {value.shape}.")
-    check_dtype(value.dtype, name)
+    value = as_floats(value, name)
     if not isinstance(value, jax.core.Tracer):
         known = np.asarray(value)
         check_finite(known, name)
         held = programmed_dtype(value.dtype) if dtype is None else dtype
         check_range(known, name, held, axis=-1 if vectors else None)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        return jnp.asarray(value, jnp.result_type(float))
     array = jnp.asarray(value)
     if isinstance(array, jax.core.Tracer):
         # No callback, which would keep the program out of `jax.export` and of the cache:
@@ -174,29 +180,6 @@ def checked_array(
             f"`{name}` needs finite entries. Got NaN or infinity. Clean it first.",
         )
     return array
-
-
-def check_dtype(dtype, name: str) -> None:
-    """Refuse entries that are not real numbers of 32 bits or more."""
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise ValueError(
-            f"`{name}` needs real entries. Got dtype {dtype}. "
-            "Program the real and the imaginary part as two matrices."
-        )
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    if narrow or not (jnp.issubdtype(dtype, jnp.number) or np.dtype(dtype) == np.bool_):
-        raise ValueError(
-            f"`{name}` needs float32, float64, integer or boolean entries. "
-            f"Got dtype {dtype}. Convert it with `.astype('float32')`."
-        )
-
-
-def programmed_dtype(dtype) -> np.dtype:
-    """The floating dtype of a matrix of some dtype, once it is an array of JAX."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return np.dtype(jnp.result_type(float))
-    dtype = np.dtype(np.float64) if jnp.finfo(dtype).bits > 64 else dtype
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def check_finite(values: np.ndarray, name: str) -> None:
@@ -212,6 +195,8 @@ def check_finite(values: np.ndarray, name: str) -> None:
 
 def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
     """The nonzeros of a sparse matrix, each once, finite, real and floating."""
+    given: Any = matrix  # the stubs of SciPy give these classes no members
+    data, places = None, ()
     if isinstance(matrix, jax_sparse.BCOO):
         if isinstance(matrix.data, jax.core.Tracer):
             raise ValueError(
@@ -224,30 +209,52 @@ def checked_sparse(matrix: Sparse) -> scipy.sparse.coo_array:
                 "A sparse `A` needs 2 sparse dimensions. Got a BCOO of shape "
                 f"{matrix.shape} with n_batch={matrix.n_batch}, n_dense={matrix.n_dense}."
             )
-        m, n = matrix.shape
         index = np.asarray(matrix.indices)
         inside = (index < np.asarray(matrix.shape)).all(1)  # BCOO pads with the shape
-        data = np.asarray(matrix.data)[inside]
-        row, col = index[inside].T
-        given = scipy.sparse.coo_array((data, (row, col)), shape=(m, n))
-    else:
-        given = cast(Any, matrix)  # the stubs of SciPy give these classes no members
+        data, places = np.asarray(matrix.data)[inside], tuple(index[inside].T)
     if given.ndim != 2 or 0 in given.shape:
         raise ValueError(
             f"`A` needs 2 dimensions and at least one entry. Got shape {given.shape}."
         )
     check_dtype(given.dtype, "A")
-    rows = given.tocsr()
+    if data is None:
+        entries = _with_sums(given).tocoo()
+        data, places = entries.data, (entries.row, entries.col)
+    else:
+        data = _summable(data)
+    rows = scipy.sparse.coo_array((data, places), shape=given.shape).tocsr()
     rows.sum_duplicates()
     entries = rows.tocoo()
     check_finite(entries.data, "A")
     dtype = programmed_dtype(entries.dtype)
     check_range(entries.data, "A", dtype)
     kept = entries.data != 0
+    data = exactly(entries.data[kept], float_dtype(given.dtype), "A").astype(dtype)
     return scipy.sparse.coo_array(
-        (entries.data[kept].astype(dtype), (entries.row[kept], entries.col[kept])),
-        shape=entries.shape,
+        (data, (entries.row[kept], entries.col[kept])), shape=entries.shape
     )
+
+
+def _summable(data: np.ndarray) -> np.ndarray:
+    """Entries in a dtype that SciPy adds up: short integers would wrap."""
+    array = native_array(data, "A")
+    if array.dtype != np.bool_:
+        array = as_floats(array, "A", integers=np.float64)
+    return np.asarray(array)
+
+
+def _with_sums(matrix: Any) -> Any:
+    """A matrix of SciPy with entries that it can convert and add up."""
+    if matrix.format in ("lil", "dok"):
+        matrix = matrix.tocoo()
+    data = _summable(matrix.data)
+    if matrix.format == "coo":
+        parts = data, (matrix.row, matrix.col)
+    elif matrix.format == "dia":
+        parts = data, matrix.offsets
+    else:
+        parts = data, matrix.indices, matrix.indptr
+    return type(matrix)(parts, shape=matrix.shape)
 
 
 def _partition_sparse(matrix, rows, cols):

@@ -11,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import global_scale, grid_shape
+from .native import as_floats, check_dtype, native_array, programmed_dtype
 from .number_range import check_range
 from .partition import (
     Matrix,
     Partition,
     Sparse,
-    check_dtype,
     check_finite,
     check_grid,
     checked_sparse,
-    programmed_dtype,
 )
 
 _HASHED_AT_ONCE = 2**24  # bytes
@@ -116,7 +115,7 @@ def tile_source(matrix: Matrix | SlicedMatrix, rows: int, cols: int) -> TileSour
         )
     sliced = hasattr(matrix, "shape") and hasattr(matrix, "dtype")
     if isinstance(matrix, jax.Array) or not sliced:
-        matrix = np.asarray(matrix)
+        matrix = np.asarray(native_array(matrix, "A"))
     if len(matrix.shape) != 2 or 0 in matrix.shape:
         raise ValueError(
             "`A` needs 2 dimensions and at least one entry. "
@@ -136,7 +135,8 @@ def _dense_source(matrix, rows, cols):
     def cut(positions):
         tiles = np.zeros((len(positions), rows, cols), dtype)
         for tile, j, i in zip(tiles, inputs[positions], outputs[positions], strict=True):
-            block = np.asarray(matrix[i * cols : (i + 1) * cols, j * rows : (j + 1) * rows])
+            block = matrix[i * cols : (i + 1) * cols, j * rows : (j + 1) * rows]
+            block = np.asarray(as_floats(native_array(block, "A"), "A"))
             check_finite(block, "A")
             check_range(block, "A", dtype, largest=largest)
             tile[: block.shape[1], : block.shape[0]] = block.T
@@ -145,7 +145,7 @@ def _dense_source(matrix, rows, cols):
     def slabs():
         step = max(1, _HASHED_AT_ONCE // (n * matrix.dtype.itemsize))
         for start in range(0, m, step):
-            yield np.ascontiguousarray(matrix[start : start + step])
+            yield np.asarray(native_array(matrix[start : start + step], "A"))
 
     def largest():
         # A slab that overflows is refused when its tile is cut.
@@ -153,9 +153,10 @@ def _dense_source(matrix, rows, cols):
             return max(float(np.max(np.abs(slab.astype(dtype)))) for slab in slabs())
 
     def digest():
-        hashed = hashlib.blake2b(f"{shape} {matrix.dtype}".encode(), digest_size=32)
+        native = np.dtype(matrix.dtype).newbyteorder("=")
+        hashed = hashlib.blake2b(f"{shape} {native}".encode(), digest_size=32)
         for slab in slabs():
-            hashed.update(slab.data)
+            hashed.update(slab.view(np.uint8).data)
         return hashed.hexdigest()
 
     return TileSource(shape, dtype, (rows, cols), inputs, outputs, cut, largest, digest)

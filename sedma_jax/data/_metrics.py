@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .._tiling.native import native_array
 from ._coco import CocoImage
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -72,7 +73,7 @@ def in_top(
 
     - `ValueError`: if `k < 1`, if a score is NaN, or if a label is not a class.
     """
-    scores, labels = np.asarray(scores), np.asarray(labels)
+    scores, labels = (np.asarray(native_array(a, "in_top")) for a in (scores, labels))
     classes = scores.shape[1]
     wrong = labels[(labels < 0) | (labels >= classes)]
     if k < 1 or np.isnan(scores).any() or wrong.size:

@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from .._files.same_file import Identities, replaced, sqlite_files
 from ._location import check_file, secrets, shown
 from ._migrate import VERSIONS, migrate, version
 
@@ -51,6 +52,7 @@ class Database:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._current: Connection | None = None
+        self._files: Identities = {}
         self._closed = False
         self._connect()
 
@@ -112,7 +114,17 @@ class Database:
                 )
             if self._current is None:
                 self._connect()
+            self._check_in_place("Nothing was written")
             yield
+
+    def _check_in_place(self, outcome: str) -> None:
+        """Refuse to go on with files that nobody else will ever read."""
+        path = replaced(self._files)
+        if path is not None:
+            raise Unreachable(
+                f"The memory {self.name} needs its files to stay while it is open. Got "
+                f"{path.name} removed or replaced. {outcome}. Open the memory again."
+            )
 
     @property
     def _connection(self) -> Connection:
@@ -134,6 +146,7 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             self._commit(name, result)
+            self._check_in_place("What was being written may be lost")
             return result
         except SQLAlchemyError as error:
             lost = self._explained(error)
@@ -191,6 +204,8 @@ class Database:
             self._current = engine.connect()
             self._raw: Any = self._connection.connection.dbapi_connection
             self._check(new)
+            if self.is_sqlite and self._url.database not in (None, "", ":memory:"):
+                self._files = sqlite_files(str(self._url.database))
         except SQLAlchemyError as error:
             self._drop()
             raise self._explained(error) from None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._tiling.native import real_floats
 from ._eviction import joined_value, pattern_value
 
 LONGEST_NAME = 200  # characters of a kind or workload
@@ -96,7 +97,7 @@ def new_row(
 def summarise(reward: ArrayLike) -> tuple[int, float, float]:
     """Count, mean and sum of squared deviations of rewards."""
     try:
-        rewards = np.atleast_1d(np.asarray(reward, np.float64))
+        rewards = np.atleast_1d(_numbers(reward, "reward"))
     except (TypeError, ValueError, OverflowError):
         rewards = np.empty(0)
     if rewards.ndim != 1 or not rewards.size or not np.all(abs(rewards) < LARGEST_REWARD):
@@ -180,7 +181,7 @@ def packed_features(features: object) -> bytes | None:
     if features is None:
         return None
     try:
-        values = np.asarray(features, "<f8")  # pyright: ignore[reportArgumentType]
+        values = _numbers(features, "features")
     except (TypeError, ValueError, OverflowError):
         values = np.empty(0)
     if (
@@ -192,7 +193,12 @@ def packed_features(features: object) -> bytes | None:
             f"`features` needs 1 to {MOST_FEATURES} numbers of magnitude below "
             f"{LARGEST_FEATURE:g}. Got {_shown(features)}. Scale them, or leave them out."
         )
-    return values.tobytes()
+    return values.astype("<f8").tobytes()
+
+
+def _numbers(given: object, name: str) -> np.ndarray:
+    """Real numbers in float64; text, masked and complex entries are none."""
+    return np.asarray(real_floats(given, name, integers=np.float64), np.float64)
 
 
 def unpacked_features(features: bytes | None) -> tuple[float, ...] | None:
@@ -210,4 +216,5 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    return f"{reprlib.repr(value):.80}"  # the beginning of a deep or long value
+    # The beginning of a deep or long value, in one line.
+    return f"{' '.join(reprlib.repr(value).split()):.80}"

@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 
+from .._tiling.native import real_floats
 from .._tiling.partition import Matrix, Sparse, checked_sparse
 
 VERSION = "v1"
@@ -62,9 +63,7 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
         (m, n), (rows, cols), values = entries.shape, entries.coords, entries.data
         product = entries.tocsr()
     else:
-        product = np.asarray(A)
-        product = product.astype(np.promote_types(product.dtype, np.float32), copy=False)
-        product = _of_order_one(product)
+        product = _of_order_one(np.asarray(real_floats(A, "A", integers=np.float64)))
         (m, n), (rows, cols) = product.shape, product.nonzero()
         values = product[rows, cols]
     count = max(values.size, 1)
@@ -90,7 +89,8 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
 
 def roughness(y: ArrayLike) -> float:
     """`|L y|^2 / (4 |y|^2)`: 0 if constant, 1/2 for white noise, 1 if alternating."""
-    values = _of_order_one(np.atleast_2d(np.asarray(y, np.float64)))
+    values = np.asarray(real_floats(y, "y"), np.float64)
+    values = _of_order_one(np.atleast_2d(values))
     size = float(np.sum(values**2))
     return float(np.sum(np.diff(values, axis=-1) ** 2)) / (4 * size) if size else 0.0
 

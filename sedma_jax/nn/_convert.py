@@ -1,7 +1,8 @@
 """Replace the layers of a model by analog ones, and back."""
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -33,7 +34,7 @@ _ANALOG_OF = {
 }
 _ANALOG = tuple(_ANALOG_OF.values())
 # They compute with the `weight` of a layer inside, which an analog one has not.
-_WRAPPERS = (eqx.nn.WeightNorm, eqx.nn.SpectralNorm)
+WRAPPERS = (eqx.nn.WeightNorm, eqx.nn.SpectralNorm)
 
 
 def analogize(
@@ -114,8 +115,9 @@ def analogize(
                 f"`sedma_jax.nn.analogize` needs a `sedma_jax.Device` for each layer. Got "
                 f"{technology!r} for {path!r}. The path '' in a mapping leads to all."
             )
-        kind = _ANALOG_OF[_base(layer)]
-        return kind(layer, technology, key=path_key(key, path), **own)
+        kind = _ANALOG_OF[base_of(layer)]
+        with refused_at(path):
+            return kind(layer, technology, key=path_key(key, path), **own)
 
     def convert(path, layer):
         if not where(path, layer):
@@ -170,6 +172,15 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
     return map_analog(give, model)
 
 
+@contextmanager
+def refused_at(path: Path) -> Iterator[None]:
+    """Say of a refusal which layer it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} This is about {path!r}.") from error
+
+
 def path_key(key: PRNGKeyArray, path: Path) -> PRNGKeyArray:
     """The key of a layer, which follows from its path alone."""
     return jr.fold_in(key, zlib.crc32(path.encode()))
@@ -201,7 +212,7 @@ def map_analog(function: Callable[[Path, Any], Any], model: PyTree) -> PyTree:
 
 def _map_layers(function, model):
     """Replace each convertible layer; NotImplemented leaves it or descends into it."""
-    known = lambda node: isinstance(node, _ANALOG + _WRAPPERS) or bool(_base(node))
+    known = lambda node: isinstance(node, _ANALOG + WRAPPERS) or bool(base_of(node))
     leaves, tree = jtu.tree_flatten_with_path(model, is_leaf=known)
 
     def one(path, layer):
@@ -214,7 +225,7 @@ def _map_layers(function, model):
         return eqx.tree_at(lambda a: [getattr(a, n) for n in PROJECTIONS], layer, inner)
 
     return tree.unflatten(
-        one(_name(path), leaf) if _base(leaf) else leaf for path, leaf in leaves
+        one(_name(path), leaf) if base_of(leaf) else leaf for path, leaf in leaves
     )
 
 
@@ -222,7 +233,7 @@ def _name(path) -> Path:
     return jtu.keystr(path).removeprefix(".")
 
 
-def _base(layer) -> type | None:
+def base_of(layer) -> type | None:
     """The class of Equinox that says how a layer computes, if it can be converted."""
     for base in _ANALOG_OF:
         if isinstance(layer, base) and type(layer).__call__ is base.__call__:
@@ -231,7 +242,7 @@ def _base(layer) -> type | None:
 
 
 def _is_attention(layer) -> bool:
-    return _base(layer) is eqx.nn.MultiheadAttention
+    return base_of(layer) is eqx.nn.MultiheadAttention
 
 
 def _not_embedding(path: Path, layer: Any) -> bool:

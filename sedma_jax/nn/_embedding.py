@@ -12,19 +12,20 @@ from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
 from ._layers import emptied, filled
-from ._matrix import AnalogMatrix, multiply, program_matrix
+from ._matrix import AnalogMatrix, check_single, held_matrix, multiply, program_matrix
 
 
 class AnalogEmbedding(eqx.Module):
     """`equinox.nn.Embedding` on crossbar arrays: an entry is read by driving its word line.
 
     - `matrix`: features by entries, with a word line for each entry.
-    - `read_key`, `layer`: as in `AnalogLinear`.
+    - `read_key`, `layer`, `dtype`: as in `AnalogLinear`.
     """
 
     matrix: AnalogMatrix
     read_key: ReadKey | None
     layer: eqx.nn.Embedding = eqx.field(static=True)
+    dtype: np.dtype = eqx.field(static=True)
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class AnalogEmbedding(eqx.Module):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         self.matrix = program_matrix(layer.weight.T, device, key=key, **options)
         self.read_key, self.layer = None, emptied(layer)
+        self.dtype = np.dtype(layer.weight.dtype)
 
     def __call__(
         self, x: Array | np.ndarray | int, *, key: PRNGKeyArray | None = None
@@ -54,17 +56,22 @@ class AnalogEmbedding(eqx.Module):
                 f"{x.shape}, dtype {x.dtype}. Use `jax.vmap` for several entries."
             )
         key = call_key(self.matrix, x, key, self.read_key)
-        return read_entry(self.matrix, x, key=key)
+        return read_entry(self.matrix, x, key=key).astype(self.dtype)
+
+    def held(self) -> Array:
+        """The weights that the arrays hold, a row for each entry."""
+        return held_matrix(self.matrix).T
 
     def digital(self) -> eqx.nn.Embedding:
-        """The digital layer with the weights that the arrays hold."""
-        return filled(self.layer, self.matrix.crossbar.stored_matrix().T, None)
+        """The digital layer with those weights, in the dtype that it had."""
+        return filled(self.layer, self.held().astype(self.dtype), None)
 
 
 def read_entry(
     matrix: AnalogMatrix, entry: Int[Array, ""], *, key: PRNGKeyArray
 ) -> Float[Array, " embedding"]:
     """One column of a matrix, by a read of a single word line where that is possible."""
+    check_single(matrix)
     entries, dtype = matrix.shape[1], matrix.error.dtype
     entry = jnp.where(entry < 0, entry + entries, entry)
     line = _one_line(matrix, entry)

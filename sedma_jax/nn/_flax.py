@@ -25,8 +25,16 @@ from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, Device
 from ..noise_models import MeasuredArray
 from ._channels_last import each_axis, padded
-from ._convert import Path, Technology, Where, check_paths, of_path, path_key
+from ._convert import Path, Technology, Where, check_paths, of_path, path_key, refused_at
 from ._embedding import read_entry
+from ._flax_weights import (
+    check_one_kernel,
+    features,
+    kernel_of,
+    layer_path,
+    matrix_of,
+    weights_name,
+)
 from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
 from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
@@ -49,11 +57,15 @@ class AnalogModule(nnx.Module):
 
     - `matrix`: the weights; `matrix.get_value()` is an `AnalogMatrix`.
     - `layer`: the digital layer, bias included, without the weights.
+    - `kernel_dtype`: of those weights.
     - `reads`: stream that gives the keys of the reads.
     """
 
-    def __init__(self, layer: nnx.Module, matrix: AnalogMatrix, reads: nnx.RngStream):
+    def __init__(
+        self, layer: nnx.Module, matrix: AnalogMatrix, dtype: Any, reads: nnx.RngStream
+    ):
         self.matrix = ProgrammedMatrix(matrix)
+        self.kernel_dtype = jnp.dtype(dtype)
         self.layer: Any = layer
         self.reads = reads
 
@@ -64,7 +76,11 @@ class AnalogModule(nnx.Module):
         """Add the bias, and cast to the output dtype of the digital layer."""
         if bias is not None:
             y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
-        return y.astype(self.layer.dtype or jnp.promote_types(inputs.dtype, y.dtype))
+        half = self.kernel_dtype.itemsize < 4
+        if self.layer.dtype is not None or half:
+            answer = self.kernel_dtype if inputs.dtype == self.kernel_dtype else y.dtype
+            return y.astype(self.layer.dtype or answer)
+        return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
 
 
 class AnalogLinear(AnalogModule):
@@ -78,7 +94,7 @@ class AnalogLinear(AnalogModule):
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
         _no_sharding(out_sharding)
-        wanted, outputs, axes = _features(self.layer)
+        wanted, outputs, axes = features(self.layer)
         # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
         axes = sorted(axis % inputs.ndim for axis in axes)
         if tuple(inputs.shape[axis] for axis in axes) != wanted:
@@ -192,13 +208,14 @@ def analogize(
     **Raises:**
 
     - `ValueError`: if no layer is converted; if a path of a mapping leads nowhere; if a
-        layer has no device; and as `sedma_jax.nn.program_matrix` does.
+        layer has no device, or holds the weights of several, as those of `nnx.vmap` do;
+        and as `sedma_jax.nn.program_matrix` does.
     """
     where = _not_embed if where is None else where
     chosen = {
-        _name(path): layer
+        layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if _convertible(layer) and where(_name(path), layer)
+        if _convertible(layer) and where(layer_path(path), layer)
     }
     if not chosen:
         raise ValueError(
@@ -206,12 +223,14 @@ def analogize(
             "LinearGeneral, Conv or Embed of `flax.nnx`, where `where` says so. Got none. "
             "Is the model analog already, or `where` too strict?"
         )
+    for path, layer in chosen.items():
+        check_one_kernel(path, layer)
     given = {"device": device, "layer_options": layer_options, "plans": plans}
     check_paths("flax.analogize", chosen, **given)
     programming_key, read_key = rngs["programming"](), rngs["reads"]()
 
     def convert(parts: tuple, layer: Any) -> Any:
-        path = _name(parts)
+        path = layer_path(parts)
         if path not in chosen or not _convertible(layer):
             return layer
         own = options | of_path(layer_options or {}, path, layer, {})
@@ -225,25 +244,30 @@ def analogize(
             )
         key = path_key(programming_key, path)
         groups = getattr(layer, "feature_group_count", 1)
-        weights = _matrix(layer)
-        matrix = program_matrix(weights, technology, groups=groups, key=key, **own)
+        weights = matrix_of(layer)
+        with refused_at(path):
+            matrix = program_matrix(weights, technology, groups=groups, key=key, **own)
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
-        name = _weights(layer)
+        name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[_base(layer)](layer, matrix, reads)
+        return _ANALOG_OF[_base(layer)](layer, matrix, weights.dtype, reads)
 
     return nnx.recursive_map(convert, model)
 
 
 def digitize(model: nnx.Module) -> nnx.Module:
-    """Replace analog layers by those of NNX, with the weights that the arrays hold."""
+    """Replace analog layers by those of NNX, with the weights that the arrays hold.
+
+    Half precision, where the layers had it, rounds them.
+    """
 
     def convert(parts: tuple, node: Any) -> Any:
         del parts
         if not isinstance(node, AnalogModule):
             return node
         layer, matrix = node.layer, node._programmed()
-        setattr(layer, _weights(layer), nnx.Param(_kernel(layer, matrix)))
+        weights = kernel_of(layer, matrix).astype(node.kernel_dtype)
+        setattr(layer, weights_name(layer), nnx.Param(weights))
         return layer
 
     return nnx.recursive_map(convert, model)
@@ -259,14 +283,14 @@ def inspect(
     """List figures of each analog layer, as `sedma_jax.nn.inspect` does."""
     weights = None
     if digital is not None:
-        layers = {_name(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
-        weights = {p: getattr(n, _weights(n))[...] for p, n in layers.items()}
+        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
+        weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
     found = []
     for path, node in _analog(model).items():
         matrix, kind = node._programmed(), type(node).__name__
         error = None
         if weights is not None:
-            error = error_now(path, _kernel(node.layer, matrix), weights)
+            error = error_now(path, kernel_of(node.layer, matrix), weights)
         found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
     return checked_figures(found)
 
@@ -288,7 +312,7 @@ def age(
 
     def convert(parts: tuple, node: Any) -> Any:
         if isinstance(node, AnalogModule):
-            path = _name(parts)
+            path = layer_path(parts)
             aged = aged_matrix(
                 node._programmed(),
                 seconds,
@@ -309,7 +333,7 @@ def matrices(model: nnx.Module) -> dict[Path, AnalogMatrix]:
 
 def _analog(model: nnx.Module) -> dict[Path, Any]:
     found = nnx.iter_modules(model)
-    return {_name(path): n for path, n in found if isinstance(n, AnalogModule)}
+    return {layer_path(path): n for path, n in found if isinstance(n, AnalogModule)}
 
 
 _ANALOG_OF = {
@@ -331,7 +355,7 @@ def _base(layer: Any) -> Any:
 def _convertible(layer: Any) -> bool:
     """Whether the product of a layer is one that arrays can compute."""
     base = _base(layer)
-    if base is None or getattr(layer, _weights(layer)) is None:
+    if base is None or getattr(layer, weights_name(layer)) is None:
         return False
     if base is nnx.LinearGeneral:
         own = layer.dot_general, layer.dot_general_cls
@@ -347,49 +371,6 @@ def _convertible(layer: Any) -> bool:
 def _not_embed(path: Path, layer: Any) -> bool:
     del path
     return not isinstance(layer, nnx.Embed)
-
-
-def _name(parts: tuple) -> Path:
-    """A path as `sedma_jax.nn.analogize` writes it."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
-    return text.removeprefix(".")
-
-
-def _weights(layer: Any) -> str:
-    return "embedding" if isinstance(layer, nnx.Embed) else "kernel"
-
-
-def _features(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Shapes of inputs and outputs, and the axes of the inputs."""
-    if isinstance(layer, nnx.LinearGeneral):
-        return tuple(layer.in_features), tuple(layer.out_features), tuple(layer.axis)
-    return (layer.in_features,), (layer.out_features,), (-1,)
-
-
-def _matrix(layer: Any) -> Array:
-    """Weights as outputs by inputs; a kernel has channels, then its axes, as inputs."""
-    weights = getattr(layer, _weights(layer))[...]
-    if isinstance(layer, nnx.Conv):
-        weights = weights if layer.mask is None else weights * layer.mask
-        return jnp.moveaxis(weights, (-1, -2), (0, 1)).reshape(weights.shape[-1], -1)
-    if isinstance(layer, nnx.Embed):
-        return weights.T
-    return weights.reshape(math.prod(_features(layer)[0]), -1).T
-
-
-def _kernel(layer: Any, matrix: AnalogMatrix) -> Array:
-    """The weights that the arrays hold, in the shape of the layer: inverse of `_matrix`."""
-    held = matrix.crossbar.stored_matrix()
-    if isinstance(layer, nnx.Conv):
-        groups, outputs = layer.feature_group_count, layer.out_features
-        place = jnp.arange(groups)
-        blocks = held.reshape(groups, outputs // groups, groups, -1)[place, :, place]
-        blocks = blocks.reshape(outputs, -1, *layer.kernel_size)
-        return jnp.moveaxis(blocks, (0, 1), (-1, -2))
-    if isinstance(layer, nnx.Embed):
-        return held.T
-    inputs, outputs, _ = _features(layer)
-    return held.T.reshape(*inputs, *outputs)
 
 
 def _no_sharding(out_sharding: Any) -> None:

@@ -32,6 +32,7 @@ from .._crossbar.converters import ADC, DAC
 from .._keys import check_key
 from .._programming.options import Programming
 from .._programming.program import program_tiles
+from .._tiling.native import as_floats
 from ..kernels import (
     Device,
     Scheme,
@@ -45,6 +46,8 @@ from ..kernels import (
     join_tiles,
     sampled_rewrite,
 )
+from ._convert import WRAPPERS, base_of, refused_at
+from ._layers import as_digital
 
 Digital = Any  # `eqx.nn.Linear` or `eqx.nn.Conv`, whose weights have no common type
 
@@ -82,7 +85,8 @@ class HardwareAwareLinear(eqx.Module):
         layer = self.layer
         x = x[None] if layer.in_features == "scalar" else x
         y = _product(weight[None], x[None, None], self.hardware, read_key)[0, 0]
-        y = y if layer.bias is None else y + layer.bias
+        y = y if layer.bias is None else y + as_floats(layer.bias, "bias")
+        y = as_digital(y, x, layer.weight.dtype)
         return y[0] if layer.out_features == "scalar" else y
 
 
@@ -106,7 +110,12 @@ class HardwareAwareConv(eqx.Module):
         ideal = isinstance(quiet, float) and quiet == 0
         if ideal and hardware.dac is None and hardware.adc is None:
             # The result is that of patch by patch, and all at once is much faster.
-            return eqx.tree_at(lambda layer: layer.weight, layer, weight)(x)
+            names = ["weight"] if layer.bias is None else ["weight", "bias"]
+            parts = [weight, layer.bias][: len(names)]
+            parts = [as_floats(part, "weight") for part in parts]
+            where = lambda layer: [getattr(layer, name) for name in names]
+            y = eqx.tree_at(where, layer, parts)(as_floats(x, "x"))
+            return as_digital(y, x, layer.weight.dtype)
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = layer._nonzero_pad(x), "VALID"
@@ -117,7 +126,8 @@ class HardwareAwareConv(eqx.Module):
         matrices = weight.reshape(groups, layer.out_channels // groups, -1)
         y = _product(matrices, vectors, hardware, read_key)
         y = y.swapaxes(1, 2).reshape(layer.out_channels, *space)
-        return y if layer.bias is None else y + layer.bias
+        y = y if layer.bias is None else y + as_floats(layer.bias, "bias")
+        return as_digital(y, x, layer.weight.dtype)
 
 
 _LAYERS = (HardwareAwareLinear, HardwareAwareConv)
@@ -182,7 +192,7 @@ def hardware_aware(
 
     def replace(path: tuple, layer: Any) -> Any:
         nonlocal count
-        if not isinstance(layer, eqx.nn.Linear | eqx.nn.Conv):
+        if base_of(layer) not in (eqx.nn.Linear, eqx.nn.Conv):
             return layer
         name = jtu.keystr(path).removeprefix(".")
         if where is not None and not where(name, layer):
@@ -192,7 +202,7 @@ def hardware_aware(
             return HardwareAwareLinear(layer, hardware)
         return HardwareAwareConv(layer, hardware)
 
-    known = (eqx.nn.Linear, eqx.nn.Conv, *_LAYERS)
+    known = (eqx.nn.Linear, eqx.nn.Conv, *_LAYERS, *WRAPPERS)
     model = jtu.tree_map_with_path(
         replace, model, is_leaf=lambda node: isinstance(node, known)
     )
@@ -221,7 +231,8 @@ def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
         if not isinstance(layer, _LAYERS):
             return layer
         own = jr.fold_in(key, zlib.crc32(jtu.keystr(path).encode()))
-        weight = _programmed(layer.layer, layer.hardware, own)
+        with refused_at(jtu.keystr(path).removeprefix(".")):
+            weight = _programmed(layer.layer, layer.hardware, own)
         return dataclasses.replace(layer, drawn=weight)
 
     return jtu.tree_map_with_path(draw, model, is_leaf=_is_aware)
@@ -234,17 +245,19 @@ def plain(model: PyTree) -> PyTree:
     `analogize` can program.
     """
 
-    def one(layer: Any) -> Any:
+    def one(path: tuple, layer: Any) -> Any:
         if not isinstance(layer, _LAYERS):
             return layer
         inner, hardware = layer.layer, layer.hardware
         if hardware.clip is None:
             return inner
-        tiles, used = _tiles(inner, hardware)
+        with refused_at(jtu.keystr(path).removeprefix(".")):
+            tiles, used = _tiles(inner, hardware)
         weight = _matrix(clip_columns(tiles, hardware.clip, used), inner, hardware)
+        weight = weight.astype(inner.weight.dtype)
         return eqx.tree_at(lambda layer: layer.weight, inner, weight)
 
-    return jax.tree.map(one, model, is_leaf=_is_aware)
+    return jtu.tree_map_with_path(one, model, is_leaf=_is_aware)
 
 
 def _is_aware(node: Any) -> bool:
@@ -265,6 +278,12 @@ def _weight(
 def _shape(layer: Digital, hardware: Hardware) -> tuple[int, int, int, int, int]:
     """Groups, outputs and inputs per group, and the rows and columns used of an array."""
     groups = getattr(layer, "groups", 1)
+    axes = layer.num_spatial_dims + 2 if isinstance(layer, eqx.nn.Conv) else 2
+    if layer.weight.ndim != axes:
+        raise ValueError(
+            f"A hardware-aware layer needs a weight of {axes} axes. Got shape "
+            f"{layer.weight.shape}. Take layers stacked by `vmap` one by one."
+        )
     m = layer.weight.shape[0] // groups
     n = layer.weight.size // (groups * m)
     return groups, m, n, min(hardware.array[0], n), min(hardware.array[1], m)
@@ -275,7 +294,9 @@ def _tiles(
 ) -> tuple[Float[Array, "tiles rows cols"], Int[Array, "..."]]:
     """The weights cut into tiles, and the number of rows that each tile uses."""
     groups, m, n, rows, cols = _shape(layer, hardware)
-    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(layer.weight.reshape(groups, m, n))
+    # Nothing is drawn in half precision.
+    weight = jnp.asarray(as_floats(layer.weight, "weight")).reshape(groups, m, n)
+    grid = jax.vmap(lambda a: cut_tiles(a, rows, cols))(weight)
     used = jnp.minimum(n - rows * jnp.arange(grid.shape[1], dtype=jnp.int32), rows)
     used = jnp.broadcast_to(used[None, :, None], grid.shape[:3]).ravel()
     return grid.reshape(-1, rows, cols), used
@@ -322,6 +343,7 @@ def _product(
 ) -> Float[Array, "groups batch m"]:
     """Multiply with converters and read noise, tile by tile, for each group."""
     groups, m, n = matrices.shape
+    vectors = jnp.asarray(as_floats(vectors, "x"))
     rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
     drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
     drive = jnp.where(drive == 0, 1, drive)

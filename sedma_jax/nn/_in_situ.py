@@ -84,7 +84,7 @@ def pulsed_updates(
         cells_key, updates_key = jr.split(key)
         return PulsedState(
             key=updates_key,
-            response=responses(params, device, cells_key),
+            response=responses("pulsed_updates", params, device, cells_key),
             pulses=no_pulses(params),
             energy=no_energy(params),
         )
@@ -171,8 +171,17 @@ def no_energy(params: PyTree) -> Float[Array, ""]:
     return jnp.zeros((), jnp.result_type(*dtypes) if dtypes else None)
 
 
-def responses(params: PyTree, device: Device, key: PRNGKeyArray) -> PyTree[Response]:
+def responses(
+    name: str, params: PyTree, device: Device, key: PRNGKeyArray
+) -> PyTree[Response]:
     """The response of the cells of each leaf, drawn if cells differ."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if leaf.dtype not in (jnp.float32, jnp.float64):
+            raise ValueError(
+                f"`sedma_jax.nn.{name}` needs weights of float32 or float64, in which a "
+                f"pulse is not rounded away. Got {leaf.dtype} at "
+                f"{jax.tree_util.keystr(path)!r}. Convert it with `.astype('float32')`."
+            )
     spread = not (isinstance(device.sigma_d2d, float) and device.sigma_d2d == 0)
 
     def one(leaf: Array, key: PRNGKeyArray) -> Response:

@@ -22,7 +22,7 @@ from ..kernels import (
     series_conductance,
 )
 from ._convert import Path, digital_weights, map_analog
-from ._matrix import AnalogMatrix
+from ._matrix import AnalogMatrix, check_single
 
 _MEASURED = {
     name.lower().replace("_", "-"): value
@@ -133,7 +133,7 @@ def inspect(
     def one(path: Path, layer: Any) -> Any:
         matrix, error = layer.matrix, None
         if weights is not None:
-            error = error_now(path, layer.digital().weight, weights)
+            error = error_now(path, layer.held(), weights)
         kind = type(layer).__name__
         found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
         return layer
@@ -161,6 +161,7 @@ def matrix_figures(
     costs: CostModel | None,
 ) -> LayerFigures:
     """The figures of one matrix; the error is that of programming unless it is given."""
+    check_single(matrix)
     stats, held, read = matrix.stats, matrix.crossbars, None
     if matrix.measured is None:
         parts = (_read_energy(path, c, matrix, mean_square, costs) for c in held)

@@ -12,12 +12,13 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
-from ._matrix import AnalogMatrix, analog_conv, analog_linear, program_matrix
+from ._matrix import AnalogMatrix, analog_conv, analog_linear, held_matrix, program_matrix
 
 
 def emptied(layer: Any) -> Any:
@@ -27,6 +28,11 @@ def emptied(layer: Any) -> Any:
     return eqx.tree_at(where, layer, [None] * len(names), is_leaf=lambda x: x is None)
 
 
+def as_digital(y: Array, x: Array, dtype: np.dtype) -> Array:
+    """A product in half precision where weights and `x` have it, as the digital layer."""
+    return y.astype(dtype) if x.dtype == dtype and dtype.itemsize < 4 else y
+
+
 class AnalogLinear(eqx.Module):
     """`equinox.nn.Linear` on crossbar arrays; the bias is digital.
 
@@ -34,12 +40,14 @@ class AnalogLinear(eqx.Module):
     - `bias`: bias of each output, or None.
     - `read_key`: from `with_read_keys`, or None.
     - `layer`: the digital layer without its weights.
+    - `dtype`: of those weights.
     """
 
     matrix: AnalogMatrix
     bias: Float[Array, " outputs"] | None
     read_key: ReadKey | None
     layer: eqx.nn.Linear = eqx.field(static=True)
+    dtype: np.dtype = eqx.field(static=True)
 
     def __init__(
         self,
@@ -52,7 +60,7 @@ class AnalogLinear(eqx.Module):
         """Program a layer; `options` and errors are those of `program_matrix`."""
         self.matrix = program_matrix(layer.weight, device, key=key, **options)
         self.bias, self.read_key = layer.bias, None
-        self.layer = emptied(layer)
+        self.layer, self.dtype = emptied(layer), np.dtype(layer.weight.dtype)
 
     def __call__(
         self, x: Float[Array, "..."], *, key: PRNGKeyArray | None = None
@@ -64,11 +72,16 @@ class AnalogLinear(eqx.Module):
         key = call_key(self.matrix, x, key, self.read_key)
         x = x[..., None] if self.layer.in_features == "scalar" else x
         y = analog_linear(self.matrix, x, self.bias, key=key)
+        y = as_digital(y, x, self.dtype)
         return y[..., 0] if self.layer.out_features == "scalar" else y
 
+    def held(self) -> Array:
+        """The weights that the arrays hold."""
+        return held_matrix(self.matrix)
+
     def digital(self) -> eqx.nn.Linear:
-        """The digital layer with the weights that the arrays hold."""
-        return filled(self.layer, self.matrix.crossbar.stored_matrix(), self.bias)
+        """The digital layer with those weights, in the dtype that it had."""
+        return filled(self.layer, self.held().astype(self.dtype), self.bias)
 
 
 def filled(layer: Any, weight: Array, bias: Array | None) -> Any:
@@ -85,13 +98,14 @@ class AnalogConv(eqx.Module):
     Each patch of the image is one product with a matrix that holds a filter in each row.
     Groups are the blocks of a block-diagonal matrix, on tiles that lie side by side.
 
-    - `matrix`, `bias`, `read_key`, `layer`: as in `AnalogLinear`.
+    - `matrix`, `bias`, `read_key`, `layer`, `dtype`: as in `AnalogLinear`.
     """
 
     matrix: AnalogMatrix
     bias: Float[Array, "outputs ..."] | None
     read_key: ReadKey | None
     layer: eqx.nn.Conv = eqx.field(static=True)
+    dtype: np.dtype = eqx.field(static=True)
 
     def __init__(
         self,
@@ -107,7 +121,7 @@ class AnalogConv(eqx.Module):
             filters, device, groups=layer.groups, key=key, **options
         )
         self.bias, self.read_key = layer.bias, None
-        self.layer = emptied(layer)
+        self.layer, self.dtype = emptied(layer), np.dtype(layer.weight.dtype)
 
     def __call__(
         self, x: Float[Array, "channels ..."], *, key: PRNGKeyArray | None = None
@@ -118,7 +132,7 @@ class AnalogConv(eqx.Module):
         padding = layer.padding
         if layer.padding_mode != "ZEROS":
             x, padding = _padded(layer, x), "VALID"
-        return analog_conv(
+        y = analog_conv(
             self.matrix,
             x,
             self.bias,
@@ -128,15 +142,20 @@ class AnalogConv(eqx.Module):
             dilation=layer.dilation,
             key=key,
         )
+        return as_digital(y, x, self.dtype)
 
-    def digital(self) -> eqx.nn.Conv:
-        """The digital layer with the weights that the arrays hold."""
-        layer, matrix = self.layer, self.matrix.crossbar.stored_matrix()
+    def held(self) -> Array:
+        """The weights that the arrays hold, in the shape of the layer."""
+        layer, matrix = self.layer, held_matrix(self.matrix)
         groups, outputs = layer.groups, layer.out_channels // layer.groups
         blocks = matrix.reshape(groups, outputs, groups, -1)
         place = jnp.arange(groups)
         shape = layer.out_channels, layer.in_channels // groups, *layer.kernel_size
-        return filled(layer, blocks[place, :, place].reshape(shape), self.bias)
+        return blocks[place, :, place].reshape(shape)
+
+    def digital(self) -> eqx.nn.Conv:
+        """The digital layer with those weights, in the dtype that it had."""
+        return filled(self.layer, self.held().astype(self.dtype), self.bias)
 
 
 _PADDINGS = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}

@@ -37,6 +37,7 @@ from .._programming.options import (
 from .._programming.pooled import PooledCrossbar, program_pool
 from .._programming.program import program_partition
 from .._programming.program_stats import ProgramStats
+from .._tiling.native import as_floats
 from .._tiling.partition import checked_array, cut, exact_product
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import (
@@ -233,6 +234,21 @@ def relative_error(
     return relative_size(crossbar.stored_matrix() - matrix, matrix)
 
 
+def check_single(matrix: AnalogMatrix) -> None:
+    """Refuse the matrices of layers that `vmap` stacked, outside of it."""
+    if jnp.ndim(matrix.error):
+        raise ValueError(
+            "An analog layer needs one matrix. Got those of layers that are stacked, "
+            f"{jnp.shape(matrix.error)}. Take them one by one, by `scan` or `vmap`."
+        )
+
+
+def held_matrix(matrix: AnalogMatrix) -> Float[Array, "m n"]:
+    """The matrix that the arrays multiply with, read without noise."""
+    check_single(matrix)
+    return matrix.crossbar.stored_matrix()
+
+
 def multiply(
     matrix: AnalogMatrix, x: Float[Array, "batch n"], *, key: PRNGKeyArray
 ) -> Float[Array, "batch m"]:
@@ -247,6 +263,7 @@ def multiply(
     - `x`: vectors, of any floating dtype; the result has that of the weights.
     - `key`: typed key of the read noise, and of the encoding of corrected products.
     """
+    check_single(matrix)
     held, dac, adc, exact = matrix.crossbar, matrix.dac, matrix.adc, matrix.exact
     if exact is None:
         return held.read(x, dac, adc, key)
@@ -304,7 +321,9 @@ def analog_linear(
             f"Got shape {x.shape}. Batches come first."
         )
     y = multiply(matrix, x.reshape(-1, n), key=key).reshape(*x.shape[:-1], m)
-    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+    if bias is None:
+        return y
+    return y + jnp.broadcast_to(as_floats(bias, "bias"), y.shape)
 
 
 def analog_conv(
@@ -345,4 +364,4 @@ def analog_conv(
     cut_out = image_patches(x, kernel_size, stride, padding, dilation)
     y = multiply(matrix, cut_out.reshape(n, -1).T, key=key).T
     y = y.reshape(m, *cut_out.shape[1:])
-    return y if bias is None else y + bias
+    return y if bias is None else y + as_floats(bias, "bias")

@@ -132,7 +132,7 @@ class _Arrays(NamedTuple):
 def _started(params: PyTree, device: Device, key: PRNGKeyArray) -> TikiTakaState:
     """Draw the cells of both arrays; A starts at its symmetry points."""
     fast_key, slow_key, updates_key = jr.split(key, 3)
-    fast_response = responses(params, device, fast_key)
+    fast_response = responses("tiki_taka", params, device, fast_key)
 
     def start(weight: Array, response: Response) -> Cells:
         return jnp.broadcast_to(symmetry_point(device, response), flat(weight).shape)
@@ -141,7 +141,7 @@ def _started(params: PyTree, device: Device, key: PRNGKeyArray) -> TikiTakaState
         key=updates_key,
         fast=jax.tree.map(start, params, fast_response),
         fast_response=fast_response,
-        slow_response=responses(params, device, slow_key),
+        slow_response=responses("tiki_taka", params, device, slow_key),
         fast_pulses=no_pulses(params),
         slow_pulses=no_pulses(params),
         energy=no_energy(params),

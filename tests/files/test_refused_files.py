@@ -47,7 +47,7 @@ UNREADABLE = {
     "stack.npy": (npy(DENSE[None]), "Got shape (1, 2, 3)"),
     "nan.npy": (npy([[1, 2], [3, np.nan]]), "finite numbers. Got nan at entry 2, 2."),
     "inf.npy": (npy([[1, -np.inf]]), "finite numbers. Got -inf at entry 1, 2."),
-    "overflow.npy": (npy(np.array([["1e4000"]], "g")), "Got inf at entry 1, 1."),
+    "overflow.npy": (npy(np.array([["1e4000"]], "g")), "Got 1e+4000 and 0 more of"),
     "deep.npy": (npy_header("-" * 9000 + "1"), "intact .npy"),
     "long.npy": (npy_header("(" * 60000), "intact .npy"),
     "negative.npy": (

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
+from ..._tiling.native import real_floats
+from ..._tiling.partition import Sparse, checked_sparse
 from .._libp2p.keystore import load_or_create
 from .._libp2p.library import PeerID
 from .._node.settings import NodeSettings
@@ -41,28 +42,28 @@ class JobClient:
 
         **Arguments:**
 
-        - `A`: matrix, dense or a sparse one of SciPy, and `x`: one vector or a batch; of
-            float32 or float64.
+        - `A`: matrix, dense or a sparse one of SciPy or JAX, and `x`: one vector or a
+            batch; of numbers that float32 or float64 holds exactly.
         - `device`: name of a preset, and `seed`: seed of all randomness.
         - `id`: of the job; a new one if left out. Submitting it again under the same id
             gives the same job, so that a lost answer does no harm.
 
         **Returns:** the job, as `status` gives it.
 
-        **Raises:** `RemoteError` with the message of the service, `ConnectionError`.
+        **Raises:** `ValueError` for other numbers, `RemoteError` with the message of the
+        service, `ConnectionError`.
         """
-        if isinstance(A, scipy.sparse.sparray | scipy.sparse.spmatrix):
-            matrix: Any = A
-            entries = matrix.tocoo()
+        if isinstance(A, Sparse):
+            entries = checked_sparse(A)
             parts = {"data": entries.data, "rows": entries.row, "cols": entries.col}
             shape = int(entries.shape[0]), int(entries.shape[1])
         else:
-            parts, shape = {"values": A}, None
+            parts, shape = {"values": real_floats(A, "A")}, None
         request = JobRequest(
             id=id or uuid.uuid4().hex,
-            matrix={name: self.node.put(np.asarray(part)) for name, part in parts.items()},
+            matrix={name: self.node.put(part) for name, part in parts.items()},
             shape=shape,
-            vector=self.node.put(np.asarray(x)),
+            vector=self.node.put(real_floats(x, "x")),
             device=device,
             seed=seed,
         )

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ..._files.same_file import replaced, sqlite_files
 from ..._files.whole_files import replacing
-from .._tensors.manifest import describe
+from .._tensors.manifest import describe, tensor_of
 from .messages import JobRequest, encode_job, read_job
 
 _VERSION = 1
@@ -109,6 +110,7 @@ class Journal:
             "PRAGMA synchronous = FULL"
         )  # otherwise a power cut loses commits
         self._create(folder)
+        self._files = sqlite_files(folder / "jobs.db")
         self._data.execute(
             "UPDATE jobs SET state = 'failed', finished = ?, error = "
             "'the service died ' || attempts || ' times while it ran' "
@@ -139,14 +141,15 @@ class Journal:
     def accept(self, peer: str, request: JobRequest, most: int) -> tuple[Job, bool]:
         """Accept a job whose tensors are saved; the job, and whether it is new.
 
-        **Raises:** `JobRefused` if `most` jobs wait or run, or if the peer has used the id
-        for another job.
+        **Raises:** `JobRefused` if `most` jobs wait or run, if the peer has used the id for
+        another job, or if the database was removed or replaced.
         """
         with self._lock:
             known = self.known(peer, request)
             if known is not None:
                 return known, False
             self.check_room(most)
+            self._check_in_place()
             self._data.execute(
                 "INSERT INTO jobs (peer, id, request, state, accepted) "
                 "VALUES (?, ?, ?, 'queued', ?)",
@@ -154,7 +157,16 @@ class Journal:
             )
             job = self.find(peer, request.id)
             assert job is not None
+            self._check_in_place()
             return job, True
+
+    def _check_in_place(self) -> None:
+        path = replaced(self._files)
+        if path is not None:
+            raise JobRefused(
+                "`JobClient.submit` needs a service that can keep jobs. Got one whose "
+                f"{path.name} was removed or replaced. Start that service again."
+            )
 
     def known(self, peer: str, request: JobRequest) -> Job | None:
         """The job of a request if it was accepted before."""
@@ -287,7 +299,7 @@ class Journal:
 
         **Raises:** `ValueError` if its content has changed, `OSError` if it is missing.
         """
-        array = np.load(self._path(cid), allow_pickle=False)
+        array = tensor_of(np.load(self._path(cid), allow_pickle=False))
         if describe(array).cid != cid:
             raise ValueError(
                 f"`sedma serve` needs {self._path(cid)} as it was written. Got another "

@@ -18,7 +18,7 @@ from .._rpc.messages import MessageError
 from .._rpc.methods import Methods
 from .._tensors.bitswap import RAW, Bitswap, block_cid
 from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
-from .._tensors.manifest import check_cid, describe
+from .._tensors.manifest import check_cid, describe, tensor_of
 from .._tensors.store import Entry, TensorStore
 from .allow_list import allow_list, peer_address
 from .parts import KeepsReplicas, WayThroughNat
@@ -98,7 +98,7 @@ class Node:
         With `replicas` above 1, other peers are asked to hold it too before this returns.
         Fewer connected peers are no error: the missing replicas follow.
         """
-        array = np.asarray(array, order="C")
+        array = tensor_of(array)
         manifest = await trio.to_thread.run_sync(describe, array)
         entry = self.store.add(manifest, array, pinned=True)
         entry.holders.add(self.name)

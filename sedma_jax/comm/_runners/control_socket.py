@@ -22,7 +22,7 @@ from .._rpc.calls import StreamingCall
 from .._rpc.message_stream import send_message
 from .._rpc.messages import MessageError
 from .._rpc.methods import Call, Methods
-from .._tensors.manifest import DTYPES, LARGEST_TENSOR, bytes_of
+from .._tensors.manifest import DTYPES, LARGEST_TENSOR, bytes_of, tensor_of
 
 Progress = Callable[[int, int], None]
 """Is told how many MB have travelled, of how many."""
@@ -64,7 +64,7 @@ def _empty(header: bytes) -> np.ndarray:
 async def _send_tensor(
     send: Callable[[memoryview], Awaitable[None]], array: np.ndarray
 ) -> None:
-    view = bytes_of(np.asarray(array, order="C"))
+    view = bytes_of(array)
     for at in range(0, len(view), PIECE):
         await send(view[at : at + PIECE])
 
@@ -196,7 +196,7 @@ def put(folder: Path, array: np.ndarray, progress: Progress | None = None) -> st
     """Have the node in `folder` offer an array; its CID."""
 
     async def run():
-        array_ = np.asarray(array, order="C")
+        array_ = tensor_of(array)
         async with _command(folder, "put", meta=_tensor_header(array_)) as call:
             sent = 0
 

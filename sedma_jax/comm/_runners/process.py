@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from .._errors import reason
 from .._node.settings import NodeSettings
 from .._tensors.fetch import FetchError
-from .._tensors.manifest import check_tensor
+from .._tensors.manifest import tensor_of
 from .thread import OpenNode, alias, open_node
 
 LARGEST_LINE = 2**24
@@ -70,8 +70,7 @@ class ProcessNode:
 
     def put(self, array: jax.Array | ArrayLike) -> str:
         """Offer an array of JAX or NumPy to peers; its CID."""
-        array = np.asarray(array)
-        check_tensor(array)
+        array = tensor_of(array)
         with _shared(array.nbytes) as file:
             shared = _view(file, array.nbytes).view(array.dtype).reshape(array.shape)
             shared[...] = array

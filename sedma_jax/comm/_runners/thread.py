@@ -16,6 +16,7 @@ from .._node.description import described_peers, node_status
 from .._node.node import Node
 from .._node.running import running_node
 from .._node.settings import NodeSettings
+from .._tensors.manifest import tensor_of
 
 
 class OpenNode:
@@ -71,7 +72,9 @@ class OpenNode:
 
         A NumPy array is copied, since its owner may change it.
         """
-        mine = np.asarray(array) if isinstance(array, jax.Array) else np.array(array)
+        mine = tensor_of(array)
+        if not isinstance(array, jax.Array):
+            mine = mine.copy()
         return self.call(self.node.put, mine)
 
     def get(self, cid: str, timeout: float | None = None) -> np.ndarray:

@@ -7,9 +7,11 @@ Bitswap peer can fetch it as a block by its digest.
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ..._tiling.native import native_array
 from .._libp2p.library import cid_to_text, compute_cid_v1, parse_cid
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import parse
@@ -62,8 +64,14 @@ def _digests(data: memoryview) -> list[bytes]:
     ]
 
 
-def check_tensor(array: np.ndarray) -> None:
-    """Raise a `ValueError` for an array that no manifest can describe."""
+def tensor_of(given: Any) -> np.ndarray:
+    """An array of any container as a tensor: in the byte order of this machine, in C order.
+
+    A manifest names the dtype, and so has no place for a byte order.
+
+    **Raises:** `ValueError` for an array that no manifest can describe.
+    """
+    array = native_array(given, "Node.put")
     dtype = array.dtype.name
     if dtype not in DTYPES:
         raise ValueError(
@@ -75,11 +83,12 @@ def check_tensor(array: np.ndarray) -> None:
             f"`Node.put` needs 1 to {LARGEST_TENSOR:,} bytes and at most {MOST_AXES} axes. "
             f"Got shape {array.shape}, {array.nbytes:,} bytes. Cut the array into blocks."
         )
+    return np.asarray(array, order="C")
 
 
 def describe(array: np.ndarray) -> Manifest:
-    """The manifest of a C-contiguous array."""
-    check_tensor(array)
+    """The manifest of an array."""
+    array = tensor_of(array)
     message = wire.Manifest(
         dtype=array.dtype.name,
         shape=array.shape,
@@ -91,8 +100,8 @@ def describe(array: np.ndarray) -> Manifest:
 
 
 def bytes_of(array: np.ndarray) -> memoryview:
-    """The bytes of a C-contiguous array, without a copy."""
-    return array.reshape(-1).view(np.uint8).data.toreadonly()
+    """The bytes of a tensor, without a copy of one that `tensor_of` returned."""
+    return tensor_of(array).reshape(-1).view(np.uint8).data.toreadonly()
 
 
 def read_manifest(raw: bytes) -> Manifest:
