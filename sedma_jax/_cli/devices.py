@@ -94,4 +94,6 @@ def _figures(g_min: Any, g_max: Any, noise: "ProgrammingNoise") -> dict[str, flo
 
 
 def _cell(value: str | float | None) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else value or "-"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "-" if value is None else value

@@ -70,13 +70,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _perform(options: argparse.Namespace) -> int:
     """Run the command that the options name."""
-    from .._compilation_cache import cache_of_commands
-
     try:
-        cache_of_commands(
-            getattr(options, "compilation_cache", None),
-            not getattr(options, "no_compilation_cache", False),
-        )
+        if getattr(options, "compiles", True):
+            from .._compilation_cache import cache_of_commands
+
+            cache_of_commands(
+                getattr(options, "compilation_cache", None),
+                not getattr(options, "no_compilation_cache", False),
+            )
         return options.command(options)
     except (ValueError, ImportError) as error:
         complain(one_line(error))

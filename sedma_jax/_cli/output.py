@@ -43,7 +43,8 @@ def progress_bar(
     if not console.is_terminal:
         yield None
         return
-    columns = _text("{task.description}"), BarColumn(None), _text("{task.fields[counted]}")
+    width = min(40, max(4, console.width - 40))  # the text goes first
+    columns = _text("{task.description}"), BarColumn(width), _text("{task.fields[counted]}")
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(title, total=None, counted="")
     before, last = 0, -1
@@ -131,7 +132,8 @@ def show_runs(records: list[dict]) -> None:
         )
         for record in records
     ]
-    print_table(("device", *figures), rows, right=figures)
+    about = "Errors relative to the exact product, before (raw) and after correction."
+    print_table(("device", *figures), rows, right=figures, title=about)
     for record in records:
         if "workload" in record:
             print(

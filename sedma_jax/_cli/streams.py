@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import Any
 
 
 class OutputError(Exception):
@@ -18,7 +18,7 @@ class OutputClosedError(OutputError):
 class _Output:
     """A stream whose failures are `OutputError`s."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: Any):
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -83,7 +83,7 @@ def complain(text: str) -> None:
         _discard(sys.stderr)
 
 
-def _discard(stream: TextIO) -> None:
+def _discard(stream: Any) -> None:
     """Drop what could not be written, which Python would try again when it ends."""
     with (
         suppress(OSError, ValueError),  # a stream of a test has no descriptor

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 
 def print_table(
@@ -12,10 +12,11 @@ def print_table(
     right: Collection[str] = (),
     title: str = "",
 ) -> None:
-    """Print a table, or each row as a list of its fields where the terminal is too narrow.
+    """Print a table in the form that fits the terminal; a file or a pipe has any width.
 
-    A file or a pipe has any width. Cells are data, not markup; they may have several lines.
-    The columns in `right` are aligned to the right.
+    If the table is too wide it is turned on its side, and if that is too wide as well, each
+    row becomes a list of its fields. Cells are data, not markup; they may have several
+    lines. The columns in `right` are aligned to the right.
     """
     from rich.console import Console  # not needed to declare the options
     from rich.table import Column, Table
@@ -23,27 +24,39 @@ def print_table(
     def console(width: int) -> Console:
         return Console(width=width, markup=False, emoji=False, highlight=False)
 
-    def column(heading: str) -> Column:
-        return Column(
-            heading, justify="right" if heading in right else "left", overflow="fold"
-        )
+    def columns(names: Sequence[str], right: Collection[str]) -> list[Column]:
+        return [
+            Column(name, justify="right" if name in right else "left", overflow="fold")
+            for name in names
+        ]
 
-    table = Table(*map(column, headings))
-    for row in rows:
-        table.add_row(*row)
-    needed = console(10**6).measure(table).maximum
-    width = max(needed, len(title))
+    def table(
+        names: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]
+    ) -> Table:
+        table = Table(*columns(names, right))
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    forms = [table(headings, rows, right)]
+    if len(rows) > 1:
+        (corner, *names), *turned = zip(headings, *rows, strict=True)
+        forms.append(table([corner, *names], turned, names))
+    needed = [console(10**6).measure(form).maximum for form in forms]
+    width = max(needed[0], len(title))
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
     out = console(width)
     if title:
         out.print(title)
-    if needed <= width:
-        out.print(table)
-        return
-    for row in rows:
-        fields = Table.grid(column(""), column(""), padding=(0, 2, 0, 0))
+    for form, wide in zip(forms, needed, strict=True):
+        if wide <= width:
+            out.print(form)
+            return
+    for number, row in enumerate(rows):
+        fields = Table.grid(*columns(["", ""], ()), padding=(0, 2, 0, 0))
         for heading, cell in zip(headings, row, strict=True):
             fields.add_row(heading, cell)
+        if number:
+            out.print()
         out.print(fields)
-        print()
