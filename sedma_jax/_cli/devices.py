@@ -94,6 +94,6 @@ def _figures(g_min: Any, g_max: Any, noise: "ProgrammingNoise") -> dict[str, flo
 
 
 def _cell(value: str | float | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "-" if value is None else value
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.3g}"
