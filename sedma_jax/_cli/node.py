@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from .._files.whole_files import replacing
 from . import numbers
@@ -184,7 +185,7 @@ def _put(options: argparse.Namespace) -> int:
         array = np.load(options.file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of several arrays")
-    except ValueError as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
             f"`sedma node put` needs an array in a .npy file. Got {options.file} "
             f"({error}). Write it with `numpy.save`."

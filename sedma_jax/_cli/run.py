@@ -35,7 +35,7 @@ from .resume import (
     load_run,
     stages_of,
 )
-from .run_checks import check_end_to_end, check_memory, check_streaming
+from .run_checks import check_end_to_end, check_memory, check_outputs, check_streaming
 from .streams import complain
 
 if TYPE_CHECKING:  # an extra
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # an extra
 
 def run_matrix(options: argparse.Namespace) -> int:
     """Perform `sedma run`; return the exit status."""
+    check_outputs(options)
     workflow = check_end_to_end(options)
     adaptive = check_memory(options)
     options.lam = BASELINE_LAMBDA if options.lam is None else options.lam

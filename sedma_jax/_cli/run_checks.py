@@ -1,6 +1,7 @@
 """Which options of `sedma run` go together."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._run import check_node_key, read_workflow
@@ -44,6 +45,19 @@ def check_end_to_end(options: argparse.Namespace) -> "Workflow | None":
         options.memory = memory.default_url()
     check_node_key(options.node_key)
     return read_workflow(options.workflow)
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse before any work what could not be written after it."""
+    for option in ("checkpoint", "trace", "plot"):
+        name = getattr(options, option)
+        if name is not None and not Path(name).parent.is_dir():
+            raise ValueError(
+                f"`--{option}` needs a file in a folder that exists. Got {name}. Make the "
+                "folder first."
+            )
+    if options.plot is not None:
+        from .. import viz  # an extra: says what to install  # noqa: F401
 
 
 def check_streaming(options: argparse.Namespace, names: list[str]) -> None:

@@ -63,7 +63,8 @@ def _add_product(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--slices",
-        type=numbers.whole("slices", 1),
+        # Each stores at least a bit more, and a float64 has 53.
+        type=numbers.whole("slices", 1, 64),
         metavar="N",
         help="arrays per partition, each storing the error of those before it (default: 1)",
     )
