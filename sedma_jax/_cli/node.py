@@ -182,7 +182,8 @@ def _put(options: argparse.Namespace) -> int:
     from .output import progress_bar
 
     try:
-        array = np.load(options.file, allow_pickle=False)
+        with open(options.file, "rb") as file:
+            array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of several arrays")
     except (OSError, ValueError, EOFError, BadZipFile) as error:

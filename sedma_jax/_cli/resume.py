@@ -121,7 +121,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The record and the product in the folder of a run."""
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
-        y = np.load(folder / "y.npy", allow_pickle=False)
+        with open(folder / "y.npy", "rb") as file:
+            y = np.load(file, allow_pickle=False)
         if not isinstance(y, np.ndarray):
             raise ValueError("an archive of several arrays")
     except FileNotFoundError as error:
