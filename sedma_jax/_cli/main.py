@@ -57,7 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         with standard_streams():
-            return _perform(_parser().parse_args(arguments))
+            try:
+                options = _parser().parse_args(arguments)
+            except SystemExit as stop:  # after --help, or a mistake
+                return 2 if stop.code else 0
+            return _perform(options)
     except OutputClosedError:
         return 141
     except OutputError as error:

@@ -63,12 +63,8 @@ def standard_streams() -> Iterator[None]:
     stream = sys.stdout
     output = _Output(stream)
     try:
-        try:
-            with redirect_stdout(output):  # pyright: ignore[reportArgumentType]
-                yield
-        except SystemExit:
-            output.flush()
-            raise
+        with redirect_stdout(output):  # pyright: ignore[reportArgumentType]
+            yield
         output.flush()
     except OutputError:
         _discard(stream)
