@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 def whole(name: str, least: int, most: int | None = None) -> Callable[[str], int]:
     """A reader of whole numbers from `least` on; `name` is what the number counts."""
-    bounds = f"{name} >= {least}" if most is None else f"{least} <= {name} <= {most}"
+    bounds = f"{name} >= {least}" + ("" if most is None else f" and <= {most}")
 
     def read(text: str) -> int:
         # Python also reads other digits, underscores and spaces, and no end of digits.
