@@ -26,14 +26,14 @@ def add_parser(commands) -> None:
     )
     actions = bench.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="name the benches, one per line")
-    listing.set_defaults(command=list_benches)
+    listing.set_defaults(command=list_benches, compiles=False)
     run = actions.add_parser("run", help="run benches, one after another")
-    run.set_defaults(command=run_benches)
+    run.set_defaults(command=run_benches, compiles=False)
     run.add_argument(
         "names", nargs="+", metavar="NAME", help="as `sedma bench list` has it"
     )
     report = actions.add_parser("report", help="write one HTML page of all tables")
-    report.set_defaults(command=report_benches)
+    report.set_defaults(command=report_benches, compiles=False)
     report.add_argument(
         "--out", default="report.html", metavar="FILE", help="default: report.html"
     )

@@ -9,11 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import jax.random as jr
-from rich.console import Console
-from rich.table import Table
-
 from .._trace import Trace
+from . import numbers
+from .tables import print_table
 
 if TYPE_CHECKING:
     from ..deploy import Target, Workflow
@@ -36,7 +34,9 @@ def add_actions(actions: "argparse._SubParsersAction") -> None:
         parser.add_argument("spec", metavar="SPEC", help="workflow, a YAML file")
         _add_cluster(parser)
         if name in ("diff", "apply"):
-            parser.add_argument("--seed", type=int, default=0, help="of the placement")
+            parser.add_argument(
+                "--seed", type=numbers.seed, default=0, help="of the placement"
+            )
             _add_force(parser)
         if name == "apply":
             parser.add_argument("--dry-run", action="store_true", help="the same as diff")
@@ -89,6 +89,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def diff(options: argparse.Namespace) -> int:
     """Show what applying would change; return the exit status."""
+    import jax.random as jr
+
     from ..deploy._control.apply import placed_on
 
     _, controller = _opened(options)
@@ -115,19 +117,17 @@ def diff(options: argparse.Namespace) -> int:
 def _print_changes(
     changes: "list[Change]", moves: dict[str, tuple[str | None, str]]
 ) -> None:
-    table = Table()
-    for heading in ("change", "object", "fields"):
-        table.add_column(heading, overflow="fold")
-    for change in changes:
-        if change.action != "same":
-            table.add_row(
-                change.action, f"{change.kind}/{change.name}", "\n".join(change.lines)
-            )
-    for name, (source, target) in moves.items():
-        table.add_row("move", name, f"{source or '(none)'} -> {target}")
-    if table.row_count:
-        width = None if sys.stdout.isatty() else 120
-        Console(width=width, markup=False).print(table)
+    rows = [
+        (change.action, f"{change.kind}/{change.name}", "\n".join(change.lines))
+        for change in changes
+        if change.action != "same"
+    ]
+    rows += [
+        ("move", name, f"{source or '(none)'} -> {target}")
+        for name, (source, target) in moves.items()
+    ]
+    if rows:
+        print_table(("change", "object", "fields"), rows)
     same = sum(change.action == "same" for change in changes)
     print(f"{len(changes) - same} objects change, {same} stay, {len(moves)} replicas move.")
 
@@ -136,6 +136,8 @@ def apply(options: argparse.Namespace) -> int:
     """Deploy, and wait until all replicas are ready; return the exit status."""
     if options.dry_run:
         return diff(options)
+    import jax.random as jr
+
     from .. import deploy
     from ..deploy._control.apply import roll_out
 

@@ -2,17 +2,14 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.random as jr
-from rich.console import Console
-from rich.table import Table
-
 from .._files.whole_files import replacing
+from . import numbers
 from .cluster import add_actions
+from .tables import print_table
 
 if TYPE_CHECKING:
     from ..deploy import Placement, Workflow
@@ -29,9 +26,13 @@ def add_parser(commands: "argparse._SubParsersAction") -> None:
         parser = actions.add_parser(name, help=about)
         parser.set_defaults(command=action)
         parser.add_argument("spec", metavar="SPEC", help="workflow, a YAML file")
-        parser.add_argument("--seed", type=int, default=0, help="of the placement")
+        parser.add_argument("--seed", type=numbers.seed, default=0, help="of the placement")
         parser.add_argument(
-            "--prove", type=float, default=10.0, metavar="SECONDS", help="0 for no proof"
+            "--prove",
+            type=numbers.not_negative,
+            default=10.0,
+            metavar="SECONDS",
+            help="0 for no proof",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         if name == "plan":
@@ -102,17 +103,19 @@ def _print_plan(
         f"{workflow.name}: cost {float(cost.total):.4g} ({said}): communication "
         f"{float(cost.communication):.4g}, overhead {float(cost.overhead):.4g} GB"
     )
-    table = Table()
-    for heading in ("node", "memory", "CPU", "replicas"):
-        table.add_column(heading, overflow="fold")
-    for share in shares:
-        table.add_row(
-            share["node"],
-            f"{share['memory']:.0%}",
-            f"{share['cpu']:.0%}",
-            " ".join(share["replicas"]),
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print_table(
+        ("node", "memory", "CPU", "replicas"),
+        [
+            (
+                share["node"],
+                f"{share['memory']:.0%}",
+                f"{share['cpu']:.0%}",
+                " ".join(share["replicas"]),
+            )
+            for share in shares
+        ],
+        right=("memory", "CPU"),
+    )
 
 
 def compile_files(options: argparse.Namespace) -> int:
@@ -138,6 +141,8 @@ def compile_files(options: argparse.Namespace) -> int:
 
 def _placed(options: argparse.Namespace) -> "tuple[Workflow, Placement | None]":
     """The workflow, and its placement if it names nodes."""
+    import jax.random as jr
+
     from .. import deploy
 
     workflow = deploy.load_workflow(options.spec)

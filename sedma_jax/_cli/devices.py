@@ -1,14 +1,16 @@
-"""`sedma devices`: list the devices and their figures."""
+"""`sedma devices`: list the devices and their figures, and the measured arrays."""
 
 import argparse
 import json
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from .tables import print_table
 
-from .. import devices
+if TYPE_CHECKING:
+    from ..kernels import ProgrammingNoise
+
+_SONOS_V_READ = 0.5
+_SONOS_G_MAX = 3200e-9 / _SONOS_V_READ  # its fits reach 3200 nA
 
 
 def add_parser(commands: Any) -> None:
@@ -22,15 +24,76 @@ def add_parser(commands: Any) -> None:
 
 def list_devices(options: argparse.Namespace) -> int:
     """Perform `sedma devices`; return the exit status."""
-    figures = {name: vars(device) for name, device in devices.PRESETS.items()}
+    from .. import devices
+
+    presets = {name: vars(device) for name, device in devices.PRESETS.items()}
+    measured = _measured_arrays()
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(presets | measured))
         return 0
-    table = Table(title="SI units; sigma as a fraction of the conductance window")
-    table.add_column("")
-    for name in figures:
-        table.add_column(name, justify="right")
-    for field in next(iter(figures.values())):
-        table.add_row(field, *(f"{f[field]:g}" for f in figures.values()))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print_table(
+        ("", *presets),
+        [
+            (field, *(f"{figures[field]:g}" for figures in presets.values()))
+            for field in next(iter(presets.values()))
+        ],
+        right=(*presets,),
+        title="Devices. SI units; sigma as a fraction of the conductance window.",
+    )
+    fields = (*next(iter(measured.values())),)
+    print_table(
+        ("", *fields),
+        [
+            (name, *map(_cell, (figures[field] for field in fields)))
+            for name, figures in measured.items()
+        ],
+        right=[field for field in fields if field not in ("drift", "read")],
+        title="Measured arrays in sedma_jax.noise_models, for perturb, age and "
+        "with_read_noise. Siemens; sigma of programming as a fraction of the window, "
+        f"at its middle and its top. SONOS for v_read = {_SONOS_V_READ:g} V.",
+    )
     return 0
+
+
+def _measured_arrays() -> dict[str, dict[str, Any]]:
+    """The window of each array, its programming noise, and the kinds of its other noise."""
+    from .. import noise_models
+
+    kind = lambda model: None if model is None else type(model).__name__
+    found = {
+        name: {
+            **_figures(array.device.g_min, array.device.g_max, array.programming),
+            "drift": kind(array.drift),
+            "read": kind(array.read),
+        }
+        for name, array in vars(noise_models).items()
+        if isinstance(array, noise_models.MeasuredArray)
+    }
+    # Functions of the voltage, since the fits are of currents.
+    found["SONOS"] = {
+        **_figures(0.0, _SONOS_G_MAX, noise_models.sonos_programming(_SONOS_V_READ)),
+        "drift": kind(noise_models.sonos_retention(_SONOS_V_READ)),
+        "read": kind(noise_models.sonos_read(_SONOS_V_READ)),
+    }
+    return found
+
+
+def _figures(g_min: Any, g_max: Any, noise: "ProgrammingNoise") -> dict[str, float]:
+    import jax.numpy as jnp
+
+    window = float(g_max) - float(g_min)
+    middle = (float(g_min) + float(g_max)) / 2
+    sigmas = noise.deviation(jnp.asarray([middle, float(g_max)]))
+    at_middle, at_top = (max(float(sigma), 0.0) / window for sigma in sigmas)
+    return {
+        "g_min": float(g_min),
+        "g_max": float(g_max),
+        "sigma_middle": at_middle,
+        "sigma_top": at_top,
+    }
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.3g}"

@@ -3,22 +3,17 @@
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
-from .. import devices
-from .._files.load import load_matrix, load_vector
 from .._files.whole_files import replacing
-from .._tiling.number_range import narrowed
+from . import numbers
+from .device_names import PRESETS, device_name
 from .peer_options import state_folder
+from .tables import print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -40,14 +35,14 @@ def add_parser(commands: Any) -> None:
     )
     submit.add_argument(
         "--device",
-        type=lambda name: name.lower().replace("_", "-"),
+        type=device_name,
         default="epiram",
-        choices=[*devices.PRESETS],
+        choices=PRESETS,
         metavar="NAME",
-        help=f"{', '.join(devices.PRESETS)} (default: epiram)",
+        help=f"{', '.join(PRESETS)} (default: epiram)",
     )
     submit.add_argument(
-        "--seed", type=int, default=0, help="seed of all randomness (default: 0)"
+        "--seed", type=numbers.seed, default=0, help="seed of all randomness (default: 0)"
     )
     submit.add_argument("--float64", action="store_true", help="send double precision")
     submit.add_argument(
@@ -60,7 +55,7 @@ def add_parser(commands: Any) -> None:
     result.add_argument("--out", type=Path, required=True, metavar="FILE.npy")
     result.add_argument(
         "--timeout",
-        type=float,
+        type=numbers.not_negative,
         default=600.0,
         metavar="SECONDS",
         help="how long to wait (600)",
@@ -104,6 +99,11 @@ def show_id(options: argparse.Namespace) -> int:
 
 def submit_job(options: argparse.Namespace) -> int:
     """Submit a job; the exit status."""
+    import numpy as np
+
+    from .._files.load import load_matrix, load_vector
+    from .._tiling.number_range import narrowed
+
     dtype = np.float64 if options.float64 else np.float32
     matrix = narrowed(load_matrix(options.matrix), dtype, options.matrix)
     if options.vector is None:
@@ -137,6 +137,8 @@ def show_status(options: argparse.Namespace) -> int:
 
 def get_result(options: argparse.Namespace) -> int:
     """Write the product of a job to a file; the exit status."""
+    import numpy as np
+
     with _opened(options) as client:
         y, job = client.result(options.id, options.timeout)
     with replacing(options.out) as part, part.open("wb") as file:
@@ -174,18 +176,18 @@ def _opened(options: argparse.Namespace) -> AbstractContextManager[Any]:
 
 
 def _show(jobs: list[dict]) -> None:
-    table = Table()
-    for heading in ("job", "state", "accepted", "seconds", "attempts", "product"):
-        table.add_column(heading, overflow="fold")
+    headings = ("job", "state", "accepted", "seconds", "attempts", "product")
+    rows = []
     for job in jobs:
         took = (job["finished"] or time.time()) - (job["started"] or time.time())
-        table.add_row(
-            job["id"],
-            job["state"],
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job["accepted"])),
-            f"{took:.1f}" if job["started"] else "",
-            str(job["attempts"]),
-            job["cid"] or "",
+        rows.append(
+            (
+                job["id"],
+                job["state"],
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job["accepted"])),
+                f"{took:.1f}" if job["started"] else "",
+                str(job["attempts"]),
+                job["cid"] or "",
+            )
         )
-    # Ids are data, not markup.
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+    print_table(headings, rows, right=("seconds", "attempts"))

@@ -1,12 +1,15 @@
-"""The `sedma` command."""
+"""The `sedma` command.
+
+What declares the options imports neither JAX nor any other large library: `--help` and a
+mistake in the options answer at once. The functions that do the work import what they need.
+"""
 
 import argparse
-import sys
 from typing import Any, NoReturn
 
-from .._compilation_cache import cache_of_commands
 from .._trace import one_line
-from . import bench, deploy, devices, job, memory, node, run, serve
+from . import bench, deploy, devices, job, memory, node, run_options, serve
+from .streams import OutputClosedError, OutputError, complain, standard_streams
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,33 +34,67 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        print(f"sedma: {message}. See `{self.prog} --help`.", file=sys.stderr)
+        message = " ".join(message.split()).removesuffix(".")
+        complain(f"{message}. See `{self.prog} --help`.")
         raise SystemExit(2)
 
 
+class _Version(argparse.Action):
+    """Print the version, which takes some time to find, only if it is asked for."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"sedma {version('sedma-jax')}")
+        raise SystemExit(0)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return 0 for success, 1 for failed work, 2 for bad input."""
-    options = _parser().parse_args(arguments)
+    """Run the command line.
+
+    **Returns:** 0 for success, 1 for failed work, 2 for bad input, 130 after Ctrl-C, and
+    141, as other tools of Unix, if whoever read the output has closed it.
+    """
     try:
-        cache_of_commands(
-            getattr(options, "compilation_cache", None),
-            not getattr(options, "no_compilation_cache", False),
-        )
-        return options.command(options)
+        with standard_streams():
+            try:
+                options = _parser().parse_args(arguments)
+            except SystemExit as stop:  # after --help, or a mistake
+                return 2 if stop.code else 0
+            return _perform(options)
+    except OutputClosedError:
+        return 141
+    except OutputError as error:
+        complain(f"the work failed: {error}")
+        return 1
     except KeyboardInterrupt:
-        print("sedma: interrupted; nothing was written.", file=sys.stderr)
+        complain("interrupted.")
         return 130
+
+
+def _perform(options: argparse.Namespace) -> int:
+    """Run the command that the options name."""
+    try:
+        if getattr(options, "compiles", True):
+            from .._compilation_cache import cache_of_commands
+
+            cache_of_commands(
+                getattr(options, "compilation_cache", None),
+                not getattr(options, "no_compilation_cache", False),
+            )
+        return options.command(options)
     except (ValueError, ImportError) as error:
-        print(f"sedma: {one_line(error)}", file=sys.stderr)
+        complain(one_line(error))
         return 2
     except (OSError, RuntimeError, MemoryError) as error:
-        print(f"sedma: the work failed: {one_line(error)}", file=sys.stderr)
+        complain(f"the work failed: {one_line(error)}")
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="sedma", description="Simulate RRAM in-memory computing in JAX.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, serve, job, devices, memory, node, deploy, bench):
+    for command in (run_options, serve, job, devices, memory, node, deploy, bench):
         command.add_parser(commands)
     return parser

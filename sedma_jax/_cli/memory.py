@@ -4,11 +4,10 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from . import numbers
+from .tables import print_table
 
 if TYPE_CHECKING:  # an extra
     from ..memory import Memory, Pattern
@@ -35,7 +34,7 @@ def add_parser(commands: Any) -> None:
     show.add_argument("--workload", help="show only patterns of this workload")
     show.add_argument(
         "--limit",
-        type=_count,
+        type=numbers.whole("rows", 0),
         metavar="N",
         help="print at most N rows (default: 50, or all with --json)",
     )
@@ -56,14 +55,12 @@ def add_parser(commands: Any) -> None:
     prune = actions.add_parser("prune", parents=[shared], help="delete the least valuable")
     prune.set_defaults(command=prune_patterns)
     prune.add_argument(
-        "--keep", type=_count, required=True, metavar="N", help="number of patterns to keep"
+        "--keep",
+        type=numbers.whole("patterns", 0),
+        required=True,
+        metavar="N",
+        help="number of patterns to keep",
     )
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"needs a whole number from 0 up, got {text!r}")
-    return int(text)
 
 
 def show_patterns(options: argparse.Namespace) -> int:
@@ -84,25 +81,23 @@ def show_patterns(options: argparse.Namespace) -> int:
         )
         return 0
     shown = patterns[: 50 if options.limit is None else options.limit]
-    table = Table()
-    for heading in ("kind", "workload", "choice"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("count", "mean", "spread", "updated"):
-        table.add_column(heading, justify="right")
-    for pattern in shown:
-        table.add_row(
-            pattern.kind,
-            pattern.workload,
-            json.dumps(pattern.choice, ensure_ascii=True),
-            f"{pattern.count:,}",
-            f"{pattern.mean:.4g}",
-            "" if math.isnan(pattern.spread) else f"{pattern.spread:.3g}",
-            f"{pattern.updated:%Y-%m-%d %H:%M}",
-        )
     print(f"{name}: {len(patterns)} patterns, {len(shown)} shown, times in UTC")
-    # A name may contain square brackets, which are markup to rich.
-    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
-    console.print(table)
+    print_table(
+        ("kind", "workload", "choice", "count", "mean", "spread", "updated"),
+        [
+            (
+                pattern.kind,
+                pattern.workload,
+                json.dumps(pattern.choice, ensure_ascii=True),
+                f"{pattern.count:,}",
+                f"{pattern.mean:.4g}",
+                "" if math.isnan(pattern.spread) else f"{pattern.spread:.3g}",
+                f"{pattern.updated:%Y-%m-%d %H:%M}",
+            )
+            for pattern in shown
+        ],
+        right=("count", "mean", "spread", "updated"),
+    )
     return 0
 
 

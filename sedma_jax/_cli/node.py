@@ -2,19 +2,16 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from zipfile import BadZipFile
 
 from .._files.whole_files import replacing
-from .output import progress_bar
+from . import numbers
 from .peer_options import add_peer_options, peer_settings, state_folder
+from .tables import print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -63,7 +60,11 @@ def _add_start_options(start: argparse.ArgumentParser) -> None:
         "--namespace", default="sedma", help="name by which peers meet at a relay (sedma)"
     )
     start.add_argument(
-        "--capacity", type=int, default=1000, metavar="MB", help="memory for tensors (1000)"
+        "--capacity",
+        type=numbers.whole("MB", 1),
+        default=1000,
+        metavar="MB",
+        help="memory for tensors (1000)",
     )
     start.add_argument(
         "--zone", default="", help="name of what fails together with this node"
@@ -75,7 +76,10 @@ def _add_start_options(start: argparse.ArgumentParser) -> None:
         "postgresql://... (needs the memory extra)",
     )
     start.add_argument(
-        "--metrics", type=int, metavar="PORT", help="port to serve Prometheus on"
+        "--metrics",
+        type=numbers.whole("port", 0, 2**16 - 1),
+        metavar="PORT",
+        help="port to serve Prometheus on; 0 for any",
     )
     start.add_argument("--verbose", action="store_true", help="log what peers do")
 
@@ -146,13 +150,9 @@ def _show(record: dict | list[dict], options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
         return 0
-    table = Table()
     rows = record if isinstance(record, list) else [record]
-    for heading in rows[0] if rows else ["no peers"]:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    headings = list(rows[0]) if rows else ["no peers"]
+    print_table(headings, [[_cell(value) for value in row.values()] for row in rows])
     return 0
 
 
@@ -176,26 +176,33 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _put(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from ..comm._runners import control_socket
+    from .output import progress_bar
 
     try:
-        array = np.load(options.file, allow_pickle=False)
+        with open(options.file, "rb") as file:
+            array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("an archive of several arrays")
-    except ValueError as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
             f"`sedma node put` needs an array in a .npy file. Got {options.file} "
             f"({error}). Write it with `numpy.save`."
         ) from error
-    with progress_bar("put", "MB") as progress:
+    with progress_bar("put", "MB", total=lambda: array.nbytes // 10**6) as progress:
         cid = control_socket.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
     return 0
 
 
 def _get(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from ..comm import check_cid
     from ..comm._runners import control_socket
+    from .output import progress_bar
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:

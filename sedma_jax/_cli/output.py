@@ -1,7 +1,6 @@
 """What the commands show and write: tables, progress bars, files."""
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,41 +10,72 @@ import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column
 
 from .._files.whole_files import replacing
 from .._trace import Watch
+from .tables import print_table
 
 
 @contextmanager
 def progress_bar(
-    title: str, unit: str = "partitions"
+    title: str,
+    unit: str = "partitions",
+    *,
+    total: Callable[[], int] = lambda: 0,
+    rounds: int = 1,
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on stderr if that is a terminal and the work takes over a second."""
+    """Show a bar on stderr if that is a terminal and the work takes over a second.
+
+    **Arguments:**
+
+    - `total`: what one round counts to, or 0 while that is not known; called only if
+        there is a bar.
+    - `rounds`: how often the work counts from the start.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        console=console,
-        transient=True,
-    )
-    task = bar.add_task(title, total=None)
+    width = min(40, max(4, console.width - 40))  # the text goes first
+    columns = _text("{task.description}"), BarColumn(width), _text("{task.fields[counted]}")
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task(title, total=None, counted="")
+    before, last = 0, -1
+
+    def report(done: int, whole: int) -> None:
+        nonlocal before, last
+        if rounds > 1 and done <= last:
+            before += whole
+        last = done
+        done, whole = before + done, rounds * whole
+        bar.update(task, completed=done, total=whole, counted=f"{done:,}/{whole:,} {unit}")
+
+    if count := total():
+        report(0, count)
+    with _after_a_second(bar):
+        yield report
+
+
+def _text(text: str) -> TextColumn:
+    """A column that wraps where the terminal is narrow."""
+    return TextColumn(text, table_column=Column(overflow="fold"), markup=False)
+
+
+@contextmanager
+def _after_a_second(bar: Progress) -> Iterator[None]:
+    """Show a display while the block runs, unless that takes less than a second."""
     timer = threading.Timer(1.0, bar.start)
+    timer.daemon = True
     timer.start()
     try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield
     finally:
         timer.cancel()
         timer.join()
@@ -59,7 +89,7 @@ def stage_display() -> Iterator[Watch | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = SpinnerColumn(finished_text="+"), TextColumn("{task.description}")
+    columns = SpinnerColumn(finished_text="+"), _text("{task.description}")
     bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
     tasks: list[TaskID] = []
 
@@ -69,14 +99,8 @@ def stage_display() -> Iterator[Watch | None]:
         else:
             tasks.append(bar.add_task(stage, total=None))
 
-    timer = threading.Timer(1.0, bar.start)
-    timer.start()
-    try:
+    with _after_a_second(bar):
         yield watch
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()
 
 
 def show_runs(records: list[dict]) -> None:
@@ -87,18 +111,14 @@ def show_runs(records: list[dict]) -> None:
     sizes += [(kind["rows"], kind["cols"]) for kind in first.get("pool", [])]
     print(
         f"{first['matrix']}: {m} x {n}, {first['nnz']} nonzeros, "
-        f"{first['partitions']} partitions of "
+        f"{_counted(first['partitions'], 'partition')} of "
         f"{', '.join(f'{rows} x {cols}' for rows, cols in sizes)}, "
         f"memory efficiency {first['memory_efficiency']:.1%}"
     )
-    table = Table()
-    table.add_column("device")
-    for heading in ("l2 raw", "l2 corrected", "linf raw", "linf corrected"):
-        table.add_column(heading, justify="right")
-    for heading in ("pulses", "write energy J", "write latency s", "seconds"):
-        table.add_column(heading, justify="right")
-    for record in records:
-        table.add_row(
+    figures = ("l2 raw", "l2 corrected", "linf raw", "linf corrected")
+    figures += ("pulses", "write energy J", "write latency s", "seconds")
+    rows = [
+        (
             record["device"],
             *(
                 f"{record[f'relative_{norm}_{stage}']:.3g}"
@@ -110,7 +130,10 @@ def show_runs(records: list[dict]) -> None:
             f"{record['write_latency_s']:.3g}",
             f"{sum(record['seconds'].values()):.2f}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        for record in records
+    ]
+    about = "Errors relative to the exact product, before (raw) and after correction."
+    print_table(("device", *figures), rows, right=figures, title=about)
     for record in records:
         if "workload" in record:
             print(
@@ -120,6 +143,10 @@ def show_runs(records: list[dict]) -> None:
                 f"{record['lambda']:.3g}, {record['written']} rewards written back"
             )
             print(f"{record['device']}: {_compared(record)}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _compared(record: dict) -> str:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from . import numbers
+
 
 def state_folder() -> Path:
     """The folder of the user's keys, sockets and journals."""
@@ -35,7 +37,13 @@ def add_peer_options(
         help=f"address, with /p2p/ID, of a peer {join}",
         **repeated,
     )
-    parser.add_argument("--replicas", type=int, default=1, metavar="K", help=replicas)
+    parser.add_argument(
+        "--replicas",
+        type=numbers.whole("replicas", 1),
+        default=1,
+        metavar="K",
+        help=replicas,
+    )
 
 
 def peer_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -152,7 +152,10 @@ def _program(
     """The programmed matrix, its layout, and the device and array for the input."""
     if pool is None:
         device, array = devices.PRESETS[name], options.array
-        with progress_bar(f"programming {name}") as progress:
+        count = lambda: len(tile_source(matrix, *array).inputs)
+        with progress_bar(
+            f"programming {name}", total=count, rounds=options.slices
+        ) as progress:
             programmed = program_residual(
                 matrix,
                 device,
@@ -174,7 +177,8 @@ def _program(
         return programmed, layout, device, array
     occupied = matrix.nonzero() if isinstance(matrix, csr_array) else None
     plan = plan_partitions(matrix.shape, pool, occupied=occupied)
-    with progress_bar(f"programming {name}") as progress:
+    count = lambda: len(plan.rectangles)
+    with progress_bar(f"programming {name}", total=count) as progress:
         programmed = program_pool(matrix, plan, progress=progress, key=key)
     jax.block_until_ready(programmed[1])
     first: Any = pool.kinds[0]  # holds the input
@@ -185,7 +189,9 @@ def _stream(
     name: str, matrix: Matrix, x: Array, options: argparse.Namespace, key: PRNGKeyArray
 ) -> tuple[Array, CorrectionInfo, dict[str, Any]]:
     """Multiply a few partitions at a time; return the product, its figures, its layout."""
-    with progress_bar(f"streaming {name}") as progress:
+    source = tile_source(matrix, *options.array)
+    count = lambda: len(source.inputs)
+    with progress_bar(f"streaming {name}", total=count) as progress:
         y, info = stream_corrected_matvec(
             matrix,
             x,
@@ -201,8 +207,6 @@ def _stream(
         "array": list(options.array),
         "partitions": len(info.stats.per_array.pulses),
         "passes": info.stats.passes,
-        "memory_efficiency": memory_efficiency(
-            tile_source(matrix, *options.array), options.array
-        ),
+        "memory_efficiency": memory_efficiency(source, options.array),
     }
     return y, info, layout

@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import equinox as eqx
 import numpy as np
@@ -120,13 +121,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The record and the product in the folder of a run."""
     try:
         result = json.loads((folder / "result.json").read_text("utf-8"))
-        y = np.load(folder / "y.npy", allow_pickle=False)
+        with open(folder / "y.npy", "rb") as file:
+            y = np.load(file, allow_pickle=False)
+        if not isinstance(y, np.ndarray):
+            raise ValueError("an archive of several arrays")
     except FileNotFoundError as error:
         raise ValueError(
             f"`--resume` needs the folder of a run with --end-to-end. Got one without "
             f"{error.filename}. Start with --out."
         ) from error
-    except ValueError as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
             "`--resume` needs result.json and y.npy as a run wrote them. Got other content "
             f"in {folder}: {error}. Start anew with --out."

@@ -1,8 +1,7 @@
-"""`sedma run`: program a matrix, multiply, correct, and show the errors and costs."""
+"""The course of `sedma run`: load, multiply, correct, show the errors and costs."""
 
 import argparse
 import json
-import sys
 from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +14,7 @@ from scipy.sparse import csr_array
 
 from .. import devices
 from .._files.load import load_matrix, load_vector
-from .._products.correction import BASELINE_LAMBDA, check_lambda
+from .._products.correction import BASELINE_LAMBDA
 from .._run import STAGES
 from .._tiling.number_range import narrowed
 from .._tiling.pool import Pool
@@ -37,30 +36,19 @@ from .resume import (
     load_run,
     stages_of,
 )
-from .run_options import add_options, check_end_to_end, check_memory, check_streaming
+from .run_checks import check_end_to_end, check_memory, check_outputs, check_streaming
+from .streams import complain
 
 if TYPE_CHECKING:  # an extra
     from ..deploy import Workflow
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the options of `sedma run`."""
-    run = commands.add_parser(
-        "run",
-        help="program a matrix on crossbars, multiply, and correct",
-        description="Program a matrix on simulated crossbars by write-and-verify, "
-        "multiply it by a vector, and correct the product to first and second order.",
-    )
-    run.set_defaults(command=run_matrix)
-    add_options(run)
-
-
 def run_matrix(options: argparse.Namespace) -> int:
     """Perform `sedma run`; return the exit status."""
+    check_outputs(options)
     workflow = check_end_to_end(options)
     adaptive = check_memory(options)
     options.lam = BASELINE_LAMBDA if options.lam is None else options.lam
-    check_lambda(options.lam)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
     # Without memory, the progress of programming is shown instead.
@@ -149,7 +137,7 @@ def _finish(
         try:
             record, failed = run_delivery(outputs[0], workflow, options, stages, trace)
         except KeyboardInterrupt:
-            print(f"sedma: interrupted. {_resuming(options)}", file=sys.stderr)
+            complain(f"interrupted. {_resuming(options)}")
             return 130
         result |= record | {"seconds": result["seconds"] | record["seconds"]}
     if options.trace:
@@ -165,8 +153,7 @@ def _finish(
         if options.end_to_end:
             show_delivery(result)
     for stage, reason in failed.items():
-        told = f"sedma: the stage {stage!r} failed: {reason} {_resuming(options)}"
-        print(told, file=sys.stderr)
+        complain(f"the stage {stage!r} failed: {reason} {_resuming(options)}")
     return 1 if failed else 0
 
 

@@ -1,23 +1,31 @@
-"""The options of `sedma run`, and which of them go together."""
+"""The options of `sedma run`."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import Any
 
-from .. import devices
-from .._products.correction import BASELINE_LAMBDA
-from .._run import check_node_key, read_workflow
+from . import numbers
 from .cluster import add_target
-from .resume import fill_in
-
-if TYPE_CHECKING:  # an extra
-    from ..deploy import Workflow
+from .device_names import PRESETS, device_name
 
 
-def add_options(run: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def add_parser(commands: Any) -> None:
+    """Declare the options of `sedma run`."""
+    run = commands.add_parser(
+        "run",
+        help="program a matrix on crossbars, multiply, and correct",
+        description="Program a matrix on simulated crossbars by write-and-verify, "
+        "multiply it by a vector, and correct the product to first and second order.",
+    )
+    run.set_defaults(command=_run)
     _add_product(run)
     _add_delivery(run)
     _add_outputs(run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .run import run_matrix
+
+    return run_matrix(options)
 
 
 def _add_product(run: argparse.ArgumentParser) -> None:
@@ -33,27 +41,30 @@ def _add_product(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--device",
         action="append",
-        type=lambda name: name.lower().replace("_", "-"),
-        choices=[*devices.PRESETS, "all"],
+        type=device_name,
+        choices=[*PRESETS, "all"],
         metavar="NAME",
-        help=f"{', '.join(devices.PRESETS)} or all; may be repeated (default: epiram)",
+        help=f"{', '.join(PRESETS)} or all; may be repeated (default: epiram)",
     )
-    run.add_argument("--seed", type=int, default=0, help="seed of all draws (default: 0)")
+    run.add_argument(
+        "--seed", type=numbers.seed, default=0, help="seed of all draws (default: 0)"
+    )
     run.add_argument(
         "--array",
-        type=_array,
+        type=numbers.array_size,
         metavar="RxC",
         help="word lines and bit lines of one array (default: 256x256)",
     )
     run.add_argument(
         "--arrays",
-        type=int,
+        type=numbers.whole("arrays", 1),
         metavar="N",
         help="number of arrays (default: one per partition)",
     )
     run.add_argument(
         "--slices",
-        type=int,
+        # Each stores at least a bit more, and a float64 has 53.
+        type=numbers.whole("slices", 1, 64),
         metavar="N",
         help="arrays per partition, each storing the error of those before it (default: 1)",
     )
@@ -78,10 +89,10 @@ def _add_product(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--lambda",
         dest="lam",
-        type=float,
+        type=numbers.not_negative,
         metavar="L",
         help="regularisation parameter of the smoothing (default: "
-        f"{BASELINE_LAMBDA:g}, as in MELISO+; with --memory it is chosen from the product)",
+        "1e-12, as in MELISO+; with --memory it is chosen from the product)",
     )
     run.add_argument(
         "--memory",
@@ -149,81 +160,3 @@ def _add_outputs(run: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the errors before and after correction there (needs the viz extra)",
     )
-
-
-def _array(text: str) -> tuple[int, int]:
-    rows, _, cols = text.partition("x")
-    if not (rows.isdigit() and cols.isdigit() and int(rows) and int(cols)):
-        raise argparse.ArgumentTypeError(f"needs the form 256x256, got {text!r}")
-    return int(rows), int(cols)
-
-
-def check_end_to_end(options: argparse.Namespace) -> "Workflow | None":
-    """The workflow of `--end-to-end`, read before any work; None for the default."""
-    options.end_to_end |= any((options.peers, options.workflow, options.node_key))
-    options.end_to_end |= options.apply or options.resume is not None
-    if (options.kubeconfig or options.context) and not options.apply:
-        raise ValueError(
-            "`--kubeconfig` and `--context` need --apply. Got no --apply. Add it, or leave "
-            "them out: nothing else uses a cluster."
-        )
-    if not options.end_to_end:
-        return None
-    if options.resume is not None:
-        if options.out not in (None, options.resume):
-            raise ValueError(
-                f"`--resume` writes to its own folder. Got --out {options.out} and "
-                f"--resume {options.resume}. Leave --out out."
-            )
-        options.out = options.resume
-        fill_in(options)
-    if (
-        options.out is None
-        or len(set(options.device or [0])) > 1
-        or options.device == ["all"]
-    ):
-        raise ValueError(
-            "`--end-to-end` needs --out DIR and one device. Got "
-            f"--out {options.out}, --device {options.device}. Name both."
-        )
-    if options.memory is None:
-        from .. import memory  # an extra
-
-        options.memory = memory.default_url()
-    check_node_key(options.node_key)
-    return read_workflow(options.workflow)
-
-
-def check_streaming(options: argparse.Namespace, names: list[str]) -> None:
-    """Refuse options that a streamed run does not support."""
-    for option in ("pool", "slices"):
-        if options.stream and getattr(options, option) is not None:
-            raise ValueError(
-                f"A streamed run needs one array per partition. Got --{option} as well. "
-                "Leave one of the two out."
-            )
-    if options.checkpoint is not None and len(names) > 1:
-        raise ValueError(
-            f"`--checkpoint` needs a single device. Got {len(names)} devices. Call `sedma "
-            "run` once per device, each time with another file."
-        )
-
-
-def check_memory(options: argparse.Namespace) -> bool:
-    """Whether memory chooses; options that it would overrule are refused."""
-    if options.memory is None:
-        return False
-    for option, name in (
-        ("lam", "lambda"),
-        ("array", "array"),
-        ("arrays", "arrays"),
-        ("slices", "slices"),
-        ("stream", "stream"),
-        ("checkpoint", "checkpoint"),
-    ):
-        if getattr(options, option) not in (None, False):
-            raise ValueError(
-                f"`--memory` chooses the tiling and lambda itself. Got --{name} as well. "
-                "Leave one of the two out."
-            )
-    return True

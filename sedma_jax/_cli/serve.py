@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .job_work import job_worker
 from .peer_options import add_peer_options, peer_settings, state_folder
 
 
@@ -101,6 +100,7 @@ def serve_jobs(options: argparse.Namespace) -> int:
     from ..comm._jobs.service import ServiceLimits
     from ..comm._jobs.service_process import run_service
     from ..comm._runners.daemon import log_to_stderr
+    from .job_work import job_worker
 
     if not (options.allow or options.open):
         raise ValueError(

@@ -133,6 +133,17 @@ def test_what_is_no_record_of_a_run_is_refused(text, run, tmp_path):
     assert (status, record) == (2, None) and "Start anew with --out" in err
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\3\4" + bytes(40), b"\x93NUMPY\1\0"])
+def test_what_is_no_product_of_a_run_is_refused(content, run, tmp_path):
+    (tmp_path / "result.json").write_text('{"inputs": {}, "trace": []}')
+    (tmp_path / "y.npy").write_bytes(content)
+    status, record, err = run("--resume", tmp_path)
+    assert (status, record) == (2, None) and "Start anew with --out" in err
+    status = main(["node", "put", str(tmp_path / "y.npy")])
+    assert status == 2
+    assert main(["node", "put", str(tmp_path / "none.npy")]) == 2
+
+
 def test_only_what_is_not_done_or_would_be_done_otherwise_is_done(tmp_path):
     manifest = tmp_path / "manifest.yaml"
     manifest.touch()

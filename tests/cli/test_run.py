@@ -94,6 +94,9 @@ def test_every_format_gives_the_same_product(capsys, tmp_path):
         ([BCSSTK02, "--array", "0x4"], "256x256"),
         ([BCSSTK02, "--arrays", "0"], "arrays >= 1"),
         ([BCSSTK02, "--vector", BCSSTK02], "vector"),
+        ([BCSSTK02, "--slices", "65"], "slices >= 1 and <= 64"),
+        ([BCSSTK02, "--plot", "no/such/folder.png"], "folder that exists"),
+        ([BCSSTK02, "--checkpoint", "no/such/file"], "folder that exists"),
         ([], "MATRIX"),
     ],
 )

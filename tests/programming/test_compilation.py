@@ -139,7 +139,10 @@ def test_a_command_starts_from_kept_programs_and_computes_the_same(tmp_path):
 
 
 def test_importing_the_library_switches_no_cache_on():
-    program = "import jax, sedma_jax; print(jax.config.jax_compilation_cache_dir)"
+    program = (
+        "import jax, sedma_jax; sedma_jax.program\n"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment.pop("SEDMA_COMPILATION_CACHE")
     done = subprocess.run(
