@@ -133,7 +133,7 @@ def program_matrix(
 
     **Arguments:**
 
-    - `weight`: `m` outputs by `n` inputs, float32 or float64.
+    - `weight`: `m` outputs by `n` inputs; half precision becomes float32.
     - `device`: the technology; or published statistics, such as
         `sedma_jax.noise_models.PCM`, which leave each cell as that array would, with the
         read noise measured right after. Nothing is said then of pulses and energy.
