@@ -121,6 +121,23 @@ from ._numerics.random import (
     normal_pair as normal_pair,
     normal_pair_at as normal_pair_at,
 )
+from ._numerics.requirements import (
+    FINITE as FINITE,
+    FROM_ONE as FROM_ONE,
+    FROM_ZERO as FROM_ZERO,
+    NUMBER as NUMBER,
+    POSITIVE as POSITIVE,
+    SHARE as SHARE,
+    Requirement as Requirement,
+    check_callable as check_callable,
+    check_counts as check_counts,
+    check_kind as check_kind,
+    check_numbers as check_numbers,
+    known_numbers as known_numbers,
+    one_of as one_of,
+    shown as shown,
+    whole as whole,
+)
 from ._numerics.wide_vectors import wide_jit as wide_jit
 from ._peers.cache_utility import (
     cache_utility as cache_utility,

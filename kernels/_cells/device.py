@@ -10,52 +10,76 @@ sheets quote the curvature `u` through a label `NL` that is proportional to the 
 distance between this curve and the diagonal.
 """
 
-import math
+from decimal import Decimal
+from fractions import Fraction
 
 import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from .._numerics.requirements import (
+    FINITE,
+    FROM_ONE,
+    FROM_ZERO,
+    Requirement,
+    check_numbers,
+    known_numbers,
+    shown,
+)
 
 Scalar = Float[Array, ""] | float | int
 
 
+_NAME = "sedma_jax.devices.Device"
+
+
 def _floating(value: Scalar) -> Scalar:
-    return float(value) if isinstance(value, int) else value
+    """A Python number, if it is a number of any kind; `Device` refuses truth values."""
+    number = isinstance(value, int | float | np.number | Fraction | Decimal)
+    number = number and not isinstance(value, bool | np.complexfloating)
+    return float(value) if number else value
 
 
 # `NL = LABEL * max_x (s(x) - x)`: fitted to the published label table to six digits.
 _LABEL = 10.101525
 _LARGEST_LABEL = 9.0
 
+# A cell of a tenth of a siemens is a wire; who writes microsiemens as siemens exceeds it.
+_LARGEST_SIEMENS = 0.1
+
 _REQUIREMENTS = (
-    # Fields, test, requirement, remedy. Traced values are not checked.
+    # Fields, requirement, remedy.
     (
         "g_min g_max",
-        lambda v: 0 <= v < math.inf,
-        "from 0 siemens up, and finite",
-        "Conductances carry no sign: negative weights come from the mapping.",
+        Requirement(lambda v: (v >= 0) & (v <= _LARGEST_SIEMENS), "from 0 to 0.1 siemens"),
+        "Microsiemens are siemens times 1e-6. Conductances carry no sign: negative "
+        "weights come from the mapping.",
     ),
     (
         "pulses_ltp pulses_ltd",
-        lambda v: 1 <= v < math.inf,
-        "to be at least 1, and finite",
+        FROM_ONE,
         "It is the number of pulses that cross the window.",
     ),
     (
-        "nonlinearity_ltp nonlinearity_ltd",
-        lambda v: abs(v) <= _LARGEST_LABEL,
-        "from -9 to 9",
+        "nonlinearity_ltp",
+        Requirement(lambda v: abs(v) <= _LARGEST_LABEL, "from -9 to 9"),
         "It is the NL label of NeuroSim, not the constant A.",
     ),
     (
+        "nonlinearity_ltd",
+        Requirement(lambda v: (v <= 0) & (v >= -_LARGEST_LABEL), "from -9 to 0"),
+        "It is the NL label of NeuroSim, not the constant A; that of a depression which "
+        "is steepest at the top is negative. Tables that leave out the sign mean it.",
+    ),
+    (
         "sigma_c2c sigma_d2d sigma_read t_ltp t_ltd t_read r_access",
-        lambda v: 0 <= v < math.inf,
-        "from 0 up, and finite",
+        FROM_ZERO,
         "Zero switches the effect off.",
     ),
-    ("v_ltp v_ltd v_read", math.isfinite, "to be finite, in volts", "Check the unit."),
+    ("v_ltp v_ltd v_read", FINITE, "It is in volts. Check the unit."),
 )
 
 
@@ -66,11 +90,12 @@ class Device(eqx.Module):
     them, and one compilation serves all devices. Derive a device of your own with
     `dataclasses.replace(sedma_jax.devices.EPIRAM, sigma_c2c=0.01)`.
 
-    - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max`.
+    - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max <= 0.1`.
     - `pulses_ltp`, `pulses_ltd`: identical pulses that cross the window upwards
         (potentiation) and downwards (depression), at least 1.
     - `nonlinearity_ltp`, `nonlinearity_ltd`: label `NL` of the pulse response, from -9
-        to 9; 0 is a straight line, and a negative depression label is steepest at the top.
+        to 9, that of depression from -9 to 0; 0 is a straight line, and depression is
+        steepest at the top.
     - `sigma_c2c`: cycle-to-cycle noise of one pulse, standard deviation as a fraction of
         the window; `n` pulses leave `sqrt(n)` times as much.
     - `sigma_d2d`: device-to-device spread of both labels, standard deviation in label
@@ -101,19 +126,14 @@ class Device(eqx.Module):
     r_access: Scalar = eqx.field(converter=_floating, default=0.0)
 
     def __check_init__(self):
-        for names, holds, requirement, remedy in _REQUIREMENTS:
-            for name in names.split():
-                value = getattr(self, name)
-                if isinstance(value, int | float) and not holds(value):
-                    raise ValueError(
-                        f"`sedma_jax.devices.Device` needs `{name}` {requirement}. "
-                        f"Got {value}. {remedy}"
-                    )
-        window = (self.g_min, self.g_max)
-        if all(isinstance(g, int | float) for g in window) and not window[0] < window[1]:
+        for names, requirement, remedy in _REQUIREMENTS:
+            fields = {name: getattr(self, name) for name in names.split()}
+            check_numbers(_NAME, requirement, remedy, **fields)
+        low, high = known_numbers(self.g_min), known_numbers(self.g_max)
+        if low is not None and high is not None and not np.all(low < high):
             raise ValueError(
-                "`sedma_jax.devices.Device` needs `g_min < g_max`, in siemens. "
-                f"Got g_min={self.g_min}, g_max={self.g_max}. Are they swapped?"
+                f"`{_NAME}` needs `g_min < g_max`, in siemens. Got "
+                f"g_min={shown(self.g_min)}, g_max={shown(self.g_max)}. Are they swapped?"
             )
 
 

@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int8, PRNGKeyArray
 
+from .._numerics.requirements import SHARE, check_numbers, known_numbers, shown
 from .device import Scalar
 
 
@@ -27,11 +29,14 @@ def draw_faults(
 
     - `ValueError`: if the probabilities are Python numbers outside these limits.
     """
-    static = [p for p in (p_on, p_off) if isinstance(p, int | float)]
-    if not all(p >= 0 for p in static) or sum(static) > 1:
+    call, remedy = "sedma_jax.kernels.draw_faults", "Divide percentages by 100."
+    check_numbers(call, SHARE, remedy, p_on=p_on, p_off=p_off)
+    known = [p for p in map(known_numbers, (p_on, p_off)) if p is not None]
+    # Sums like 0.9 + 0.1 may round up.
+    if np.any(sum(known) > 1 + 2**-23):
         raise ValueError(
-            "`sedma_jax.kernels.draw_faults` needs probabilities from 0 up, at most 1 "
-            f"together. Got {p_on=}, {p_off=}. Divide percentages by 100."
+            f"`{call}` needs probabilities of at most 1 together. "
+            f"Got p_on={shown(p_on)}, p_off={shown(p_off)}. {remedy}"
         )
     position = jr.uniform(key, shape, jnp.float32)
     p_on = jnp.asarray(p_on, jnp.float32)

@@ -14,6 +14,7 @@ the reference and the bias column of offset mappings, and programming (whose cos
 reports). Edge tiles count as full ones. One weight slice fills one array.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._cells.device import Scalar
+from .._numerics.requirements import check_counts
 from .cost_model import CostModel
 
 
@@ -66,12 +68,14 @@ class MvmWorkload(eqx.Module):
     pipelined: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        for name, value in vars(self).items():
-            if value is not None and value < 1 and name != "pipelined":
-                raise ValueError(
-                    f"`sedma_jax.kernels.MvmWorkload` needs `{name}` to be at least 1. "
-                    f"Got {value}. It is a count."
-                )
+        counts = {name: v for name, v in vars(self).items() if name != "pipelined"}
+        call = "sedma_jax.kernels.MvmWorkload"
+        check_counts(call, 1, math.inf, "It is a count.", **counts)
+        missing = [
+            f.name for f in dataclasses.fields(self) if counts.get(f.name, 1) is None
+        ]
+        if set(missing) - {"tiles", "arrays"}:
+            raise ValueError(f"`{call}` needs `{missing[0]}`. Got None. It is a count.")
 
     @property
     def phases(self) -> int:
