@@ -14,7 +14,6 @@ the reference and the bias column of offset mappings, and programming (whose cos
 reports). Edge tiles count as full ones. One weight slice fills one array.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -71,11 +70,9 @@ class MvmWorkload(eqx.Module):
         counts = {name: v for name, v in vars(self).items() if name != "pipelined"}
         call = "sedma_jax.kernels.MvmWorkload"
         check_counts(call, 1, math.inf, "It is a count.", **counts)
-        missing = [
-            f.name for f in dataclasses.fields(self) if counts.get(f.name, 1) is None
-        ]
-        if set(missing) - {"tiles", "arrays"}:
-            raise ValueError(f"`{call}` needs `{missing[0]}`. Got None. It is a count.")
+        for name in counts.keys() - {"tiles", "arrays"}:
+            if counts[name] is None:
+                raise ValueError(f"`{call}` needs `{name}`. Got None. It is a count.")
 
     @property
     def phases(self) -> int:
