@@ -24,6 +24,7 @@ from ._cells.mapping import (
     signed_weights as signed_weights,
     tile_scale as tile_scale,
 )
+from ._cells.measured_array import MeasuredArray as MeasuredArray
 from ._cells.noise_curves import (
     AbstractCurve as AbstractCurve,
     LogarithmicCurve as LogarithmicCurve,
@@ -126,6 +127,7 @@ from ._numerics.requirements import (
     FROM_ONE as FROM_ONE,
     FROM_ZERO as FROM_ZERO,
     NUMBER as NUMBER,
+    ONE_OR_MORE as ONE_OR_MORE,
     POSITIVE as POSITIVE,
     SHARE as SHARE,
     Requirement as Requirement,

@@ -67,12 +67,10 @@ class MvmWorkload(eqx.Module):
     pipelined: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        counts = {name: v for name, v in vars(self).items() if name != "pipelined"}
-        call = "sedma_jax.kernels.MvmWorkload"
-        check_counts(call, 1, math.inf, "It is a count.", **counts)
-        for name in counts.keys() - {"tiles", "arrays"}:
-            if counts[name] is None:
-                raise ValueError(f"`{call}` needs `{name}`. Got None. It is a count.")
+        call, optional = "sedma_jax.kernels.MvmWorkload", ("tiles", "arrays")
+        for name, value in vars(self).items():
+            if name != "pipelined" and not (value is None and name in optional):
+                check_counts(call, 1, math.inf, "It is a count.", **{name: value})
 
     @property
     def phases(self) -> int:

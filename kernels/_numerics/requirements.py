@@ -42,14 +42,22 @@ NUMBER = Requirement(lambda v: ~np.isnan(v), "to be a number")
 SHARE = Requirement(lambda v: (v >= 0) & (v <= 1), "from 0 to 1")
 
 
-def check_numbers(call: str, requirement: Requirement, remedy: str, **values: Any) -> None:
+def check_numbers(
+    call: str,
+    requirement: Requirement,
+    remedy: str,
+    *,
+    optional: bool = True,
+    **values: Any,
+) -> None:
     """Refuse values of which an entry does not meet the requirement, or is no real number.
 
     **Arguments:**
 
     - `call`: the public name that was called.
     - `remedy`: what to do, as a sentence.
-    - `values`: by name; None passes.
+    - `optional`: whether None passes.
+    - `values`: by name.
 
     **Raises:**
 
@@ -57,6 +65,8 @@ def check_numbers(call: str, requirement: Requirement, remedy: str, **values: An
     """
     for name, value in values.items():
         known = known_numbers(value)
+        if value is None and not optional:
+            known = np.empty((), object)
         if known is None:
             continue
         if known.dtype.kind not in "iuf" or not np.all(requirement.holds(known)):
@@ -95,14 +105,14 @@ def known_numbers(value: Any) -> np.ndarray | None:
 
 
 def check_counts(call: str, least: int, most: float, remedy: str, **values: Any) -> None:
-    """Refuse what is no whole number from `least` to `most`. None passes.
+    """Refuse what is no whole number from `least` to `most`, but for traced ones.
 
     **Raises:**
 
     - `ValueError`: for the first value that is not one.
     """
     for name, value in values.items():
-        if value is None or isinstance(value, jax.core.Tracer):
+        if isinstance(value, jax.core.Tracer):
             continue
         number = whole(value)
         if number is None or not least <= number <= most:

@@ -59,7 +59,7 @@ def run_matrix(options: argparse.Namespace) -> int:
     workflow = check_end_to_end(options)
     adaptive = check_memory(options)
     options.lam = BASELINE_LAMBDA if options.lam is None else options.lam
-    check_lambda(options.lam)
+    check_lambda("corrected_matvec", options.lam)
     if options.float64:
         jax.config.update("jax_enable_x64", True)
     # Without memory, the progress of programming is shown instead.

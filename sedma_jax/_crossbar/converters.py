@@ -24,8 +24,8 @@ def _whole(value):
 
 
 def check_bits(call: str, bits) -> None:
-    """Refuse a resolution that a converter cannot have; not None either."""
-    check_counts(call, 2, 24, _BITS, bits="None" if bits is None else bits)
+    """Refuse a resolution that a converter cannot have."""
+    check_counts(call, 2, 24, _BITS, bits=bits)
 
 
 class DAC(eqx.Module):

@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._arguments import check_progress, device_of
+from .._crossbar.abstract_crossbar import (
+    AbstractCrossbar,
+    check_converters,
+    check_readable,
+)
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import check_vector, stored_matrix
 from .._keys import check_key, split_key
@@ -31,7 +36,13 @@ from .._tiling.partition import (
     exact_product,
     partition,
 )
-from ..kernels import Device, RememberedLambda, correct_first_order, first_order_inputs
+from ..kernels import (
+    Device,
+    RememberedLambda,
+    correct_first_order,
+    first_order_inputs,
+    shown,
+)
 from .correction import (
     BASELINE_LAMBDA,
     CorrectionInfo,
@@ -44,7 +55,7 @@ from .correction import (
 def corrected_matvec(
     A: Matrix,
     x: Vectors,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     lam: Float[Array, ""] | float | RememberedLambda = BASELINE_LAMBDA,
@@ -88,7 +99,10 @@ def corrected_matvec(
     - `ValueError`: as `program`, `matvec` and `denoise` do.
     """
     check_key(key)
-    check_lambda(lam)
+    check_lambda("corrected_matvec", lam)
+    check_converters("corrected_matvec", dac, adc)
+    check_progress("corrected_matvec", progress)
+    device = device_of("corrected_matvec", device)
     how = programming_from("corrected_matvec", programming, **options)
     # Cut into tiles only to be programmed: a dense matrix multiplies faster as it is.
     operand = (
@@ -105,7 +119,13 @@ def corrected_matvec(
         programmed = program_partition(
             parts, device, how, progress=progress, key=matrix_key
         )
+    if not isinstance(programmed, tuple | list) or len(programmed) != 2:
+        raise ValueError(
+            "`sedma_jax.corrected_matvec` needs `programmed` to be a crossbar and its "
+            f"figures. Got {shown(programmed)}. Pass all that `program` returned."
+        )
     crossbar, stats = programmed
+    check_readable("corrected_matvec", crossbar)
     if crossbar.shape != operand.shape:
         raise ValueError(
             "`sedma_jax.corrected_matvec` needs `programmed` to hold `A`. Got shapes "

@@ -15,12 +15,17 @@ from jaxtyping import Array, Float
 from .._programming.program_stats import ProgramStats
 from .._tiling.partition import Vectors
 from ..kernels import (
+    FROM_ZERO,
     LambdaChoice,
     RememberedLambda,
+    Requirement,
+    check_numbers,
     combine_lambda,
     denoise as denoise_kernel,
+    known_numbers,
     product_noise,
     roughness_spectrum,
+    shown,
     stein_lambda,
 )
 
@@ -78,11 +83,11 @@ def denoise(
     - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
     """
     p = jnp.asarray(p)
-    check_lambda(lam)
+    check_lambda("denoise", lam)
     if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
         raise ValueError(
             "`sedma_jax.denoise` needs real signals of one entry or more. "
-            f"Got shape {p.shape}, dtype {p.dtype}."
+            f"Got shape {p.shape}, dtype {p.dtype}. Convert it with `.astype('float32')`."
         )
     return _denoise(p.reshape(-1, p.shape[-1]), lam, zero_end).reshape(p.shape)
 
@@ -98,13 +103,17 @@ def _denoise(p, lam, zero_end):
     )
 
 
-def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
+def check_lambda(call: str, lam: Float[Array, ""] | float | RememberedLambda) -> None:
     """Refuse a regularisation parameter that is a negative or non-finite number."""
-    if isinstance(lam, int | float) and not 0 <= lam < float("inf"):
-        raise ValueError(
-            f"`lam` needs to be finite and not negative. Got {lam=}. "
-            "Zero leaves the signal as it is."
-        )
+    if isinstance(lam, RememberedLambda):
+        return
+    value = known_numbers(lam)
+    requirement = FROM_ZERO
+    if lam is None or (value is not None and value.ndim):
+        # One number for all.
+        requirement, lam = Requirement(lambda v: False, "to be one number"), shown(lam)
+    remedy = "Zero leaves the signal as it is."
+    check_numbers(f"sedma_jax.{call}", requirement, remedy, lam=lam)
 
 
 def smoothed(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._arguments import check_progress, device_of
 from .._crossbar.crossbar import Crossbar
 from .._functions import same_function
 from .._keys import check_key
@@ -41,7 +42,7 @@ _CHUNKS = (1, 8, 32)
 
 def program(
     A: Matrix,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     progress: Progress | None = None,
@@ -59,7 +60,7 @@ def program(
     **Arguments:**
 
     - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
-    - `device`: the technology; see `sedma_jax.devices`.
+    - `device`: the technology, or the name of one of `sedma_jax.devices.PRESETS`.
     - `programming`, `options`: how; a `Programming`, and its fields as keywords: `array`,
         `arrays`, `mapping`, `scaling`, `scheme` and `rule`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
@@ -72,9 +73,12 @@ def program(
     **Raises:**
 
     - `ValueError`: if `A` is empty, complex, not numeric or not two-dimensional, or holds
-        NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
+        NaN or infinity; if `key` is not a typed key; if `device` or an option is of
+        another kind or out of range.
     """
     check_key(key)
+    device = device_of("program", device)
+    check_progress("program", progress)
     how = programming_from("program", programming, **options)
     parts = partition(A, *how.array)
     return program_partition(parts, device, how, progress=progress, key=key)
@@ -93,11 +97,6 @@ def program_partition(
 
     `scaling` overrules that of `how`, and may hold arrays.
     """
-    if how.arrays is not None and how.arrays < 1:
-        raise ValueError(
-            f"`sedma_jax.program` needs `arrays >= 1`. Got arrays={how.arrays}. "
-            "Leave it out for as many arrays as there are tiles."
-        )
     scaling = how.scaling if scaling is None else scaling
     scale, index, used_rows, used_cols = _prepare(parts, scaling)
     weights, conductance, stats = program_tiles(
