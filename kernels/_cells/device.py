@@ -87,7 +87,8 @@ class Device(eqx.Module):
     """One resistive memory technology, as the behaviour of its cells.
 
     Every field is a leaf of the pytree, so that `jax.vmap` and `jax.grad` reach all of
-    them, and one compilation serves all devices. Derive a device of your own with
+    them, and one compilation serves all devices. Which schemes of programming have a
+    reverse-mode gradient, `sedma_jax.program` says. Derive a device of your own with
     `dataclasses.replace(sedma_jax.devices.EPIRAM, sigma_c2c=0.01)`.
 
     - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max <= 0.1`.
@@ -155,7 +156,9 @@ def curvature(
     Curvatures, with the sign of the labels.
     """
     nonlinearity = jnp.asarray(nonlinearity)
-    height = jnp.minimum(jnp.abs(nonlinearity), _LARGEST_LABEL) / _LABEL
+    # The curve is odd and smooth; `jnp.abs` would have the derivative 0 at zero.
+    size = jnp.where(nonlinearity < 0, -nonlinearity, nonlinearity)
+    height = jnp.minimum(size, _LARGEST_LABEL) / _LABEL
 
     def climb(_, u):
         value, slope = jax.jvp(_height, (u,), (jnp.ones_like(u),))

@@ -33,13 +33,21 @@ def _finite(v: np.ndarray) -> Any:
 
 
 FINITE = Requirement(_finite, "to be finite")
+"""Any finite number."""
 POSITIVE = Requirement(lambda v: _finite(v) & (v > 0), "to be positive and finite")
+"""A size that is not zero."""
 FROM_ZERO = Requirement(lambda v: _finite(v) & (v >= 0), "from 0 up, and finite")
+"""A finite size."""
 FROM_ONE = Requirement(lambda v: _finite(v) & (v >= 1), "to be at least 1, and finite")
+"""A finite size, not below 1."""
 ZERO_OR_MORE = Requirement(lambda v: v >= 0, "from 0 up")
+"""A size, or infinity."""
 ONE_OR_MORE = Requirement(lambda v: v >= 1, "to be at least 1")
+"""A size not below 1, or infinity."""
 NUMBER = Requirement(lambda v: ~np.isnan(v), "to be a number")
+"""Anything but NaN."""
 SHARE = Requirement(lambda v: (v >= 0) & (v <= 1), "from 0 to 1")
+"""A probability or share."""
 
 
 def check_numbers(

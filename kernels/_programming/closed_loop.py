@@ -32,6 +32,7 @@ from .._numerics.requirements import (
     POSITIVE,
     ZERO_OR_MORE,
     check_counts,
+    check_kind,
     check_numbers,
 )
 
@@ -154,6 +155,9 @@ def acceptance_band(
         "Leave it out for a width that suits the device.",
         half_width=half_width,
     )
+    remedy = "Such as `sedma_jax.devices.EPIRAM`."
+    wanted = "a `sedma_jax.Device`"
+    check_kind("sedma_jax.acceptance_band", Device, wanted, remedy, device=device)
     width = _half_width(device) if half_width is None else half_width
     return _RULE.unflatten((width, max_pulses, caution, -1.0, iterations))
 

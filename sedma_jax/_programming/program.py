@@ -56,6 +56,12 @@ def program(
     sparse matrix that are all zero are not programmed. The noise of a tile depends on
     `key` and on the place of the tile alone. Gradients in `A` pass straight through
     (the error of programming counts as a constant; Bengio et al. 2013, arXiv 1308.3432).
+    Gradients in fields of the device are pathwise: those of what the cells end at, draws
+    and numbers of pulses held fixed. `open_loop` and, of arrays that read without noise,
+    `sampled_rewrite` have them in both modes. Schemes with a loop have them in forward
+    mode (`jax.jvp`, `jax.jacfwd`) alone: what a stopping rule ends after an unknown number
+    of rounds cannot be run backwards, and `jax.grad` then raises JAX's error of
+    `while_loop`.
 
     **Arguments:**
 
@@ -288,7 +294,8 @@ def _write_tiles(
         weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
     ideal = tiles / scale[:, None]
     # As with the weights: effects that start from the conductances keep the gradient.
-    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
+    still = lax.stop_gradient(device)
+    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), still), still)
     return weights, _straight_through(cell_conductance(state, device), wish), stats
 
 
@@ -308,9 +315,14 @@ def _responses(device, shape, dtype, pairs, spread, keys):
 
 @jax.custom_jvp
 def _straight_through(value, wish):
-    """`value`, with the derivative of `wish`, which is computed only if asked for."""
+    """`value`, with the derivative of `wish` added, computed only if asked for.
+
+    `value` itself depends on the device, and not on the matrix, which `aim` holds still.
+    """
     del wish
     return value
 
 
-_straight_through.defjvps(None, lambda tangent, out, value, wish: tangent)
+_straight_through.defjvps(
+    lambda tangent, out, value, wish: tangent, lambda tangent, out, value, wish: tangent
+)
