@@ -107,6 +107,11 @@ class Device(eqx.Module):
     - `t_ltp`, `t_ltd`: pulse widths, in seconds.
     - `v_read`, `t_read`: read voltage and time, in volts and seconds.
     - `r_access`: resistance of the access transistor in series with the cell, in ohms.
+
+    **Gradients:** pathwise, the draws held fixed. Nothing is drawn for reads where
+    `sigma_read` is 0, and its derivative is 0 there; just above, it is that of the draw.
+
+    **Raises:** `ValueError` for a figure out of range. Traced ones are not checked.
     """
 
     g_min: Scalar = eqx.field(converter=_floating)
