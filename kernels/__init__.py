@@ -133,6 +133,7 @@ from ._numerics.requirements import (
     Requirement as Requirement,
     check_callable as check_callable,
     check_counts as check_counts,
+    check_given as check_given,
     check_kind as check_kind,
     check_numbers as check_numbers,
     known_numbers as known_numbers,

@@ -362,8 +362,8 @@ def _checked(
         if known is not None and known.min() == known.max():
             raise ValueError(
                 f"`{call}` needs entries of `{letter}` that differ, since it scales them "
-                f"by their range. Got {known.flat[0]} throughout. `corrected_matvec` has no "
-                "such limit."
+                f"by their range. Got {known.flat[0]} throughout. `corrected_matvec` has "
+                "no such limit."
             )
     return A, x, device, iterations
 

@@ -281,11 +281,11 @@ class RetentionTable(eqx.Module):
         arrays = {"times": self.times, "shifts": self.shifts} | columns
         check_numbers(call, FINITE, "Leave out what was not measured.", **arrays)
         known = {name: known_numbers(value) for name, value in arrays.items()}
-        shapes = [None if v is None else v.shape for v in known.values()]
-        if None not in shapes:
+        shapes = [v.shape for v in known.values() if v is not None]
+        if len(shapes) == len(known):
             counts = {shape[:1] for shape in shapes}
             dims = [len(shape) for shape in shapes]
-            if len(counts) > 1 or dims != [1, 2, 1, 1] or 0 in known["times"].shape:
+            if len(counts) > 1 or dims != [1, 2, 1, 1] or 0 in shapes[0]:
                 raise ValueError(
                     f"`{call}` needs an entry of `times`, `amplitudes` and `scales`, and a "
                     f"row of `shifts`, for each measurement. Got shapes "

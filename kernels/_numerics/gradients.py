@@ -21,8 +21,9 @@ def saturated(
 
 @saturated.defjvp
 def _(primals, tangents):
-    value = saturated(*primals)
-    of_fraction, of_u = saturated_slopes(*primals, value)
+    fraction, u = primals
+    value = saturated(fraction, u)
+    of_fraction, of_u = saturated_slopes(fraction, u, value)
     return value, of_fraction * tangents[0] + of_u * tangents[1]
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.core
+import jax.dtypes
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -54,8 +56,6 @@ def check_numbers(
     call: str,
     requirement: Requirement,
     remedy: str,
-    *,
-    optional: bool = True,
     **values: Any,
 ) -> None:
     """Refuse values of which an entry does not meet the requirement, or is no real number.
@@ -64,8 +64,7 @@ def check_numbers(
 
     - `call`: the public name that was called.
     - `remedy`: what to do, as a sentence.
-    - `optional`: whether None passes.
-    - `values`: by name.
+    - `values`: by name; None passes.
 
     **Raises:**
 
@@ -73,14 +72,21 @@ def check_numbers(
     """
     for name, value in values.items():
         known = known_numbers(value)
-        if value is None and not optional:
-            known = np.empty((), object)
         if known is None:
             continue
         if known.dtype.kind not in "iuf" or not np.all(requirement.holds(known)):
             raise ValueError(
                 f"`{call}` needs `{name}` {requirement.text}. Got {shown(value)}. {remedy}"
             )
+
+
+def check_given(call: str, requirement: Requirement, remedy: str, **values: Any) -> None:
+    """`check_numbers`, of arguments that have to be given: None does not pass."""
+    for name, value in values.items():
+        if value is None:
+            text = f"`{call}` needs `{name}` {requirement.text}. Got None. {remedy}"
+            raise ValueError(text)
+    check_numbers(call, requirement, remedy, **values)
 
 
 def known_numbers(value: Any) -> np.ndarray | None:
@@ -96,12 +102,12 @@ def known_numbers(value: Any) -> np.ndarray | None:
     if isinstance(value, jax.Array):
         if not value.is_fully_addressable or value.is_deleted():
             return None
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+        if jnp.issubdtype(value.dtype, jax.dtypes.extended):
             return np.empty((), object)  # a key
         value = np.asarray(value)
     if isinstance(value, np.ndarray | np.generic):
         # The dtypes of `ml_dtypes` are of kind "V" or "f".
-        narrow = value.dtype.kind == "V" and jax.dtypes.issubdtype(value.dtype, np.floating)
+        narrow = value.dtype.kind == "V" and jnp.issubdtype(value.dtype, np.floating)
         return np.asarray(value, float) if narrow else np.asarray(value)
     if isinstance(value, bool):
         return np.asarray(value)

@@ -33,6 +33,7 @@ from ..kernels import (
     RetentionTable,
     apply_faults,
     check_callable,
+    check_given,
     check_kind,
     check_numbers,
     column_drift_compensation,
@@ -155,7 +156,7 @@ def fault_map(
     """
     call, remedy = "sedma_jax.fault_map", "Divide percentages by 100."
     check_crossbar("fault_map", crossbar=crossbar)
-    check_numbers(call, SHARE, remedy, optional=False, p_on=p_on, p_off=p_off)
+    check_given(call, SHARE, remedy, p_on=p_on, p_off=p_off)
     shape = crossbar.conductance.shape[1:]
     draw = lambda key: draw_faults(shape, p_on, p_off, key=key)
     return jax.vmap(draw)(_tile_keys(crossbar, key, _FAULTS))
@@ -315,7 +316,7 @@ def _aged(
 def check_time(call: str, time: Scalar) -> None:
     """Refuse a time since programming that is negative or not finite."""
     remedy = "Time counts from programming, in seconds."
-    check_numbers(call, FROM_ZERO, remedy, optional=False, time=time)
+    check_given(call, FROM_ZERO, remedy, time=time)
 
 
 def check_like(call: str, crossbar: Crossbar, **others: Crossbar) -> None:

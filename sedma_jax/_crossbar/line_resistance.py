@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ..kernels import (
     FROM_ZERO,
-    check_numbers,
+    check_given,
     effective_conductances,
     series_conductance,
     transfer_matrix,
@@ -67,7 +67,7 @@ def _behind_lines(
     check_crossbar(name, crossbar=crossbar)
     device, remedy = crossbar.device, "It is in ohms. Zero is an ideal line."
     wires = {"r_word": r_word, "r_bit": r_bit}
-    check_numbers(f"sedma_jax.{name}", FROM_ZERO, remedy, optional=False, **wires)
+    check_given(f"sedma_jax.{name}", FROM_ZERO, remedy, **wires)
     effective = _effective(crossbar.conductance, device.r_access, r_word, r_bit, solve)
     seen = lambda g: g / (1 + g * device.r_access)
     device = dataclasses.replace(

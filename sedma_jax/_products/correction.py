@@ -18,8 +18,7 @@ from ..kernels import (
     FROM_ZERO,
     LambdaChoice,
     RememberedLambda,
-    Requirement,
-    check_numbers,
+    check_given,
     combine_lambda,
     denoise as denoise_kernel,
     known_numbers,
@@ -107,13 +106,13 @@ def check_lambda(call: str, lam: Float[Array, ""] | float | RememberedLambda) ->
     """Refuse a regularisation parameter that is a negative or non-finite number."""
     if isinstance(lam, RememberedLambda):
         return
+    call, remedy = f"sedma_jax.{call}", "Zero leaves the signal as it is."
     value = known_numbers(lam)
-    requirement = FROM_ZERO
-    if lam is None or (value is not None and value.ndim):
-        # One number for all.
-        requirement, lam = Requirement(lambda v: False, "to be one number"), shown(lam)
-    remedy = "Zero leaves the signal as it is."
-    check_numbers(f"sedma_jax.{call}", requirement, remedy, lam=lam)
+    if value is not None and value.ndim:
+        raise ValueError(
+            f"`{call}` needs `lam` to be one number. Got {shown(lam)}. {remedy}"
+        )
+    check_given(call, FROM_ZERO, remedy, lam=lam)
 
 
 def smoothed(

@@ -61,8 +61,8 @@ def array_of(call: str, array: Any) -> tuple[int, int]:
     """
     sides = (array, array) if whole(array) is not None else array
     sides = sides if isinstance(sides, tuple | list) else ()
-    numbers = [whole(side) for side in sides]
-    if len(numbers) != 2 or None in numbers or min(numbers) < 1:
+    numbers = [whole(side) or 0 for side in sides]
+    if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(
             f"`{call}` needs `array` to be at least one row and one column, as two whole "
             f"numbers. Got {shown(array)}. Write `array=(256, 256)`: word lines, bit lines."

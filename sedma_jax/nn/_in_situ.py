@@ -26,6 +26,7 @@ from ..kernels import (
     POSITIVE,
     Device,
     Response,
+    check_given,
     check_numbers,
     draw_response,
     nominal_response,
@@ -131,7 +132,7 @@ def check_window(
     """The device; refuses what makes no array of it."""
     check_key(key)
     call = f"sedma_jax.nn.{name}"
-    check_numbers(call, POSITIVE, "Take the largest weight you expect.", w_max=w_max)
+    check_given(call, POSITIVE, "Take the largest weight you expect.", w_max=w_max)
     check_numbers(call, ONE_OR_MORE, "Infinity is no cap.", max_pulses=max_pulses)
     return device_of(f"nn.{name}", device)
 

@@ -18,8 +18,8 @@ from ..kernels import (
     SHARE,
     CostModel,
     MvmWorkload,
+    check_given,
     check_kind,
-    check_numbers,
     expected_read_energy,
     mvm_cost,
     series_conductance,
@@ -149,7 +149,7 @@ def inspect(
 def check_costs(name: str, mean_square: float, costs: CostModel | None) -> None:
     """Refuse what makes no read energy, for the public function `name`."""
     call, remedy = f"sedma_jax.nn.{name}", "A third is that of uniform inputs."
-    check_numbers(call, SHARE, remedy, optional=False, mean_square=mean_square)
+    check_given(call, SHARE, remedy, mean_square=mean_square)
     if costs is not None:
         remedy = "Such as `sedma_jax.costs.SURVEY`."
         check_kind(call, CostModel, "a `CostModel`", remedy, costs=costs)

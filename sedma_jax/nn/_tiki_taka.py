@@ -17,7 +17,7 @@ from ..kernels import (
     Device,
     Response,
     check_counts,
-    check_numbers,
+    check_given,
     gaussian,
     pulsed_change,
     state_weight,
@@ -273,4 +273,4 @@ def _check_transfer(transfer_every: int, transfer_rate: float, fast_w_max: float
     remedy = "To pulse the weights themselves use `pulsed_updates`."
     check_counts(call, 1, math.inf, remedy, transfer_every=transfer_every)
     sizes = {"transfer_rate": transfer_rate, "fast_w_max": fast_w_max}
-    check_numbers(call, POSITIVE, remedy, optional=False, **sizes)
+    check_given(call, POSITIVE, remedy, **sizes)
