@@ -67,7 +67,7 @@ def program_bit_sliced(
     if min(bits) < 1 or bits[0] * bits[1] > 23:
         raise ValueError(
             "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
-            f"Got {cell_bits=}, {slices=}."
+            f"Got {cell_bits=}, {slices=}. Both are whole numbers."
         )
     device = device_of("program_bit_sliced", device)
     how = programming_from("program_bit_sliced", programming, **options)

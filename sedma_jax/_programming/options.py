@@ -91,6 +91,7 @@ def _function(name: str, known: Mapping_[str, Callable]) -> Callable[[str, Any],
 mapping_of = _function("mapping", _MAPPINGS)
 scaling_of = _function("scaling", _SCALINGS)
 scheme_of = _function("scheme", _SCHEMES)
+encoding_of = _function("encoding", _SCHEMES)
 
 
 def rule_of(call: str, rule: Any) -> Any:

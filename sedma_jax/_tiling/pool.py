@@ -62,7 +62,7 @@ class Pool(eqx.Module):
         kinds = self.kinds if isinstance(self.kinds, tuple) else ()
         if not kinds or not all(isinstance(k, ArrayKind) for k in kinds):
             raise ValueError(
-                "`sedma_jax.Pool` needs one `ArrayKind` or more. "
+                "`sedma_jax.Pool` needs `kinds` to be one `ArrayKind` or more. "
                 f"Got {shown(self.kinds)}. Write `Pool([ArrayKind(256, 256, 16, device)])`."
             )
 

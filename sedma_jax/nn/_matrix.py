@@ -33,8 +33,8 @@ from .._programming.options import (
     Programming,
     ProgrammingOptions,
     Progress,
+    encoding_of,
     programming_from,
-    scheme_of,
 )
 from .._programming.pooled import PooledCrossbar, program_pool
 from .._programming.program import program_partition
@@ -169,13 +169,13 @@ def program_matrix(
     check_progress(call, progress)
     device = technology_of(call, device)
     if encoding is not None:
-        encoding = scheme_of(f"sedma_jax.{call}", encoding)
+        encoding = encoding_of(f"sedma_jax.{call}", encoding)
     how = programming_from(call, programming, **options)
     weight = checked_array(weight, "weight", ndim=2)
     if (whole(groups) or 0) < 1 or len(weight) % groups:
         raise ValueError(
             "`sedma_jax.nn.program_matrix` needs `groups` to divide the outputs. Got "
-            f"{groups=} for {len(weight)} outputs."
+            f"{groups=} for {len(weight)} outputs. A plain matrix has one group."
         )
     matrix = weight if groups == 1 else block_diagonal(weight, groups)
 
