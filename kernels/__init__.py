@@ -24,6 +24,7 @@ from ._cells.mapping import (
     signed_weights as signed_weights,
     tile_scale as tile_scale,
 )
+from ._cells.measured_array import MeasuredArray as MeasuredArray
 from ._cells.noise_curves import (
     AbstractCurve as AbstractCurve,
     LogarithmicCurve as LogarithmicCurve,
@@ -133,6 +134,25 @@ from ._numerics.random import (
     normal as normal,
     normal_pair as normal_pair,
     normal_pair_at as normal_pair_at,
+)
+from ._numerics.requirements import (
+    FINITE as FINITE,
+    FROM_ONE as FROM_ONE,
+    FROM_ZERO as FROM_ZERO,
+    NUMBER as NUMBER,
+    ONE_OR_MORE as ONE_OR_MORE,
+    POSITIVE as POSITIVE,
+    SHARE as SHARE,
+    Requirement as Requirement,
+    check_callable as check_callable,
+    check_counts as check_counts,
+    check_given as check_given,
+    check_kind as check_kind,
+    check_numbers as check_numbers,
+    known_numbers as known_numbers,
+    one_of as one_of,
+    shown as shown,
+    whole as whole,
 )
 from ._numerics.wide_vectors import wide_jit as wide_jit
 from ._peers.cache_utility import (

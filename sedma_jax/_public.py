@@ -29,8 +29,10 @@ from ._crossbar.effects import (
     inject_faults as inject_faults,
     perturb as perturb,
     retain as retain,
-    with_approximate_line_resistance as with_approximate_line_resistance,
     with_conductance as with_conductance,
+)
+from ._crossbar.line_resistance import (
+    with_approximate_line_resistance as with_approximate_line_resistance,
     with_line_resistance as with_line_resistance,
 )
 from ._crossbar.read_effects import (

@@ -76,7 +76,7 @@ def run(
     A: Matrix,
     x: Vectors,
     *,
-    device: Device | Pool,
+    device: Device | Pool | str,
     memory: "Memory | None" = None,
     peers: Sequence[str] = (),
     node_key: str | Path | None = None,

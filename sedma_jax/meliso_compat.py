@@ -40,12 +40,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ._arguments import device_of
+from ._keys import check_key
 from ._tiling.partition import checked_array
 from .kernels import (
     Device,
     Response,
     apply_pulses,
+    check_counts,
     draw_response,
+    known_numbers,
     safe_norm,
     series_conductance,
 )
@@ -101,11 +105,10 @@ class _Scaled(eqx.Module):
     span: Float[Array, ""]
 
 
-@jax.jit
 def corrected(
     A: Float[Array, "rows cols"],
     x: Float[Array, " size"],
-    device: Device,
+    device: Device | str,
     *,
     iterations: Int[Array, ""] | int,
     key: PRNGKeyArray,
@@ -126,12 +129,19 @@ def corrected(
 
     **Raises:**
 
-    - `ValueError`: if the shapes do not match.
+    - `ValueError`: if the shapes do not match, or all entries are equal; if another
+        argument is none that it can be.
     """
+    given = _checked("corrected", A, x, device, iterations, key)
+    return _corrected(*given, key=key)
+
+
+@jax.jit
+def _corrected(A, x, device, iterations, *, key):
     spread_key, a_key, x_key = jr.split(key, 3)
     A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     device, response = _misread_spreads(device, spread_key, A.dtype)
-    matrix, vector = _scale_both(A, x, "corrected")
+    matrix, vector = _scale(A), _scale(x)
     inputs = jnp.broadcast_to(vector.value, A.shape)
     # Word lines carry inputs, so the crossbar holds the transpose.
     g_a, cost_a = _program(matrix.value.T, device, response, iterations, key=a_key)
@@ -147,11 +157,10 @@ def corrected(
     return _report(output, _product(matrix.value, vector.value), matrix, vector, total)
 
 
-@jax.jit
 def uncorrected(
     A: Float[Array, "rows cols"],
     x: Float[Array, " size"],
-    device: Device,
+    device: Device | str,
     *,
     iterations: Int[Array, ""] | int,
     key: PRNGKeyArray,
@@ -160,10 +169,16 @@ def uncorrected(
 
     Arguments, result and errors are those of `corrected`.
     """
+    given = _checked("uncorrected", A, x, device, iterations, key)
+    return _uncorrected(*given, key=key)
+
+
+@jax.jit
+def _uncorrected(A, x, device, iterations, *, key):
     spread_key, a_key, open_key = jr.split(key, 3)
     A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     device, response = _misread_spreads(device, spread_key, A.dtype)
-    matrix, vector = _scale_both(A, x, "uncorrected")
+    matrix, vector = _scale(A), _scale(x)
     inputs = jnp.broadcast_to(vector.value, A.shape)
     g, closed = _program(matrix.value.T, device, response, iterations, key=a_key)
     state, opened = _write(  # C
@@ -324,16 +339,36 @@ def _product(
     return jnp.matmul(A, x, precision=jax.lax.Precision.HIGHEST)
 
 
-def _scale_both(
-    A: Float[Array, "rows cols"], x: Float[Array, " size"], name: str
-) -> tuple[_Scaled, _Scaled]:
+def _checked(
+    name: str,
+    A: Float[Array, "rows cols"],
+    x: Float[Array, " size"],
+    device: Device | str,
+    iterations: Int[Array, ""] | int,
+    key: PRNGKeyArray,
+) -> tuple[Array, Array, Device, Int[Array, ""] | int]:
+    """The arguments of the public function `name`, without the key."""
+    call = f"sedma_jax.meliso_compat.{name}"
+    check_key(key)
+    device = device_of(f"meliso_compat.{name}", device)
+    remedy = "Programming takes at least one round."
+    check_counts(call, 1, 2**31 - 1, remedy, iterations=iterations)
+    A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     if A.shape[1] != x.shape[0]:
         raise ValueError(
-            f"`sedma_jax.meliso_compat.{name}` needs `x` of one entry for each column "
+            f"`{call}` needs `x` of one entry for each column "
             f"of `A`. Got shapes {A.shape} and {x.shape}. Transpose `A` if it is the other "
             "way round."
         )
-    return _scale(A), _scale(x)
+    for letter, values in (("A", A), ("x", x)):
+        known = known_numbers(values)
+        if known is not None and known.min() == known.max():
+            raise ValueError(
+                f"`{call}` needs entries of `{letter}` that differ, since it scales them "
+                f"by their range. Got {known.flat[0]} throughout. `corrected_matvec` has "
+                "no such limit."
+            )
+    return A, x, device, iterations
 
 
 def _scale(value: Float[Array, "*shape"]) -> _Scaled:

@@ -20,17 +20,17 @@ as a device:
 
 import math
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from .kernels import (
+    FROM_ZERO,
+    POSITIVE,
     AbsoluteFlickerNoise,
-    AbstractDrift,
-    AbstractReadNoise,
     CubicCurrent,
     Device,
     LogarithmicCurve,
     LogarithmicDrift,
+    MeasuredArray as MeasuredArray,
     PiecewiseCurve,
     PolynomialCurve,
     PowerCurve,
@@ -40,21 +40,8 @@ from .kernels import (
     RetentionTable,
     SaturatingCurve,
     StationaryReadNoise,
+    check_numbers,
 )
-
-
-class MeasuredArray(eqx.Module):
-    """The published statistics of one array.
-
-    - `device`: its conductance window. Properties that were not published are ideal.
-    - `programming`, `drift`, `read`: for `perturb`, `age` and `with_read_noise`; None if
-        nothing was published, or if `programming` covers it.
-    """
-
-    device: Device
-    programming: ProgrammingNoise
-    drift: AbstractDrift | None = None
-    read: AbstractReadNoise | None = None
 
 
 def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:
@@ -322,12 +309,19 @@ _SONOS_DAYS = (
 
 def sonos_programming(v_read: float) -> ProgrammingNoise:
     """SONOS after programming; `v_read`, in volts, turns currents to siemens."""
+    _check_voltage("sonos_programming", v_read)
     return ProgrammingNoise(_saturating(*_SONOS_PROGRAMMING, v_read))
 
 
 def sonos_read(v_read: float) -> StationaryReadNoise:
     """SONOS read noise; `v_read` as in `sonos_programming`."""
+    _check_voltage("sonos_read", v_read)
     return StationaryReadNoise(deviation=_saturating(*_SONOS_READ, v_read))
+
+
+def _check_voltage(name: str, v_read: float) -> None:
+    call = f"sedma_jax.noise_models.{name}"
+    check_numbers(call, POSITIVE, "It is in volts.", v_read=v_read)
 
 
 def _saturating(amplitude: float, scale: float, v_read: float) -> SaturatingCurve:
@@ -336,6 +330,7 @@ def _saturating(amplitude: float, scale: float, v_read: float) -> SaturatingCurv
 
 def sonos_retention(v_read: float) -> RetentionTable:
     """SONOS from programming to 5 days; `v_read` as in `sonos_programming`."""
+    _check_voltage("sonos_retention", v_read)
     siemens = 1e-9 / v_read  # the conductance of 1 nA
     # A reference of 100 nA keeps the tenth-order coefficient within reach of float32.
     step = 100
@@ -358,16 +353,24 @@ def sonos_retention(v_read: float) -> RetentionTable:
 # deviations.
 
 
+def _check_size(name: str, **sizes: float) -> None:
+    call = f"sedma_jax.noise_models.{name}"
+    check_numbers(call, FROM_ZERO, "It is a standard deviation.", **sizes)
+
+
 def independent(deviation: float) -> PolynomialCurve:
     """The same standard deviation, in siemens, at every conductance."""
+    _check_size("independent", deviation=deviation)
     return PolynomialCurve((deviation,), 1.0)
 
 
 def proportional(fraction: float) -> PolynomialCurve:
     """A standard deviation of `fraction * g`."""
+    _check_size("proportional", fraction=fraction)
     return PolynomialCurve((0.0, fraction), 1.0)
 
 
 def inverse_proportional(fraction: float, g_max: float) -> PowerCurve:
     """A standard deviation of `fraction * g_max**2 / g`; zero where `g` is zero."""
+    _check_size("inverse_proportional", fraction=fraction)
     return PowerCurve(fraction * g_max, -1.0, g_max)

@@ -4,8 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._numerics.requirements import POSITIVE, check_numbers
 from .device import Scalar
-from .noise_curves import evaluate_polynomial
+from .noise_curves import check_polynomials, evaluate_polynomial
 
 
 class CubicCurrent(eqx.Module):
@@ -22,6 +23,12 @@ class CubicCurrent(eqx.Module):
     cubic: tuple[Scalar, ...]
     g_0: Scalar = 1.0
     g_ohmic: Scalar = 1e-9
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.CubicCurrent"
+        check_polynomials(call, quadratic=self.quadratic, cubic=self.cubic)
+        remedy = "It is in siemens."
+        check_numbers(call, POSITIVE, remedy, g_0=self.g_0, g_ohmic=self.g_ohmic)
 
 
 def nonlinear_current(

@@ -10,7 +10,8 @@ sheets quote the curvature `u` through a label `NL` that is proportional to the 
 distance between this curve and the diagonal.
 """
 
-import math
+from decimal import Decimal
+from fractions import Fraction
 
 import equinox as eqx
 import jax
@@ -19,11 +20,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._numerics.requirements import (
+    FINITE,
+    FROM_ONE,
+    FROM_ZERO,
+    Requirement,
+    check_numbers,
+    known_numbers,
+    shown,
+)
+
 Scalar = Float[Array, ""] | float | int
 
 
+_NAME = "sedma_jax.devices.Device"
+
+
 def _floating(value: Scalar) -> Scalar:
-    return float(value) if isinstance(value, int) else value
+    """A Python number, if it is a number of any kind; `Device` refuses truth values."""
+    number = isinstance(value, int | float | np.number | Fraction | Decimal)
+    number = number and not isinstance(value, bool | np.complexfloating)
+    return float(value) if number else value
 
 
 # `NL = LABEL * max_x (s(x) - x)`: fitted to the published label table to six digits.
@@ -32,33 +49,39 @@ _LARGEST_LABEL = 9.0
 # Conductances that float32 needs in a window, for states to 0.4 %.
 _STEPS = 256
 
+# A cell of a tenth of a siemens is a wire; who writes microsiemens as siemens exceeds it.
+_LARGEST_SIEMENS = 0.1
+
 _REQUIREMENTS = (
-    # Fields, test, requirement, remedy. Traced values are not checked.
+    # Fields, requirement, remedy.
     (
         "g_min g_max",
-        lambda v: 0 <= v < math.inf,
-        "from 0 siemens up, and finite",
-        "Conductances carry no sign: negative weights come from the mapping.",
+        Requirement(lambda v: (v >= 0) & (v <= _LARGEST_SIEMENS), "from 0 to 0.1 siemens"),
+        "Microsiemens are siemens times 1e-6. Conductances carry no sign: negative "
+        "weights come from the mapping.",
     ),
     (
         "pulses_ltp pulses_ltd",
-        lambda v: 1 <= v < math.inf,
-        "to be at least 1, and finite",
+        FROM_ONE,
         "It is the number of pulses that cross the window.",
     ),
     (
-        "nonlinearity_ltp nonlinearity_ltd",
-        lambda v: abs(v) <= _LARGEST_LABEL,
-        "from -9 to 9",
+        "nonlinearity_ltp",
+        Requirement(lambda v: abs(v) <= _LARGEST_LABEL, "from -9 to 9"),
         "It is the NL label of NeuroSim, not the constant A.",
     ),
     (
+        "nonlinearity_ltd",
+        Requirement(lambda v: (v <= 0) & (v >= -_LARGEST_LABEL), "from -9 to 0"),
+        "It is the NL label of NeuroSim, not the constant A; that of a depression which "
+        "is steepest at the top is negative. Tables that leave out the sign mean it.",
+    ),
+    (
         "sigma_c2c sigma_d2d sigma_read t_ltp t_ltd t_read r_access",
-        lambda v: 0 <= v < math.inf,
-        "from 0 up, and finite",
+        FROM_ZERO,
         "Zero switches the effect off.",
     ),
-    ("v_ltp v_ltd v_read", math.isfinite, "to be finite, in volts", "Check the unit."),
+    ("v_ltp v_ltd v_read", FINITE, "It is in volts. Check the unit."),
 )
 
 
@@ -66,14 +89,16 @@ class Device(eqx.Module):
     """One resistive memory technology, as the behaviour of its cells.
 
     Every field is a leaf of the pytree, so that `jax.vmap` and `jax.grad` reach all of
-    them, and one compilation serves all devices. Derive a device of your own with
+    them, and one compilation serves all devices. Which schemes of programming have a
+    reverse-mode gradient, `sedma_jax.program` says. Derive a device of your own with
     `dataclasses.replace(sedma_jax.devices.EPIRAM, sigma_c2c=0.01)`.
 
-    - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max`.
+    - `g_min`, `g_max`: conductance window, in siemens, `0 <= g_min < g_max <= 0.1`.
     - `pulses_ltp`, `pulses_ltd`: identical pulses that cross the window upwards
         (potentiation) and downwards (depression), at least 1.
     - `nonlinearity_ltp`, `nonlinearity_ltd`: label `NL` of the pulse response, from -9
-        to 9; 0 is a straight line, and a negative depression label is steepest at the top.
+        to 9, that of depression from -9 to 0; 0 is a straight line, and depression is
+        steepest at the top.
     - `sigma_c2c`: cycle-to-cycle noise of one pulse, standard deviation as a fraction of
         the window; `n` pulses leave `sqrt(n)` times as much.
     - `sigma_d2d`: device-to-device spread of both labels, standard deviation in label
@@ -84,6 +109,11 @@ class Device(eqx.Module):
     - `t_ltp`, `t_ltd`: pulse widths, in seconds.
     - `v_read`, `t_read`: read voltage and time, in volts and seconds.
     - `r_access`: resistance of the access transistor in series with the cell, in ohms.
+
+    **Gradients:** pathwise, the draws held fixed. Nothing is drawn for reads where
+    `sigma_read` is 0, and its derivative is 0 there; just above, it is that of the draw.
+
+    **Raises:** `ValueError` for a figure out of range. Traced ones are not checked.
     """
 
     g_min: Scalar = eqx.field(converter=_floating)
@@ -104,19 +134,14 @@ class Device(eqx.Module):
     r_access: Scalar = eqx.field(converter=_floating, default=0.0)
 
     def __check_init__(self):
-        for names, holds, requirement, remedy in _REQUIREMENTS:
-            for name in names.split():
-                value = getattr(self, name)
-                if isinstance(value, int | float) and not holds(value):
-                    raise ValueError(
-                        f"`sedma_jax.devices.Device` needs `{name}` {requirement}. "
-                        f"Got {value}. {remedy}"
-                    )
-        window = (self.g_min, self.g_max)
-        if all(isinstance(g, int | float) for g in window) and not window[0] < window[1]:
+        for names, requirement, remedy in _REQUIREMENTS:
+            fields = {name: getattr(self, name) for name in names.split()}
+            check_numbers(_NAME, requirement, remedy, **fields)
+        low, high = known_numbers(self.g_min), known_numbers(self.g_max)
+        if low is not None and high is not None and not np.all(low < high):
             raise ValueError(
-                "`sedma_jax.devices.Device` needs `g_min < g_max`, in siemens. "
-                f"Got g_min={self.g_min}, g_max={self.g_max}. Are they swapped?"
+                f"`{_NAME}` needs `g_min < g_max`, in siemens. Got "
+                f"g_min={shown(self.g_min)}, g_max={shown(self.g_max)}. Are they swapped?"
             )
         _check_collapse(self.g_min, self.g_max)
 
@@ -158,7 +183,9 @@ def curvature(
     Curvatures, with the sign of the labels.
     """
     nonlinearity = jnp.asarray(nonlinearity)
-    height = jnp.minimum(jnp.abs(nonlinearity), _LARGEST_LABEL) / _LABEL
+    # The curve is odd and smooth; `jnp.abs` would have the derivative 0 at zero.
+    size = jnp.where(nonlinearity < 0, -nonlinearity, nonlinearity)
+    height = jnp.minimum(size, _LARGEST_LABEL) / _LABEL
 
     def climb(_, u):
         value, slope = jax.jvp(_height, (u,), (jnp.ones_like(u),))

@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._numerics.requirements import FINITE, NUMBER, POSITIVE, check_numbers
 from .device import Scalar
-from .noise_curves import AbstractCurve
+from .noise_curves import AbstractCurve, check_curves
+
+_T_0 = "It is a time, in seconds."
 
 
 class AbstractDrift(eqx.Module):
@@ -42,6 +45,12 @@ class PowerLawDrift(AbstractDrift):
     exponent_mean: AbstractCurve
     exponent_deviation: AbstractCurve
     t_0: Scalar
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.PowerLawDrift"
+        curves = {"exponent_mean": self.exponent_mean}
+        check_curves(call, **curves, exponent_deviation=self.exponent_deviation)
+        check_numbers(call, POSITIVE, _T_0, t_0=self.t_0)
 
     def drifted(
         self,
@@ -81,6 +90,19 @@ class LogarithmicDrift(AbstractDrift):
     deviation: Scalar
     t_0: Scalar = 1.0
     g_min: Scalar = 0.0
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.LogarithmicDrift"
+        check_numbers(
+            call,
+            FINITE,
+            "It is a coefficient of the fit, in siemens.",
+            mean_slope=self.mean_slope,
+            deviation_slope=self.deviation_slope,
+            deviation=self.deviation,
+        )
+        check_numbers(call, POSITIVE, _T_0, t_0=self.t_0)
+        check_numbers(call, NUMBER, "It is in siemens.", g_min=self.g_min)
 
     def drifted(
         self,

@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int8, PRNGKeyArray
 
+from .._numerics.requirements import known_numbers, shown
 from .device import Scalar
 
 
@@ -27,11 +29,14 @@ def draw_faults(
 
     - `ValueError`: if the probabilities are Python numbers outside these limits.
     """
-    static = [p for p in (p_on, p_off) if isinstance(p, int | float)]
-    if not all(p >= 0 for p in static) or sum(static) > 1:
+    known = [p for p in map(known_numbers, (p_on, p_off)) if p is not None]
+    shares = all(p.dtype.kind in "iuf" and np.all((p >= 0) & (p <= 1)) for p in known)
+    # Sums like 0.9 + 0.1 may round up.
+    if not shares or np.any(sum(known) > 1 + 2**-23):
         raise ValueError(
             "`sedma_jax.kernels.draw_faults` needs probabilities from 0 up, at most 1 "
-            f"together. Got {p_on=}, {p_off=}. Divide percentages by 100."
+            f"together. Got p_on={shown(p_on)}, p_off={shown(p_off)}. Divide percentages "
+            "by 100."
         )
     position = jr.uniform(key, shape, jnp.float32)
     p_on = jnp.asarray(p_on, jnp.float32)

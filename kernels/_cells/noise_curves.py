@@ -7,11 +7,21 @@ fitted to `g / g_max` or to a number of microsiemens are kept as published.
 
 import abc
 import math
+from typing import Any
 
 import equinox as eqx
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._numerics.requirements import (
+    FINITE,
+    NUMBER,
+    POSITIVE,
+    check_kind,
+    check_numbers,
+    shown,
+)
 from .device import Scalar
 
 # Logarithms and inverse powers are evaluated from this fraction of `reference` up; the
@@ -27,6 +37,27 @@ class AbstractCurve(eqx.Module):
         """Evaluate at conductances in siemens, from 0 up."""
 
 
+_REFERENCE = "It is a conductance, in siemens."
+
+
+def check_curves(call: str, **curves: Any) -> None:
+    """Refuse what is no curve."""
+    check_kind(
+        call,
+        (AbstractCurve, jax.core.Tracer),
+        "a curve",
+        "Such as `sedma_jax.noise_models.proportional(0.02)`.",
+        **curves,
+    )
+
+
+def _check_curve(curve: AbstractCurve, reference: Scalar, **coefficients: Any) -> None:
+    call = f"sedma_jax.kernels.{type(curve).__name__}"
+    name = "scale" if isinstance(curve, SaturatingCurve) else "reference"
+    check_numbers(call, POSITIVE, _REFERENCE, **{name: reference})
+    check_numbers(call, FINITE, "It is a coefficient of the fit.", **coefficients)
+
+
 class PolynomialCurve(AbstractCurve):
     """`c_0 + c_1 x + c_2 x**2 + ...`, `x = g / reference`.
 
@@ -36,6 +67,11 @@ class PolynomialCurve(AbstractCurve):
 
     coefficients: tuple[Scalar, ...]
     reference: Scalar
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.PolynomialCurve"
+        check_polynomials(call, coefficients=self.coefficients)
+        _check_curve(self, self.reference)
 
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         return evaluate_polynomial(self.coefficients, conductance / self.reference)
@@ -50,6 +86,12 @@ class LogarithmicCurve(AbstractCurve):
     lowest: Scalar = -math.inf
     highest: Scalar = math.inf
 
+    def __check_init__(self):
+        _check_curve(self, self.reference, slope=self.slope, intercept=self.intercept)
+        limits = {"lowest": self.lowest, "highest": self.highest}
+        call = "sedma_jax.kernels.LogarithmicCurve"
+        check_numbers(call, NUMBER, "Infinity is no limit.", **limits)
+
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         x = jnp.maximum(conductance / self.reference, _SMALLEST)
         return jnp.clip(self.slope * jnp.log(x) + self.intercept, self.lowest, self.highest)
@@ -63,6 +105,11 @@ class PowerCurve(AbstractCurve):
     reference: Scalar
     highest: Scalar = math.inf
 
+    def __check_init__(self):
+        _check_curve(self, self.reference, amplitude=self.amplitude, exponent=self.exponent)
+        call = "sedma_jax.kernels.PowerCurve"
+        check_numbers(call, NUMBER, "Infinity is no limit.", highest=self.highest)
+
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         x = jnp.maximum(conductance / self.reference, _SMALLEST)
         value = jnp.minimum(self.amplitude * x**self.exponent, self.highest)
@@ -75,6 +122,9 @@ class SaturatingCurve(AbstractCurve):
     amplitude: Scalar
     scale: Scalar
 
+    def __check_init__(self):
+        _check_curve(self, self.scale, amplitude=self.amplitude)
+
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         return -self.amplitude * jnp.expm1(-conductance / self.scale)
 
@@ -86,9 +136,27 @@ class PiecewiseCurve(AbstractCurve):
     below: AbstractCurve
     above: AbstractCurve
 
+    def __check_init__(self):
+        call = "sedma_jax.kernels.PiecewiseCurve"
+        check_numbers(call, FINITE, _REFERENCE, boundary=self.boundary)
+        check_curves(call, below=self.below, above=self.above)
+
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
         low = conductance < self.boundary
         return jnp.where(low, self.below(conductance), self.above(conductance))
+
+
+def check_polynomials(call: str, **coefficients: Any) -> None:
+    """Refuse coefficients that are no finite numbers, or none."""
+    for name, values in coefficients.items():
+        several = values if isinstance(values, list | tuple) else [values]
+        if not several or isinstance(values, str | int | float):
+            raise ValueError(
+                f"`{call}` needs `{name}` to be coefficients, from the constant up. "
+                f"Got {shown(values)}. Write `(0.1, 0.02)`."
+            )
+        for value in several:
+            check_numbers(call, FINITE, "It is from a fit.", **{name: value})
 
 
 def evaluate_polynomial(

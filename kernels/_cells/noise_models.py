@@ -14,15 +14,27 @@ identifies an array of cells: the same key gives every cell the same drift at al
 import abc
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._numerics.requirements import (
+    FINITE,
+    FROM_ZERO,
+    NUMBER,
+    POSITIVE,
+    check_callable,
+    check_numbers,
+    known_numbers,
+    shown,
+)
 from .device import Scalar
-from .noise_curves import AbstractCurve, evaluate_polynomial
+from .noise_curves import AbstractCurve, check_curves, evaluate_polynomial
 
 
 def standard_uniform(
@@ -34,6 +46,30 @@ def standard_uniform(
     """
     half_width = math.sqrt(3)
     return jr.uniform(key, shape, dtype, -half_width, half_width)
+
+
+def _check_model(
+    model: Any, t_read: Scalar | None = None, t_0: Scalar | None = None, **curves: Any
+) -> None:
+    """Refuse what makes no statistics: curves, distribution, limits and times."""
+    call = f"sedma_jax.kernels.{type(model).__name__}"
+    check_curves(call, **curves)
+    check_callable(
+        call,
+        "a function of key, shape and dtype",
+        "Such as `jax.random.normal`.",
+        distribution=model.distribution,
+    )
+    limits = {"g_min": model.g_min, "g_max": model.g_max}
+    check_numbers(call, NUMBER, "It is in siemens; infinity is no limit.", **limits)
+    low, high = map(known_numbers, limits.values())
+    if low is not None and high is not None and not np.all(low < high):
+        raise ValueError(
+            f"`{call}` needs `g_min < g_max`, in siemens. Got g_min={shown(model.g_min)}, "
+            f"g_max={shown(model.g_max)}. Are they swapped?"
+        )
+    check_numbers(call, POSITIVE, "It is the time of a read, in seconds.", t_read=t_read)
+    check_numbers(call, FROM_ZERO, "It is an age, in seconds.", t_0=t_0)
 
 
 class ProgrammingNoise(eqx.Module):
@@ -51,6 +87,9 @@ class ProgrammingNoise(eqx.Module):
     distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
     g_min: Scalar = 0.0
     g_max: Scalar = math.inf
+
+    def __check_init__(self):
+        _check_model(self, deviation=self.deviation)
 
 
 def program_noise(
@@ -102,6 +141,9 @@ class StationaryReadNoise(AbstractReadNoise):
     g_min: Scalar = 0.0
     g_max: Scalar = math.inf
 
+    def __check_init__(self):
+        _check_model(self, deviation=self.deviation)
+
     def spread(
         self,
         g: Float[Array, " *cells"],
@@ -131,6 +173,9 @@ class RelativeFlickerNoise(AbstractReadNoise):
     g_min: Scalar = 0.0
     g_max: Scalar = math.inf
 
+    def __check_init__(self):
+        _check_model(self, self.t_read, self.t_0, quality=self.quality)
+
     def spread(
         self,
         g: Float[Array, " *cells"],
@@ -155,6 +200,9 @@ class AbsoluteFlickerNoise(AbstractReadNoise):
     distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
     g_min: Scalar = 0.0
     g_max: Scalar = math.inf
+
+    def __check_init__(self):
+        _check_model(self, self.t_read, deviation=self.deviation)
 
     def spread(
         self,
@@ -226,6 +274,39 @@ class RetentionTable(eqx.Module):
     scales: Float[Array, " times"]
     reference: Scalar
     g_min: Scalar = 0.0
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.RetentionTable"
+        columns = {"amplitudes": self.amplitudes, "scales": self.scales}
+        arrays = {"times": self.times, "shifts": self.shifts} | columns
+        check_numbers(call, FINITE, "Leave out what was not measured.", **arrays)
+        known = {name: known_numbers(value) for name, value in arrays.items()}
+        shapes = [v.shape for v in known.values() if v is not None]
+        if len(shapes) == len(known):
+            counts = {shape[:1] for shape in shapes}
+            dims = [len(shape) for shape in shapes]
+            if len(counts) > 1 or dims != [1, 2, 1, 1] or 0 in shapes[0]:
+                raise ValueError(
+                    f"`{call}` needs an entry of `times`, `amplitudes` and `scales`, and a "
+                    f"row of `shifts`, for each measurement. Got shapes "
+                    f"{dict(zip(arrays, shapes, strict=True))}. Make their lengths equal."
+                )
+        times = known["times"]
+        if times is not None and (np.diff(times) <= 0).any():
+            raise ValueError(
+                f"`{call}` needs `times` in ascending order, in seconds. "
+                f"Got {shown(times.tolist())}. Sort the rows of the table."
+            )
+        check_numbers(call, FROM_ZERO, "It is in seconds.", times=self.times)
+        check_numbers(call, FROM_ZERO, "It is in siemens.", amplitudes=self.amplitudes)
+        check_numbers(
+            call,
+            POSITIVE,
+            "It is in siemens.",
+            scales=self.scales,
+            reference=self.reference,
+        )
+        check_numbers(call, NUMBER, "It is in siemens.", g_min=self.g_min)
 
 
 def sample_retention(

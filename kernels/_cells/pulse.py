@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._numerics.gradients import advanced, saturated, saturation_fraction
 from .._numerics.random import normal
 from .device import Device, Scalar, curvature
 
@@ -59,7 +60,7 @@ def response_curve(
 ) -> Float[Array, " *cells"]:
     """State reached from 0 by a fraction of the pulses that cross the window."""
     u = nonzero_curvature(u, fraction.dtype)
-    return jnp.expm1(-u * fraction) / jnp.expm1(-u)
+    return saturated(fraction, u)
 
 
 def response_inverse(
@@ -68,7 +69,7 @@ def response_inverse(
     """Fraction of the pulses that leads to a state; inverse of `response_curve`."""
     u = nonzero_curvature(u, state.dtype)
     # Where the curve is so flat that the state rounds to 1, the logarithm is infinite.
-    return jnp.minimum(-jnp.log1p(state * jnp.expm1(-u)) / u, 1)
+    return jnp.minimum(saturation_fraction(state, u), 1)
 
 
 def nonzero_curvature(
@@ -122,9 +123,7 @@ def move_state(
     # One exponential per device, not per cell.
     span = jnp.where(up, 1 / jnp.expm1(-ltp), 1 / jnp.expm1(-ltd))
     per_window = jnp.where(up, 1 / device.pulses_ltp, 1 / device.pulses_ltd)
-    # This is `response_curve(response_inverse(state) + pulses / per_window)`, written as
-    # the product of the two exponentials.
-    growth = jnp.expm1(-u * (pulses * per_window))
-    moved = jnp.clip(state + growth * (state + span), 0, 1)
+    # This is `response_curve(response_inverse(state) + pulses / per_window)`.
+    moved = jnp.clip(advanced(state, pulses * per_window, u, span), 0, 1)
     moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
     return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))

@@ -34,6 +34,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .._cells.device import Scalar
+from .._numerics.requirements import (
+    FINITE,
+    FROM_ZERO,
+    check_numbers,
+    known_numbers,
+    shown,
+)
 from .recent_products import (
     ProductStatistics,
     RecentProducts,
@@ -88,6 +95,19 @@ class RememberedLambda(eqx.Module):
     mean: Scalar | Float[Array, " patterns"] = 0.0
     spread: Scalar | Float[Array, " patterns"] = 0.0
     recent: RecentProducts | None = None
+
+    def __check_init__(self):
+        call = "sedma_jax.RememberedLambda"
+        sizes = {"count": self.count, "spread": self.spread}
+        check_numbers(call, FROM_ZERO, "An empty record has zeros.", **sizes)
+        check_numbers(call, FINITE, "It is a logarithm.", mean=self.mean)
+        for name, value in {**sizes, "mean": self.mean}.items():
+            known = known_numbers(value)
+            if known is not None and known.shape not in ((), (len(ERROR_PATTERNS),)):
+                raise ValueError(
+                    f"`{call}` needs `{name}` to be one number, or one for each of "
+                    f"{', '.join(ERROR_PATTERNS)}. Got {shown(value)}. Pass one of them."
+                )
 
 
 def error_pattern(spectrum: Spectrum) -> Int[Array, ""]:

@@ -8,6 +8,17 @@ them.
 import equinox as eqx
 
 from .._cells.device import Scalar
+from .._numerics.requirements import FROM_ZERO, POSITIVE, check_kind, check_numbers
+
+
+def _check(part: eqx.Module, *positive: str) -> None:
+    """Refuse constants that are no sizes: all from 0 up, some positive."""
+    call = f"sedma_jax.kernels.{type(part).__name__}"
+    figures = dict(vars(part))
+    remedy = "It is in SI units, without a prefix."
+    for name in positive:
+        check_numbers(call, POSITIVE, remedy, **{name: figures.pop(name)})
+    check_numbers(call, FROM_ZERO, remedy, **figures)
 
 
 class AdcCost(eqx.Module):
@@ -34,6 +45,9 @@ class AdcCost(eqx.Module):
     e_hold: Scalar = 0.0
     a_hold: Scalar = 0.0
 
+    def __check_init__(self):
+        _check(self, "rate")
+
 
 class DacCost(eqx.Module):
     """Energy, time and area of one digital-to-analog converter; each word line has one.
@@ -50,6 +64,9 @@ class DacCost(eqx.Module):
     time: Scalar
     a_unit: Scalar
 
+    def __check_init__(self):
+        _check(self)
+
 
 class DriverCost(eqx.Module):
     """The driver that charges one word line: `C V^2` per read, discharged after it.
@@ -64,6 +81,9 @@ class DriverCost(eqx.Module):
     resistance: Scalar
     area: Scalar
 
+    def __check_init__(self):
+        _check(self)
+
 
 class ArrayGeometry(eqx.Module):
     """Wires of a crossbar.
@@ -76,6 +96,9 @@ class ArrayGeometry(eqx.Module):
     pitch: Scalar
     r_cell: Scalar
     c_cell: Scalar
+
+    def __check_init__(self):
+        _check(self, "pitch")
 
 
 class DigitalCost(eqx.Module):
@@ -92,6 +115,9 @@ class DigitalCost(eqx.Module):
     e_buffer: Scalar
     area: Scalar
 
+    def __check_init__(self):
+        _check(self)
+
 
 class CostModel(eqx.Module):
     """All constants of one technology."""
@@ -101,3 +127,22 @@ class CostModel(eqx.Module):
     driver: DriverCost
     geometry: ArrayGeometry
     digital: DigitalCost
+
+    def __check_init__(self):
+        for name, kind in _PARTS.items():
+            check_kind(
+                "sedma_jax.kernels.CostModel",
+                kind,
+                f"a `{kind.__name__}`",
+                "Start from `sedma_jax.costs.SURVEY`, by `dataclasses.replace`.",
+                **{name: getattr(self, name)},
+            )
+
+
+_PARTS = {
+    "adc": AdcCost,
+    "dac": DacCost,
+    "driver": DriverCost,
+    "geometry": ArrayGeometry,
+    "digital": DigitalCost,
+}

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._cells.device import Scalar
+from .._numerics.requirements import check_counts
 from .cost_model import CostModel
 
 
@@ -66,12 +67,10 @@ class MvmWorkload(eqx.Module):
     pipelined: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
+        call, optional = "sedma_jax.kernels.MvmWorkload", ("tiles", "arrays")
         for name, value in vars(self).items():
-            if value is not None and value < 1 and name != "pipelined":
-                raise ValueError(
-                    f"`sedma_jax.kernels.MvmWorkload` needs `{name}` to be at least 1. "
-                    f"Got {value}. It is a count."
-                )
+            if name != "pipelined" and not (value is None and name in optional):
+                check_counts(call, 1, math.inf, "It is a count.", **{name: value})
 
     @property
     def phases(self) -> int:

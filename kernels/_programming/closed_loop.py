@@ -26,6 +26,35 @@ from .._cells.device import Device, Scalar
 from .._cells.pulse import Response, move_state
 from .._numerics.count import Count, add_counts, as_count, total_count
 from .._numerics.random import normal, normal_pair_at
+from .._numerics.requirements import (
+    FROM_ZERO,
+    NUMBER,
+    ONE_OR_MORE,
+    POSITIVE,
+    ZERO_OR_MORE,
+    check_counts,
+    check_kind,
+    check_numbers,
+)
+
+_BAND = "It is a fraction of the range of the read current."
+
+
+def _check_rule(
+    name: str,
+    *,
+    max_pulses: Any = None,
+    caution: Any = None,
+    tolerance: Any = None,
+    iterations: Any,
+) -> None:
+    """Refuse what makes no rule, for the public `name`."""
+    call = f"sedma_jax.{name}"
+    check_numbers(call, ONE_OR_MORE, "Infinity is no cap.", max_pulses=max_pulses)
+    check_numbers(call, ZERO_OR_MORE, "Infinity ignores the noise.", caution=caution)
+    check_numbers(call, NUMBER, "A negative one ignores the norm.", tolerance=tolerance)
+    remedy = "Programming takes at least one round."
+    check_counts(call, 1, 2**31 - 1, remedy, iterations=iterations)
 
 
 class VerifyRule(eqx.Module):
@@ -46,6 +75,22 @@ class VerifyRule(eqx.Module):
     caution: Scalar
     tolerance: Scalar
     iterations: Int[Array, ""] | int
+
+    def __check_init__(self):
+        _check_rule(
+            "VerifyRule",
+            max_pulses=self.max_pulses,
+            caution=self.caution,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+        )
+        check_numbers("sedma_jax.VerifyRule", FROM_ZERO, _BAND, band=self.band)
+
+
+# A rule of numbers that are checked, or computed and not worth waiting for.
+_RULE = jax.tree.structure(
+    VerifyRule(band=0.0, max_pulses=1.0, caution=0.0, tolerance=0.0, iterations=1)
+)
 
 
 class WriteStats(eqx.Module):
@@ -100,30 +145,23 @@ def acceptance_band(
 
     **Raises:**
 
-    - `ValueError`: if `iterations < 1`, `max_pulses < 1`, `caution < 0` or
-        `half_width <= 0`.
+    - `ValueError`: if `iterations < 1`, `max_pulses < 1`, `caution < 0`,
+        `half_width <= 0`, or one of them is NaN.
     """
-    _check_rule(iterations, max_pulses)
-    width: Any = half_width
-    if half_width is None:
-        width = _half_width(device)
-    elif isinstance(half_width, int | float) and not half_width > 0:
-        raise ValueError(
-            "`sedma_jax.acceptance_band` needs `half_width > 0`. "
-            f"Got {half_width=}. Leave it out for a width that suits the device."
-        )
-    if isinstance(caution, int | float) and not caution >= 0:
-        raise ValueError(
-            "`sedma_jax.acceptance_band` needs `caution >= 0`. "
-            f"Got {caution=}. Leave it out for a value that suits all devices."
-        )
-    return VerifyRule(
-        band=width,
-        max_pulses=max_pulses,
-        caution=caution,
-        tolerance=-1.0,
-        iterations=iterations,
+    _check_rule(
+        "acceptance_band", max_pulses=max_pulses, caution=caution, iterations=iterations
     )
+    check_numbers(
+        "sedma_jax.acceptance_band",
+        POSITIVE,
+        "Leave it out for a width that suits the device.",
+        half_width=half_width,
+    )
+    remedy = "Such as `sedma_jax.devices.EPIRAM`."
+    wanted = "a `sedma_jax.Device`"
+    check_kind("sedma_jax.acceptance_band", Device, wanted, remedy, device=device)
+    width = _half_width(device) if half_width is None else half_width
+    return _RULE.unflatten((width, max_pulses, caution, -1.0, iterations))
 
 
 @jax.jit  # one program instead of four
@@ -149,9 +187,10 @@ def stagnation(
 
     **Raises:**
 
-    - `ValueError`: if `iterations < 1`.
+    - `ValueError`: if `iterations < 1`, `precision < 0`, or one of them is NaN.
     """
-    _check_rule(iterations, 1)
+    _check_rule("stagnation", tolerance=tolerance, iterations=iterations)
+    check_numbers("sedma_jax.stagnation", FROM_ZERO, _BAND, precision=precision)
     return VerifyRule(
         band=precision,
         max_pulses=jnp.inf,
@@ -159,19 +198,6 @@ def stagnation(
         tolerance=tolerance,
         iterations=iterations,
     )
-
-
-def _check_rule(iterations, max_pulses):
-    if iterations < 1:
-        raise ValueError(
-            f"A stopping rule needs `iterations >= 1`. Got {iterations=}. "
-            "Programming takes at least one round."
-        )
-    if isinstance(max_pulses, int | float) and max_pulses < 1:
-        raise ValueError(
-            f"A stopping rule needs `max_pulses >= 1`. Got {max_pulses=}. "
-            "Leave it out for no cap."
-        )
 
 
 def visible_state(

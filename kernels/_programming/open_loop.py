@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from .._cells.device import Device
 from .._cells.pulse import Response, apply_pulses, nominal_response, response_inverse
 from .._numerics.count import total_count
+from .._numerics.gradients import root
 from .closed_loop import (
     VerifyRule,
     WriteStats,
@@ -48,7 +49,7 @@ def _open_loop(
         write_latency=latency.astype(dtype),
         verify_latency=nothing,
         unfinished=jnp.sum(jnp.abs(error) > rule.band).astype(jnp.int32),
-        residual=jnp.sqrt(jnp.sum(error**2) / cells),
+        residual=root(jnp.sum(error**2) / cells),
     )
 
 

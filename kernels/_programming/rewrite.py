@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from .._cells.device import Device
 from .._cells.pulse import Response
 from .._numerics.count import add_counts, total_count
+from .._numerics.gradients import root
 from .._numerics.random import bits, normal
 from .closed_loop import (
     VerifyRule,
@@ -214,7 +215,8 @@ def _erf_inv(x):
         return lax.erf_inv(x)
     w = -jnp.log((1 - x) * (1 + x))
     central = w < 5
-    w = jnp.where(central, w - 2.5, jnp.sqrt(w) - 3)
+    # The root has no derivative at zero, where the other branch is taken.
+    w = jnp.where(central, w - 2.5, jnp.sqrt(jnp.where(central, 5, w)) - 3)
     value = jnp.where(central, _GILES[0][0], _GILES[0][1])
     for coefficient in _GILES[1:]:
         value = jnp.where(central, *coefficient) + value * w
@@ -262,7 +264,7 @@ def _finish(stats, error, pending, used):
         stats,
         (
             jnp.sum(pending, dtype=error.dtype).astype(jnp.int32),
-            jnp.sqrt(jnp.sum(error**2) / count),
+            root(jnp.sum(error**2) / count),
         ),
     )
 

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._numerics.requirements import check_counts
+
 
 def digitise(
     values: Float[Array, " *batch"],
@@ -31,11 +33,8 @@ def digitise(
 
     - `ValueError`: if `bits` is out of range.
     """
-    if not 2 <= bits <= 24:
-        raise ValueError(
-            "`sedma_jax.kernels.digitise` needs `bits` from 2 to 24, one of them the "
-            f"sign. Got {bits=}. Leave the converter out for no quantisation."
-        )
+    remedy = "One of them is the sign. Leave the converter out for no quantisation."
+    check_counts("sedma_jax.kernels.digitise", 2, 24, remedy, bits=bits)
     per_step, lsb = steps(jnp.asarray(full_scale, values.dtype), bits=bits)
     return codes(values, per_step, bits=bits) * lsb
 

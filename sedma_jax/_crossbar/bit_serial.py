@@ -15,10 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import check_key
-from .._tiling.partition import Vectors
-from .converters import ADC, drive_lines
+from .._tiling.partition import Vectors, checked_array
+from .abstract_crossbar import check_converters
+from .converters import ADC, check_bits, drive_lines
 from .crossbar import (
     Crossbar,
+    check_crossbar,
     check_vector,
     read,
 )
@@ -39,13 +41,14 @@ def bit_planes(x: Float[Array, "batch n"], *, bits: int) -> Float[Array, "planes
 
     **Raises:**
 
-    - `ValueError`: if `bits` is out of range.
+    - `ValueError`: if `bits` is out of range, or `x` is not two-dimensional, real and
+        finite.
     """
-    if not 2 <= bits <= 24:
-        raise ValueError(
-            "`sedma_jax.bit_planes` needs `bits` from 2 to 24, one of them the sign. "
-            f"Got {bits=}. Give the resolution of the inputs."
-        )
+    check_bits("sedma_jax.bit_planes", bits)
+    return _planes(checked_array(x, "x", ndim=2), bits)
+
+
+def _planes(x: Float[Array, "batch n"], bits: int) -> Float[Array, "planes batch n"]:
     scaled, _ = drive_lines(x, None)
     whole = jnp.round(scaled * (2 ** (bits - 1) - 1))
     places = jnp.arange(bits - 1, dtype=jnp.int32)[:, None, None]
@@ -78,6 +81,9 @@ def bit_serial_matvec(
     - `ValueError`: as `matvec` and `bit_planes` do.
     """
     check_key(key)
+    check_crossbar("bit_serial_matvec", crossbar=crossbar)
+    check_converters("bit_serial_matvec", None, adc)
+    check_bits("sedma_jax.bit_serial_matvec", bits)
     x = check_vector(x, crossbar)
     y = _bit_serial(crossbar, jnp.atleast_2d(x), adc, key, bits)
     return y if x.ndim == 2 else y[0]
@@ -93,7 +99,7 @@ def _bit_serial(
 ) -> Float[Array, "batch m"]:
     x = x.astype(crossbar.dtype)
     _, drive = drive_lines(x, None)
-    planes = bit_planes(x, bits=bits)
+    planes = _planes(x, bits)
     # All planes form one batch, so that the matrix is fetched once. The full drive of each
     # plane is 1, except that a plane without any bit is zero.
     sums = read(crossbar, planes.reshape(-1, x.shape[1]), None, adc, key)

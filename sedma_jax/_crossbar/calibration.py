@@ -6,12 +6,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import check_key
 from .._tiling.partition import Vectors
-from .converters import ADC, DAC, drive_lines
+from ..kernels import Requirement, check_kind, check_numbers
+from .abstract_crossbar import check_converters
+from .converters import ADC, DAC, check_bits, drive_lines
 from .crossbar import (
     Crossbar,
+    check_crossbar,
     check_vector,
     tile_currents,
 )
+
+_PERCENTILE = Requirement(lambda v: (v >= 0) & (v <= 100), "from 0 to 100")
 
 
 def calibrated_adc(
@@ -47,15 +52,13 @@ def calibrated_adc(
 
     **Raises:**
 
-    - `ValueError`: if `x` does not fit the matrix; if `percentile` is a number out of
+    - `ValueError`: if `x` does not fit the matrix; if `bits` or `percentile` is out of
         range; if `key` is not a typed key.
     """
-    if isinstance(percentile, int | float) and not 0 <= percentile <= 100:
-        raise ValueError(
-            f"`sedma_jax.calibrated_adc` needs a `percentile` from 0 to 100. "
-            f"Got {percentile}. 100 is the largest current."
-        )
-    currents = _magnitudes(crossbar, x, dac, key)
+    call = "sedma_jax.calibrated_adc"
+    check_bits(call, bits)
+    check_numbers(call, _PERCENTILE, "100 is the largest current.", percentile=percentile)
+    currents = _magnitudes("calibrated_adc", crossbar, x, dac, key)
     axes = (1,) if per_column else (1, 2)
     full_scale = jnp.nanpercentile(currents, percentile, axis=axes, keepdims=True)
     return ADC(bits, jnp.nan_to_num(full_scale))
@@ -76,7 +79,10 @@ def clip_rate(
     - `crossbar`, `x`, `dac`, `key`: as in `matvec`; the same key gives the same noise.
     - `adc`: the converters. An automatic range clips nothing.
     """
-    currents = _magnitudes(crossbar, x, dac, key)
+    check_kind(
+        "sedma_jax.clip_rate", ADC, "a `sedma_jax.ADC`", "Such as `ADC(8, 2.0)`.", adc=adc
+    )
+    currents = _magnitudes("clip_rate", crossbar, x, dac, key)
     full_scale = jnp.inf if adc.full_scale is None else adc.full_scale
     full_scale = jnp.broadcast_to(jnp.asarray(full_scale, currents.dtype), currents.shape)
     clipped = jnp.sum(currents > full_scale, axis=(1, 2))
@@ -85,9 +91,11 @@ def clip_rate(
 
 
 def _magnitudes(
-    crossbar: Crossbar, x: Vectors, dac: DAC | None, key: PRNGKeyArray
+    call: str, crossbar: Crossbar, x: Vectors, dac: DAC | None, key: PRNGKeyArray
 ) -> Float[Array, "tiles batch cols"]:
     check_key(key)
+    check_crossbar(call, crossbar=crossbar)
+    check_converters(call, dac, None)
     x = jnp.atleast_2d(check_vector(x, crossbar))
     return _read_magnitudes(crossbar, x, dac, key)
 

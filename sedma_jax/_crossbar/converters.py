@@ -4,7 +4,28 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..kernels import digitise
+from ..kernels import (
+    FROM_ZERO,
+    POSITIVE,
+    check_counts,
+    check_numbers,
+    digitise,
+    known_numbers,
+    whole,
+)
+
+_BITS = "One of them is the sign. Leave the converter out for no quantisation."
+
+
+def _whole(value):
+    """Whole numbers of NumPy as Python's, so that equal converters share compilations."""
+    number = whole(value)
+    return value if number is None else number
+
+
+def check_bits(call: str, bits) -> None:
+    """Refuse a resolution that a converter cannot have."""
+    check_counts(call, 2, 24, _BITS, bits=bits)
 
 
 class DAC(eqx.Module):
@@ -12,10 +33,15 @@ class DAC(eqx.Module):
 
     The largest magnitude of each input vector is driven at the full read voltage.
 
-    - `bits`: resolution, including the sign bit.
+    - `bits`: resolution, including the sign bit, from 2 to 24.
+
+    **Raises:** `ValueError` for another resolution.
     """
 
-    bits: int = eqx.field(static=True)
+    bits: int = eqx.field(static=True, converter=_whole)
+
+    def __check_init__(self):
+        check_bits("sedma_jax.DAC", self.bits)
 
 
 class ADC(eqx.Module):
@@ -23,15 +49,29 @@ class ADC(eqx.Module):
 
     Each tile is converted separately, before tiles are scaled and added digitally.
 
-    - `bits`: resolution, including the sign bit.
+    - `bits`: resolution, including the sign bit, from 2 to 24.
     - `full_scale`: largest current, in units of the current range of one cell; broadcast
         against (tiles, batch, cols). A number is one fixed range for all; `calibrated_adc`
         sets one for each tile or bit line from data. Without it the full scale of each
-        tile is the largest current of the call: an ideal automatic range.
+        tile is the largest current of the call: an ideal automatic range. Positive and
+        finite; in an array, 0 is the range of a line that carries no current.
+
+    **Raises:** `ValueError` for another resolution or range.
     """
 
-    bits: int = eqx.field(static=True)
+    bits: int = eqx.field(static=True, converter=_whole)
     full_scale: Float[Array, "..."] | float | None = None
+
+    def __check_init__(self):
+        check_bits("sedma_jax.ADC", self.bits)
+        known = known_numbers(self.full_scale)
+        check_numbers(
+            "sedma_jax.ADC",
+            FROM_ZERO if known is not None and known.ndim else POSITIVE,
+            "It is in units of the current range of one cell; leave it out for an "
+            "automatic range.",
+            full_scale=self.full_scale,
+        )
 
 
 def drive_lines(

@@ -25,6 +25,7 @@ from ..kernels import (
     Strips,
     add_counts,
     as_count,
+    check_kind,
     grid_shape,
     join_outputs,
     read_strips,
@@ -33,7 +34,7 @@ from ..kernels import (
     tiles_from_strips,
     wide_jit,
 )
-from .abstract_crossbar import AbstractCrossbar
+from .abstract_crossbar import AbstractCrossbar, check_readable
 from .converters import ADC, DAC, drive_lines
 
 
@@ -92,6 +93,21 @@ class Crossbar(eqx.Module):
         return assemble(self.weights * self.scale[:, None, :], self)
 
 
+def check_crossbar(call: str, **crossbars: Crossbar) -> None:
+    """Refuse what is no `Crossbar`, for the public function `call`; banks have one each."""
+    for name, value in crossbars.items():
+        if not isinstance(value, Crossbar):
+            banks = hasattr(type(value), "stored_matrix")
+            remedy = (
+                "Call it for the `crossbar` of each of its `banks`."
+                if banks
+                else "`crossbar, stats = sedma_jax.program(A, device, key=key)` makes one."
+            )
+            check_kind(
+                f"sedma_jax.{call}", Crossbar, "a `Crossbar`", remedy, **{name: value}
+            )
+
+
 def matvec(
     crossbar: AbstractCrossbar,
     x: Vectors,
@@ -119,9 +135,10 @@ def matvec(
     **Raises:**
 
     - `ValueError`: if `x` does not fit the matrix, or holds NaN, infinity or complex
-        numbers; if `key` is not a typed key.
+        numbers; if `key` is not a typed key; if `crossbar` or a converter is none.
     """
     check_key(key)
+    check_readable("matvec", crossbar, dac, adc)
     x = check_vector(x, crossbar)
     leave_room()
     # Through the class: of a bound method equinox would make a pytree at every call. And
@@ -290,6 +307,7 @@ def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
 
 def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
     """The matrix that the crossbar multiplies with, read without noise."""
+    check_readable("stored_matrix", crossbar)
     return crossbar.stored_matrix()
 
 

@@ -16,34 +16,39 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int8, Key, Num, PRNGKeyArray
 
 from .._keys import check_key
 from .._tiling.partition import Partition, Vectors
 from ..kernels import (
+    FROM_ZERO,
+    SHARE,
     AbstractDrift,
     Device,
     ProgrammingNoise,
+    Requirement,
     RetentionTable,
     apply_faults,
+    check_callable,
+    check_given,
+    check_kind,
+    check_numbers,
     column_drift_compensation,
     draw_faults,
     drift,
-    effective_conductances,
     fold_in_count,
     program_noise,
     sample_retention,
-    series_conductance,
     strips_from_tiles,
-    transfer_matrix,
     visible_weights,
 )
 from .converters import drive_lines
 from .crossbar import (
     Crossbar,
+    check_crossbar,
     check_vector,
     tile_currents,
     tile_index,
@@ -56,8 +61,10 @@ Ratio = Callable[
 ]
 # Under `jit` a Python number is an array, of integers too.
 TracedScalar = Num[Array, ""] | float | int
-Solve = Callable[[Float[Array, "rows cols"], Scalar, Scalar], Float[Array, "rows cols"]]
 TileKeys = Key[Array, " tiles"]
+
+SIEMENS = Requirement(lambda v: (v >= 0) & (v <= 0.1), "from 0 to 0.1 siemens")
+_FAULT = Requirement(lambda v: (v == 0) | (abs(v) == 1), "of -1, 0 and +1")
 
 # One number for each effect, so that two effects with one key draw independently.
 _PROGRAMMING, _DRIFT, _FAULTS = 1, 2, 3
@@ -76,12 +83,25 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
     - `ValueError`: if the shape differs from that of `crossbar.conductance`, or if the
         crossbar already has read noise or nonlinearity, which follow from the conductances.
     """
-    if conductance.shape != crossbar.conductance.shape:
+    check_crossbar("with_conductance", crossbar=crossbar)
+    shape = np.shape(conductance)
+    if shape != crossbar.conductance.shape:
         raise ValueError(
             "`sedma_jax.with_conductance` needs one conductance for each cell, in shape "
-            f"{crossbar.conductance.shape}. Got {conductance.shape}. Tiles come first, "
+            f"{crossbar.conductance.shape}. Got {shape}. Tiles come first, "
             "then the cells of a pair, word lines and bit lines."
         )
+    check_numbers(
+        "sedma_jax.with_conductance",
+        SIEMENS,
+        "Microsiemens are siemens times 1e-6.",
+        conductance=conductance,
+    )
+    return holding(crossbar, jnp.asarray(conductance, crossbar.conductance.dtype))
+
+
+def holding(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
+    """`with_conductance`, for conductances of the right shape."""
     if crossbar.read_variance is not None or crossbar.higher_order is not None:
         raise ValueError(
             "`sedma_jax.with_conductance`, like each effect on conductances, needs to come "
@@ -135,6 +155,9 @@ def fault_map(
 
     - `ValueError`: if the probabilities are out of range; if `key` is not a typed key.
     """
+    call, remedy = "sedma_jax.fault_map", "Divide percentages by 100."
+    check_crossbar("fault_map", crossbar=crossbar)
+    check_given(call, SHARE, remedy, p_on=p_on, p_off=p_off)
     shape = crossbar.conductance.shape[1:]
     draw = lambda key: draw_faults(shape, p_on, p_off, key=key)
     return jax.vmap(draw)(_tile_keys(crossbar, key, _FAULTS))
@@ -156,17 +179,20 @@ def inject_faults(
 
     **Raises:**
 
-    - `ValueError`: if there is not one entry for each cell.
+    - `ValueError`: if there is not one entry for each cell, or one is none of the three.
     """
-    if faults.shape != crossbar.conductance.shape:
+    check_crossbar("inject_faults", crossbar=crossbar)
+    if np.shape(faults) != crossbar.conductance.shape:
         raise ValueError(
             "`sedma_jax.inject_faults` needs one entry for each cell, in shape "
-            f"{crossbar.conductance.shape}. Got {faults.shape}. Tiles come first, then the "
-            "cells of a pair, word lines and bit lines."
+            f"{crossbar.conductance.shape}. Got {np.shape(faults)}. Tiles come first, then "
+            "the cells of a pair, word lines and bit lines."
         )
-    device = crossbar.device
+    remedy = "+1 is stuck on, -1 stuck off, 0 healthy."
+    check_numbers("sedma_jax.inject_faults", _FAULT, remedy, faults=faults)
+    device, faults = crossbar.device, jnp.asarray(faults)
     stuck = apply_faults(crossbar.conductance, faults, device.g_min, device.g_max)
-    return with_conductance(crossbar, stuck)
+    return holding(crossbar, stuck)
 
 
 def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -> Crossbar:
@@ -180,9 +206,18 @@ def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -
     - `crossbar`: its conductances are the targets.
     - `noise`: e.g. `sedma_jax.noise_models.WAN_2022.programming`.
     - `key`: typed key of the draws.
+
+    **Raises:**
+
+    - `ValueError`: if `noise` is no `ProgrammingNoise`; if `key` is not a typed key.
     """
+    check_crossbar("perturb", crossbar=crossbar)
+    remedy = "Of published statistics it is `programming`: `perturb(c, PCM.programming)`."
+    check_kind(
+        "sedma_jax.perturb", ProgrammingNoise, "a `ProgrammingNoise`", remedy, noise=noise
+    )
     keys = _tile_keys(crossbar, key, _PROGRAMMING)
-    return with_conductance(crossbar, _perturbed(noise, crossbar.conductance, keys))
+    return holding(crossbar, _perturbed(noise, crossbar.conductance, keys))
 
 
 @jax.jit
@@ -200,9 +235,22 @@ def retain(
     The table covers programming noise and drift together: use it after `program_exactly`,
     in place of `perturb` and `age`. The same key gives each cell the same deviate at all
     times.
+
+    **Raises:**
+
+    - `ValueError`: if `time` is negative or not finite; if `table` is no `RetentionTable`.
     """
+    check_crossbar("retain", crossbar=crossbar)
+    check_kind(
+        "sedma_jax.retain",
+        RetentionTable,
+        "a `RetentionTable`",
+        "Such as `sedma_jax.noise_models.sonos_retention(0.2)`.",
+        table=table,
+    )
+    check_time("sedma_jax.retain", time)
     keys = _tile_keys(crossbar, key, _DRIFT)
-    return with_conductance(crossbar, _retained(table, crossbar.conductance, time, keys))
+    return holding(crossbar, _retained(table, crossbar.conductance, time, keys))
 
 
 @jax.jit
@@ -233,10 +281,25 @@ def age(
         By default the programmed conductances replace them.
     - `key`: identifies the cells: the same key gives each cell the same drift exponent at
         all times.
+
+    **Raises:**
+
+    - `ValueError`: if `time` is negative or not finite; if `model` is no model of drift.
     """
+    check_crossbar("age", crossbar=crossbar)
+    check_kind(
+        "sedma_jax.age",
+        AbstractDrift,
+        "a model of drift",
+        "Of published statistics it is `drift`: `age(c, PCM.drift, seconds, key=key)`.",
+        model=model,
+    )
+    check_time("sedma_jax.age", time)
+    if target is not None:
+        check_like("age", crossbar, target=target)
     keys = _tile_keys(crossbar, key, _DRIFT)
     aim = (crossbar if target is None else target).conductance
-    return with_conductance(crossbar, _aged(model, crossbar.conductance, time, aim, keys))
+    return holding(crossbar, _aged(model, crossbar.conductance, time, aim, keys))
 
 
 @jax.jit
@@ -251,82 +314,29 @@ def _aged(
     return jax.vmap(one)(conductance, target, keys)
 
 
+def check_time(call: str, time: Scalar) -> None:
+    """Refuse a time since programming that is negative or not finite."""
+    remedy = "Time counts from programming, in seconds."
+    check_given(call, FROM_ZERO, remedy, time=time)
+
+
+def check_like(call: str, crossbar: Crossbar, **others: Crossbar) -> None:
+    """Refuse another crossbar that is none, or has other arrays."""
+    check_crossbar(call, **others)
+    for name, other in others.items():
+        want, got = crossbar.conductance.shape, other.conductance.shape
+        if want != got:
+            raise ValueError(
+                f"`sedma_jax.{call}` needs `{name}` to have the arrays of `crossbar`, in "
+                f"shape {want}. Got {got}. Pass the same crossbar at another time."
+            )
+
+
 def _tile_keys(crossbar: Crossbar, key: PRNGKeyArray, effect: int) -> TileKeys:
     """A key for each tile, which depends on the effect and on the place of the tile."""
     check_key(key)
     fold = jax.vmap(fold_in_count, (None, 0))
     return fold(jr.fold_in(key, effect), tile_index(crossbar))
-
-
-def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> Crossbar:
-    """Read through word lines and bit lines that have resistance, solved exactly.
-
-    The positive and the negative cells of a pair sit in separate crossbars, with the
-    drivers at the first column and the converters at the last row. The reference of a
-    single cell has ideal lines. Cells that hold no weight conduct too.
-
-    The result holds *effective conductances*: the contribution of each word line to each
-    bit line, access transistor included. Its `device` therefore has no access resistance,
-    and its window is the one that a read sees through the transistor. Effects that are
-    called later act on effective conductances, so call this one after those on cells.
-
-    Elimination costs `O(rows**4)` per array; see `with_approximate_line_resistance`.
-
-    **Arguments:**
-
-    - `crossbar`: as programmed and aged.
-    - `r_word`, `r_bit`: of the wire between two cells, in ohms, from 0 up.
-
-    **Raises:**
-
-    - `ValueError`: if a resistance is a negative number.
-    """
-    return _behind_lines("with_line_resistance", crossbar, r_word, r_bit, transfer_matrix)
-
-
-def with_approximate_line_resistance(
-    crossbar: Crossbar, r_word: Scalar, r_bit: Scalar
-) -> Crossbar:
-    """Approximate `with_line_resistance` by one solve per array, for equal inputs.
-
-    The result is exact for equal inputs, and exact to first order in the resistances for
-    others; see `sedma_jax.kernels.effective_conductances`.
-    """
-    return _behind_lines(
-        "with_approximate_line_resistance", crossbar, r_word, r_bit, effective_conductances
-    )
-
-
-def _behind_lines(
-    name: str, crossbar: Crossbar, r_word: Scalar, r_bit: Scalar, solve: Solve
-) -> Crossbar:
-    """The crossbar with effective conductances, for the public function `name`."""
-    device = crossbar.device
-    for r in (r_word, r_bit):
-        if isinstance(r, int | float) and not r >= 0:
-            raise ValueError(
-                f"`sedma_jax.{name}` needs resistances from 0 ohms up. "
-                f"Got {r_word=}, {r_bit=}. Zero is an ideal line."
-            )
-    effective = _effective(crossbar.conductance, device.r_access, r_word, r_bit, solve)
-    seen = lambda g: g / (1 + g * device.r_access)
-    device = dataclasses.replace(
-        device, g_min=seen(device.g_min), g_max=seen(device.g_max), r_access=0.0
-    )
-    return with_conductance(dataclasses.replace(crossbar, device=device), effective)
-
-
-@partial(jax.jit, static_argnames=("solve",))
-def _effective(
-    conductance: Conductances,
-    r_access: TracedScalar,
-    r_word: TracedScalar,
-    r_bit: TracedScalar,
-    solve: Solve,
-) -> Conductances:
-    through = series_conductance(conductance, r_access).astype(conductance.dtype)
-    flat = through.reshape(-1, *through.shape[2:])
-    return lax.map(lambda g: solve(g, r_word, r_bit), flat).reshape(through.shape)
 
 
 def compensate_drift(
@@ -356,8 +366,20 @@ def compensate_drift(
     **Returns:**
 
     The crossbar with another `scale`.
+
+    **Raises:**
+
+    - `ValueError`: as `matvec` does; if `reference` has other arrays.
     """
     check_key(key)
+    check_crossbar("compensate_drift", crossbar=crossbar)
+    check_like("compensate_drift", crossbar, reference=reference)
+    check_callable(
+        "sedma_jax.compensate_drift",
+        "a function of the currents before and now",
+        "`column_drift_compensation` is one.",
+        ratio=ratio,
+    )
     inputs = jnp.atleast_2d(check_vector(inputs, crossbar))
     gain = _gain(crossbar, reference, inputs, key, ratio)
     return dataclasses.replace(crossbar, scale=crossbar.scale * gain)

@@ -16,6 +16,7 @@ from .._tiling.partition import Vectors
 from ..kernels import (
     AbstractReadNoise,
     CubicCurrent,
+    check_kind,
     coefficients_through,
     current_coefficients,
     fold_in_count,
@@ -27,15 +28,25 @@ from ..kernels import (
     visible_weights,
     weight_per_siemens,
 )
+from .abstract_crossbar import check_converters
 from .converters import ADC, DAC, convert, drive_lines
 from .crossbar import (
     Crossbar,
     add_tiles,
+    check_crossbar,
     check_vector,
     tile_currents,
     tile_index,
 )
-from .effects import Conductances, Scalar, TracedScalar, used_cells, width_of
+from .effects import (
+    Conductances,
+    Scalar,
+    TracedScalar,
+    check_like,
+    check_time,
+    used_cells,
+    width_of,
+)
 
 
 def with_read_noise(
@@ -62,11 +73,30 @@ def with_read_noise(
 
     **Raises:**
 
-    - `ValueError`: if the distribution is neither normal nor uniform.
+    - `ValueError`: if the distribution is neither normal nor uniform; if `time` is
+        negative or not finite; if `model` is no model of read noise.
     """
+    _check_noise("with_read_noise", crossbar, model, time, programmed)
     before = (crossbar if programmed is None else programmed).conductance
     strips, variance = _noisy(crossbar, model, time, before)
     return dataclasses.replace(crossbar, strips=strips, read_variance=variance)
+
+
+def _check_noise(
+    call: str,
+    crossbar: Crossbar,
+    model: AbstractReadNoise,
+    time: Scalar,
+    programmed: Crossbar | None,
+) -> None:
+    """Refuse what is no model of read noise, no crossbar, or no time."""
+    check_crossbar(call, crossbar=crossbar)
+    remedy = "Of published statistics it is `read`: `with_read_noise(c, PCM.read)`."
+    kind = AbstractReadNoise
+    check_kind(f"sedma_jax.{call}", kind, "a model of read noise", remedy, model=model)
+    check_time(f"sedma_jax.{call}", time)
+    if programmed is not None:
+        check_like(call, crossbar, programmed=programmed)
 
 
 @jax.jit
@@ -111,10 +141,12 @@ def per_cell_noisy_matvec(
 
     **Raises:**
 
-    - `ValueError`: as `matvec` does, and if `crossbar` comes from `with_read_noise`, whose
-        noise would count twice.
+    - `ValueError`: as `matvec` and `with_read_noise` do, and if `crossbar` comes from
+        `with_read_noise`, whose noise would count twice.
     """
     check_key(key)
+    _check_noise("per_cell_noisy_matvec", crossbar, model, time, programmed)
+    check_converters("per_cell_noisy_matvec", dac, adc)
     x = check_vector(x, crossbar)
     if crossbar.read_variance is not None:
         raise ValueError(
@@ -181,7 +213,19 @@ def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
 
     - `crossbar`: as programmed, aged, and so on.
     - `model`: e.g. `sedma_jax.noise_models.MILO_2021_CURRENT`.
+
+    **Raises:**
+
+    - `ValueError`: if `model` is no `CubicCurrent`.
     """
+    check_crossbar("with_nonlinear_current", crossbar=crossbar)
+    check_kind(
+        "sedma_jax.with_nonlinear_current",
+        CubicCurrent,
+        "a `CubicCurrent`",
+        "Such as `sedma_jax.noise_models.MILO_2021_CURRENT`.",
+        model=model,
+    )
     return dataclasses.replace(crossbar, higher_order=_higher_order(crossbar, model))
 
 

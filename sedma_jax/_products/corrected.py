@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._arguments import check_progress, device_of
+from .._crossbar.abstract_crossbar import (
+    AbstractCrossbar,
+    check_converters,
+    check_readable,
+)
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_vector, stored_matrix, stored_on_host
 from .._functions import is_known
@@ -32,7 +37,7 @@ from .._tiling.partition import (
     exact_product,
     partition,
 )
-from ..kernels import Device, RememberedLambda, first_order_inputs
+from ..kernels import Device, RememberedLambda, first_order_inputs, shown
 from .correction import (
     BASELINE_LAMBDA,
     CorrectionInfo,
@@ -45,7 +50,7 @@ from .correction import (
 def corrected_matvec(
     A: Matrix,
     x: Vectors,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     lam: Float[Array, ""] | float | RememberedLambda = BASELINE_LAMBDA,
@@ -89,7 +94,10 @@ def corrected_matvec(
     - `ValueError`: as `program`, `matvec` and `denoise` do.
     """
     check_key(key)
-    check_lambda(lam)
+    check_lambda("corrected_matvec", lam)
+    check_converters("corrected_matvec", dac, adc)
+    check_progress("corrected_matvec", progress)
+    device = device_of("corrected_matvec", device)
     how = programming_from("corrected_matvec", programming, **options)
     # Cut into tiles only to be programmed: a dense matrix multiplies faster as it is.
     operand = (
@@ -106,7 +114,13 @@ def corrected_matvec(
         programmed = program_partition(
             parts, device, how, progress=progress, key=matrix_key
         )
+    if not isinstance(programmed, tuple | list) or len(programmed) != 2:
+        raise ValueError(
+            "`sedma_jax.corrected_matvec` needs `programmed` to be a crossbar and its "
+            f"figures. Got {shown(programmed)}. Pass all that `program` returned."
+        )
     crossbar, stats = programmed
+    check_readable("corrected_matvec", crossbar)
     if crossbar.shape != operand.shape:
         raise ValueError(
             "`sedma_jax.corrected_matvec` needs `programmed` to hold `A`. Got shapes "

@@ -20,15 +20,19 @@ from .._tiling.native import programmed_dtype
 from .._tiling.number_range import check_range
 from .._tiling.partition import Vectors
 from ..kernels import (
+    FROM_ZERO,
     LambdaChoice,
     RememberedLambda,
+    check_given,
     combine_lambda,
     correct_first_order,
     denoise as denoise_kernel,
+    known_numbers,
     power_of_two,
     product_noise,
     roughness_spectrum,
     safe_norm,
+    shown,
     stein_lambda,
 )
 
@@ -85,14 +89,14 @@ def denoise(
 
     - `ValueError`: if `lam` is a negative or non-finite number, or `p` is empty.
     """
-    check_lambda(lam)
+    check_lambda("denoise", lam)
     if isinstance(p, np.ndarray) and p.ndim and np.issubdtype(p.dtype, np.floating):
         check_range(p, "p", programmed_dtype(p.dtype), axis=-1)
     p = jnp.asarray(p)
     if p.ndim == 0 or p.size == 0 or not jnp.issubdtype(p.dtype, jnp.floating):
         raise ValueError(
             "`sedma_jax.denoise` needs real signals of one entry or more. "
-            f"Got shape {p.shape}, dtype {p.dtype}."
+            f"Got shape {p.shape}, dtype {p.dtype}. Convert it with `.astype('float32')`."
         )
     return _denoise(p.reshape(-1, p.shape[-1]), lam, zero_end).reshape(p.shape)
 
@@ -108,13 +112,21 @@ def _denoise(p, lam, zero_end):
     )
 
 
-def check_lambda(lam: Float[Array, ""] | float | RememberedLambda) -> None:
+def check_lambda(call: str, lam: Float[Array, ""] | float | RememberedLambda) -> None:
     """Refuse a regularisation parameter that is a negative or non-finite number."""
-    largest = float(jnp.finfo(jnp.result_type(float)).max)
-    if isinstance(lam, int | float) and not 0 <= lam <= largest:
+    if isinstance(lam, RememberedLambda):
+        return
+    call, remedy = f"sedma_jax.{call}", "Zero leaves the signal as it is."
+    value = known_numbers(lam)
+    if value is not None and value.ndim:
         raise ValueError(
-            f"`lam` needs to be finite and not negative, and at most {largest:.3g}. "
-            f"Got {lam=}. Zero leaves the signal as it is."
+            f"`{call}` needs `lam` to be one number. Got {shown(lam)}. {remedy}"
+        )
+    check_given(call, FROM_ZERO, remedy, lam=lam)
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    if value is not None and float(value) > largest:
+        raise ValueError(
+            f"`{call}` needs `lam` of at most {largest:.3g}. Got {shown(lam)}. {remedy}"
         )
 
 

@@ -22,6 +22,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._arguments import check_progress, device_of
+from .._crossbar.abstract_crossbar import check_converters
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_vector, read
 from .._keys import check_key
@@ -42,6 +44,8 @@ from ..kernels import (
     WriteStats,
     acceptance_band,
     first_order_inputs,
+    shown,
+    whole,
 )
 from .checkpoint import load_checkpoint, save_checkpoint
 from .correction import (
@@ -58,7 +62,7 @@ _CHUNK = 32
 def stream_matvec(
     A: Matrix | SlicedMatrix,
     x: Vectors,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     dac: DAC | None = None,
@@ -99,6 +103,9 @@ def stream_matvec(
         another job; if `chunk_tiles < 1`; if `A` is traced.
     """
     check_key(key)
+    check_converters("stream_matvec", dac, adc)
+    check_progress("stream_matvec", progress)
+    device = device_of("stream_matvec", device)
     how = programming_from("stream_matvec", programming, **options)
     job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
     x = check_vector(x, job.source).astype(job.source.dtype)
@@ -112,7 +119,7 @@ def stream_matvec(
 def stream_corrected_matvec(
     A: Matrix | SlicedMatrix,
     x: Vectors,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     lam: Float[Array, ""] | float | RememberedLambda = BASELINE_LAMBDA,
@@ -143,8 +150,12 @@ def stream_corrected_matvec(
     - `ValueError`: as `stream_matvec` and `denoise` do.
     """
     check_key(key)
-    check_lambda(lam)
-    how = programming_from("stream_corrected_matvec", programming, **options)
+    call = "stream_corrected_matvec"
+    check_lambda(call, lam)
+    check_converters(call, dac, adc)
+    check_progress(call, progress)
+    device = device_of(call, device)
+    how = programming_from(call, programming, **options)
     job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
     x = check_vector(x, job.source).astype(job.source.dtype)
     vectors = jnp.atleast_2d(x)
@@ -174,10 +185,10 @@ class _Job(eqx.Module):
     chunk_tiles: int
 
     def __check_init__(self):
-        if self.chunk_tiles < 1:
+        if (whole(self.chunk_tiles) or 0) < 1:
             raise ValueError(
-                "A streamed product needs `chunk_tiles >= 1`. "
-                f"Got chunk_tiles={self.chunk_tiles}. It counts the tiles held at a time."
+                "A streamed product needs `chunk_tiles >= 1`, a whole number. Got "
+                f"{shown(self.chunk_tiles)}. It counts the tiles held at a time."
             )
         adc = self.converters[1]
         if adc is not None and adc.full_scale is not None and np.size(adc.full_scale) > 1:

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
+from .._arguments import device_of
 from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._keys import check_key
 from .._tiling.partition import Matrix, partition
-from ..kernels import Device
+from ..kernels import Device, whole
 from .options import Programming, ProgrammingOptions, programming_from
 from .program import program_partition
 from .program_stats import ProgramStats, sum_stats
@@ -31,7 +32,7 @@ from .residual import join_slices
 
 def program_bit_sliced(
     A: Matrix,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     cell_bits: int,
@@ -62,11 +63,13 @@ def program_bit_sliced(
     - `ValueError`: if the bits are out of range, and as `program` does.
     """
     check_key(key)
-    if cell_bits < 1 or slices < 1 or cell_bits * slices > 23:
+    bits = [whole(value) or 0 for value in (cell_bits, slices)]
+    if min(bits) < 1 or bits[0] * bits[1] > 23:
         raise ValueError(
             "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
-            f"Got {cell_bits=}, {slices=}."
+            f"Got {cell_bits=}, {slices=}. Both are whole numbers."
         )
+    device = device_of("program_bit_sliced", device)
     how = programming_from("program_bit_sliced", programming, **options)
     parts = partition(A, *how.array)
     tiles = parts.tiles

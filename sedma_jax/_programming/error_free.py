@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from .._arguments import device_of
 from .._crossbar.crossbar import (
     Crossbar,
 )
@@ -18,16 +19,16 @@ from ..kernels import (
     hidden_state,
     strips_from_tiles,
 )
-from .options import Mapping, Scaling
+from .options import Mapping, Scaling, programming_from
 
 
 def program_exactly(
     A: Matrix,
-    device: Device,
+    device: Device | str,
     *,
-    array: tuple[int, int] = (256, 256),
-    mapping: Mapping = differential,
-    scaling: Scaling = column_scale,
+    array: tuple[int, int] | int = (256, 256),
+    mapping: Mapping | str = differential,
+    scaling: Scaling | str = column_scale,
 ) -> Crossbar:
     """Put a matrix on crossbar arrays with every cell at its target.
 
@@ -44,9 +45,15 @@ def program_exactly(
 
     **Raises:**
 
-    - `ValueError`: as `program` does for `A`.
+    - `ValueError`: as `program` does.
     """
-    return exact_partition(partition(A, *array), device, mapping=mapping, scaling=scaling)
+    device = device_of("program_exactly", device)
+    how = programming_from(
+        "program_exactly", None, array=array, mapping=mapping, scaling=scaling
+    )
+    return exact_partition(
+        partition(A, *how.array), device, mapping=how.mapping, scaling=how.scaling
+    )
 
 
 def exact_partition(

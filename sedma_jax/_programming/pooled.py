@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._arguments import check_progress, device_of
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import (
     Crossbar,
@@ -25,7 +26,7 @@ from .._tiling.partition import (
 )
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device, WriteStats, as_count, total_count
+from ..kernels import Device, WriteStats, as_count, check_kind, total_count
 from .options import Programming, ProgrammingOptions, Progress, programming_from
 from .program import program_tiles
 from .program_stats import ProgramStats
@@ -105,7 +106,7 @@ def _add_outputs(y, sums, outputs, size):
 def program_pool(
     A: Matrix,
     plan: PartitionPlan | Pool,
-    device: Device | None = None,
+    device: Device | str | None = None,
     programming: Programming | None = None,
     *,
     progress: Progress | None = None,
@@ -138,6 +139,15 @@ def program_pool(
         shape, or leaves out a nonzero of `A`.
     """
     check_key(key)
+    device = None if device is None else device_of("program_pool", device)
+    check_progress("program_pool", progress)
+    check_kind(
+        "sedma_jax.program_pool",
+        (Pool, PartitionPlan),
+        "a plan or a `sedma_jax.Pool`",
+        "`sedma_jax.plan_partitions(A.shape, pool)` makes a plan.",
+        plan=plan,
+    )
     how = programming_from("program_pool", programming, **options)
     if isinstance(A, Sparse):
         entries = checked_sparse(A)

@@ -13,6 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._arguments import check_progress, device_of
 from .._crossbar.crossbar import Crossbar
 from .._functions import is_known, same_function
 from .._keys import check_key
@@ -43,7 +44,7 @@ from .program_stats import ProgramStats, total_stats
 
 def program(
     A: Matrix,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     progress: Progress | None = None,
@@ -57,11 +58,17 @@ def program(
     sparse matrix that are all zero are not programmed. The noise of a tile depends on
     `key` and on the place of the tile alone. Gradients in `A` pass straight through
     (the error of programming counts as a constant; Bengio et al. 2013, arXiv 1308.3432).
+    Gradients in fields of the device are pathwise: those of what the cells end at, draws
+    and numbers of pulses held fixed. `open_loop` and, of arrays that read without noise,
+    `sampled_rewrite` have them in both modes. Schemes with a loop have them in forward
+    mode (`jax.jvp`, `jax.jacfwd`) alone: what a stopping rule ends after an unknown number
+    of rounds cannot be run backwards, and `jax.grad` then raises JAX's error of
+    `while_loop`.
 
     **Arguments:**
 
     - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
-    - `device`: the technology; see `sedma_jax.devices`.
+    - `device`: the technology, or the name of one of `sedma_jax.devices.PRESETS`.
     - `programming`, `options`: how; a `Programming`, and its fields as keywords: `array`,
         `arrays`, `mapping`, `scaling`, `scheme` and `rule`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.
@@ -74,9 +81,12 @@ def program(
     **Raises:**
 
     - `ValueError`: if `A` is empty, complex, not numeric or not two-dimensional, or holds
-        NaN or infinity; if `key` is not a typed key; if `arrays < 1`.
+        NaN or infinity; if `key` is not a typed key; if `device` or an option is of
+        another kind or out of range.
     """
     check_key(key)
+    device = device_of("program", device)
+    check_progress("program", progress)
     how = programming_from("program", programming, **options)
     parts = partition(A, *how.array)
     return program_partition(parts, device, how, progress=progress, key=key)
@@ -95,11 +105,6 @@ def program_partition(
 
     `scaling` overrules that of `how`, and may hold arrays.
     """
-    if how.arrays is not None and how.arrays < 1:
-        raise ValueError(
-            f"`sedma_jax.program` needs `arrays >= 1`. Got arrays={how.arrays}. "
-            "Leave it out for as many arrays as there are tiles."
-        )
     leave_room()
     scaling = how.scaling if scaling is None else scaling
     scale, index, used_rows, used_cols = _prepare(parts, scaling)
@@ -256,7 +261,8 @@ def _write_tiles(
         weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
     ideal = tiles / scale[:, None]
     # As with the weights: effects that start from the conductances keep the gradient.
-    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), device), device)
+    still = lax.stop_gradient(device)
+    wish = cell_conductance(hidden_state(jax.vmap(mapping)(ideal), still), still)
     return weights, _straight_through(cell_conductance(state, device), wish), stats
 
 
@@ -276,9 +282,14 @@ def _responses(device, shape, dtype, pairs, spread, keys):
 
 @jax.custom_jvp
 def _straight_through(value, wish):
-    """`value`, with the derivative of `wish`, which is computed only if asked for."""
+    """`value`, with the derivative of `wish` added, computed only if asked for.
+
+    `value` itself depends on the device, and not on the matrix, which `aim` holds still.
+    """
     del wish
     return value
 
 
-_straight_through.defjvps(None, lambda tangent, out, value, wish: tangent)
+_straight_through.defjvps(
+    lambda tangent, out, value, wish: tangent, lambda tangent, out, value, wish: tangent
+)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
+from .._arguments import device_of
 from .._crossbar.crossbar import (
     Crossbar,
     read_sigma,
@@ -25,6 +26,7 @@ from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
     WriteStats,
+    check_counts,
     gaussian,
     series_conductance,
 )
@@ -38,7 +40,7 @@ _SLICE = 2**31
 
 def program_residual(
     A: Matrix,
-    device: Device,
+    device: Device | str,
     programming: Programming | None = None,
     *,
     slices: int,
@@ -76,10 +78,9 @@ def program_residual(
     """
     check_key(key)
     for name, value in (("slices", slices), ("reads", reads)):
-        if value < 1:
-            raise ValueError(
-                f"`sedma_jax.program_residual` needs `{name} >= 1`. Got {name}={value}."
-            )
+        counted = {name: value}
+        check_counts("sedma_jax.program_residual", 1, 2**20, "The least is 1.", **counted)
+    device = device_of("program_residual", device)
     how = programming_from("program_residual", programming, **options)
     parts = partition(A, *how.array)
     write = partial(program_partition, device=device, how=how, progress=progress)

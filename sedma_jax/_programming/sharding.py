@@ -21,14 +21,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._arguments import device_of
+from .._crossbar.abstract_crossbar import check_converters
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_vector, read
+from .._crossbar.crossbar import Crossbar, check_crossbar, check_vector, read
 from .._keys import check_key
 from .._tiling.partition import Matrix, Partition, Vectors, common_width
 from .._tiling.tile_source import SlicedMatrix, TileSource, tile_source
 from ..kernels import (
     Device,
     acceptance_band,
+    check_kind,
 )
 from .options import Programming, ProgrammingOptions, programming_from
 from .program import program_partition
@@ -39,7 +42,7 @@ _AXES = ("tiles", "batch")
 
 def program_sharded(
     A: Matrix | SlicedMatrix,
-    device: Device,
+    device: Device | str,
     mesh: Mesh,
     programming: Programming | None = None,
     *,
@@ -68,6 +71,11 @@ def program_sharded(
     - `ValueError`: as `program` does, and if the mesh has other axes.
     """
     check_key(key)
+    device = device_of("program_sharded", device)
+    remedy = "Make it with `jax.make_mesh`."
+    check_kind(
+        "sedma_jax.program_sharded", Mesh, "a `jax.sharding.Mesh`", remedy, mesh=mesh
+    )
     if mesh.axis_names not in (_AXES, _AXES[:1]):
         raise ValueError(
             "`sedma_jax.program_sharded` needs a mesh of the axes ('tiles',) or "
@@ -136,6 +144,8 @@ def matvec_sharded(
         batch does not divide.
     """
     check_key(key)
+    check_crossbar("matvec_sharded", crossbar=crossbar)
+    check_converters("matvec_sharded", dac, adc)
     sharding = crossbar.strips.sharding
     if not isinstance(sharding, NamedSharding) or "tiles" not in sharding.mesh.axis_names:
         raise ValueError(

@@ -10,11 +10,14 @@ from jaxtyping import Array, Float, Int
 
 from ..kernels import (
     CELL_BYTES,
+    POSITIVE,
     Device,
     Partitions,
     PlanCost,
+    check_numbers,
     partition_seconds,
     plan_costs,
+    shown,
 )
 from .pool import (
     PRICES,
@@ -65,14 +68,21 @@ def plan_partitions(
     **Raises:**
 
     - `ValueError`: if the shape is not two positive whole numbers, `occupied` lies
-        outside of it, a kind has no device, or `lam_mem` is not positive and finite.
+        outside of it, a kind has no device, or `lam_mem` or `slowdown` is not positive
+        and finite.
     """
-    if not 0 < lam_mem < math.inf:
-        raise ValueError(
-            "`sedma_jax.plan_partitions` needs `lam_mem` positive and finite. "
-            f"Got {lam_mem=}. It is in seconds per MB; the default is {MEMORY_PRICE}."
-        )
+    call = "sedma_jax.plan_partitions"
+    remedy = f"It is in seconds per MB; the default is {MEMORY_PRICE}."
+    check_numbers(call, POSITIVE, remedy, lam_mem=lam_mem)
     shape, pool, occupied = checked_question(shape, pool, device, occupied)
+    if slowdown is not None:
+        if np.shape(slowdown) != (len(pool.kinds),):
+            raise ValueError(
+                f"`{call}` needs a `slowdown` for each of the {len(pool.kinds)} kinds of "
+                f"the pool. Got {shown(slowdown)}. Leave it out for 1."
+            )
+        remedy = "It is a ratio of times."
+        check_numbers(call, POSITIVE, remedy, slowdown=np.asarray(slowdown))
     how = {"occupied": occupied, "lam_mem": lam_mem, "slowdown": slowdown}
     plans = [
         plan

@@ -2,15 +2,20 @@
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..kernels import Device
+from .._arguments import device_of
+from ..kernels import Device, check_kind, shown, whole
 from .packing import Known, Place, pack
+
+
+def _device(device):
+    return None if device is None else device_of("ArrayKind", device)
 
 
 class ArrayKind(eqx.Module):
@@ -24,13 +29,12 @@ class ArrayKind(eqx.Module):
     rows: int = eqx.field(static=True)
     cols: int = eqx.field(static=True)
     count: int = eqx.field(static=True, default=1)
-    device: Device | None = None
+    device: Device | None = eqx.field(default=None, converter=_device)
 
     def __check_init__(self):
         for name in ("rows", "cols", "count"):
             value = getattr(self, name)
-            whole = hasattr(value, "__index__") and not isinstance(value, bool)
-            if not (whole and operator.index(value) >= 1):
+            if (whole(value) or 0) < 1:
                 raise ValueError(
                     f"`sedma_jax.ArrayKind` needs a whole `{name}` of at least 1. "
                     f"Got {value!r}. Write `ArrayKind(256, 256, 16)`."
@@ -42,16 +46,24 @@ class ArrayKind(eqx.Module):
             )
 
 
+def _kinds(kinds):
+    """A tuple of kinds; of one kind alone too."""
+    if isinstance(kinds, ArrayKind):
+        return (kinds,)
+    return tuple(kinds) if isinstance(kinds, Iterable) else kinds
+
+
 class Pool(eqx.Module):
     """The crossbar arrays available to a computation, of one or several kinds."""
 
-    kinds: tuple[ArrayKind, ...] = eqx.field(converter=tuple)
+    kinds: tuple[ArrayKind, ...] = eqx.field(converter=_kinds)
 
     def __check_init__(self):
-        if not self.kinds or not all(isinstance(k, ArrayKind) for k in self.kinds):
+        kinds = self.kinds if isinstance(self.kinds, tuple) else ()
+        if not kinds or not all(isinstance(k, ArrayKind) for k in kinds):
             raise ValueError(
-                "`sedma_jax.Pool` needs one `ArrayKind` or more. "
-                f"Got {self.kinds!r}. Write `Pool([ArrayKind(256, 256, 16, device)])`."
+                "`sedma_jax.Pool` needs `kinds` to be one `ArrayKind` or more. "
+                f"Got {shown(self.kinds)}. Write `Pool([ArrayKind(256, 256, 16, device)])`."
             )
 
 
@@ -230,19 +242,24 @@ def checked_question(
     occupied: Sequence[ArrayLike] | None,
 ) -> tuple[tuple[int, int], Pool, tuple[np.ndarray, np.ndarray] | None]:
     """Check the arguments of `plan_partitions`; every kind of the pool gets a device."""
+    call = "sedma_jax.plan_partitions"
+    remedy = "Write `Pool([ArrayKind(256, 256, 16, device)])`."
+    check_kind(call, Pool, "a `sedma_jax.Pool`", remedy, pool=pool)
+    device = None if device is None else device_of("plan_partitions", device)
     m, n = _checked_shape(shape)
     nonzeros = None if occupied is None else _checked_occupied(occupied, (m, n))
     return (m, n), _equipped(pool, device), nonzeros
 
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, int]:
-    whole = len(shape) == 2 and all(hasattr(s, "__index__") for s in shape)
-    if not (whole and min(shape) >= 1):
+    sides = list(shape) if isinstance(shape, Sequence) else []
+    numbers = [whole(side) or 0 for side in sides]
+    if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(
             "`sedma_jax.plan_partitions` needs the shape (m, n) of a matrix with at "
-            f"least one entry. Got {tuple(shape)}. Pass `A.shape`."
+            f"least one entry. Got {shown(shape)}. Pass `A.shape`."
         )
-    return operator.index(shape[0]), operator.index(shape[1])
+    return numbers[0], numbers[1]
 
 
 def _checked_occupied(

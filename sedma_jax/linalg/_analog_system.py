@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
-from ..kernels import power_of_two, relative_size, safe_norm
+from ..kernels import (
+    FROM_ZERO,
+    NUMBER,
+    SHARE,
+    check_counts,
+    check_kind,
+    check_numbers,
+    power_of_two,
+    relative_size,
+    safe_norm,
+)
 from ._equilibration import Equilibration
 from ._krylov import inner_solve
 
@@ -106,6 +116,8 @@ def check_system(
             f"from {structure.dtype} to {out.dtype}. For least squares solve the normal "
             "equations, or take `lineax.LSMR` with a `CrossbarLinearOperator`."
         )
+    wanted, remedy = "an operator", "`CrossbarLinearOperator(crossbar, key=key)` is one."
+    check_kind(name, lx.AbstractLinearOperator, wanted, remedy, analog=solver.analog)
     scaling = solver.scaling
     sizes = (solver.analog.out_size(), solver.analog.in_size())
     lengths = shape if scaling is None else (scaling.rows.size, scaling.columns.size)
@@ -122,14 +134,21 @@ def check_system(
     check_tolerance(name, solver.rtol, structure.dtype)
     for field in ("max_steps", "inner_steps", "restart", "patience"):
         count = getattr(solver, field, None)
-        if count is not None and count < 1:
-            raise ValueError(f"`{name}` needs `{field}` to be at least 1. Got {count}.")
+        if count is not None:
+            remedy = "It is a number of steps."
+            check_counts(name, 1, 2**31 - 1, remedy, **{field: count})
+    remedy = "It is an absolute residual."
+    check_numbers(name, FROM_ZERO, remedy, atol=solver.atol)
+    for field in ("inner_rtol", "slowest"):
+        share = {field: getattr(solver, field, None)}
+        check_numbers(name, SHARE, "It is a share of the residual.", **share)
     return AnalogSystem(operator, solver.analog, scaling)
 
 
 def check_tolerance(name: str, rtol: float, dtype: Any) -> None:
     """Refuse a tolerance that residuals computed in `dtype` cannot show."""
     least = 8 * float(jnp.finfo(dtype).eps)
+    check_numbers(name, NUMBER, "It is a relative residual.", rtol=rtol)
     if not least <= rtol < 1:
         raise ValueError(
             f"`{name}` needs {least:.2g} <= rtol < 1 in {jnp.dtype(dtype)}. Got "

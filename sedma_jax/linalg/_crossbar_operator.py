@@ -11,10 +11,11 @@ import jax.random as jr
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
-from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._crossbar.abstract_crossbar import AbstractCrossbar, check_converters
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar
 from .._keys import check_key
+from .._tiling.partition import check_dtype
 from ._registration import register, transposed_tags
 
 
@@ -66,6 +67,7 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
                 f"Got {type(crossbar).__name__}. `crossbar, stats = sedma_jax.program(A, "
                 "device, key=key)` makes one."
             )
+        check_converters("linalg.CrossbarLinearOperator", dac, adc)
         self.crossbar = crossbar if key is not None else _without_read_noise(crossbar)
         self.key_data = None if key is None else jr.key_data(check_key(key))
         self.key_impl = None if key is None else jr.key_impl(key)
@@ -84,6 +86,7 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
         """Multiply once on the analog arrays."""
+        check_dtype(vector.dtype, "vector")
         # Without a key nothing is drawn, so that any key will do.
         key = jr.key(0) if self.key is None else jr.fold_in(self.key, _digest(vector))
         return self.crossbar.read(vector[None], self.dac, self.adc, key)[0]

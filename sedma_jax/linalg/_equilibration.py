@@ -1,5 +1,7 @@
 """Scale the rows and columns of a matrix before it is stored."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.core
@@ -8,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
+from ..kernels import POSITIVE, check_counts, check_numbers
 
 
 class Equilibration(eqx.Module):
@@ -18,6 +21,11 @@ class Equilibration(eqx.Module):
 
     rows: Float[Array, " m"]
     columns: Float[Array, " n"]
+
+    def __check_init__(self):
+        factors = {"rows": self.rows, "columns": self.columns}
+        remedy = "`sedma_jax.linalg.equilibrate` makes them."
+        check_numbers("sedma_jax.linalg.Equilibration", POSITIVE, remedy, **factors)
 
     @property
     def T(self) -> "Equilibration":
@@ -50,10 +58,8 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
             "`sedma_jax.linalg.equilibrate` needs an `A` with known entries. Got a traced "
             "one. Call it outside `jit`; its factors may be used inside."
         )
-    if rounds < 1:
-        raise ValueError(
-            f"`sedma_jax.linalg.equilibrate` needs `rounds >= 1`. Got {rounds=}."
-        )
+    remedy = "The default is 20."
+    check_counts("sedma_jax.linalg.equilibrate", 1, math.inf, remedy, rounds=rounds)
     if isinstance(A, Sparse):
         entries = checked_sparse(A)
         row, col, data = entries.row, entries.col, entries.data

@@ -12,17 +12,19 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
+from .._arguments import check_progress, device_of
 from .._crossbar.crossbar import Crossbar
 from .._keys import check_key
-from .._programming.options import Progress
+from .._programming.options import Progress, programming_from
 from .._programming.program_stats import ProgramStats
 from .._programming.residual import program_residual
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
-from ..kernels import Device
+from ..kernels import Device, check_callable, whole
 from ._analog_system import check_tolerance, relative_norm
 from ._crossbar_operator import CrossbarLinearOperator
 from ._equilibration import Equilibration, equilibrate
 from ._flexible_gmres import FlexibleGMRES
+from ._refinement import IterativeRefinement
 from ._sparse_operator import SparseLinearOperator
 
 _Entries = scipy.sparse.coo_array
@@ -90,13 +92,13 @@ class Solution(eqx.Module):
 def solve(
     A: Matrix,
     b: Num[Array | np.ndarray, " n"],
-    device: Device,
+    device: Device | str,
     *,
     method: Callable[..., lx.AbstractLinearSolver] = FlexibleGMRES,
     rtol: float = 1e-10,
     slices: int | tuple[int, int] = (1, 4),
     equilibrated: bool = True,
-    array: tuple[int, int] = (256, 256),
+    array: tuple[int, int] | int = (256, 256),
     progress: Progress | None = None,
     throw: bool = True,
     key: PRNGKeyArray,
@@ -137,7 +139,16 @@ def solve(
         reached.
     """
     check_key(key)
-    first, last = (slices, slices) if isinstance(slices, int) else slices
+    call = "linalg.solve"
+    device = device_of(call, device)
+    check_progress(call, progress)
+    array = programming_from(call, None, array=array).array
+    wanted = "a solver, such as `FlexibleGMRES`"
+    if method not in (FlexibleGMRES, IterativeRefinement):
+        check_callable(f"sedma_jax.{call}", wanted, "Or leave it out.", method=method)
+    pair = (slices, slices) if whole(slices) is not None else slices
+    counts = [whole(s) or 0 for s in pair] if isinstance(pair, tuple | list) else []
+    first, last = counts if len(counts) == 2 else (0, 0)
     if not 1 <= first <= last:
         raise ValueError(
             "`sedma_jax.linalg.solve` needs `slices` of at least 1, the first to try not "

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._arguments import device_of
 from .._keys import split_key
 from .._long_term import LongTermMemory
 from .._products.corrected import corrected_matvec
@@ -14,7 +15,7 @@ from .._programming.pooled import program_pool
 from .._tiling.partition import Matrix, Vectors
 from .._tiling.pool import ArrayKind, PartitionPlan, Pool
 from .._trace import Trace
-from ..kernels import Device, RememberedLambda
+from ..kernels import SHARE, Device, RememberedLambda, check_numbers
 from ._decision import Ablation, decide
 from ._earlier_runs import EarlierRuns, earlier_runs
 from ._learning import learn
@@ -64,7 +65,7 @@ class AdaptiveInfo(eqx.Module):
 def adaptive_matvec(
     A: Matrix,
     x: Vectors,
-    arrays: Device | Pool,
+    arrays: Device | Pool | str,
     *,
     memory: LongTermMemory | None,
     short_term: ShortTerm | None = None,
@@ -103,7 +104,12 @@ def adaptive_matvec(
     trace = (trace or Trace()).part()
     short_term = ShortTerm() if short_term is None else short_term
     choice_key, program_key, product_key = split_key(key, 3)
-    if isinstance(arrays, Device):
+    if pressure is not None:
+        remedy = "It is the share of memory in use; leave it out to measure it."
+        call = "sedma_jax.memory.adaptive_matvec"
+        check_numbers(call, SHARE, remedy, pressure=pressure)
+    if not isinstance(arrays, Pool):
+        arrays = device_of("memory.adaptive_matvec", arrays, "arrays")
         arrays = Pool((ArrayKind(256, 256, _ARRAYS, arrays),))
     decision = decide(
         A, arrays, memory, short_term, ablation, pressure, trace=trace, key=choice_key

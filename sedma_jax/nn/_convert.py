@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from .._keys import check_key
 from .._programming.options import Progress
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device
+from ..kernels import Device, shown
 from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention
 from ._embedding import AnalogEmbedding
@@ -25,6 +25,8 @@ from ._layers import AnalogConv, AnalogLinear
 Path = str
 Where = Callable[[Path, Any], bool]
 Technology = Device | MeasuredArray
+Named = Technology | str
+Technologies = Named | Mapping[Path, Named] | Callable[[Path, Any], Named]
 
 _ANALOG_OF = {
     eqx.nn.Linear: AnalogLinear,
@@ -39,7 +41,7 @@ WRAPPERS = (eqx.nn.WeightNorm, eqx.nn.SpectralNorm)
 
 def analogize(
     model: PyTree,
-    device: Technology | Mapping[Path, Technology] | Callable[[Path, Any], Technology],
+    device: Technologies,
     *,
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
@@ -110,10 +112,10 @@ def analogize(
         if plans and path in plans:
             own["plan"] = plans[path]
         technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Technology):
+        if not isinstance(technology, Technology | str):
             raise ValueError(
                 f"`sedma_jax.nn.analogize` needs a `sedma_jax.Device` for each layer. Got "
-                f"{technology!r} for {path!r}. The path '' in a mapping leads to all."
+                f"{shown(technology)} for {path!r}. The path '' in a mapping leads to all."
             )
         kind = _ANALOG_OF[base_of(layer)]
         with refused_at(path):

@@ -237,7 +237,7 @@ def analogize(
         if plans and path in plans:
             own["plan"] = plans[path]
         technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Device | MeasuredArray):
+        if not isinstance(technology, Device | MeasuredArray | str):
             raise ValueError(
                 "`sedma_jax.nn.flax.analogize` needs a `sedma_jax.Device` for each layer. "
                 f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."

@@ -28,15 +28,19 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._arguments import device_of
+from .._crossbar.abstract_crossbar import check_converters
 from .._crossbar.converters import ADC, DAC
 from .._keys import check_key
-from .._programming.options import Programming
+from .._programming.options import Programming, programming_from
 from .._programming.program import program_tiles
 from .._tiling.native import as_floats
 from ..kernels import (
     Device,
+    Requirement,
     Scheme,
     VerifyRule,
+    check_numbers,
     clip_columns,
     column_scale,
     cut_tiles,
@@ -48,7 +52,9 @@ from ..kernels import (
 )
 from ._convert import WRAPPERS, base_of, refused_at
 from ._layers import as_digital
+from ._matrix import check_real
 
+_CLIP = Requirement(lambda v: v > 0, "above 0")
 Digital = Any  # `eqx.nn.Linear` or `eqx.nn.Conv`, whose weights have no common type
 
 
@@ -81,7 +87,7 @@ class HardwareAwareLinear(eqx.Module):
         self, x: Float[Array, " inputs"], *, key: PRNGKeyArray
     ) -> Float[Array, " outputs"]:
         """Multiply one vector; `key` draws the read noise, and errors not drawn before."""
-        weight, read_key = _weight(self, key)
+        weight, read_key = _weight(self, x, key)
         layer = self.layer
         x = x[None] if layer.in_features == "scalar" else x
         y = _product(weight[None], x[None, None], self.hardware, read_key)[0, 0]
@@ -104,7 +110,7 @@ class HardwareAwareConv(eqx.Module):
         self, x: Float[Array, " inputs *space"], *, key: PRNGKeyArray
     ) -> Float[Array, " outputs *reduced"]:
         """Convolve one image; `key` as in `HardwareAwareLinear`."""
-        weight, read_key = _weight(self, key)
+        weight, read_key = _weight(self, x, key)
         layer, hardware = self.layer, self.hardware
         quiet = hardware.device.sigma_read
         ideal = isinstance(quiet, float) and quiet == 0
@@ -135,15 +141,15 @@ _LAYERS = (HardwareAwareLinear, HardwareAwareConv)
 
 def hardware_aware(
     model: PyTree,
-    device: Device,
+    device: Device | str,
     *,
     where: Callable[[str, Any], bool] | None = None,
-    scheme: Scheme | Callable = sampled_rewrite,
+    scheme: Scheme | Callable | str = sampled_rewrite,
     rule: VerifyRule | None = None,
     dac: DAC | None = None,
     adc: ADC | None = None,
     clip: float | None = None,
-    array: tuple[int, int] = (256, 256),
+    array: tuple[int, int] | int = (256, 256),
 ) -> PyTree:
     """Replace `Linear` and `Conv` of Equinox by layers that train against the hardware.
 
@@ -174,11 +180,12 @@ def hardware_aware(
     - `ValueError`: if no layer is replaced, if `clip <= 0`, or if the ADC has a full scale
         for each tile.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(
-            f"`sedma_jax.nn.hardware_aware` needs `clip > 0`. Got {clip=}. "
-            "Leave it out to clip nothing."
-        )
+    call = "nn.hardware_aware"
+    device = device_of(call, device)
+    check_converters(call, dac, adc)
+    remedy = "Leave it out to clip nothing."
+    check_numbers(f"sedma_jax.{call}", _CLIP, remedy, clip=clip)
+    how = programming_from(call, None, array=array, scheme=scheme, rule=rule)
     full_scale = None if adc is None else adc.full_scale
     if full_scale is not None and jnp.ndim(full_scale):
         raise ValueError(
@@ -186,7 +193,13 @@ def hardware_aware(
             f"{jnp.shape(full_scale)}. Leave it out for an automatic range."
         )
     hardware = Hardware(
-        device=device, rule=rule, dac=dac, adc=adc, clip=clip, array=array, scheme=scheme
+        device=device,
+        rule=how.rule,
+        dac=dac,
+        adc=adc,
+        clip=clip,
+        array=how.array,
+        scheme=how.scheme,
     )
     count = 0
 
@@ -265,10 +278,11 @@ def _is_aware(node: Any) -> bool:
 
 
 def _weight(
-    layer: HardwareAwareLinear | HardwareAwareConv, key: PRNGKeyArray
+    layer: HardwareAwareLinear | HardwareAwareConv, x: Array, key: PRNGKeyArray
 ) -> tuple[Array, PRNGKeyArray]:
     """The weights with programming errors, and the key of the reads."""
     check_key(key)
+    check_real(x)
     programming_key, read_key = jr.split(key)
     if layer.drawn is not None:
         return layer.drawn, read_key

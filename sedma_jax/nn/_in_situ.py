@@ -19,13 +19,18 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .._arguments import device_of
 from .._keys import check_key
 from ..kernels import (
+    ONE_OR_MORE,
+    POSITIVE,
     Count,
     Device,
     Response,
     add_counts,
     as_count,
+    check_given,
+    check_numbers,
     draw_response,
     nominal_response,
     pulsed_change,
@@ -53,7 +58,7 @@ class PulsedState(eqx.Module):
 
 
 def pulsed_updates(
-    device: Device, *, w_max: float, max_pulses: float = jnp.inf, key: PRNGKeyArray
+    device: Device | str, *, w_max: float, max_pulses: float = jnp.inf, key: PRNGKeyArray
 ) -> optax.GradientTransformation:
     """Carry out updates by pulses on devices: nonlinear, asymmetric and noisy.
 
@@ -78,7 +83,7 @@ def pulsed_updates(
     - `ValueError`: if `w_max <= 0` or `max_pulses < 1`, if `key` is not a typed key, or if
         `update` is called without parameters.
     """
-    check_window("pulsed_updates", w_max, max_pulses, key)
+    device = check_window("pulsed_updates", device, w_max, max_pulses, key)
 
     def init(params: PyTree) -> PulsedState:
         cells_key, updates_key = jr.split(key)
@@ -124,13 +129,15 @@ def pulsed_updates(
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
-def check_window(name: str, w_max: float, max_pulses: float, key: PRNGKeyArray) -> None:
+def check_window(
+    name: str, device: Device | str, w_max: float, max_pulses: float, key: PRNGKeyArray
+) -> Device:
+    """The device; refuses what makes no array of it."""
     check_key(key)
-    if not (w_max > 0 and max_pulses >= 1):
-        raise ValueError(
-            f"`sedma_jax.nn.{name}` needs `w_max > 0` and `max_pulses >= 1`. "
-            f"Got {w_max=}, {max_pulses=}. Take the largest weight you expect."
-        )
+    call = f"sedma_jax.nn.{name}"
+    check_given(call, POSITIVE, "Take the largest weight you expect.", w_max=w_max)
+    check_numbers(call, ONE_OR_MORE, "Infinity is no cap.", max_pulses=max_pulses)
+    return device_of(f"nn.{name}", device)
 
 
 def given_params(name: str, params: PyTree | None) -> PyTree:
@@ -139,6 +146,12 @@ def given_params(name: str, params: PyTree | None) -> PyTree:
         raise ValueError(
             f"`sedma_jax.nn.{name}` needs the parameters, whose cells it pulses. Got none. "
             "Call `optimiser.update(gradients, state, params)`."
+        )
+    complexes = [leaf.dtype for leaf in jax.tree.leaves(params) if jnp.iscomplexobj(leaf)]
+    if complexes:
+        raise ValueError(
+            f"`sedma_jax.nn.{name}` needs real parameters. Got dtype {complexes[0]}. Keep "
+            "the real and the imaginary part as two leaves."
         )
     return params
 

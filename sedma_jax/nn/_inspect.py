@@ -15,8 +15,11 @@ from .. import noise_models
 from .._crossbar.crossbar import Crossbar
 from ..devices import PRESETS
 from ..kernels import (
+    SHARE,
     CostModel,
     MvmWorkload,
+    check_given,
+    check_kind,
     expected_read_energy,
     mvm_cost,
     series_conductance,
@@ -127,6 +130,7 @@ def inspect(
     - `ValueError`: if there is no analog layer; if `digital` has other layers, or weights
         of another shape; if `costs` is given and a converter is ideal.
     """
+    check_costs("inspect", mean_square, costs)
     weights = None if digital is None else digital_weights(digital)
     found: list[LayerFigures] = []
 
@@ -140,6 +144,15 @@ def inspect(
 
     map_analog(one, model)
     return checked_figures(found)
+
+
+def check_costs(name: str, mean_square: float, costs: CostModel | None) -> None:
+    """Refuse what makes no read energy, for the public function `name`."""
+    call, remedy = f"sedma_jax.nn.{name}", "A third is that of uniform inputs."
+    check_given(call, SHARE, remedy, mean_square=mean_square)
+    if costs is not None:
+        remedy = "Such as `sedma_jax.costs.SURVEY`."
+        check_kind(call, CostModel, "a `CostModel`", remedy, costs=costs)
 
 
 def checked_figures(found: list[LayerFigures]) -> NetworkFigures:

@@ -17,7 +17,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._arguments import check_progress, technology_of
+from .._crossbar.abstract_crossbar import AbstractCrossbar, check_converters
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar
 from .._keys import check_key
@@ -32,6 +33,7 @@ from .._programming.options import (
     Programming,
     ProgrammingOptions,
     Progress,
+    encoding_of,
     programming_from,
 )
 from .._programming.pooled import PooledCrossbar, program_pool
@@ -44,10 +46,12 @@ from ..kernels import (
     Device,
     RememberedLambda,
     Scheme,
+    check_kind,
     correct_first_order,
     first_order_inputs,
     image_patches,
     relative_size,
+    whole,
 )
 from ..noise_models import MeasuredArray
 from ._groups import block_diagonal, group_blocks, occupied
@@ -112,7 +116,7 @@ def _may_be_positive(crossbar: Crossbar) -> bool:
 
 def program_matrix(
     weight: Float[Array | np.ndarray, "m n"],
-    device: Device | MeasuredArray,
+    device: Device | MeasuredArray | str,
     programming: Programming | None = None,
     *,
     groups: int = 1,
@@ -161,13 +165,19 @@ def program_matrix(
         programming is asked for together with statistics.
     """
     check_key(key)
-    check_lambda(lam)
-    how = programming_from("nn.program_matrix", programming, **options)
+    call = "nn.program_matrix"
+    check_lambda(call, lam)
+    check_converters(call, dac, adc)
+    check_progress(call, progress)
+    device = technology_of(call, device)
+    if encoding is not None:
+        encoding = encoding_of(f"sedma_jax.{call}", encoding)
+    how = programming_from(call, programming, **options)
     weight = checked_array(weight, "weight", ndim=2)
-    if groups < 1 or len(weight) % groups:
+    if (whole(groups) or 0) < 1 or len(weight) % groups:
         raise ValueError(
             "`sedma_jax.nn.program_matrix` needs `groups` to divide the outputs. Got "
-            f"{groups=} for {len(weight)} outputs."
+            f"{groups=} for {len(weight)} outputs. A plain matrix has one group."
         )
     matrix = weight if groups == 1 else block_diagonal(weight, groups)
 
@@ -254,7 +264,7 @@ def multiply(
 ) -> Float[Array, "batch m"]:
     """Multiply vectors by a programmed matrix, corrected if it keeps its exact weights.
 
-    Noise is drawn anew for each vector. In contrast to `sedma_jax.matvec` nothing is
+    Noise is drawn anew for each vector. In contrast to `sedma_jax.matvec` values are not
     checked: NaN propagates.
 
     **Arguments:**
@@ -262,8 +272,13 @@ def multiply(
     - `matrix`: from `program_matrix`.
     - `x`: vectors, of any floating dtype; the result has that of the weights.
     - `key`: typed key of the read noise, and of the encoding of corrected products.
+
+    **Raises:**
+
+    - `ValueError`: if `x` is complex.
     """
     check_single(matrix)
+    check_real(x)
     held, dac, adc, exact = matrix.crossbar, matrix.dac, matrix.adc, matrix.exact
     if exact is None:
         return held.read(x, dac, adc, key)
@@ -280,6 +295,15 @@ def multiply(
     return smoothed(p, raw, x, encoded, matrix.lam)[0]
 
 
+def check_real(x: Array) -> None:
+    """Refuse complex inputs, whose imaginary part a conversion would drop."""
+    if jnp.iscomplexobj(x):
+        raise ValueError(
+            f"An analog layer needs real `x`. Got dtype {x.dtype}. Multiply the real and "
+            "the imaginary part one after the other, each with a key of its own."
+        )
+
+
 def _encode(matrix, x, key):
     """Inputs as cells hold them, one vector to a bit line."""
     how = matrix.encoding
@@ -291,6 +315,12 @@ def _encode(matrix, x, key):
         return encoded.stored_matrix()
     encoded, _ = program_partition(tiles, matrix.device, how, key=key)
     return encoded.stored_matrix()
+
+
+def _check_matrix(name: str, matrix: AnalogMatrix) -> None:
+    remedy = "`sedma_jax.nn.program_matrix(weight, device, key=key)` makes one."
+    call = f"sedma_jax.nn.{name}"
+    check_kind(call, AnalogMatrix, "an `AnalogMatrix`", remedy, matrix=matrix)
 
 
 def analog_linear(
@@ -314,6 +344,7 @@ def analog_linear(
     - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
     """
     check_key(key)
+    _check_matrix("analog_linear", matrix)
     m, n = matrix.shape
     if x.ndim == 0 or x.shape[-1] != n:
         raise ValueError(
@@ -353,6 +384,8 @@ def analog_conv(
     - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
     """
     check_key(key)
+    _check_matrix("analog_conv", matrix)
+    check_real(x)
     m, n = matrix.shape
     channels = n // int(np.prod(kernel_size))
     if x.ndim != len(kernel_size) + 1 or x.shape[0] != channels:

@@ -1,6 +1,7 @@
 """Age a network: the weights of its arrays some time after programming."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,11 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._crossbar.crossbar import Crossbar
-from .._crossbar.effects import age as age_crossbar, compensate_drift
+from .._crossbar.effects import age as age_crossbar, check_time, compensate_drift
 from .._crossbar.read_effects import with_read_noise
 from .._keys import check_key
 from .._programming.pooled import PooledCrossbar
-from ..kernels import AbstractDrift
+from ..kernels import AbstractDrift, check_counts
 from ._convert import Path, check_paths, map_analog, of_path, path_key
 from ._matrix import AnalogMatrix
 
@@ -57,7 +58,8 @@ def age(
     **Raises:**
 
     - `ValueError`: if there is no analog layer; if a layer has no drift model; if a path
-        in `drift` leads nowhere; if `seconds` or `compensation_reads` is below zero.
+        in `drift` leads nowhere; if `seconds` or `compensation_reads` is below zero or
+        not finite.
     """
     matrices: dict[Path, AnalogMatrix] = {}
 
@@ -93,12 +95,14 @@ def drift_models(
     compensation_reads: int,
 ) -> dict[Path, AbstractDrift]:
     """The drift model of each layer; raises the errors of `age`."""
-    for name, value in (("seconds", seconds), ("compensation_reads", compensation_reads)):
-        if isinstance(value, int | float) and not value >= 0:
-            raise ValueError(
-                f"`sedma_jax.nn.age` needs `{name}` from 0 up. Got {value}. Time counts "
-                "from the end of programming."
-            )
+    check_time("sedma_jax.nn.age", seconds)
+    check_counts(
+        "sedma_jax.nn.age",
+        0,
+        math.inf,
+        "256 is many; 0 compensates nothing.",
+        compensation_reads=compensation_reads,
+    )
     if not matrices:
         raise ValueError(
             "`sedma_jax.nn.age` needs a model with analog layers. Got one without. Make "

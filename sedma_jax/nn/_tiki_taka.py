@@ -1,5 +1,6 @@
 """Train on two arrays, of which the fast one collects updates for the slow one."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -12,9 +13,12 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..kernels import (
+    POSITIVE,
     Count,
     Device,
     Response,
+    check_counts,
+    check_given,
     gaussian,
     pulsed_change,
     state_weight,
@@ -56,7 +60,7 @@ class TikiTakaState(eqx.Module):
 
 
 def tiki_taka(
-    device: Device,
+    device: Device | str,
     *,
     w_max: float,
     transfer_every: int,
@@ -94,7 +98,7 @@ def tiki_taka(
     - `ValueError`: as `pulsed_updates` does; if `transfer_every < 1` or
         `transfer_rate <= 0`.
     """
-    check_window("tiki_taka", w_max, max_pulses, key)
+    device = check_window("tiki_taka", device, w_max, max_pulses, key)
     fast_w_max = w_max if fast_w_max is None else fast_w_max
     _check_transfer(transfer_every, transfer_rate, fast_w_max)
     arrays = _Arrays(
@@ -267,13 +271,8 @@ def _column_response(
 
 
 def _check_transfer(transfer_every: int, transfer_rate: float, fast_w_max: float) -> None:
-    for need, value, met in (
-        ("transfer_every >= 1", transfer_every, transfer_every >= 1),
-        ("transfer_rate > 0", transfer_rate, transfer_rate > 0),
-        ("fast_w_max > 0", fast_w_max, fast_w_max > 0),
-    ):
-        if not met:
-            raise ValueError(
-                f"`sedma_jax.nn.tiki_taka` needs `{need}`. Got {value}. "
-                "To pulse the weights themselves use `pulsed_updates`."
-            )
+    call = "sedma_jax.nn.tiki_taka"
+    remedy = "To pulse the weights themselves use `pulsed_updates`."
+    check_counts(call, 1, math.inf, remedy, transfer_every=transfer_every)
+    sizes = {"transfer_rate": transfer_rate, "fast_w_max": fast_w_max}
+    check_given(call, POSITIVE, remedy, **sizes)

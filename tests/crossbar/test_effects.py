@@ -163,7 +163,7 @@ def test_lines_without_resistance_change_nothing(mapping):
     crossbar = program(mapping)
     wired = sj.with_line_resistance(crossbar, 0.0, 0.0)
     np.testing.assert_allclose(wired.weights, crossbar.weights, atol=1e-13)
-    with pytest.raises(ValueError, match="from 0 ohms up"):
+    with pytest.raises(ValueError, match="`r_word` from 0 up"):
         sj.with_line_resistance(crossbar, -1.0, 0.0)
 
 

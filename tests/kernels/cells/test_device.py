@@ -67,7 +67,7 @@ def test_devices_are_pytrees_of_numbers():
         ("g_max", 1e-9, "g_min < g_max"),
         ("g_max", float("nan"), "g_max"),
         ("pulses_ltp", 0, "at least 1"),
-        ("nonlinearity_ltd", -9.5, "from -9 to 9"),
+        ("nonlinearity_ltd", -9.5, "from -9 to 0"),
         ("sigma_c2c", -0.1, "from 0 up"),
         ("t_read", float("inf"), "finite"),
         ("v_ltp", float("nan"), "volts"),

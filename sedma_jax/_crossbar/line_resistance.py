@@ -1,0 +1,89 @@
+"""Resistance of the lines of a crossbar, as an effect on what its cells conduct."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.lax as lax
+from jaxtyping import Array, Float
+
+from ..kernels import (
+    FROM_ZERO,
+    check_given,
+    effective_conductances,
+    series_conductance,
+    transfer_matrix,
+)
+from .crossbar import Crossbar, check_crossbar
+from .effects import Conductances, Scalar, TracedScalar, holding
+
+Solve = Callable[[Float[Array, "rows cols"], Scalar, Scalar], Float[Array, "rows cols"]]
+
+
+def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> Crossbar:
+    """Read through word lines and bit lines that have resistance, solved exactly.
+
+    The positive and the negative cells of a pair sit in separate crossbars, with the
+    drivers at the first column and the converters at the last row. The reference of a
+    single cell has ideal lines. Cells that hold no weight conduct too.
+
+    The result holds *effective conductances*: the contribution of each word line to each
+    bit line, access transistor included. Its `device` therefore has no access resistance,
+    and its window is the one that a read sees through the transistor. Effects that are
+    called later act on effective conductances, so call this one after those on cells.
+
+    Elimination costs `O(rows**4)` per array; see `with_approximate_line_resistance`.
+
+    **Arguments:**
+
+    - `crossbar`: as programmed and aged.
+    - `r_word`, `r_bit`: of the wire between two cells, in ohms, from 0 up.
+
+    **Raises:**
+
+    - `ValueError`: if a resistance is negative or not finite.
+    """
+    return _behind_lines("with_line_resistance", crossbar, r_word, r_bit, transfer_matrix)
+
+
+def with_approximate_line_resistance(
+    crossbar: Crossbar, r_word: Scalar, r_bit: Scalar
+) -> Crossbar:
+    """Approximate `with_line_resistance` by one solve per array, for equal inputs.
+
+    The result is exact for equal inputs, and exact to first order in the resistances for
+    others; see `sedma_jax.kernels.effective_conductances`.
+    """
+    return _behind_lines(
+        "with_approximate_line_resistance", crossbar, r_word, r_bit, effective_conductances
+    )
+
+
+def _behind_lines(
+    name: str, crossbar: Crossbar, r_word: Scalar, r_bit: Scalar, solve: Solve
+) -> Crossbar:
+    """The crossbar with effective conductances, for the public function `name`."""
+    check_crossbar(name, crossbar=crossbar)
+    device, remedy = crossbar.device, "It is in ohms. Zero is an ideal line."
+    wires = {"r_word": r_word, "r_bit": r_bit}
+    check_given(f"sedma_jax.{name}", FROM_ZERO, remedy, **wires)
+    effective = _effective(crossbar.conductance, device.r_access, r_word, r_bit, solve)
+    seen = lambda g: g / (1 + g * device.r_access)
+    device = dataclasses.replace(
+        device, g_min=seen(device.g_min), g_max=seen(device.g_max), r_access=0.0
+    )
+    return holding(dataclasses.replace(crossbar, device=device), effective)
+
+
+@partial(jax.jit, static_argnames=("solve",))
+def _effective(
+    conductance: Conductances,
+    r_access: TracedScalar,
+    r_word: TracedScalar,
+    r_bit: TracedScalar,
+    solve: Solve,
+) -> Conductances:
+    through = series_conductance(conductance, r_access).astype(conductance.dtype)
+    flat = through.reshape(-1, *through.shape[2:])
+    return lax.map(lambda g: solve(g, r_word, r_bit), flat).reshape(through.shape)
