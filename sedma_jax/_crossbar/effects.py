@@ -46,13 +46,7 @@ from ..kernels import (
     visible_weights,
 )
 from .converters import drive_lines
-from .crossbar import (
-    Crossbar,
-    check_crossbar,
-    check_vector,
-    tile_currents,
-    tile_index,
-)
+from .crossbar import Crossbar, check_crossbar, check_vector, tile_currents, tile_index
 
 Conductances = Float[Array, "tiles polarity rows cols"]
 Scalar = Float[Array, ""] | float | int
