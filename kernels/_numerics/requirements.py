@@ -5,7 +5,6 @@ traced. Tracers, None and the placeholders that JAX puts into records pass. Reco
 `check_numbers` in `__check_init__`, which `jax.tree.map` and `equinox.tree_at` skip.
 """
 
-import math
 import operator
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -130,12 +129,9 @@ def check_counts(call: str, least: int, most: float, remedy: str, **values: Any)
             continue
         number = whole(value)
         if number is None or not least <= number <= most:
-            if least == most:
-                text = f"to be {least}"
-            elif most == math.inf:
-                text = f"to be a whole number of at least {least}"
-            else:
-                text = f"to be a whole number from {least} to {most:,}"
+            text = f"to be at least {least}, a whole number"
+            if most < 2**31 - 1:
+                text = f"from {least} to {most:,}, a whole number"
             raise ValueError(
                 f"`{call}` needs `{name}` {text}. Got {shown(value)}. {remedy}"
             )

@@ -10,11 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._crossbar.crossbar import Crossbar
-from .._crossbar.effects import age as age_crossbar, check_time, compensate_drift
+from .._crossbar.effects import age as age_crossbar, compensate_drift
 from .._crossbar.read_effects import with_read_noise
 from .._keys import check_key
 from .._programming.pooled import PooledCrossbar
-from ..kernels import AbstractDrift, check_counts
+from ..kernels import FROM_ZERO, AbstractDrift, check_counts, check_given
 from ._convert import Path, check_paths, map_analog, of_path, path_key
 from ._matrix import AnalogMatrix
 
@@ -95,7 +95,8 @@ def drift_models(
     compensation_reads: int,
 ) -> dict[Path, AbstractDrift]:
     """The drift model of each layer; raises the errors of `age`."""
-    check_time("sedma_jax.nn.age", seconds)
+    remedy = "Time counts from the end of programming."
+    check_given("sedma_jax.nn.age", FROM_ZERO, remedy, seconds=seconds)
     check_counts(
         "sedma_jax.nn.age",
         0,

@@ -154,7 +154,7 @@ def test_errors_say_what_to_do():
         late(analog, 1.0, drift={"": SAME, "[2]": SAME})
     with pytest.raises(ValueError, match="`seconds` from 0 up"):
         late(analog, -1.0, drift=SAME)
-    with pytest.raises(ValueError, match="`compensation_reads` from 0 up"):
+    with pytest.raises(ValueError, match="`compensation_reads` to be at least 0"):
         late(analog, 1.0, drift=SAME, compensation_reads=-1)
     with pytest.raises(ValueError, match="one typed key"):
         age(analog, 1.0, drift=SAME, key=jr.PRNGKey(0))

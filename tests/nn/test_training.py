@@ -237,7 +237,7 @@ def test_errors_say_what_to_do():
         hardware_aware(linear, EPIRAM, adc=sj.ADC(8, jnp.ones((2, 1, 1))))
     with pytest.raises(ValueError, match="largest weight you expect"):
         pulsed_updates(EPIRAM, w_max=0.0, key=jr.key(0))
-    with pytest.raises(ValueError, match="transfer_every >= 1"):
+    with pytest.raises(ValueError, match="`transfer_every` to be at least 1"):
         tiki_taka(EPIRAM, w_max=1.0, transfer_every=0, transfer_rate=1.0, key=jr.key(0))
     optimiser = pulsed_updates(EPIRAM, w_max=1.0, key=jr.key(0))
     with pytest.raises(ValueError, match="update\\(gradients, state, params\\)"):

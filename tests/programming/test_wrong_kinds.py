@@ -210,7 +210,7 @@ def test_complex_inputs_of_layers_are_refused():
 def test_ageing_of_networks_and_figures_of_banks():
     analog = nn.analogize(LINEAR, PCM.device, array=8, scheme="open_loop", key=KEY)
     for seconds in (-1.0, NAN, INF, "1 h", None):
-        with pytest.raises(ValueError, match=r"nn\.age` needs `time`"):
+        with pytest.raises(ValueError, match=r"nn\.age` needs `seconds`"):
             nn.age(analog, seconds, drift=PCM.drift, key=KEY)
     for reads in (-1, 1.5, None):
         with pytest.raises(ValueError, match="compensation_reads"):
