@@ -31,7 +31,7 @@ def test_a_window_that_collapses_is_refused(window):
 def test_the_narrowest_and_smallest_windows_hold_a_matrix(window):
     with jax.enable_x64(False):
         crossbar = sj.program_exactly(A, device(*window), array=(8, 8))
-        y = sj.matvec(crossbar, X, key=jr.key(0))
+        y = np.asarray(sj.matvec(crossbar, X, key=jr.key(0)), float)
     # Each state is rounded to half a step of 1/256 at most, and both ends too.
     bound = 2 / 256 * np.abs(A).max() * np.sum(np.abs(X))
     assert np.all(np.abs(y - A @ X) <= bound)
