@@ -8,7 +8,7 @@ there; programs are compiled again if they are needed again.
 
 import gc
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from jax import monitoring
 
@@ -23,7 +23,7 @@ class _Forgets(Protocol):
     def clear_cache(self) -> None: ...
 
 
-Program = TypeVar("Program", bound=_Forgets)
+Program = TypeVar("Program")
 
 _programs: list[_Forgets] = []
 _compiled = 0
@@ -31,7 +31,8 @@ _compiled = 0
 
 def forgettable(program: Program) -> Program:
     """Have `leave_room` forget what a function of `jax.jit` has compiled."""
-    _programs.append(program)
+    # JAX declares no type for what `jax.jit` returns, which has this method.
+    _programs.append(cast(_Forgets, program))
     return program
 
 

@@ -30,8 +30,9 @@ class WideJit:
     """Two compilations of a function; each call runs one of them."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
-        self.plain = jax.jit(function, **options)
-        self.wide = jax.jit(function, compiler_options=_OPTIONS, **options)
+        # JAX declares no type that has all that these have.
+        self.plain: Any = jax.jit(function, **options)
+        self.wide: Any = jax.jit(function, compiler_options=_OPTIONS, **options)
         update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

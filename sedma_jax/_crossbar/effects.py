@@ -119,8 +119,9 @@ def used_cells(
     """Which cells of the tiles hold a matrix entry; `shape` ends in rows and cols."""
     m, n = places.shape
     rows, cols = (jnp.arange(size, dtype=jnp.int32)[None] for size in shape[-2:])
-    row = places.inputs[:, None] * shape[-2] + rows < n
-    col = places.outputs[:, None] * shape[-1] + cols < m
+    inputs, outputs = jnp.asarray(places.inputs), jnp.asarray(places.outputs)
+    row = inputs[:, None] * shape[-2] + rows < n
+    col = outputs[:, None] * shape[-1] + cols < m
     return row[:, :, None] & col[:, None, :]
 
 

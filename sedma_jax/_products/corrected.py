@@ -135,7 +135,9 @@ def corrected_matvec(
     # Each step is a program of its own, which other products share.
     analog = crossbar.read(inputs, dac, adc, analog_key)
     if analog_matrix:
-        matrix = assemble(operand.tiles, operand) if isinstance(A, Sparse) else operand
+        matrix = operand
+        if isinstance(operand, Partition):
+            matrix = assemble(operand.tiles, operand)
         first = encoded.read(matrix, dac, adc, encoded_key).T
         exact = jnp.concatenate([first, _exact(operand, vectors)])
     else:

@@ -5,6 +5,7 @@ for each product from the data and what is remembered of earlier ones (SEDMA, Eq
 """
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -187,7 +188,8 @@ def correct(
     length = None
     if is_known((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
         length = analog.shape[1]
-        analog, exact = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
+        both: Any = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
+        analog, exact = both
     y, figures, choice = _correct(analog, exact, encoded, x, lam, length, single)
     if length is not None:
         y, figures["raw"] = (_first(v, length) for v in (y, figures["raw"]))

@@ -72,7 +72,7 @@ def program_bit_sliced(
     device = device_of("program_bit_sliced", device)
     how = programming_from("program_bit_sliced", programming, **options)
     parts = partition(A, *how.array)
-    tiles = parts.tiles
+    tiles = jnp.asarray(parts.tiles)
     scale = how.scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
     scale = lax.stop_gradient(scale)
     digits = _digits(tiles / scale[:, None, :], cell_bits, slices)

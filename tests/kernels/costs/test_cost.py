@@ -329,7 +329,5 @@ def test_settling_in_a_line_without_driver_resistance():
 
 
 def test_count_below_one_is_refused():
-    with pytest.raises(
-        ValueError, match=r"`slices` to be at least 1.* Got 0"
-    ):
+    with pytest.raises(ValueError, match=r"`slices` to be at least 1.* Got 0"):
         changed(slices=0)
