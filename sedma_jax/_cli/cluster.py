@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .._trace import Trace
-from . import numbers
-from .tables import print_table
+from ._terminal import numbers as numbers
+from ._terminal.tables import print_table
 
 if TYPE_CHECKING:
     from ..deploy import Target, Workflow

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._files.whole_files import replacing
-from . import numbers
+from ._terminal import numbers as numbers
+from ._terminal.tables import print_table
 from .cluster import add_actions
-from .tables import print_table
 
 if TYPE_CHECKING:
     from ..deploy import Placement, Workflow

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .tables import print_table
+from ._terminal.tables import print_table
 
 if TYPE_CHECKING:
     from ..kernels import ProgrammingNoise

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .._files.whole_files import replacing
-from . import numbers
-from .device_names import PRESETS, device_name
+from ._terminal import numbers as numbers
+from ._terminal.device_names import PRESETS, device_name
+from ._terminal.tables import print_table
 from .peer_options import state_folder
-from .tables import print_table
 
 
 def add_parser(commands: Any) -> None:

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 
 from .. import devices
 from .._tiling.number_range import narrowed
-from .records import adaptive_record
+from ._run.records import adaptive_record
 
 if TYPE_CHECKING:  # an extra
     from ..memory import Memory

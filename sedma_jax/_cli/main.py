@@ -8,8 +8,9 @@ import argparse
 from typing import Any, NoReturn
 
 from .._trace import one_line
-from . import bench, deploy, devices, job, memory, node, run_options, serve
-from .streams import OutputClosedError, OutputError, complain, standard_streams
+from . import bench, deploy, devices, job, memory, node, serve
+from ._run import options as run_options
+from ._terminal.streams import OutputClosedError, OutputError, complain, standard_streams
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,8 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from . import numbers
-from .tables import print_table
+from ._terminal import numbers as numbers
+from ._terminal.tables import print_table
 
 if TYPE_CHECKING:  # an extra
     from ..memory import Memory, Pattern

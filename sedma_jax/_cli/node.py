@@ -9,9 +9,9 @@ from typing import Any
 from zipfile import BadZipFile
 
 from .._files.whole_files import replacing
-from . import numbers
+from ._terminal import numbers as numbers
+from ._terminal.tables import print_table
 from .peer_options import add_peer_options, peer_settings, state_folder
-from .tables import print_table
 
 
 def add_parser(commands: Any) -> None:
@@ -179,7 +179,7 @@ def _put(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..comm._runners import control_socket
-    from .output import progress_bar
+    from ._terminal.output import progress_bar
 
     try:
         with open(options.file, "rb") as file:
@@ -202,7 +202,7 @@ def _get(options: argparse.Namespace) -> int:
 
     from ..comm import check_cid
     from ..comm._runners import control_socket
-    from .output import progress_bar
+    from ._terminal.output import progress_bar
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import numbers
+from ._terminal import numbers as numbers
 
 
 def state_folder() -> Path:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from sedma_jax._cli import numbers
+from sedma_jax._cli._terminal import numbers as numbers
 from sedma_jax._cli.main import main
 
 NO_WHOLE = [

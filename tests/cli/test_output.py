@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import sedma_jax._cli.run
+import sedma_jax._cli
+from sedma_jax._cli._terminal.output import progress_bar
+from sedma_jax._cli._terminal.tables import print_table
 from sedma_jax._cli.main import main
-from sedma_jax._cli.output import progress_bar
-from sedma_jax._cli.tables import print_table
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli"]
 COMMANDS = ["--help", "--version", "bench list", "devices", "devices --json"]
 RUNS = """\
-from sedma_jax._cli.tables import print_table
+from sedma_jax._cli._terminal.tables import print_table
 figures = ("l2 raw", "l2 corrected", "linf raw", "linf corrected", "pulses")
 figures += ("write energy J", "write latency s", "seconds")
 row = ("0.0248", "9.123e-05", "0.0304", "0.000257", "41,511", "1.73e-06", "6.25", "12.1")
@@ -29,7 +29,7 @@ names = ("ag-asi", "alox-hfo2", "epiram", "taox-hfox")
 print_table(("device", *figures), [(n, *row) for n in names], right=figures)
 """
 PEER = """\
-from sedma_jax._cli.tables import print_table
+from sedma_jax._cli._terminal.tables import print_table
 addresses = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg9" * 2 + "\\n/ip6/::1"
 print_table(("id", "addresses", "[zone]"), [("Qm" * 22, addresses, "[red]:smile:")])
 """
@@ -102,7 +102,7 @@ def test_closed_streams(closed, status, said):
 def test_names_that_the_encoding_lacks_are_printed(tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     program = (
-        "from sedma_jax._cli.streams import standard_streams\n"
+        "from sedma_jax._cli._terminal.streams import standard_streams\n"
         "with standard_streams(): print('µ\\udcff')\n"
     )
     done = subprocess.run(
@@ -125,7 +125,7 @@ def test_failed_work_is_one_line(error, status, said, monkeypatch, capsys):
     def fail(options):
         raise error
 
-    monkeypatch.setattr(sedma_jax._cli.run, "run_matrix", fail)
+    monkeypatch.setattr(sedma_jax._cli._run.command, "run_matrix", fail)
     assert main(["run", "A.npy"]) == status
     assert capsys.readouterr() == ("", said)
 
@@ -165,7 +165,7 @@ def test_devices_fit_the_narrowest_terminal_and_tell_the_measured_arrays():
 
 
 def test_all_tables_are_those_that_fit():
-    for path in Path(sedma_jax._cli.run.__file__).parent.glob("*.py"):
+    for path in Path(sedma_jax._cli.__file__).parent.rglob("*.py"):
         calls = {
             ast.unparse(node.func)
             for node in ast.walk(ast.parse(path.read_text()))
@@ -176,7 +176,7 @@ def test_all_tables_are_those_that_fit():
 
 BAR = """\
 import time
-from sedma_jax._cli.output import progress_bar
+from sedma_jax._cli._terminal.output import progress_bar
 with progress_bar("work", {options}) as report:
     {work}
     time.sleep({seconds})

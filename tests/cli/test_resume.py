@@ -9,8 +9,8 @@ from comm_nodes import nodes
 from control_plane import TOUR as WORKFLOW, kubeconfig
 
 import sedma_jax as sj
+from sedma_jax._cli._run.resume import stages_of
 from sedma_jax._cli.main import main
-from sedma_jax._cli.resume import stages_of
 
 STAGES = ["load", "open", "classify", "recall", "plan", "program", "correct", "learn"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sedma_jax as sj
-from sedma_jax._cli import device_names
+from sedma_jax._cli._terminal import device_names as device_names
 from sedma_jax._products.correction import BASELINE_LAMBDA
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli"]

@@ -12,25 +12,25 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from scipy.sparse import csr_array
 
-from .. import devices
-from .._files.whole_files import replacing
-from .._products.corrected import corrected_matvec
-from .._products.correction import CorrectionInfo
-from .._products.streaming import stream_corrected_matvec
-from .._programming.pooled import program_pool
-from .._programming.residual import program_residual
-from .._run import deliver
-from .._tiling.planning import plan_partitions
-from .._tiling.pool import Pool
-from .._tiling.tile_source import tile_source
-from .._trace import Trace
-from ..kernels import Device
-from .cluster import target_of
-from .output import progress_bar
+from ... import devices
+from ..._files.whole_files import replacing
+from ..._products.corrected import corrected_matvec
+from ..._products.correction import CorrectionInfo
+from ..._products.streaming import stream_corrected_matvec
+from ..._programming.pooled import program_pool
+from ..._programming.residual import program_residual
+from ..._run import deliver
+from ..._tiling.planning import plan_partitions
+from ..._tiling.pool import Pool
+from ..._tiling.tile_source import tile_source
+from ..._trace import Trace
+from ...kernels import Device
+from .._terminal.output import progress_bar
+from ..cluster import target_of
 from .records import adaptive_record, memory_efficiency, pool_layout, product_record
 
 if TYPE_CHECKING:  # an extra
-    from ..deploy import Workflow
+    from ...deploy import Workflow
 
 Matrix = np.ndarray | csr_array
 
@@ -44,7 +44,7 @@ def run_with_memory(
     trace: Trace,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """`run_device`, steered by what is remembered of matrices like this one."""
-    from .. import memory as long_term  # an extra
+    from ... import memory as long_term  # an extra
 
     with ExitStack() as stack:
         with trace.stage("open"):
@@ -68,7 +68,7 @@ def run_delivery(
     trace: Trace,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Perform stages after a product; return their record, and what failed by stage."""
-    from .. import memory as long_term  # an extra
+    from ... import memory as long_term  # an extra
 
     place_key = jax.random.fold_in(jax.random.key(options.seed), 1)
     with long_term.open(options.memory) as memory:

@@ -18,8 +18,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from .._files.whole_files import replacing
-from .._trace import Watch
+from ..._files.whole_files import replacing
+from ..._trace import Watch
 from .tables import print_table
 
 
@@ -189,7 +189,7 @@ def show_delivery(record: dict) -> None:
 
 def plot_errors(path: str, names: list[str], records: list[dict]) -> None:
     """Draw the errors before and after correction into a file."""
-    from ..viz import correction_errors  # matplotlib is an extra
+    from ...viz import correction_errors  # matplotlib is an extra
 
     raw = np.array([r["relative_l2_raw"] for r in records])
     corrected = np.array([r["relative_l2_corrected"] for r in records])

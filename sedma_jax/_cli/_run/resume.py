@@ -11,8 +11,8 @@ import equinox as eqx
 import numpy as np
 from scipy.sparse import csr_array
 
-from .._tiling.pool import Pool
-from .._tiling.tile_source import tile_source
+from ..._tiling.pool import Pool
+from ..._tiling.tile_source import tile_source
 
 # The fields of `delivery_of` whose change makes `stages_of` repeat a stage.
 _PEERS, _WORKFLOW = "peers_asked", "workflow"

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
-from .. import devices
-from .._crossbar.crossbar import Crossbar
-from .._products.correction import CorrectionInfo
-from .._tiling.pool import PartitionPlan
-from .._tiling.tile_source import TileSource
+from ... import devices
+from ..._crossbar.crossbar import Crossbar
+from ..._products.correction import CorrectionInfo
+from ..._tiling.pool import PartitionPlan
+from ..._tiling.tile_source import TileSource
 
 if TYPE_CHECKING:  # an extra
-    from ..memory import AdaptiveInfo
+    from ...memory import AdaptiveInfo
 
 
 def product_record(

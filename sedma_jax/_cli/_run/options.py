@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from . import numbers
-from .cluster import add_target
-from .device_names import PRESETS, device_name
+from .._terminal import numbers as numbers
+from .._terminal.device_names import PRESETS, device_name
+from ..cluster import add_target
 
 
 def add_parser(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .run import run_matrix
+    from .command import run_matrix
 
     return run_matrix(options)
 

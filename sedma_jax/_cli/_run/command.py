@@ -12,21 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import csr_array
 
-from .. import devices
-from .._files.load import load_matrix, load_vector
-from .._products.correction import BASELINE_LAMBDA
-from .._run import STAGES
-from .._tiling.number_range import narrowed
-from .._tiling.pool import Pool
-from .._tiling.pool_file import load_pool
-from .._trace import Trace, write_chrome_trace
-from .output import (
+from ... import devices
+from ..._files.load import load_matrix, load_vector
+from ..._products.correction import BASELINE_LAMBDA
+from ..._run import STAGES
+from ..._tiling.number_range import narrowed
+from ..._tiling.pool import Pool
+from ..._tiling.pool_file import load_pool
+from ..._trace import Trace, write_chrome_trace
+from .._terminal.output import (
     plot_errors,
     show_delivery,
     show_runs,
     stage_display,
     write_outputs,
 )
+from .._terminal.streams import complain
+from .checks import check_end_to_end, check_memory, check_outputs, check_streaming
 from .products import run_delivery, run_device, run_with_memory
 from .resume import (
     PENDING,
@@ -36,11 +38,9 @@ from .resume import (
     load_run,
     stages_of,
 )
-from .run_checks import check_end_to_end, check_memory, check_outputs, check_streaming
-from .streams import complain
 
 if TYPE_CHECKING:  # an extra
-    from ..deploy import Workflow
+    from ...deploy import Workflow
 
 
 def run_matrix(options: argparse.Namespace) -> int:

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._run import check_node_key, read_workflow
+from ..._run import check_node_key, read_workflow
 from .resume import fill_in
 
 if TYPE_CHECKING:  # an extra
-    from ..deploy import Workflow
+    from ...deploy import Workflow
 
 
 def check_end_to_end(options: argparse.Namespace) -> "Workflow | None":
@@ -40,7 +40,7 @@ def check_end_to_end(options: argparse.Namespace) -> "Workflow | None":
             f"--out {options.out}, --device {options.device}. Name both."
         )
     if options.memory is None:
-        from .. import memory  # an extra
+        from ... import memory  # an extra
 
         options.memory = memory.default_url()
     check_node_key(options.node_key)
@@ -57,7 +57,7 @@ def check_outputs(options: argparse.Namespace) -> None:
                 "folder first."
             )
     if options.plot is not None:
-        from .. import viz  # an extra: says what to install  # noqa: F401
+        from ... import viz  # an extra: says what to install  # noqa: F401
 
 
 def check_streaming(options: argparse.Namespace, names: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""`sedma run`: its options, their checks, the products, and what is resumed."""

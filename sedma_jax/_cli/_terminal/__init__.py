@@ -1,0 +1,1 @@
+"""What commands show and take: tables, progress, streams, numbers, names of devices."""
