@@ -6,7 +6,7 @@ from sedma_jax import deploy
 
 AGENTS, NODES = 20, 10
 ALIKE = tuple(
-    deploy.Node(name=f"n{q}", memory="1500M", cpu="2", rack=f"r{q // 3}", zone="z0")
+    deploy.ClusterNode(name=f"n{q}", memory="1500M", cpu="2", rack=f"r{q // 3}", zone="z0")
     for q in range(NODES)
 )
 
@@ -16,7 +16,7 @@ def draw_workflow(
     *,
     memory: tuple[int, int] = (200, 500),
     cpu: tuple[int, int] = (200, 500),
-    nodes: tuple[deploy.Node, ...] = ALIKE,
+    nodes: tuple[deploy.ClusterNode, ...] = ALIKE,
 ) -> deploy.Workflow:
     """Draw agents between these MB and milli-cores, and their traffic."""
     draw = random.Random(seed)

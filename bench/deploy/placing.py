@@ -24,7 +24,7 @@ CLASSES = (("128G", "32"), ("64G", "16"), ("16G", "8"))
 def workflow(seed: int) -> deploy.Workflow:
     """Draw agents and their traffic, on ten nodes of three classes."""
     nodes = tuple(
-        deploy.Node(name=f"n{q}", memory=m, cpu=c, rack=f"r{q // 3}", zone="z0")
+        deploy.ClusterNode(name=f"n{q}", memory=m, cpu=c, rack=f"r{q // 3}", zone="z0")
         for q, (m, c) in enumerate(CLASSES[q % 3] for q in range(NODES))
     )
     return draw_workflow(seed, memory=(2000, 8000), cpu=(500, 2000), nodes=nodes)

@@ -46,11 +46,11 @@ from ._validation.validate import (
 from ._workflow.quantity import parse_quantity as parse_quantity
 from ._workflow.specification import (
     Agent as Agent,
+    ClusterNode as ClusterNode,
     Edge as Edge,
     JaxJob as JaxJob,
     Link as Link,
     Network as Network,
-    Node as Node,
     SharedModel as SharedModel,
     Workflow as Workflow,
 )
@@ -58,3 +58,6 @@ from ._workflow.yaml_files import (
     load_workflow as load_workflow,
     parse_workflow as parse_workflow,
 )
+
+Node = ClusterNode
+"""The former name of `ClusterNode`; `sedma_jax.comm.Node` is a libp2p node."""

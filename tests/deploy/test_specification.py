@@ -8,7 +8,7 @@ import pytest
 
 from sedma_jax.deploy._placing.problem import distances
 from sedma_jax.deploy._workflow.quantity import parse_quantity
-from sedma_jax.deploy._workflow.specification import Edge, Node, Workflow
+from sedma_jax.deploy._workflow.specification import ClusterNode, Edge, Workflow
 from sedma_jax.deploy._workflow.yaml_files import (
     load_documents,
     load_workflow,
@@ -171,10 +171,10 @@ def test_names_that_grow_too_long_are_refused():
 
 def test_numbers_of_python_are_quantities_and_no_names():
     given = {"name": "n0", "memory": 2**32, "cpu": 0.5}
-    assert Node(**given).memory == "4294967296"
+    assert ClusterNode(**given).memory == "4294967296"
     for field, value in (("name", 12), ("zone", 1.10), ("cpu", True)):
         with pytest.raises(ValueError, match=field):
-            Node(**(given | {field: value}))
+            ClusterNode(**(given | {field: value}))
     with pytest.raises(ValueError, match="volume"):
         Edge(source="a", target="b", volume=True)
 

@@ -11,7 +11,7 @@ from .._json import JsonObject
 from .._placing.placement import Placement, place
 from .._placing.problem import placement_problem, replica_names
 from .._workflow.quantity import parse_quantity
-from .._workflow.specification import Agent, Node, Workflow
+from .._workflow.specification import Agent, ClusterNode, Workflow
 from .._workflow.yaml_files import to_yaml
 from .agent_objects import agent_objects, speaks_libp2p
 from .job_objects import job_objects
@@ -74,7 +74,7 @@ def default_workflow() -> Workflow:
     return Workflow(
         name="sedma",
         agents=(agent,),
-        nodes=(Node(name="localhost", memory="4Gi", cpu="2"),),
+        nodes=(ClusterNode(name="localhost", memory="4Gi", cpu="2"),),
     )
 
 

@@ -59,7 +59,7 @@ class Edge(_Strict):
     rate: Annotated[Number, Field(gt=0)] = 1.0  # requests per second
 
 
-class Node(_Strict):
+class ClusterNode(_Strict):
     """What a node of the cluster offers."""
 
     name: NodeName
@@ -110,7 +110,7 @@ class Workflow(_Strict):
     edges: tuple[Edge, ...] = Field(default=(), max_length=200_000)
     models: tuple[SharedModel, ...] = ()
     jobs: tuple[JaxJob, ...] = ()
-    nodes: tuple[Node, ...] = ()  # without nodes no placement is made
+    nodes: tuple[ClusterNode, ...] = ()  # without nodes no placement is made
     network: Network = Network()
     cycles: Switch = False  # whether agents may call each other in a circle
     lambda_mem: Annotated[Number, Field(ge=0)] = 0.5
