@@ -55,8 +55,8 @@ from bench.shared import (
 )
 
 # Private, since `corrected_matvec` also encodes the input, which is timed apart.
-from sedma_jax._products.corrected import _products
-from sedma_jax._products.correction import _correct
+from sedma_jax._products.corrected import _encoded_inputs, _exact
+from sedma_jax._products.correction import correct
 
 DEVICE = sj.devices.EPIRAM
 RULE = sj.acceptance_band(DEVICE, iterations=20)
@@ -161,10 +161,13 @@ def corrected(A, x) -> dict:
     crossbar = programmed(A)
     how = dict(programmed=crossbar, key=jr.key(2))
     encoded = sj.program(x[None], DEVICE, array=(TILE, 1), key=jr.key(3))[0]
-    lam, rest = jnp.float32(1e-12), (x[None], None, None, jr.key(2), False)
+    one, taken = x[None], (crossbar[1], crossbar[1])
 
     def ours():
-        return _correct(*_products(A, crossbar[0], encoded, *rest), x[None], lam)
+        x_tilde, inputs = _encoded_inputs(encoded, one)
+        analog = crossbar[0].read(inputs, None, None, jr.key(2))
+        exact = _exact(A, jnp.concatenate([x_tilde, one]))
+        return correct(analog, exact, one, x_tilde, 1e-12, *taken, single=True)[0]
 
     return {
         "ours": ours,

@@ -13,7 +13,7 @@ def root(square: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
 
 @jax.custom_jvp
 def saturated(
-    fraction: Float[Array, " *shape"], u: Float[Array, " *shape"]
+    fraction: Float[Array, " *shape"], u: Float[Array, " *#shape"]
 ) -> Float[Array, " *shape"]:
     """`(1 - exp(-u x)) / (1 - exp(-u))`; `u` is not zero."""
     return jnp.expm1(-u * fraction) / jnp.expm1(-u)
@@ -29,7 +29,7 @@ def _(primals, tangents):
 
 @jax.custom_jvp
 def saturation_fraction(
-    state: Float[Array, " *shape"], u: Float[Array, " *shape"]
+    state: Float[Array, " *shape"], u: Float[Array, " *#shape"]
 ) -> Float[Array, " *shape"]:
     """The inverse of `saturated` for the same `u`."""
     return -jnp.log1p(state * jnp.expm1(-u)) / u
@@ -46,7 +46,7 @@ def _(primals, tangents):
 def advanced(
     state: Float[Array, " *shape"],
     step: Float[Array, " *shape"],
-    u: Float[Array, " *shape"],
+    u: Float[Array, " *#shape"],
     span: Float[Array, " *shape"],
 ) -> Float[Array, " *shape"]:
     """`saturated(saturation_fraction(state, u) + step, u)`, `span` being `1 / expm1(-u)`.
@@ -70,7 +70,7 @@ def _(primals, tangents):
 
 def saturated_slopes(
     fraction: Float[Array, " *shape"],
-    u: Float[Array, " *shape"],
+    u: Float[Array, " *#shape"],
     value: Float[Array, " *shape"],
 ) -> tuple[Float[Array, " *shape"], Float[Array, " *shape"]]:
     """Derivatives of `saturated` in `fraction` and in `u`, where it is `value`."""
@@ -79,7 +79,7 @@ def saturated_slopes(
 
 
 def _log_slope(
-    fraction: Float[Array, " *shape"], u: Float[Array, " *shape"]
+    fraction: Float[Array, " *shape"], u: Float[Array, " *#shape"]
 ) -> Float[Array, " *shape"]:
     """Derivative in `u` of the logarithm of `saturated`."""
     # The two terms 1/u cancel; written out, little else would remain at small `u`.

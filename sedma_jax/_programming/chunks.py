@@ -60,7 +60,7 @@ def write_in_chunks(
         done = write(*arguments)
         if progress is not None:
             progress(count, count)
-        return done if whole == count else _first(done, count, known)
+        return done if whole == count else _first(done, count)
     if not known:
         chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), arguments)
         done = lax.map(lambda part: write(*part), chunks)
@@ -70,7 +70,7 @@ def write_in_chunks(
         part = write(*jax.tree.map(lambda a, at=start: a[at : at + chunk], arguments))
         held = min(chunk, count - start)
         if held < chunk:
-            part = _first(part, held, known)
+            part = _first(part, held)
         if done is None:
             done = jax.tree.map(lambda a: jnp.zeros((count, *a.shape[1:]), a.dtype), part)
         done = _place(done, part, start)
@@ -80,9 +80,10 @@ def write_in_chunks(
     return done
 
 
-def _first(tree: Any, count: int, known: bool) -> Any:
+def _first(tree: Any, count: int) -> Any:
     """The first `count` of every array; on a CPU no slice is compiled for it."""
-    if known and jax.default_backend() == "cpu":
+    # A device whose figures are traced makes traced cells of known tiles.
+    if is_known(tree) and jax.default_backend() == "cpu":
         return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[:count]), tree)
     return jax.tree.map(lambda a: a[:count], tree)
 

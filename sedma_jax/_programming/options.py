@@ -67,10 +67,10 @@ def array_of(call: str, array: Any) -> tuple[int, int]:
             f"`{call}` needs `array` to be at least one row and one column, as two whole "
             f"numbers. Got {shown(array)}. Write `array=(256, 256)`: word lines, bit lines."
         )
-    if numbers[0] * numbers[1] > _CELLS:
+    if numbers[0] * numbers[1] >= _CELLS:
         raise ValueError(
-            f"`{call}` needs `array` of at most 2**30 cells. Got {shown(array)}. Use more "
-            "and smaller arrays."
+            f"`{call}` needs `array` of fewer than {_CELLS:,} cells, which are numbered in "
+            f"32 bits. Got {shown(array)}. Use more and smaller arrays."
         )
     return numbers[0], numbers[1]
 

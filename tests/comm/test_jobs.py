@@ -277,14 +277,14 @@ def test_products_come_back_and_strangers_see_nothing(tmp_path):
             assert [job["id"] for job in client.jobs()] == ["sparse", "dense"]
             with pytest.raises(comm.RemoteError, match="Check that the vector"):
                 client.submit(A, x.T)
-            with pytest.raises(comm.RemoteError, match="needs tensors of int32"):
+            with pytest.raises(ValueError, match="needs real entries"):
                 client.submit(A, x.astype(complex))
         with comm.open_jobs(node.addresses[0]) as other:
             assert other.jobs() == []
             with pytest.raises(comm.RemoteError, match="needs a job of this client"):
                 other.status("dense")
         assert service.counts.accepted == 2 and service.counts.done == 2
-        assert service.counts.refused == 3
+        assert service.counts.refused == 2
 
 
 def test_limits_are_kept_and_a_failure_is_of_one_job(tmp_path):

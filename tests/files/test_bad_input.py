@@ -30,7 +30,7 @@ cases = [
     ("one row and one column", lambda: sj.program(A, device, array=(0, 4), key=key)),
     ("needs 3 entries", lambda: sj.stream_matvec(A, np.ones(5), device, **small)),
     ("real entries", lambda: sj.stream_matvec(A * 1j, np.ones(3), device, **small)),
-    ("arrays >= 1", lambda: sj.program(A, device, arrays=0, **small)),
+    ("`arrays` to be at least 1", lambda: sj.program(A, device, arrays=0, **small)),
     ("needs 3 entries", lambda: sj.matvec(crossbar, np.ones(4), key=key)),
     ("1 or 2 dimensions", lambda: sj.matvec(crossbar, np.ones((1, 1, 3)), key=key)),
     ("`x` needs finite", lambda: sj.matvec(crossbar, np.full(3, np.nan), key=key)),

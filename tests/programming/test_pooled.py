@@ -10,7 +10,7 @@ import scipy.sparse
 from tolerances import gamma, var_atol
 
 import sedma_jax as sj
-from sedma_jax._programming import program as _program
+from sedma_jax._programming import chunks
 
 # Two materials, three sizes, and more partitions than arrays.
 POOL = sj.Pool(
@@ -139,7 +139,7 @@ def test_passes_add_the_slowest_array_of_each():
 
 
 def test_same_key_same_numbers_whatever_the_grouping(matrix, programmed, monkeypatch):
-    monkeypatch.setattr(_program, "_CHUNKS", (1,))
+    monkeypatch.setattr(chunks, "_CHUNKS", (1,))
     done = []
     again = sj.program_pool(
         matrix, PLAN, progress=lambda *counts: done.append(counts), key=KEY

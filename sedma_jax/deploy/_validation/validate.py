@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 from .._json import JsonObject
 from .._workflow.yaml_files import load_documents
@@ -97,7 +98,7 @@ def _errors(manifest: object, known: set[str] | None) -> list[tuple[Path, str]]:
     return found
 
 
-def _refusals(manifest: JsonObject) -> list[tuple[Path, str]]:
+def _refusals(manifest: Any) -> list[tuple[Path, str]]:
     """What the server would refuse, as it would: first what it cannot read, alone."""
     reading = read(manifest)
     if reading.unreadable:

@@ -104,7 +104,7 @@ def test_batches_and_jit_agree_with_single_signals():
 @pytest.mark.parametrize(
     ("p", "lam", "message"),
     [
-        (jnp.ones(3), -1.0, "not negative"),
+        (jnp.ones(3), -1.0, "from 0 up"),
         (jnp.ones(3), float("nan"), "finite"),
         (jnp.ones(0), 1.0, "one entry or more"),
     ],

@@ -175,7 +175,7 @@ def test_accepted_states_are_not_biased():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sj.stagnation(iterations=0), "iterations >= 1"),
+        (lambda: sj.stagnation(iterations=0), "`iterations` to be at least 1"),
         (lambda: sj.acceptance_band(sj.devices.EPIRAM, iterations=0), "iterations"),
         (lambda: sj.acceptance_band(sj.devices.EPIRAM, max_pulses=0), "max_pulses"),
         (lambda: sj.acceptance_band(sj.devices.EPIRAM, half_width=0.0), "half_width"),
