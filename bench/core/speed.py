@@ -167,7 +167,7 @@ def corrected(A, x) -> dict:
         x_tilde, inputs = _encoded_inputs(encoded, one)
         analog = crossbar[0].read(inputs, None, None, jr.key(2))
         exact = _exact(A, jnp.concatenate([x_tilde, one]))
-        return correct(analog, exact, one, x_tilde, 1e-12, *taken, single=True)[0]
+        return correct(analog, exact, one, x_tilde, 1e-12, *taken, single=True)
 
     return {
         "ours": ours,

@@ -35,7 +35,7 @@ cases = [
     ("1 or 2 dimensions", lambda: sj.matvec(crossbar, np.ones((1, 1, 3)), key=key)),
     ("`x` needs finite", lambda: sj.matvec(crossbar, np.full(3, np.nan), key=key)),
     ("`x` needs real", lambda: sj.matvec(crossbar, np.ones(3) * 1j, key=key)),
-    ("not negative", lambda: sj.corrected_matvec(A, np.ones(3), device, lam=-1.0, **small)),
+    ("from 0 up", lambda: sj.corrected_matvec(A, np.ones(3), device, lam=-1.0, **small)),
     ("real signals", lambda: sj.denoise(jnp.arange(3), 1.0)),
     ("needs `programmed` to hold", lambda: sj.corrected_matvec(
         np.ones((3, 3)), np.ones(3), device, programmed=(crossbar, stats), **small)),
