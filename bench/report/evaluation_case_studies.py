@@ -46,14 +46,14 @@ WORKLOADS = ("image", "classification", "question answering")
 
 CASE_STUDIES = (
     Table(
-        "Case study: matrices of three workloads",
-        "ours",
-        (
+        title="Case study: matrices of three workloads",
+        ours="ours",
+        columns=(
             EFFICIENCY,
             THROUGHPUT,
             *(Column(f"error of a product, {name}, %", False) for name in WORKLOADS),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 (None,) * 5,
@@ -75,7 +75,7 @@ CASE_STUDIES = (
                 ("PyTorch distributed", "torch.distributed", "the same, by gloo"),
             )
         ),
-        (
+        notes=(
             "Patches of a photograph by a filter, the kernel of digits by weights of a "
             "class, a layer of MiniLM by the vector of a word: matrices of 1024 rows and "
             "more from data that packages bring. The paper gives no figures. Every product "
@@ -86,15 +86,15 @@ CASE_STUDIES = (
         ),
     ),
     Table(
-        "Case study: three classes of nodes, peers",
-        "ours",
-        (
+        title="Case study: three classes of nodes, peers",
+        ours="ours",
+        columns=(
             Column("latency, ms", False),
             Column("p99, ms", False),
             ACCURACY,
             Column("tensors served by the strongest third, %", True),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 (None,) * 4,
@@ -113,19 +113,19 @@ CASE_STUDIES = (
                 ("random peers", "random", "without adaptive peer selection"),
             )
         ),
-        (
+        notes=(
             "The paper gives no figures. Nodes of 32, 16 and 8 cores, each class by a "
             "direct line, a NAT and a relay in equal parts; the lines are assumed.",
         ),
     ),
     Table(
-        "Case study: three classes of nodes, placement",
-        "ours",
-        (
+        title="Case study: three classes of nodes, placement",
+        ours="ours",
+        columns=(
             Column("communication cost, Eq. 12", False),
             Column("resource utilisation, %", True),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 (None, None),
@@ -138,12 +138,12 @@ CASE_STUDIES = (
                 ("Kubernetes native", "default scheduler's rule", "LeastAllocated"),
             )
         ),
-        ("The paper gives no figures.",),
+        notes=("The paper gives no figures.",),
     ),
     Table(
-        "Case study: training, inference, aggregation",
-        "ours",
-        (
+        title="Case study: training, inference, aggregation",
+        ours="ours",
+        columns=(
             Column("latency of adaptation, % of that without long-term memory", False),
             Column("the same when the phases are new, %", False),
             Column("the same when one process goes on, %", False),
@@ -151,7 +151,7 @@ CASE_STUDIES = (
             Column("ms until adapted", False),
             Column("good decisions, %", True),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 paper,
@@ -177,7 +177,7 @@ CASE_STUDIES = (
                 ("without both", "neither", (None,) * 6, ""),
             )
         ),
-        (
+        notes=(
             "The paper says that long-term memory takes away 67 %. Each phase is a process "
             "of its own, as jobs are, unless stated otherwise. Latency is the wall time of "
             "the decisions until one from which on three in four are good; phases that "
@@ -185,14 +185,14 @@ CASE_STUDIES = (
         ),
     ),
     Table(
-        "Case study: node failures",
-        "ours",
-        (
+        title="Case study: node failures",
+        ours="ours",
+        columns=(
             Column("throughput kept, %", True),
             Column("recovery, min", False),
             Column("pods replaced", False),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 paper,
@@ -210,7 +210,7 @@ CASE_STUDIES = (
                 ("Kubernetes native", "default", (None,) * 3, "LeastAllocated"),
             )
         ),
-        (
+        notes=(
             "The fullest node of ten is lost. Throughput kept is the mean over the minute "
             "from then on, recovery included, over the arm's own before. No recovery in "
             "60 s counts as 60 s. Pods start in 1 s on the double of the control plane, "
@@ -218,14 +218,14 @@ CASE_STUDIES = (
         ),
     ),
     Table(
-        "Case study: a zone is cut off",
-        "ours",
-        (
+        title="Case study: a zone is cut off",
+        ours="ours",
+        columns=(
             Column("function kept, %", True),
             Column("in the zone cut off, %", True),
             Column("healed after, s", False),
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 paper,
@@ -248,7 +248,7 @@ CASE_STUDIES = (
                 ),
             )
         ),
-        (
+        notes=(
             "Six real nodes in network namespaces, a zone of two against the other four. "
             "Function is the share of requests for tensors that are answered within 5 s.",
         ),

@@ -40,9 +40,9 @@ def one_machine(name, key, paper, said, digits):
 
 TABLES = (
     Table(
-        "Table 1: against distributed frameworks and static RRAM",
-        OURS,
-        (
+        title="Table 1: against distributed frameworks and static RRAM",
+        ours=OURS,
+        columns=(
             EFFICIENCY,
             LATENCY,
             THROUGHPUT,
@@ -51,7 +51,7 @@ TABLES = (
             Column("SQuAD F1", True),
             DIGITS,
         ),
-        (
+        rows=(
             one_machine(
                 "Ray",
                 "Ray",
@@ -75,7 +75,7 @@ TABLES = (
             ),
             one_machine(OURS, "full", (87.3, 171.2, 142.5, 85.1, 78.3, 89.7), "", "full"),
         ),
-        (
+        notes=(
             "Ray and PyTorch multiply exactly, on CPUs, and have no crossbars: memory "
             "efficiency is entries over entries of their padded shards, and throughput "
             "leaves out the simulation of programming that ours pays for.",
@@ -86,10 +86,10 @@ TABLES = (
         ),
     ),
     Table(
-        "Table 2: adaptability and communication",
-        OURS,
-        (ADAPTATION, UTILISATION, RESILIENCE, CACHE, BANDWIDTH, ACCURACY),
-        (
+        title="Table 2: adaptability and communication",
+        ours=OURS,
+        columns=(ADAPTATION, UTILISATION, RESILIENCE, CACHE, BANDWIDTH, ACCURACY),
+        rows=(
             Row(
                 "Kubernetes native",
                 (47.8, 64.2, 6.7, 58.3, 12.4, 71.2),
@@ -142,7 +142,7 @@ TABLES = (
                 ),
             ),
         ),
-        (
+        notes=(
             "Adaptation, utilisation and resilience are means, per seed, over the "
             "disturbances that the last table names: node loss, memory pressure and a "
             "shift of the load in a full run. An arm that did not adapt within the horizon "
@@ -153,16 +153,16 @@ TABLES = (
         ),
     ),
     Table(
-        "Table 3: without parts of the memory",
-        "full model",
-        (
+        title="Table 3: without parts of the memory",
+        ours="full model",
+        columns=(
             EFFICIENCY,
             ADAPTATION,
             THROUGHPUT,
             Column("decisions until a phase is adapted to", False),
             RECOVERY,
         ),
-        tuple(
+        rows=tuple(
             Row(
                 name,
                 (*paper, None, None),
@@ -185,7 +185,7 @@ TABLES = (
                 ("without short-term memory", "no short-term", "", (79.2, 5.1, 128.9)),
             )
         ),
-        (
+        notes=(
             "Adaptation is that of the controller of Table 2 to the loss of a node; it "
             "measures over a short window and cannot do without. This project adds the "
             "last two columns: decisions until a recurring phase of the workload is served "
@@ -194,15 +194,15 @@ TABLES = (
         ),
     ),
     Table(
-        "Table 4: without peer selection or recompilation",
-        "full model",
-        (
+        title="Table 4: without peer selection or recompilation",
+        ours="full model",
+        columns=(
             LATENCY,
             Column("request after a shift of the load, units of Eq. 12", False),
             UTILISATION,
             RESILIENCE,
         ),
-        (
+        rows=(
             Row(
                 "full model",
                 (171.2, 171.2, 82.7, 9.4),
@@ -231,21 +231,21 @@ TABLES = (
                 "the placement stays",
             ),
         ),
-        (
+        notes=(
             "Latency is that of the simulated network of Table 6. A request takes 1 + C / "
             "C* units, 2 at the optimum before the shift; the paper's column is in ms.",
         ),
     ),
     Table(
-        "Table 5: error correction and optimisation",
-        "full model",
-        (
+        title="Table 5: error correction and optimisation",
+        ours="full model",
+        columns=(
             Column("accuracy, digits, %", True),
             EFFICIENCY,
             Column("convergence, requests (paper: epochs)", False),
             Column("peer selection right after a shift, %", True),
         ),
-        (
+        rows=(
             Row(
                 "full model",
                 (85.1, 87.3, 45.2, None),
@@ -279,17 +279,17 @@ TABLES = (
                 "Eq. 8 with 0.01; peers are all that the system learns by gradients",
             ),
         ),
-        (
+        notes=(
             "The plot of lambda_adaptation shows what a fixed parameter costs in error, by "
             "signal and material. Convergence is in requests after decisive terms of peers "
             "changed, until nine choices in ten are right.",
         ),
     ),
     Table(
-        "Table 6: routing",
-        "full model",
-        (ACCURACY, CACHE, BANDWIDTH, LATENCY),
-        tuple(
+        title="Table 6: routing",
+        ours="full model",
+        columns=(ACCURACY, CACHE, BANDWIDTH, LATENCY),
+        rows=tuple(
             Row(
                 name,
                 paper,
@@ -319,7 +319,7 @@ TABLES = (
                 ),
             )
         ),
-        (
+        notes=(
             "Peer selection and latency are simulated, with parameters fitted to five real "
             "peers; the table of predictions below shows their errors. A choice counts if "
             "it is within 10 % of the best in hindsight. Bandwidth is that of misses, at "

@@ -107,7 +107,13 @@ def stream_matvec(
     check_progress("stream_matvec", progress)
     device = device_of("stream_matvec", device)
     how = programming_from("stream_matvec", programming, **options)
-    job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
+    job = _Job(
+        source=tile_source(A, *how.array),
+        device=device,
+        how=how,
+        converters=(dac, adc),
+        chunk_tiles=chunk_tiles,
+    )
     x = check_vector(x, job.source).astype(job.source.dtype)
     program_key, read_key = jr.split(key)
     vectors = jnp.atleast_2d(x)
@@ -156,7 +162,13 @@ def stream_corrected_matvec(
     check_progress(call, progress)
     device = device_of(call, device)
     how = programming_from(call, programming, **options)
-    job = _Job(tile_source(A, *how.array), device, how, (dac, adc), chunk_tiles)
+    job = _Job(
+        source=tile_source(A, *how.array),
+        device=device,
+        how=how,
+        converters=(dac, adc),
+        chunk_tiles=chunk_tiles,
+    )
     x = check_vector(x, job.source).astype(job.source.dtype)
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = jr.split(key, 3)

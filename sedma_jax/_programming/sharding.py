@@ -209,7 +209,13 @@ def _lay(source, positions, sharding):
     own = [row[row >= 0] for row in positions]
     widths = [common_width(source.inputs[row], source.outputs[row]) for row in own]
     width = int(np.gcd.reduce(widths))
-    return Partition(lay("tiles"), lay("inputs"), lay("outputs"), source.shape, width)
+    return Partition(
+        tiles=lay("tiles"),
+        inputs=lay("inputs"),
+        outputs=lay("outputs"),
+        shape=source.shape,
+        width=width,
+    )
 
 
 def _over_tiles(function, mesh, in_specs, out_specs):

@@ -130,9 +130,17 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
         padded[:m, :n] = matrix
         blocks = padded.reshape(grid[1], cols, grid[0], rows).transpose(2, 0, 3, 1)
         tiles = np.ascontiguousarray(blocks).reshape(-1, rows, cols)
-        return Partition(tiles, inputs, outputs, (m, n), grid[1])
+        return Partition(
+            tiles=tiles, inputs=inputs, outputs=outputs, shape=(m, n), width=grid[1]
+        )
     tiles = _tiles(matrix, rows, cols)
-    return Partition(tiles, jnp.asarray(inputs), jnp.asarray(outputs), (m, n), grid[1])
+    return Partition(
+        tiles=tiles,
+        inputs=jnp.asarray(inputs),
+        outputs=jnp.asarray(outputs),
+        shape=(m, n),
+        width=grid[1],
+    )
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -270,11 +278,11 @@ def _partition_sparse(matrix, rows, cols):
     tiles[stored, col % rows, row % cols] = matrix.data
     places = index // outputs, index % outputs
     return Partition(
-        jnp.asarray(tiles),
-        jnp.asarray(places[0], jnp.int32),
-        jnp.asarray(places[1], jnp.int32),
-        (m, n),
-        common_width(*places),
+        tiles=jnp.asarray(tiles),
+        inputs=jnp.asarray(places[0], jnp.int32),
+        outputs=jnp.asarray(places[1], jnp.int32),
+        shape=(m, n),
+        width=common_width(*places),
     )
 
 

@@ -72,10 +72,10 @@ class TileSource(eqx.Module):
         inputs = np.pad(self.inputs[positions], (0, spare))
         outputs = np.pad(self.outputs[positions], (0, spare), constant_values=outside)
         return Partition(
-            jnp.asarray(tiles),
-            jnp.asarray(inputs, jnp.int32),
-            jnp.asarray(outputs, jnp.int32),
-            self.shape,
+            tiles=jnp.asarray(tiles),
+            inputs=jnp.asarray(inputs, jnp.int32),
+            outputs=jnp.asarray(outputs, jnp.int32),
+            shape=self.shape,
         )
 
     def local_scaling(self, scaling: Callable) -> Callable:
@@ -159,7 +159,16 @@ def _dense_source(matrix, rows, cols):
             hashed.update(slab.view(np.uint8).data)
         return hashed.hexdigest()
 
-    return TileSource(shape, dtype, (rows, cols), inputs, outputs, cut, largest, digest)
+    return TileSource(
+        shape=shape,
+        dtype=dtype,
+        array=(rows, cols),
+        inputs=inputs,
+        outputs=outputs,
+        cut=cut,
+        largest=largest,
+        digest=digest,
+    )
 
 
 def _sparse_source(matrix, rows, cols):
@@ -192,12 +201,12 @@ def _sparse_source(matrix, rows, cols):
         return hashed.hexdigest()
 
     return TileSource(
-        shape,
-        dtype,
-        (rows, cols),
-        index // count,
-        index % count,
-        cut,
-        lambda: float(np.max(np.abs(data.astype(dtype)), initial=0)),
-        digest,
+        shape=shape,
+        dtype=dtype,
+        array=(rows, cols),
+        inputs=index // count,
+        outputs=index % count,
+        cut=cut,
+        largest=lambda: float(np.max(np.abs(data.astype(dtype)), initial=0)),
+        digest=digest,
     )

@@ -107,7 +107,14 @@ def attention(
     """The analog layer of projections that are programmed already."""
     empty = eqx.tree_at(_parts, layer, [None] * (len(PROJECTIONS) + 1))
     query, key_, value, output = projections
-    return AnalogAttention(query, key_, value, output, layer.dropout, empty)
+    return AnalogAttention(
+        query_proj=query,
+        key_proj=key_,
+        value_proj=value,
+        output_proj=output,
+        dropout=layer.dropout,
+        layer=empty,
+    )
 
 
 def _parts(layer: eqx.nn.MultiheadAttention) -> list:

@@ -73,6 +73,6 @@ class FrameReader:
                 # A short body must not keep a whole record in memory.
                 if 2 * value < end:
                     body = memoryview(bytes(body))
-            yield Frame(kind, flags, stream, value, body)
+            yield Frame(kind=kind, flags=flags, stream=stream, value=value, body=body)
             at = start
         self._rest = bytearray(view[at:])

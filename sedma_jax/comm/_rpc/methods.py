@@ -117,7 +117,10 @@ class Methods:
                 async with budget.held(length + len(header.meta)):
                     body = memoryview(bytearray(length))
                     await stream.fill(body)
-                    await self._answer(Call(peer, header.meta, body, stream), header.method)
+                    await self._answer(
+                        Call(peer=peer, meta=header.meta, body=body, stream=stream),
+                        header.method,
+                    )
 
     async def _answer(self, call: Call, name: str) -> None:
         try:
