@@ -7,7 +7,7 @@ from typing import Any
 
 from .._json import JsonObject
 from .._workflow.yaml_files import load_documents
-from .kind_rules import rule_errors
+from ._rules.kind import rule_errors
 from .schema import Key, Path, read, shown
 
 _BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")

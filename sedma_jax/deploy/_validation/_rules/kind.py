@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable
 
-from .._json import JsonObject
-from .access_rules import priority, role, role_binding
-from .job_rules import cron_job, job, job_set
-from .metadata_rules import metadata, octets
-from .network_rules import network_policy, service
-from .pod_rules import pod
-from .resource_rules import claim
-from .scaling_rules import autoscaler, disruption_budget
-from .schema import Departures, Key, Path
-from .volume_rules import config_key
-from .workload_rules import daemon_set, deployment, replica_set, stateful_set
+from ..._json import JsonObject
+from ..schema import Departures, Key, Path
+from .access import priority, role, role_binding
+from .job import cron_job, job, job_set
+from .metadata import metadata, octets
+from .network import network_policy, service
+from .pod import pod
+from .resource import claim
+from .scaling import autoscaler, disruption_budget
+from .volume import config_key
+from .workload import daemon_set, deployment, replica_set, stateful_set
 
 _LARGEST_DATA = 2**20
 

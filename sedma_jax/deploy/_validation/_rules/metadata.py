@@ -1,14 +1,14 @@
 """Rules of metadata that the API server checks."""
 
-from .._json import JsonObject
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import (
     dns_label,
     dns_subdomain,
     label_map,
     path_segment,
     qualified_name,
 )
-from .schema import Departures, Path
 
 _CLUSTER_WIDE = {
     "ClusterRole",

@@ -1,9 +1,9 @@
 """Rules of HorizontalPodAutoscalers and PodDisruptionBudgets that the server checks."""
 
-from .._json import JsonObject
-from .._workflow.quantity import parse_quantity
-from .name_rules import between, choice, count, path_segment, selector
-from .schema import Departures, Path
+from ..._json import JsonObject
+from ..._workflow.quantity import parse_quantity
+from ..schema import Departures, Path
+from .name import between, choice, count, path_segment, selector
 
 _SPEC: Path = ("spec",)
 _SOURCES = {

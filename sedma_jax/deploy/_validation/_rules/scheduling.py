@@ -1,7 +1,8 @@
 """Rules of where pods may run that the API server checks: affinity, taints, spreading."""
 
-from .._json import JsonObject
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import (
     between,
     choice,
     dns_label,
@@ -13,7 +14,6 @@ from .name_rules import (
     requirement,
     selector,
 )
-from .schema import Departures, Path
 
 _EFFECTS = {"NoSchedule", "PreferNoSchedule", "NoExecute"}
 _NODE_OPERATORS = {"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"}

@@ -2,12 +2,12 @@
 
 import re
 
-from .._json import JsonObject
-from .._workflow.quantity import parse_quantity
-from .metadata_rules import annotations
-from .name_rules import between, choice, dns_label, label_map
-from .resource_rules import claim
-from .schema import Departures, Path
+from ..._json import JsonObject
+from ..._workflow.quantity import parse_quantity
+from ..schema import Departures, Path
+from .metadata import annotations
+from .name import between, choice, dns_label, label_map
+from .resource import claim
 
 # Sources of volumes in the order in which the server looks for a second one.
 _ORDER = (

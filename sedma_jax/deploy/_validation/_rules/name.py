@@ -4,8 +4,8 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable
 
-from .._json import JsonObject
-from .schema import Departures, Path
+from ..._json import JsonObject
+from ..schema import Departures, Path
 
 PROTOCOLS = {"TCP", "UDP", "SCTP"}
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -1,8 +1,8 @@
 """Rules of roles, their bindings and priorities that the API server checks."""
 
-from .._json import JsonObject
-from .name_rules import dns_subdomain, one_of, path_segment, selector
-from .schema import Departures, Path
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import dns_subdomain, one_of, path_segment, selector
 
 _LARGEST_PRIORITY = 10**9
 _GROUP = "rbac.authorization.k8s.io"

@@ -2,8 +2,9 @@
 
 import re
 
-from .._json import JsonObject
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import (
     between,
     choice,
     dns_label,
@@ -13,8 +14,7 @@ from .name_rules import (
     qualified_name,
     selector,
 )
-from .schema import Departures, Path
-from .workload_rules import template, unmatched
+from .workload import template, unmatched
 
 _SPEC: Path = ("spec",)
 _MOST_INDEXED = 100_000

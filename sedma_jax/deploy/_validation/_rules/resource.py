@@ -2,10 +2,10 @@
 
 import re
 
-from .._json import JsonObject
-from .._workflow.quantity import parse_quantity
-from .name_rules import choice, dns_subdomain, qualified_name, selector
-from .schema import Departures, Key, Path
+from ..._json import JsonObject
+from ..._workflow.quantity import parse_quantity
+from ..schema import Departures, Key, Path
+from .name import choice, dns_subdomain, qualified_name, selector
 
 _RESOURCES = {"cpu", "memory", "ephemeral-storage"}
 _ACCESS = {"ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"}

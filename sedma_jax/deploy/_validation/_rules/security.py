@@ -1,9 +1,9 @@
 """Rules of security contexts that the API server checks."""
 
-from .._json import JsonObject
-from .name_rules import between, choice
-from .schema import Departures, Path
-from .volume_rules import descending
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import between, choice
+from .volume import descending
 
 LARGEST_ID = 2**31 - 1
 _PROFILES = {"Localhost", "RuntimeDefault", "Unconfined"}

@@ -2,9 +2,9 @@
 
 import re
 
-from .._json import JsonObject
-from .name_rules import between, choice, port_number
-from .schema import Departures, Path
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import between, choice, port_number
 
 _PROBED = ("exec", "httpGet", "tcpSocket", "grpc")
 _HOOKED = ("exec", "httpGet", "tcpSocket", "sleep")

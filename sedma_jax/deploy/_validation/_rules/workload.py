@@ -1,8 +1,9 @@
 """Rules of Deployments, ReplicaSets, StatefulSets, DaemonSets and templates of pods."""
 
-from .._json import JsonObject
-from .metadata_rules import annotations
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .metadata import annotations
+from .name import (
     between,
     choice,
     count,
@@ -13,9 +14,8 @@ from .name_rules import (
     one_of,
     selector,
 )
-from .pod_rules import pod
-from .resource_rules import claim
-from .schema import Departures, Path
+from .pod import pod
+from .resource import claim
 
 _SPEC: Path = ("spec",)
 

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection
 
-from .._json import JsonObject
-from .handler_rules import lifecycle, probe
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .handler import lifecycle, probe
+from .name import (
     PROTOCOLS,
     between,
     choice,
@@ -13,10 +14,9 @@ from .name_rules import (
     dns_subdomain,
     port_name,
 )
-from .resource_rules import resources
-from .schema import Departures, Path
-from .security_rules import container_security
-from .volume_rules import config_key, descending, field_reference, resource_reference
+from .resource import resources
+from .security import container_security
+from .volume import config_key, descending, field_reference, resource_reference
 
 _PULL_POLICIES = {"Always", "IfNotPresent", "Never"}
 _MESSAGE_POLICIES = {"FallbackToLogsOnError", "File"}

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 
-from .._json import JsonObject
-from .container_rules import container
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .container import container
+from .name import (
     address,
     between,
     choice,
@@ -12,10 +13,9 @@ from .name_rules import (
     dns_subdomain,
     qualified_name,
 )
-from .scheduling_rules import scheduling
-from .schema import Departures, Path
-from .security_rules import LARGEST_ID, pod_security
-from .volume_rules import volume
+from .scheduling import scheduling
+from .security import LARGEST_ID, pod_security
+from .volume import volume
 
 _DEFAULT_GRACE = 30
 _KINDS = ("initContainers", "containers")

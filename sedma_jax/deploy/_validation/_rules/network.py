@@ -2,8 +2,9 @@
 
 import ipaddress
 
-from .._json import JsonObject
-from .name_rules import (
+from ..._json import JsonObject
+from ..schema import Departures, Path
+from .name import (
     PROTOCOLS,
     address,
     between,
@@ -18,7 +19,6 @@ from .name_rules import (
     qualified_name,
     selector,
 )
-from .schema import Departures, Path
 
 _SPEC: Path = ("spec",)
 _TYPES = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"}
