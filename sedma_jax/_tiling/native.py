@@ -203,6 +203,8 @@ def _table(table: Any, name: str) -> np.ndarray:
     columns = []
     for place, title in enumerate(table.columns):
         column = native_array(np.asarray(table.iloc[:, place]), name)
+        if column.dtype.kind == "V" and jnp.issubdtype(column.dtype, jnp.floating):
+            column = column.astype(np.float32)  # bfloat16 and the like, which NumPy lacks
         if column.dtype.kind not in "biufc":
             _refuse(
                 name,
