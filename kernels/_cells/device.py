@@ -148,17 +148,19 @@ class Device(eqx.Module):
 
 def _check_collapse(g_min: Scalar, g_max: Scalar) -> None:
     """Refuse a window in which float32 has too few conductances, or loses small ones."""
-    if not all(isinstance(g, int | float) for g in (g_min, g_max)):
+    known = [known_numbers(g) for g in (g_min, g_max)]
+    if any(values is None or values.dtype.kind not in "iuf" for values in known):
         return
+    low, high = (np.asarray(values, float) for values in known)
     single = np.finfo(np.float32)
     call = "`sedma_jax.devices.Device` needs"
-    if g_max - g_min < _STEPS * float(single.eps) * g_max:
+    if np.any(high - low < _STEPS * float(single.eps) * high):
         raise ValueError(
             f"{call} `g_min` and `g_max` so far apart that float32 has {_STEPS} numbers "
             f"between them. Got {g_min=}, {g_max=}. Take a wider window, in siemens."
         )
     least, most = float(single.tiny / single.eps), float(single.max)
-    if not least <= g_max <= most:
+    if np.any((high < least) | (high > most)):
         raise ValueError(
             f"{call} a `g_max` of which float32 can hold shares, from {least:.2g} to "
             f"{most:.2g}. Got {g_max=}. It is in siemens."

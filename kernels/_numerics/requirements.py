@@ -30,7 +30,8 @@ class Requirement(NamedTuple):
 
 
 def _finite(v: np.ndarray) -> Any:
-    return np.isfinite(v)
+    # JAX would turn a larger float64 into infinity.
+    return np.abs(v) <= float(jnp.finfo(jnp.result_type(float)).max)
 
 
 FINITE = Requirement(_finite, "to be finite")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -35,3 +36,13 @@ def test_the_narrowest_and_smallest_windows_hold_a_matrix(window):
     # Each state is rounded to half a step of 1/256 at most, and both ends too.
     bound = 2 / 256 * np.abs(A).max() * np.sum(np.abs(X))
     assert np.all(np.abs(y - A @ X) <= bound)
+
+
+def test_a_window_given_by_an_array_is_checked_too():
+    with pytest.raises(ValueError, match="so far apart"):
+        device(jnp.asarray(1e-5), jnp.asarray(1e-5 * (1 + 1e-6)))
+
+
+def test_ranges_beyond_the_default_dtype_are_refused():
+    with jax.enable_x64(False), pytest.raises(ValueError, match="full_scale"):
+        sj.ADC(8, full_scale=1e300)
