@@ -185,12 +185,13 @@ def correct(
     - `x`, `encoded`: the input, and `x~`.
     - `single`: whether the batch is one vector that came without a batch axis.
     """
-    length = None
+    length, vectors = None, (encoded, x)
     if is_known((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
         length = analog.shape[1]
         both: Any = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
         analog, exact = both
-    y, figures, choice = _correct(analog, exact, encoded, x, lam, length, single)
+        vectors = None, None  # a lambda that is given needs none, and each size compiles
+    y, figures, choice = _correct(analog, exact, *vectors, lam, length, single)
     if length is not None:
         y, figures["raw"] = (_first(v, length) for v in (y, figures["raw"]))
     info = CorrectionInfo(**figures, stats=stats, vector_stats=vector_stats, choice=choice)

@@ -11,6 +11,7 @@ import sedma_jax as sj
 from sedma_jax import _compilation_cache
 from sedma_jax._cli.main import _parser
 from sedma_jax._compilation_cache import cache_of_commands
+from sedma_jax._products import correction
 from sedma_jax._programming import program as _program
 
 CACHED = """
@@ -28,6 +29,20 @@ def test_matrices_of_many_sizes_share_a_few_compilations():
         sj.program(A, sj.devices.EPIRAM, array=(3, 3), key=jr.key(0))
     # Chunks of 1, 2, 4, 8 and 16 tiles.
     assert _program._write_tiles.wide._cache_size() - before <= 5
+
+
+def test_corrected_products_of_many_shapes_share_their_last_step():
+    def product(m, n):
+        A, x = np.ones((m, n), np.float32), np.ones(n, np.float32)
+        sj.corrected_matvec(
+            A, x, sj.devices.EPIRAM, array=(8, 8), scheme=sj.open_loop, key=jr.key(0)
+        )
+
+    product(40, 3)
+    before = correction._correct._cache_size()
+    for m, n in ((33, 5), (50, 9), (64, 2)):  # all below 64 outputs
+        product(m, n)
+    assert correction._correct._cache_size() == before
 
 
 def test_compiled_programs_are_kept_in_the_folder(tmp_path, monkeypatch):
