@@ -1,6 +1,7 @@
-"""The type of what Kubernetes and Prometheus exchange."""
+"""The type of what Kubernetes reads and writes."""
 
 from typing import Any
 
-JsonObject = dict[str, Any]
-"""A JSON object, such as a Kubernetes object or a part of one."""
+# Keys are text in what is checked; YAML has other keys too, and the checks see those first.
+JsonObject = dict[Any, Any]
+"""An object of JSON, such as a manifest."""

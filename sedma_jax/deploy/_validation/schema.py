@@ -33,7 +33,7 @@ class Reading:
     lacking: list[tuple[Path, str]] = field(default_factory=list)  # status 422
 
 
-def read(manifest: Any) -> Reading:
+def read(manifest: JsonObject) -> Reading:
     """Read a manifest as the server decodes it.
 
     A null is a field that is left out; in a list or a map it is an empty value. A field

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
 
 from .._json import JsonObject
 from .._workflow.yaml_files import load_documents
@@ -25,7 +24,9 @@ class Refusal:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{where}{self.object}: {self.field}: {self.reason}."
+        line = f"{where}{self.object}: {self.field}: {self.reason}."
+        # Names in a manifest may hold anything, line breaks too.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def validate(
@@ -98,7 +99,7 @@ def _errors(manifest: object, known: set[str] | None) -> list[tuple[Path, str]]:
     return found
 
 
-def _refusals(manifest: Any) -> list[tuple[Path, str]]:
+def _refusals(manifest: JsonObject) -> list[tuple[Path, str]]:
     """What the server would refuse, as it would: first what it cannot read, alone."""
     reading = read(manifest)
     if reading.unreadable:
