@@ -50,7 +50,7 @@ def write_in_chunks(
     count = len(arguments[0])
     chunk, whole = _chunk_size(count), padded_count(count)
     known = is_known(arguments)
-    if known:
+    if known and not count == whole == chunk:  # else a copy would be for nothing
         arguments = jax.tree.map(np.asarray, arguments)
     arguments = tuple(
         jax.tree.map(partial(pad_tiles, count=whole, fill=fill), argument)

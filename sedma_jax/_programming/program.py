@@ -172,10 +172,12 @@ def _prepare(parts: Partition, scaling: Scaling) -> tuple[Any, ...]:
     count, rows, cols = parts.tiles.shape
     m, n = parts.shape
     known = is_known(parts)
+    tiles = parts.tiles
     if known:
         parts = jax.tree.map(np.asarray, parts)
+        tiles = tiles if padded_count(count) == count else parts.tiles
     # Filled up with zeros, which change no scale, tiles of many counts share a program.
-    scale = _scale(pad_tiles(parts.tiles, padded_count(count)), scaling)
+    scale = _scale(pad_tiles(tiles, padded_count(count)), scaling)
     if is_known(scale):
         scale = np.asarray(scale)
     xp = np if known else jnp
