@@ -26,3 +26,12 @@ def is_known(tree: Any) -> bool:
     """Whether all values are known, and none is being traced by `jit`, `vmap` or `grad`."""
     leaves = [jax.numpy.zeros(()), *jax.tree.leaves(tree)]
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def on_host(tree: Any) -> bool:
+    """Whether values are known and lie where NumPy reads them without a copy.
+
+    Steps that only move numbers are then left to NumPy: compiled, each shape takes a
+    program of its own.
+    """
+    return jax.default_backend() == "cpu" and is_known(tree)

@@ -16,7 +16,7 @@ from .._crossbar.abstract_crossbar import (
 )
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_vector, stored_matrix, stored_on_host
-from .._functions import is_known
+from .._functions import on_host
 from .._keys import check_key, split_key
 from .._mappings import forgettable
 from .._programming.options import (
@@ -150,7 +150,7 @@ def _encoded_inputs(
     encoded: Crossbar, x: Float[Array, "batch n"]
 ) -> tuple[Float[Array, "batch n"], Float[Array, "twice_batch n"]]:
     """`x~` as cells hold it, and what the arrays of the matrix multiply."""
-    if not is_known((encoded, x)):
+    if not on_host((encoded, x)):
         x_tilde = stored_matrix(encoded)
         return x_tilde, first_order_inputs(x, x_tilde)
     # On the host, since compiled each length would take a program.

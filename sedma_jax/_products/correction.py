@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._functions import is_known
+from .._functions import on_host
 from .._mappings import forgettable
 from .._programming.program_stats import ProgramStats
 from .._tiling.native import programmed_dtype
@@ -186,7 +186,7 @@ def correct(
     - `single`: whether the batch is one vector that came without a batch axis.
     """
     length, vectors = None, (encoded, x)
-    if is_known((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
+    if on_host((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
         length = analog.shape[1]
         both: Any = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
         analog, exact = both

@@ -1,8 +1,7 @@
 """Program many tiles by a compiled loop for a few at a time.
 
-Loops exist for 1, 8 and 32 tiles, so that matrices of all sizes share them. What is known
-when it is called is cut, padded and put together on the host: compiled, each shape of a
-matrix would take a program of its own for every step.
+Loops exist for 1, 8 and 32 tiles, so that matrices of all sizes share them. On a CPU, what
+is known when it is called is padded and put together by NumPy (see `on_host`).
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import jax.lax as lax
 import jax.numpy as jnp
 import numpy as np
 
-from .._functions import is_known
+from .._functions import is_known, on_host
 from .options import Progress
 
 _CHUNKS = (1, 8, 32)
@@ -50,7 +49,8 @@ def write_in_chunks(
     count = len(arguments[0])
     chunk, whole = _chunk_size(count), padded_count(count)
     known = is_known(arguments)
-    if known and not count == whole == chunk:  # else a copy would be for nothing
+    # What fills one call as it is needs no copy.
+    if on_host(arguments) and not count == whole == chunk:
         arguments = jax.tree.map(np.asarray, arguments)
     arguments = tuple(
         jax.tree.map(partial(pad_tiles, count=whole, fill=fill), argument)
@@ -83,7 +83,7 @@ def write_in_chunks(
 def _first(tree: Any, count: int) -> Any:
     """The first `count` of every array; on a CPU no slice is compiled for it."""
     # A device whose figures are traced makes traced cells of known tiles.
-    if is_known(tree) and jax.default_backend() == "cpu":
+    if on_host(tree):
         return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[:count]), tree)
     return jax.tree.map(lambda a: a[:count], tree)
 

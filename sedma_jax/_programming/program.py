@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._arguments import check_progress, device_of
 from .._crossbar.crossbar import Crossbar
-from .._functions import is_known, same_function
+from .._functions import on_host, same_function
 from .._keys import check_key
 from .._mappings import forgettable, leave_room
 from .._tiling.partition import Matrix, Partition, partition
@@ -28,18 +28,23 @@ from ..kernels import (
     as_count,
     as_scheme,
     cell_conductance,
+    column_scale,
     differential,
     draw_response,
     fold_in_count,
+    global_scale,
     hidden_state,
     nominal_response,
     signed_weights,
+    tile_scale,
     visible_state,
     wide_jit,
 )
 from .chunks import pad_tiles, padded_count, write_in_chunks
 from .options import Programming, ProgrammingOptions, Progress, Scaling, programming_from
 from .program_stats import ProgramStats, total_stats
+
+_OUR_SCALINGS = (global_scale, tile_scale, column_scale)
 
 
 def program(
@@ -171,16 +176,22 @@ def _prepare(parts: Partition, scaling: Scaling) -> tuple[Any, ...]:
     """What `_write_tiles` needs of each tile but its entries."""
     count, rows, cols = parts.tiles.shape
     m, n = parts.shape
-    known = is_known(parts)
-    tiles = parts.tiles
-    if known:
+    host = on_host(parts)
+    tiles, whole = parts.tiles, count
+    if host:
         parts = jax.tree.map(np.asarray, parts)
-        tiles = tiles if padded_count(count) == count else parts.tiles
-    # Filled up with zeros, which change no scale, tiles of many counts share a program.
-    scale = _scale(pad_tiles(tiles, padded_count(count)), scaling)
-    if is_known(scale):
+        # Filled up with zeros, which change none of our scales, tiles of many counts share
+        # a program. A scaling of the user's sees the tiles that there are.
+        if any(scaling is known for known in _OUR_SCALINGS):
+            whole = padded_count(count)
+            tiles = tiles if whole == count else parts.tiles
+    if whole:
+        scale = _scale(pad_tiles(tiles, whole), scaling)
+    else:
+        scale = jnp.ones((0, cols), tiles.dtype)
+    if on_host(scale):
         scale = np.asarray(scale)
-    xp = np if known else jnp
+    xp = np if host else jnp
     used_rows = xp.minimum(n - parts.inputs * rows, rows)
     used_cols = xp.minimum(m - parts.outputs * cols, cols)
     return scale[:count], parts.index, used_rows, used_cols

@@ -13,7 +13,7 @@ import scipy.sparse
 from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from .._functions import is_known
+from .._functions import on_host
 from ..kernels import (
     Count,
     add_counts,
@@ -125,7 +125,7 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     m, n = matrix.shape
     grid = grid_shape((m, n), rows, cols)
     inputs, outputs = (i.ravel().astype(np.int32) for i in np.indices(grid))
-    if is_known(matrix):
+    if on_host(matrix):
         padded = np.zeros((grid[1] * cols, grid[0] * rows), matrix.dtype)
         padded[:m, :n] = matrix
         blocks = padded.reshape(grid[1], cols, grid[0], rows).transpose(2, 0, 3, 1)

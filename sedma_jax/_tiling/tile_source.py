@@ -10,6 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from .._functions import same_function
 from ..kernels import global_scale, grid_shape
 from .native import as_floats, check_dtype, native_array, programmed_dtype
 from .number_range import check_range
@@ -80,7 +81,8 @@ class TileSource(eqx.Module):
 
     def local_scaling(self, scaling: Callable) -> Callable:
         """The same scaling for some tiles of the matrix as for all of them."""
-        if scaling is not global_scale:
+        one = jax.ShapeDtypeStruct((1, *self.array), self.dtype)
+        if not same_function(scaling, global_scale, one):
             return scaling
         # A pytree whose leaf is traced: another matrix compiles nothing anew.
         largest = jnp.asarray(self.largest() or 1.0, self.dtype)

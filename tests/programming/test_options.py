@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -40,8 +41,20 @@ def test_a_wrapper_around_a_mapping_or_scaling_gives_its_numbers():
     mapping = functools.partial(sj.differential)
     same(sj.program(A, SPREAD, mapping=mapping, **how), wanted)
     x = np.ones(12, np.float32)
-    streamed = lambda scaling: sj.stream_matvec(A, x, SPREAD, scaling=scaling, **how)
+    # Two chunks, of which neither sees the largest entry of the other.
+    streamed = lambda scaling: sj.stream_matvec(
+        A, x, SPREAD, scaling=scaling, chunk_tiles=1, **how
+    )
     same(streamed(lambda tiles: sj.global_scale(tiles)), streamed(sj.global_scale))
+
+
+def test_a_scaling_of_ones_own_sees_the_tiles_that_there_are():
+    mean = lambda tiles: jnp.full(
+        (len(tiles), tiles.shape[2]), 3 * jnp.mean(jnp.abs(tiles)), tiles.dtype
+    )
+    B = np.full((4, 12), 0.5, np.float32)  # three tiles, where the loop takes eight
+    crossbar, _ = sj.program(B, SPREAD, array=(4, 4), scaling=mean, key=KEY)
+    np.testing.assert_allclose(crossbar.scale, 1.5, rtol=1e-6)
 
 
 def test_a_mapping_of_ones_own_is_not_taken_for_a_pair():
