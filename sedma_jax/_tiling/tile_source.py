@@ -1,5 +1,6 @@
 """Cut a matrix into tiles a few at a time, in memory that does not grow with it."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -149,6 +150,7 @@ def _dense_source(matrix, rows, cols):
         for start in range(0, m, step):
             yield np.asarray(native_array(matrix[start : start + step], "A"))
 
+    @functools.cache  # every tile whose numbers vanish asks, and it reads all of them
     def largest():
         # A slab that overflows is refused when its tile is cut.
         with np.errstate(over="ignore"):

@@ -204,19 +204,12 @@ def begin(
     return Start(unit, vector, start, scaled)
 
 
-def relative_norm(
-    residual: Float[Array, " n"], vector: Float[Array, " n"]
-) -> Float[Array, ""]:
-    """`|r| / |b|`, or `|r|` for `b = 0`, whose solution is found at once."""
-    return relative_size(residual, vector)
-
-
 def relative_residuals(
     system: AnalogSystem, residual: Float[Array, " n"], vector: Float[Array, " n"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Relative norms of the residual of `A` and of that of the scaled matrix."""
-    scaled = relative_norm(system.rows(residual), system.rows(vector))
-    return relative_norm(residual, vector), scaled
+    scaled = relative_size(system.rows(residual), system.rows(vector))
+    return relative_size(residual, vector), scaled
 
 
 def excess(
@@ -280,7 +273,9 @@ def conclude(
     failed = lx.RESULTS.where(stalled, lx.RESULTS.stagnation, lx.RESULTS.max_steps_reached)
     result = lx.RESULTS.where(converged, lx.RESULTS.successful, failed)
     held = value * start.unit
-    result = lx.RESULTS.where(_in_range(held, value), result, lx.RESULTS.breakdown)
+    # Of what has not converged the reason is told, wherever its best iterate went.
+    lost = converged & ~_in_range(held, value)
+    result = lx.RESULTS.where(lost, lx.RESULTS.breakdown, result)
     result = lx.RESULTS.where(jnp.isfinite(scaled), result, lx.RESULTS.nonfinite_input)
     # The contraction follows the last residual, not the best: it is above one if steps
     # diverge.

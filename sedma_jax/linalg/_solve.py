@@ -19,8 +19,8 @@ from .._programming.options import Progress, programming_from
 from .._programming.program_stats import ProgramStats
 from .._programming.residual import program_residual
 from .._tiling.partition import Matrix, Sparse, checked_array, checked_sparse
-from ..kernels import Device, check_callable, whole
-from ._analog_system import check_tolerance, relative_norm
+from ..kernels import Device, check_callable, relative_size, whole
+from ._analog_system import check_tolerance
 from ._crossbar_operator import CrossbarLinearOperator
 from ._equilibration import Equilibration, equilibrate
 from ._flexible_gmres import FlexibleGMRES
@@ -31,7 +31,7 @@ _Entries = scipy.sparse.coo_array
 
 
 class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """How `solve` ended: the codes of `lineax`, and two that say more than `stagnation`.
+    """How `solve` ended: the codes of `lineax`, and three that say more than these.
 
     - `successful`: the residuals, computed digitally, are within `rtol`.
     - `not_contractive`: the error of the device is too large for the condition number.
@@ -269,6 +269,6 @@ def _at_rounding(
     errors = units / (1 - units) * (absolute.mv(jnp.abs(value)) + jnp.abs(b))
     within = jnp.asarray(True)
     for rows in (jnp.ones_like(b), *(() if scaling is None else (scaling.rows,))):
-        allowed = jnp.maximum(relative_norm(rows * errors, rows * b), rtol)
-        within = within & (relative_norm(rows * residual, rows * b) <= allowed)
+        allowed = jnp.maximum(relative_size(rows * errors, rows * b), rtol)
+        within = within & (relative_size(rows * residual, rows * b) <= allowed)
     return within

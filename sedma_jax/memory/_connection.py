@@ -82,6 +82,8 @@ class Database:
             try:
                 return self._run(work, transaction=True)
             except InDoubt as doubt:
+                if self.is_sqlite:
+                    raise
                 self._reconnect_in_doubt(doubt)
                 if self._committed(doubt):
                     return doubt.result
@@ -114,17 +116,19 @@ class Database:
                 )
             if self._current is None:
                 self._connect()
-            self._check_in_place("Nothing was written")
+            if gone := self._gone("Nothing was written"):
+                raise Unreachable(gone)
             yield
 
-    def _check_in_place(self, outcome: str) -> None:
-        """Refuse to go on with files that nobody else will ever read."""
+    def _gone(self, outcome: str) -> str | None:
+        """What to say if nobody else will ever read the files, or None."""
         path = replaced(self._files)
-        if path is not None:
-            raise Unreachable(
-                f"The memory {self.name} needs its files to stay while it is open. Got "
-                f"{path.name} removed or replaced. {outcome}. Open the memory again."
-            )
+        if path is None:
+            return None
+        return (
+            f"The memory {self.name} needs its files to stay while it is open. Got "
+            f"{path.name} removed or replaced. {outcome}. Open the memory again."
+        )
 
     @property
     def _connection(self) -> Connection:
@@ -146,7 +150,8 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             self._commit(name, result)
-            self._check_in_place("What was being written may be lost")
+            if gone := self._gone("What was being written may be lost"):
+                raise InDoubt(gone, name, result)
             return result
         except SQLAlchemyError as error:
             lost = self._explained(error)

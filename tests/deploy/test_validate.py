@@ -97,10 +97,7 @@ def test_mutated_manifests_have_the_servers_verdicts():
     for case in MUTATED:
         refused = bool(deploy.validate([case["manifest"]], namespaces=()))
         confusion["status" in case, refused] += 1
-    assert sum(confusion.values()) == 1000
-    assert confusion[False, True] == 0, f"false alarms: {confusion}"
-    found, missed = confusion[True, True], confusion[True, False]
-    assert found >= 0.995 * (found + missed), confusion
+    assert confusion == {(True, True): 682, (False, False): 318}
 
 
 def test_refusals_name_the_servers_fields():
@@ -110,7 +107,8 @@ def test_refusals_name_the_servers_fields():
         == {*case["fields"]}
         for case in named
     )
-    assert len(named) == 243 and same >= 0.98 * len(named)
+    # Two have a field more: duplicates, which the server refuses in `apply` alone.
+    assert (len(named), same) == (243, 241)
 
 
 DEPLOYMENT = """\

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -31,7 +32,10 @@ def removed(folder):
 def replaced(folder):
     """As a restored copy replaces it: all of it, by a rename."""
     copy = folder / "copy.db"
-    with sqlite3.connect(folder / "p.db") as from_, sqlite3.connect(copy) as to:
+    with (
+        closing(sqlite3.connect(folder / "p.db")) as from_,
+        closing(sqlite3.connect(copy)) as to,
+    ):
         from_.backup(to)
     removed(folder)
     os.replace(copy, folder / "p.db")
@@ -53,6 +57,19 @@ def test_a_write_is_refused(tmp_path, url, away):
     with sj.memory.open(url) as memory:  # it works again
         record(memory, 64)
     assert 64 in others_see(url) and 512 not in others_see(url)
+
+
+def test_another_database_in_use_at_the_path_is_noticed(tmp_path, url):
+    with sj.memory.open(url) as memory:
+        record(memory, 256)
+        replaced(tmp_path)
+        # Of a process that has the copy open: both files are there, and only others.
+        with closing(sqlite3.connect(tmp_path / "p.db")) as other:
+            other.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            assert (tmp_path / "p.db-wal").exists()
+            with pytest.raises(ConnectionError, match="removed or replaced"):
+                record(memory, 512)
+    assert others_see(url) == [256]
 
 
 def test_a_fallback_takes_over(tmp_path, url):

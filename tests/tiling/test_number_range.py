@@ -1,5 +1,7 @@
 """Finite numbers that float32 cannot hold are refused; all others give NumPy's product."""
 
+import inspect
+
 import jax
 import jax.random as jr
 import numpy as np
@@ -137,3 +139,20 @@ def test_tiles_of_a_grid_beyond_32_bits_differ_in_their_noise():
     assert not np.array_equal(first, second)
     alone, _ = sj.program(np.full((16, 16), 0.5), DEVICE, array=(16, 16), key=KEY)
     np.testing.assert_array_equal(alone.conductance[0], first)
+
+
+def test_the_largest_number_is_looked_for_once():
+    kernel = np.exp(-((np.arange(64)[:, None] - np.arange(64)) ** 2.0))
+    reads = []
+
+    class File:
+        shape, dtype = kernel.shape, kernel.dtype
+
+        def __getitem__(self, item):
+            reads.append(item)
+            return kernel[item]
+
+    with jax.enable_x64(False):
+        source = inspect.unwrap(tile_source)(File(), 8, 8)
+        source.cut(np.arange(64))
+    assert len(reads) == 64 + 1  # the tiles, and all rows in one slab

@@ -145,11 +145,11 @@ class Journal:
         another job, or if the database was removed or replaced.
         """
         with self._lock:
+            self._check_in_place()  # a job that it knows is lost with it too
             known = self.known(peer, request)
             if known is not None:
                 return known, False
             self.check_room(most)
-            self._check_in_place()
             self._data.execute(
                 "INSERT INTO jobs (peer, id, request, state, accepted) "
                 "VALUES (?, ?, ?, 'queued', ?)",

@@ -57,8 +57,7 @@ class AgentPeer:
         answer: Callable[[bytes], bytes] | None = None,
     ):
         self._secret, self._stack = secret, ExitStack()
-        # On IPv6's any-address Linux takes IPv4 connections, too.
-        every = "/ip6/::" if socket.has_dualstack_ipv6() else "/ip4/0.0.0.0"
+        every = "/ip6/::" if _takes_both_families() else "/ip4/0.0.0.0"
         listen = () if port is None else (f"{every}/tcp/{port}",)
         with tempfile.TemporaryDirectory() as folder:
             key = Path(folder, "key")
@@ -127,3 +126,12 @@ def _method(answer: Callable[[bytes], bytes]) -> Method:
             raise RuntimeError("the agent failed; its log says why") from error
 
     return method
+
+
+def _takes_both_families() -> bool:
+    """Whether a socket on IPv6's any-address takes IPv4 too, as libp2p opens it."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            return not probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return False

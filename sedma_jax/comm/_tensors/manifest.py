@@ -86,7 +86,7 @@ def tensor_of(given: Any) -> np.ndarray:
     return np.asarray(array, order="C")
 
 
-def describe(array: np.ndarray) -> Manifest:
+def describe(array: Any) -> Manifest:
     """The manifest of an array."""
     array = tensor_of(array)
     message = wire.Manifest(
@@ -99,7 +99,7 @@ def describe(array: np.ndarray) -> Manifest:
     return read_manifest(message.SerializeToString(deterministic=True))
 
 
-def bytes_of(array: np.ndarray) -> memoryview:
+def bytes_of(array: Any) -> memoryview:
     """The bytes of a tensor, without a copy of one that `tensor_of` returned."""
     return tensor_of(array).reshape(-1).view(np.uint8).data.toreadonly()
 

@@ -14,6 +14,7 @@ from .._manifests.job_objects import job_objects
 from .._manifests.objects import labels, workflow_objects
 from .._manifests.pod_node import gates
 from .._placing.deployed import Deployed
+from .._workflow.specification import Workflow
 from .cluster import Cluster, ClusterError
 from .record import RecordKeeper
 
@@ -79,7 +80,8 @@ def changes(
     """
     owner = keeper.reference() if keeper.uid else None
     found: list[Change] = []
-    for item in desired_objects(deployed, owner):
+    objects = desired_objects(deployed, owner)
+    for item in objects:
         live = _live(cluster, item)
         _refuse_foreign(item, live, deployed, keeper.uid)
         item = _without_autoscaled(item, live)
@@ -88,7 +90,7 @@ def changes(
         action = "create" if live is None else "change" if lines else "same"
         kind, name = str(item["kind"]), str(item["metadata"]["name"])
         found.append(Change(action, kind, name, lines))
-    for _, kind, live in _surplus(cluster, deployed, keeper):
+    for _, kind, live in _surplus(cluster, deployed.workflow, objects, keeper):
         found.append(Change("prune", kind, live["metadata"]["name"]))
     return found
 
@@ -97,11 +99,12 @@ def apply_objects(
     cluster: Cluster, deployed: Deployed, keeper: RecordKeeper, *, force: bool = False
 ) -> None:
     """Apply all objects, then prune those that the workflow no longer has."""
-    for item in desired_objects(deployed, keeper.reference()):
+    objects = desired_objects(deployed, keeper.reference())
+    for item in objects:
         live = _live(cluster, item)
         _refuse_foreign(item, live, deployed, keeper.uid)
         cluster.apply(_without_autoscaled(item, live), force=force)
-    for version, kind, live in _surplus(cluster, deployed, keeper):
+    for version, kind, live in _surplus(cluster, deployed.workflow, objects, keeper):
         cluster.delete(version, kind, live["metadata"])
 
 
@@ -114,11 +117,10 @@ def _live(cluster: Cluster, item: JsonObject) -> JsonObject | None:
 
 
 def _surplus(
-    cluster: Cluster, deployed: Deployed, keeper: RecordKeeper
+    cluster: Cluster, workflow: Workflow, objects: list[JsonObject], keeper: RecordKeeper
 ) -> Iterator[tuple[str, str, JsonObject]]:
     """Version, kind and object of what the record owns and the workflow no longer has."""
-    wanted = {(o["kind"], o["metadata"]["name"]) for o in desired_objects(deployed, None)}
-    workflow = deployed.workflow
+    wanted = {(o["kind"], o["metadata"]["name"]) for o in objects}
     for version, kind in _KINDS:
         try:
             items, _ = cluster.list(

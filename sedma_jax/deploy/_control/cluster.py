@@ -12,16 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-try:
-    from kubernetes import client, config
-    from kubernetes.client.exceptions import ApiException
-    from kubernetes.dynamic import DynamicClient
-    from kubernetes.dynamic.exceptions import ResourceNotFoundError
-except ImportError as error:
-    raise ImportError(
-        "`sedma deploy` on a cluster needs kubernetes, which is not installed. "
-        "Install with `pip install 'sedma-jax[deploy]'`."
-    ) from error
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 from .._json import JsonObject
 from .._manifests.objects import OWNER

@@ -99,11 +99,6 @@ class Lease:
                 f"{self._seconds} s. Start again when the API server is back."
             )
 
-    @property
-    def held(self) -> bool:
-        """Whether `check` passes."""
-        return self._clock() - self._renewed <= 0.8 * self._seconds
-
     def release(self) -> None:
         """Stop renewing, and give the lease back if it is still ours."""
         self._stop.set()

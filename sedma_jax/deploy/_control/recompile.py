@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from ..._long_term import LongTermMemory
 from .._placing.deployed import Deployed
 from .._placing.move_order import Room
-from .._placing.patterns import MEASURED, features, structure
+from .._placing.patterns import LARGEST_CHOICE, MEASURED, features, structure
 from .._placing.placement import Infeasible
 from .._placing.placing_anew import cost_of, place_anew
 from .._placing.trigger import Limits, Trigger
@@ -30,7 +30,6 @@ from .record import DeploymentRecord
 
 _ALIKE = 1.0  # distance of features, in standard deviations
 _GROWTH = 1.2  # memory that a pod is given over what it uses
-_LARGEST = 2**14 - 256  # bytes of a choice that memory takes
 
 
 class Recompiler:
@@ -135,7 +134,7 @@ class Recompiler:
         self, workflow: Workflow, nodes: Mapping[str, str], performance: float
     ) -> None:
         choice = {"nodes": dict(nodes)}
-        if self.memory is None or len(json.dumps(choice)) > _LARGEST:
+        if self.memory is None or len(json.dumps(choice)) > LARGEST_CHOICE:
             return
         self.memory.record(
             MEASURED,

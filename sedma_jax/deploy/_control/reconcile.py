@@ -76,7 +76,7 @@ class Reconciler:
         evicted = 0
         if wanted.nodes:
             try:
-                evicted = self._place(record, seen, lost)
+                evicted = self._place(wanted, record.sizes, seen, lost)
             except NoOrder as error:
                 problems.append(str(error))
         problems += self._resize(record, seen)
@@ -104,12 +104,16 @@ class Reconciler:
         return rooms
 
     def _place(
-        self, record: DeploymentRecord, seen: Observed, lost: Collection[str]
+        self,
+        deployed: Deployed,
+        sizes: Mapping[str, int],
+        seen: Observed,
+        lost: Collection[str],
     ) -> int:
         """Do the first wave of moves towards the plan; return the number of evictions."""
-        deployed = wanted_of(record, self.workflow)
-        rooms, weights = self.rooms(record, seen), shared_weights(deployed)
-        goal = goal_of(deployed, record.sizes, seen, lost, rooms)
+        rooms = self.rooms_of(deployed.workflow, seen, lost)
+        weights = shared_weights(deployed)
+        goal = goal_of(deployed, sizes, seen, lost, rooms)
         wave = first_wave(goal, rooms, weights)
         arrivals = [step for step in wave if step.source is None]
         self._assign_nodes(arrivals, goal, seen, rooms, weights)

@@ -9,6 +9,8 @@ from .._workflow.specification import Workflow
 # Kinds of patterns, and their rewards.
 MEASURED = "deployment"  # what `sedma deploy watch` measured; more is better
 PLANNED = "placement"  # what `remembered_plan` found; minus the cost
+# Bytes of a choice that memory takes, with room for how it writes them.
+LARGEST_CHOICE = 2**14 - 512
 _EDGES = 64  # edges that give a feature; memory takes up to 256 features
 
 

@@ -8,19 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import mtkahypar
 import numpy as np
 
 from ..._keys import split_key
 from ...kernels import PlacementCost, PlacementProblem, Schedule, anneal, placement_cost
 from .proof import prove
-
-try:
-    import mtkahypar
-except ImportError as error:
-    raise ImportError(
-        "`sedma_jax.deploy` needs mtkahypar, which is not installed. "
-        "Install with `pip install 'sedma-jax[deploy]'`."
-    ) from error
 
 PROVABLE = 30  # agents; CP-SAT leaves gaps above that (its bounds are near zero)
 _LARGE = 500  # agents

@@ -8,16 +8,9 @@ import dataclasses
 import math
 
 import numpy as np
+from ortools.sat.python import cp_model
 
 from ...kernels import PlacementProblem
-
-try:
-    from ortools.sat.python import cp_model
-except ImportError as error:
-    raise ImportError(
-        "`sedma_jax.deploy` needs ortools, which is not installed. "
-        "Install with `pip install 'sedma-jax[deploy]'`."
-    ) from error
 
 _UNITS = 2**20
 

@@ -13,12 +13,11 @@ import numpy as np
 from ..._long_term import LongTermMemory
 from ...kernels import PlacementProblem
 from .._workflow.specification import Workflow, gigabytes
-from .patterns import MEASURED, PLANNED, features, structure
+from .patterns import LARGEST_CHOICE, MEASURED, PLANNED, features, structure
 from .placement import Placement, place, placed_cost
 from .problem import placement_problem, replica_names
 from .trigger import Limits
 
-_LARGEST = 2**14 - 512  # bytes of a choice that memory takes
 _FEATURES = 192  # nodes that give a feature; memory takes 256, with those of edges
 
 
@@ -149,7 +148,7 @@ def _written(
         "problem": _digest(problem),
         "optimal": bool(found.optimal),
     }
-    if len(json.dumps(choice)) > _LARGEST:
+    if len(json.dumps(choice)) > LARGEST_CHOICE:
         return False
     reward = -float(found.cost.total)
     place_of = [*features(workflow), *_node_features(workflow)]
@@ -176,12 +175,13 @@ def _placements(
     workflow: Workflow, patterns: Iterable[Any]
 ) -> list[tuple[Any, np.ndarray]]:
     """Patterns with their placement as numbers of nodes; those that apply here alone."""
-    names, nodes = replica_names(workflow), [node.name for node in workflow.nodes]
+    names = replica_names(workflow)
+    number = {node.name: place for place, node in enumerate(workflow.nodes)}
     found = []
     for pattern in patterns:
         chosen = pattern.choice.get("nodes")
-        if isinstance(chosen, dict) and all(chosen.get(name) in nodes for name in names):
-            numbers = [nodes.index(chosen[name]) for name in names]
+        if isinstance(chosen, dict) and all(chosen.get(name) in number for name in names):
+            numbers = [number[chosen[name]] for name in names]
             found.append((pattern, np.array(numbers, np.int32)))
     return found
 

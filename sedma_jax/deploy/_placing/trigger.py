@@ -18,7 +18,7 @@ class Limits:
     - `theta`: the least performance over the expected one.
     - `rho`: the greatest utilisation of a node.
     - `margin`: how far past its limit a cause has to be before it counts as cured.
-    - `samples`: measurements whose median counts; odd.
+    - `samples`: measurements whose median counts.
     - `cool_down`: seconds until the next placement; up to 16 times that after failures.
     - `moves`: the greatest number of replicas that one placement moves.
     - `move_share`: cost of a move, as a share of the present cost.
@@ -35,7 +35,8 @@ class Limits:
     gain: float = 0.05
 
     def __post_init__(self):
-        numbers = (self.theta, self.rho, self.margin, self.cool_down, self.gain)
+        numbers = (self.theta, self.rho, self.margin, self.cool_down)
+        numbers += (self.move_share, self.gain)
         if not (all(n >= 0 for n in numbers) and self.samples >= 1 and self.moves >= 1):
             raise ValueError(
                 "`Limits` needs shares and seconds of 0 or more, and samples and moves of "

@@ -1,6 +1,8 @@
 """The workflow and the cluster it is deployed on."""
 
+from collections.abc import Collection
 from decimal import Decimal
+from itertools import islice
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -173,7 +175,7 @@ class Workflow(_Strict):
 
     @model_validator(mode="after")
     def _references_are_known(self) -> "Workflow":
-        known = [agent.name for agent in self.agents]
+        known = dict.fromkeys(agent.name for agent in self.agents)
         for k, edge in enumerate(self.edges):
             for end in ("source", "target"):
                 _known(getattr(edge, end), known, ("edges", k, end), "agents")
@@ -182,8 +184,8 @@ class Workflow(_Strict):
                     ("edges", k, "target"),
                     f"an edge needs two agents. Got {edge.source!r} twice. Leave it out",
                 )
-        models = [model.name for model in self.models]
-        nodes = [node.name for node in self.nodes]
+        models = dict.fromkeys(model.name for model in self.models)
+        nodes = dict.fromkeys(node.name for node in self.nodes)
         for k, agent in enumerate(self.agents):
             if agent.model is not None:
                 _known(agent.model, models, ("agents", k, "model"), "models")
@@ -207,10 +209,12 @@ class Misplaced(ValueError):
         self.place = place
 
 
-def _known(name: str, names: list[str], place: tuple[str | int, ...], kind: str) -> None:
+def _known(
+    name: str, names: Collection[str], place: tuple[str | int, ...], kind: str
+) -> None:
     """Raise `Misplaced` unless `name` is among the names of a kind."""
     if name not in names:
-        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        listed = ", ".join(islice(names, 8)) + (", ..." if len(names) > 8 else "")
         raise Misplaced(
             place, f"no such name among {kind}. Got {name!r}. Choose of: {listed or 'none'}"
         )

@@ -5,18 +5,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 
 from .._json import JsonObject
 from .specification import Misplaced, Workflow
-
-try:
-    import yaml
-except ImportError as error:
-    raise ImportError(
-        "`sedma_jax.deploy` needs PyYAML, which is not installed. "
-        "Install with `pip install 'sedma-jax[deploy]'`."
-    ) from error
 
 _TAG = "tag:yaml.org,2002:"
 # Tags that plain text is given. An explicit tag changes nothing: the field has a type.

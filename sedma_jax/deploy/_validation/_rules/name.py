@@ -141,13 +141,6 @@ def choice(
         yield path, one_of(allowed, value)
 
 
-def exclusive(path: Path, item: JsonObject, names: Iterable[str]) -> Departures:
-    """Yield for each of the named fields after the first that is given."""
-    given = [name for name in names if name in item]
-    for name in given[1:]:
-        yield (*path, name), f"must be left out beside {given[0]}"
-
-
 def one_of(allowed: Iterable[str], value: object) -> str:
     """Say what is allowed, and what was received."""
     return f"needs one of {', '.join(sorted(allowed))}. Got {str(value)[:60]!r}"
