@@ -92,11 +92,9 @@ from .kernels import (
     offset as offset,
     open_loop as open_loop,
     rewrite_and_verify as rewrite_and_verify,
+    rewrite_law as rewrite_law,
     sampled_rewrite as sampled_rewrite,
     stagnation as stagnation,
     tile_scale as tile_scale,
     write_and_verify as write_and_verify,
 )
-
-rewrite_law = sampled_rewrite
-"""The former name of `sampled_rewrite`."""

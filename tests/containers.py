@@ -16,7 +16,7 @@ import sysconfig
 import tarfile
 from pathlib import Path
 
-import pytest
+from missing import missing
 
 ROOT = Path(__file__).parents[1]
 BASE = "localhost/sedma-test-base"
@@ -54,7 +54,7 @@ class Podman:
 
     def __init__(self, folder: Path):
         if shutil.which("podman") is None or shutil.which("runc") is None:
-            missing("podman and runc are not installed")
+            missing("podman and runc are not installed: `bash .ci/services` installs them")
         if os.geteuid() != 0:
             missing("containers with limits of memory need root")
         (folder / "containers.conf").write_text(SETTINGS)
@@ -69,13 +69,6 @@ class Podman:
         if check and done.returncode:
             raise RuntimeError(f"{command[:4]}: {done.stderr.decode()[-2000:]}")
         return done.stdout.decode()
-
-
-def missing(what):
-    """Skip a test that needs containers, or fail it."""
-    if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
-        raise RuntimeError(f"{what}; `bash .ci/services` installs them")
-    pytest.skip(what)
 
 
 def import_base(podman: Podman, folder: Path) -> None:

@@ -8,18 +8,11 @@ import uuid
 from contextlib import contextmanager
 
 import psycopg
-import pytest
 import redis
+from missing import missing
 
 POSTGRES = os.environ.get("SEDMA_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432")
 REDIS = os.environ.get("SEDMA_TEST_REDIS", "redis://127.0.0.1:6379")
-
-
-def missing(what, error):
-    """Skip a test for want of a service, or fail it."""
-    if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
-        raise error
-    pytest.skip(f"{what} is missing: {error}")
 
 
 @contextmanager
@@ -29,7 +22,7 @@ def postgres_schema():
     try:
         connection = psycopg.connect(POSTGRES, autocommit=True)
     except psycopg.OperationalError as error:
-        missing("PostgreSQL", error)
+        missing("PostgreSQL is missing", error)
     with connection:
         connection.execute(f"CREATE SCHEMA {schema}")
     try:
@@ -46,7 +39,7 @@ def redis_server():
         client = redis.Redis.from_url(REDIS)
         before = set(client.scan_iter("sedma:*"))
     except redis.RedisError as error:
-        missing("Redis", error)
+        missing("Redis is missing", error)
     with client:
         try:
             yield REDIS

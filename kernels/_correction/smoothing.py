@@ -150,21 +150,6 @@ def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
     return LambdaEstimate(lam, log_lam, jnp.minimum(variance, _IGNORANCE**2), change)
 
 
-def gcv_lambda(spectrum: Spectrum) -> Float[Array, ""]:
-    """The parameter that minimises generalised cross-validation; `noise` is not used."""
-
-    def score(log_lam):
-        q = _shrinkage(spectrum, jnp.exp(log_lam))
-        return jnp.sum(q**2 * spectrum.power) / jnp.sum(q) ** 2
-
-    if spectrum.power.shape[0] == 1:
-        return jnp.zeros((), spectrum.power.dtype)
-    grid = _grid(spectrum)
-    start = grid[jnp.argmin(jax.vmap(score)(grid))]
-    log_lam = _refine(lambda v: jnp.log(score(v)), start, grid[1] - grid[0])
-    return visible_lambda(jnp.where(jnp.isfinite(log_lam), log_lam, grid[0]))
-
-
 def visible_lambda(log_lam: Float[Array, ""]) -> Float[Array, ""]:
     """The parameter itself, or zero if `|lam L^T L| <= 4 lam` is below rounding."""
     lam = jnp.exp(log_lam)

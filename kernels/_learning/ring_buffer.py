@@ -111,25 +111,3 @@ def quantiles(
     below, above = ordered[low], ordered[jnp.minimum(low + 1, jnp.maximum(count - 1, 0))]
     mixed = below + (at - jnp.floor(at)).astype(samples.dtype) * (above - below)
     return jnp.where(count > 0, mixed, jnp.nan)
-
-
-def merge_summaries(first: Summary, second: Summary) -> Summary:
-    """Merge the statistics of two windows, of which the second follows the first.
-
-    Counts, means and variances are those of all samples (Chan, Golub & LeVeque 1983, Am.
-    Stat. 37, 242). So is the slope, which follows from the sums behind the statistics.
-    """
-    n, m = (s.count.astype(s.mean.dtype) for s in (first, second))
-    total = jnp.maximum(n + m, 1)
-    gap = second.mean - first.mean
-    mean = first.mean + gap * m / total
-    squares = lambda s, k: s.variance * jnp.maximum(k - 1, 0)
-    across = gap**2 * n * m / total
-    variance = (squares(first, n) + squares(second, m) + across) / jnp.maximum(n + m - 1, 1)
-    # Sum of squared distances of 0..k-1 from their middle; then the gap of the two middles.
-    spread = lambda k: k * (k * k - 1) / 12
-    distance = (n + m) / 2
-    products = first.slope * spread(n) + second.slope * spread(m)
-    products = products + gap * distance * n * m / total
-    slope = products / jnp.maximum(spread(n + m), 0.5)
-    return Summary(first.count + second.count, mean, variance, slope)

@@ -15,6 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 # Words are added by halves, since `2**16` halves add up to less than `2**32`.
 _HALF, _MOST = 0xFFFF, 2**16
+_MOST_FLOAT = np.nextafter(2.0**63, 0)  # of float64
 
 
 class Count(NDArrayOperatorsMixin, eqx.Module):
@@ -70,6 +71,8 @@ class Count(NDArrayOperatorsMixin, eqx.Module):
 
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any):
         if any(_traced(value) for value in inputs):
+            if method != "__call__":
+                return NotImplemented
             return getattr(jnp, function.__name__)(*map(jnp.asarray, inputs), **options)
         known = [np.asarray(v) if isinstance(v, Count) else v for v in inputs]
         return getattr(function, method)(*known, **options)
@@ -116,11 +119,11 @@ def as_count(values: Any) -> Count:
         return values
     if not isinstance(values, jax.Array):
         whole = np.asarray(values)
-        if not np.issubdtype(whole.dtype, np.floating):
-            whole = np.maximum(whole.astype(np.int64), 0)
-            words = (whole >> 32, whole & 0xFFFFFFFF)
-            return Count(*(jnp.asarray(w.astype(np.uint32)) for w in words))
-        values = jnp.asarray(whole)
+        if np.issubdtype(whole.dtype, np.floating):
+            whole = np.clip(whole.astype(np.float64), 0, _MOST_FLOAT)
+        whole = np.maximum(whole.astype(np.int64), 0)
+        words = (whole >> 32, whole & 0xFFFFFFFF)
+        return Count(*(jnp.asarray(w.astype(np.uint32)) for w in words))
     if not jnp.issubdtype(values.dtype, jnp.floating):
         whole = jnp.maximum(values, 0)
         high = jnp.zeros(whole.shape, jnp.uint32)
@@ -128,7 +131,7 @@ def as_count(values: Any) -> Count:
             high = (whole >> 32).astype(jnp.uint32)
         return Count(high, whole.astype(jnp.uint32))
     # Both steps are exact in binary floating point.
-    whole = jnp.clip(values, 0, 2.0**62)
+    whole = jnp.clip(values, 0, np.nextafter(values.dtype.type(2.0**63), 0))
     high = jnp.floor(whole * 2.0**-32)
     low = whole - high * 2.0**32
     return Count(high.astype(jnp.uint32), low.astype(jnp.uint32))

@@ -4,6 +4,8 @@ import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .gradients import root
+
 
 def power_of_two(
     values: Float[Array, "..."], axis: int | None = None, keepdims: bool = False
@@ -24,7 +26,7 @@ def power_of_two(
 def safe_norm(values: Float[Array, "..."], axis: int | None = None) -> Float[Array, "..."]:
     """Euclidean norm of vectors of any scale, along one axis or of all entries."""
     unit = power_of_two(values, axis, keepdims=True)
-    size = jnp.sqrt(jnp.sum((values / unit) ** 2, axis=axis))
+    size = root(jnp.sum((values / unit) ** 2, axis=axis))
     return size * unit.reshape(size.shape)
 
 

@@ -30,8 +30,10 @@ class Requirement(NamedTuple):
 
 
 def _finite(v: np.ndarray) -> Any:
-    # JAX would turn a larger float64 into infinity.
-    return np.abs(v) <= float(jnp.finfo(jnp.result_type(float)).max)
+    # JAX would turn a larger float64 into infinity. Narrower numbers are widened first,
+    # since NumPy would turn the limit into theirs.
+    wide = np.abs(v.astype(np.promote_types(v.dtype, float), copy=False))
+    return wide <= float(jnp.finfo(jnp.result_type(float)).max)
 
 
 FINITE = Requirement(_finite, "to be finite")

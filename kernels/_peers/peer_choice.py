@@ -86,13 +86,6 @@ def select_peers(
     return indices, best > -jnp.inf
 
 
-def success_rate(
-    model: TransferModel, terms: Float[Array, "peers 3"]
-) -> Float[Array, " peers"]:
-    """Probability that a transfer from each peer completes, 0 to 1."""
-    return jax.nn.sigmoid(peer_scores(model.weights, terms) + model.bias)
-
-
 def transfer_log_likelihood(
     model: TransferModel,
     terms: Float[Array, "transfers 3"],

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Vectors, checked_array
 from .abstract_crossbar import check_converters
 from .converters import ADC, check_bits, drive_lines
@@ -22,6 +23,7 @@ from .crossbar import (
     Crossbar,
     check_crossbar,
     check_vector,
+    is_quiet,
     read,
 )
 
@@ -85,24 +87,27 @@ def bit_serial_matvec(
     check_converters("bit_serial_matvec", None, adc)
     check_bits("sedma_jax.bit_serial_matvec", bits)
     x = check_vector(x, crossbar)
-    y = _bit_serial(crossbar, jnp.atleast_2d(x), adc, key, bits)
+    y = _bit_serial(crossbar, jnp.atleast_2d(x), adc, key, bits, is_quiet(crossbar))
     return y if x.ndim == 2 else y[0]
 
 
-@partial(jax.jit, static_argnames=("bits",))
+@forgettable
+@partial(jax.jit, static_argnames=("bits", "quiet"))
 def _bit_serial(
     crossbar: Crossbar,
     x: Float[Array, "batch n"],
     adc: ADC | None,
     key: PRNGKeyArray,
     bits: int,
+    quiet: bool,
 ) -> Float[Array, "batch m"]:
     x = x.astype(crossbar.dtype)
     _, drive = drive_lines(x, None)
     planes = _planes(x, bits)
     # All planes form one batch, so that the matrix is fetched once. The full drive of each
     # plane is 1, except that a plane without any bit is zero.
-    sums = read(crossbar, planes.reshape(-1, x.shape[1]), None, adc, key)
+    lines = planes.reshape(-1, x.shape[1])
+    sums = read(crossbar, lines, None, adc, key, quiet=quiet)
     weight = jnp.asarray([2.0**k for k in range(len(planes))], x.dtype)
     shifted = jnp.tensordot(weight, sums.reshape(len(planes), len(x), -1), 1)
     return shifted * (drive / (2 ** (bits - 1) - 1))

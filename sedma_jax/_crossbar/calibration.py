@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Vectors
 from ..kernels import Requirement, check_kind, check_numbers
 from .abstract_crossbar import check_converters
@@ -100,6 +101,7 @@ def _magnitudes(
     return _read_magnitudes(crossbar, x, dac, key)
 
 
+@forgettable
 @jax.jit
 def _read_magnitudes(
     crossbar: Crossbar, x: Float[Array, "batch n"], dac: DAC | None, key: PRNGKeyArray

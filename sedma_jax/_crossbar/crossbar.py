@@ -150,7 +150,7 @@ def matvec(
 def check_vector(
     x, crossbar: AbstractCrossbar | Partition | TileSource | Float[Array, "m n"]
 ) -> Float[Array, "*batch n"]:
-    """Check `x` against the matrix, and give it the dtype of the matrix."""
+    """Check `x` against the matrix: its entries, its size, and what its dtype can hold."""
     held = crossbar.tiles if isinstance(crossbar, Partition) else crossbar
     dtype = getattr(held, "dtype", None)
     x = checked_array(x, "x", ndim=(1, 2), vectors=True, dtype=dtype)

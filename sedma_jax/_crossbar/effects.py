@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int8, Key, Num, PRNGKeyArray
 
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Partition, Vectors
 from ..kernels import (
     FROM_ZERO,
@@ -50,13 +51,11 @@ from .crossbar import Crossbar, check_crossbar, check_vector, tile_currents, til
 
 Conductances = Float[Array, "tiles polarity rows cols"]
 Scalar = Float[Array, ""] | float | int
-Ratio = Callable[
-    [Float[Array, "reads cols"], Float[Array, "reads cols"]], Float[Array, "..."]
-]
+Reads = Float[Array, "reads cols"]
+Ratio = Callable[[Reads, Reads], Float[Array, "..."]]
 # Under `jit` a Python number is an array, of integers too.
 TracedScalar = Num[Array, ""] | float | int
 TileKeys = Key[Array, " tiles"]
-
 SIEMENS = Requirement(lambda v: (v >= 0) & (v <= 0.1), "from 0 to 0.1 siemens")
 _FAULT = Requirement(lambda v: (v == 0) | (abs(v) == 1), "of -1, 0 and +1")
 
@@ -125,6 +124,7 @@ def used_cells(
     return row[:, :, None] & col[:, None, :]
 
 
+@forgettable
 @jax.jit
 def masked_weights(
     conductance: Conductances, used: Bool[Array, "tiles rows cols"], device: Device
@@ -215,6 +215,7 @@ def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -
     return holding(crossbar, _perturbed(noise, crossbar.conductance, keys))
 
 
+@forgettable
 @jax.jit
 def _perturbed(
     noise: ProgrammingNoise, conductance: Conductances, keys: TileKeys
@@ -248,6 +249,7 @@ def retain(
     return holding(crossbar, _retained(table, crossbar.conductance, time, keys))
 
 
+@forgettable
 @jax.jit
 def _retained(
     table: RetentionTable, conductance: Conductances, time: TracedScalar, keys: TileKeys
@@ -297,6 +299,7 @@ def age(
     return holding(crossbar, _aged(model, crossbar.conductance, time, aim, keys))
 
 
+@forgettable
 @jax.jit
 def _aged(
     model: AbstractDrift,
@@ -330,8 +333,8 @@ def check_like(call: str, crossbar: Crossbar, **others: Crossbar) -> None:
 def _tile_keys(crossbar: Crossbar, key: PRNGKeyArray, effect: int) -> TileKeys:
     """A key for each tile, which depends on the effect and on the place of the tile."""
     check_key(key)
-    fold = jax.vmap(fold_in_count, (None, 0))
-    return fold(jr.fold_in(key, effect), tile_index(crossbar))
+    places, key = tile_index(crossbar), jr.fold_in(key, effect)
+    return jax.vmap(fold_in_count, (None, 0))(key, places)
 
 
 def compensate_drift(
@@ -380,6 +383,7 @@ def compensate_drift(
     return dataclasses.replace(crossbar, scale=crossbar.scale * gain)
 
 
+@forgettable
 @partial(jax.jit, static_argnames=("ratio",))
 def _gain(
     crossbar: Crossbar,

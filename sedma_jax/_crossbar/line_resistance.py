@@ -8,6 +8,7 @@ import jax
 import jax.lax as lax
 from jaxtyping import Array, Float
 
+from .._mappings import forgettable
 from ..kernels import (
     FROM_ZERO,
     check_given,
@@ -76,6 +77,7 @@ def _behind_lines(
     return holding(dataclasses.replace(crossbar, device=device), effective)
 
 
+@forgettable
 @partial(jax.jit, static_argnames=("solve",))
 def _effective(
     conductance: Conductances,

@@ -12,6 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Vectors
 from ..kernels import (
     AbstractReadNoise,
@@ -99,6 +100,7 @@ def _check_noise(
         check_like(call, crossbar, programmed=programmed)
 
 
+@forgettable
 @jax.jit
 def _noisy(
     crossbar: Crossbar,
@@ -158,6 +160,7 @@ def per_cell_noisy_matvec(
     return y if x.ndim == 2 else y[0]
 
 
+@forgettable
 @jax.jit
 def _per_cell(
     crossbar: Crossbar,
@@ -229,6 +232,7 @@ def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
     return dataclasses.replace(crossbar, higher_order=_higher_order(crossbar, model))
 
 
+@forgettable
 @jax.jit
 def _higher_order(
     crossbar: Crossbar, model: CubicCurrent

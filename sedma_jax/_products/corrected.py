@@ -33,7 +33,9 @@ from .._tiling.partition import (
     Sparse,
     Vectors,
     assemble,
+    check_grid,
     checked_array,
+    cut,
     exact_product,
     partition,
 )
@@ -108,9 +110,10 @@ def corrected_matvec(
     vectors = jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = split_key(key, 3)
     if programmed is None:
-        parts = (
-            operand if isinstance(operand, Partition) else partition(operand, *how.array)
-        )
+        parts = operand
+        if not isinstance(parts, Partition):
+            check_grid(*how.array, parts.shape)
+            parts = cut(parts, *how.array)
         programmed = program_partition(
             parts, device, how, progress=progress, key=matrix_key
         )
@@ -126,7 +129,7 @@ def corrected_matvec(
             "`sedma_jax.corrected_matvec` needs `programmed` to hold `A`. Got shapes "
             f"{crossbar.shape} and {operand.shape}. Leave it out to program `A` anew."
         )
-    parts = partition(vectors, *encoding_array(how.array, len(vectors)))
+    parts = cut(vectors, *encoding_array(how.array, len(vectors)))
     # The arrays that hold inputs are others than those that hold the matrix.
     encoding = dataclasses.replace(how, arrays=None)
     encoded, vector_stats = program_partition(parts, device, encoding, key=vector_key)

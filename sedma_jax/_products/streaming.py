@@ -25,8 +25,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._arguments import check_progress, device_of
 from .._crossbar.abstract_crossbar import check_converters
 from .._crossbar.converters import ADC, DAC
-from .._crossbar.crossbar import Crossbar, check_vector, read
+from .._crossbar.crossbar import Crossbar, check_vector, is_quiet, read
 from .._keys import check_key
+from .._mappings import forgettable
 from .._programming.options import (
     Programming,
     ProgrammingOptions,
@@ -263,7 +264,9 @@ def _stream(job, analog, exact, checkpoint, progress, *, key):
     sums = jnp.asarray(state["sums"])
     work = _program_chunks(job, int(state["chunks"]), key)
     for positions, parts, crossbar, stats in work:
-        sums = _add_products(sums, parts, crossbar, *analog, exact, *job.converters)
+        quiet = is_quiet(crossbar)
+        products = (*analog, exact, *job.converters)
+        sums = _add_products(sums, parts, crossbar, *products, quiet=quiet)
         _put_stats(state, positions, stats)
         state["chunks"] += 1
         state["tiles"] += len(positions)
@@ -276,13 +279,14 @@ def _stream(job, analog, exact, checkpoint, progress, *, key):
     return sums, _stats_of(state)
 
 
-@jax.jit
-def _add_products(sums, parts, crossbar, x, key, exact, dac, adc):
+@forgettable
+@partial(jax.jit, static_argnames="quiet")
+def _add_products(sums, parts, crossbar, x, key, exact, dac, adc, *, quiet):
     inside = parts.outputs < parts.grid[1]
     crossbar = eqx.tree_at(
         lambda c: c.scale, crossbar, jnp.where(inside[:, None], crossbar.scale, 0)
     )
-    products = [read(crossbar, x, dac, adc, key)]
+    products = [read(crossbar, x, dac, adc, key, quiet=quiet)]
     if len(exact):
         products.append(exact_product(parts, exact))
     return sums + jnp.concatenate(products)
@@ -304,6 +308,7 @@ def _encode(job, *, key):
     return jnp.asarray(encoded), _stats_of(state)
 
 
+@forgettable
 @jax.jit
 def _stored(crossbar):
     return crossbar.weights * crossbar.scale[:, None, :]

@@ -22,8 +22,10 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Matrix, partition
 from ..kernels import Device, whole
+from .chunks import tile_scales
 from .options import Programming, ProgrammingOptions, programming_from
 from .program import program_partition
 from .program_stats import ProgramStats, sum_stats
@@ -73,8 +75,7 @@ def program_bit_sliced(
     how = programming_from("program_bit_sliced", programming, **options)
     parts = partition(A, *how.array)
     tiles = jnp.asarray(parts.tiles)
-    scale = how.scaling(tiles) if len(tiles) else jnp.ones_like(tiles[:, 0])
-    scale = lax.stop_gradient(scale)
+    scale = tile_scales(tiles, how.scaling)
     digits = _digits(tiles / scale[:, None, :], cell_bits, slices)
     held, taken = [], []
     for place, factor in enumerate(_factors(cell_bits, slices)):
@@ -94,6 +95,7 @@ def _no_scale(tiles):
     return jnp.ones_like(tiles[:, 0])
 
 
+@forgettable
 @partial(jax.jit, static_argnums=(1, 2))
 def _digits(weights, cell_bits, slices):
     """Signed digits in units of the largest one, the most significant first."""

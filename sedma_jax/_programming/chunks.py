@@ -8,13 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from .._functions import is_known, on_host
-from .options import Progress
+from .._mappings import forgettable
+from .options import Progress, Scaling
 
 _CHUNKS = (1, 8, 32)
 
@@ -40,6 +43,18 @@ def pad_tiles(values: Any, count: int, fill: float = 0) -> Any:
         return values
     pad = np.pad if isinstance(values, np.ndarray) else jnp.pad
     return pad(values, missing, constant_values=fill)
+
+
+def tile_scales(tiles: Any, scaling: Scaling) -> Float[Array, "tiles cols"]:
+    """The scale of every bit line of every tile; none for no tiles."""
+    if not len(tiles):
+        return jnp.ones((0, tiles.shape[2]), tiles.dtype)
+    return _scales(tiles, scaling)
+
+
+@eqx.filter_jit
+def _scales(tiles, scaling):
+    return lax.stop_gradient(scaling(tiles))
 
 
 def write_in_chunks(
@@ -88,6 +103,7 @@ def _first(tree: Any, count: int) -> Any:
     return jax.tree.map(lambda a: a[:count], tree)
 
 
+@forgettable
 @partial(jax.jit, donate_argnums=0)
 def _place(whole, part, start):
     """Write some tiles into their places, without a second copy of the others."""

@@ -10,6 +10,7 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._crossbar.effects import masked_weights, used_cells
+from .._mappings import forgettable
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
@@ -19,6 +20,7 @@ from ..kernels import (
     hidden_state,
     strips_from_tiles,
 )
+from .chunks import tile_scales
 from .options import Mapping, Scaling, programming_from
 
 
@@ -61,7 +63,7 @@ def exact_partition(
 ) -> Crossbar:
     """`program_exactly`, for a matrix that is checked and cut already."""
     tiles = parts.tiles
-    scale = _scale(tiles, scaling) if len(tiles) else jnp.ones_like(tiles[:, 0])
+    scale = tile_scales(tiles, scaling)
     used = used_cells(parts, tiles.shape)
     targets = _targets(tiles, scale, used, device, mapping)
     weights = masked_weights(targets, used, device)
@@ -77,11 +79,7 @@ def exact_partition(
     )
 
 
-@partial(jax.jit, static_argnames=("scaling",))
-def _scale(tiles, scaling):
-    return jax.lax.stop_gradient(scaling(tiles))
-
-
+@forgettable
 @partial(jax.jit, static_argnames=("mapping",))
 def _targets(tiles, scale, used, device, mapping):
     states = jax.vmap(mapping)(tiles / scale[:, None, :])

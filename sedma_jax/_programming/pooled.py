@@ -17,6 +17,7 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import (
     Matrix,
     Sparse,
@@ -27,6 +28,7 @@ from .._tiling.partition import (
 from .._tiling.planning import plan_partitions
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device, WriteStats, as_count, check_kind, total_count
+from .chunks import tile_scales
 from .options import Programming, ProgrammingOptions, Progress, programming_from
 from .program import program_tiles
 from .program_stats import ProgramStats
@@ -89,6 +91,7 @@ class PooledCrossbar(eqx.Module):
         return matrix
 
 
+@forgettable
 @jax.jit
 def _driven_lines(x, bank, key, number):
     """What drives the word lines of a bank, and the key of its read noise."""
@@ -97,6 +100,7 @@ def _driven_lines(x, bank, key, number):
     return lines, jr.fold_in(key, number)
 
 
+@forgettable
 @partial(jax.jit, static_argnames="size")
 def _add_outputs(y, sums, outputs, size):
     y = jnp.zeros((len(sums), size), sums.dtype) if y is None else y
@@ -219,7 +223,7 @@ def _program_bank(A, places, index, kind, how, *, progress, key):
         tiles = jnp.asarray(tiles)
     else:
         tiles = _dense_tiles(A, inputs, outputs)
-    scale = _scales(tiles, how.scaling)
+    scale = tile_scales(tiles, how.scaling)
     weights, conductance, stats = program_tiles(
         tiles,
         scale,
@@ -251,11 +255,7 @@ def _lines(first, last, size, end) -> Int[Array, "tiles {size}"]:
     return jnp.asarray(np.where(lines < last[:, None], lines, end).astype(np.int32))
 
 
-@eqx.filter_jit
-def _scales(tiles, scaling):
-    return jax.lax.stop_gradient(scaling(tiles))
-
-
+@forgettable
 @jax.jit
 def _dense_tiles(A, inputs, outputs):
     padded = jnp.pad(A, ((0, 1), (0, 1)))
@@ -277,6 +277,7 @@ def _nothing(dtype) -> WriteStats:
     )
 
 
+@forgettable
 @partial(jax.jit, static_argnames=("passes",))
 def _total(
     parts: list[WriteStats],

@@ -40,7 +40,7 @@ from ..kernels import (
     visible_state,
     wide_jit,
 )
-from .chunks import pad_tiles, padded_count, write_in_chunks
+from .chunks import pad_tiles, padded_count, tile_scales, write_in_chunks
 from .options import Programming, ProgrammingOptions, Progress, Scaling, programming_from
 from .program_stats import ProgramStats, total_stats
 
@@ -185,21 +185,13 @@ def _prepare(parts: Partition, scaling: Scaling) -> tuple[Any, ...]:
         if any(scaling is known for known in _OUR_SCALINGS):
             whole = padded_count(count)
             tiles = tiles if whole == count else parts.tiles
-    if whole:
-        scale = _scale(pad_tiles(tiles, whole), scaling)
-    else:
-        scale = jnp.ones((0, cols), tiles.dtype)
+    scale = tile_scales(pad_tiles(tiles, whole), scaling)
     if on_host(scale):
         scale = np.asarray(scale)
     xp = np if host else jnp
     used_rows = xp.minimum(n - parts.inputs * rows, rows)
     used_cols = xp.minimum(m - parts.outputs * cols, cols)
     return scale[:count], parts.index, used_rows, used_cols
-
-
-@eqx.filter_jit
-def _scale(tiles, scaling):
-    return lax.stop_gradient(scaling(tiles))
 
 
 @forgettable

@@ -22,6 +22,7 @@ from .._crossbar.crossbar import (
     read_sigma,
 )
 from .._keys import check_key
+from .._mappings import forgettable
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
     Device,
@@ -99,6 +100,7 @@ def program_residual(
     return join_slices(tuple(held)), sum_stats(tuple(taken))
 
 
+@forgettable
 @partial(jax.jit, static_argnames=("reads",))
 def _read_back(
     parts: Partition, crossbar: Crossbar, stats: WriteStats, reads: int, key: PRNGKeyArray

@@ -1,10 +1,10 @@
 """Nodes behind NAT, in network namespaces that `bench/comm/nat.py` makes; as root only."""
 
-import os
 import tempfile
 from pathlib import Path
 
 import pytest
+from missing import missing
 
 from bench.comm import nat
 
@@ -19,10 +19,8 @@ def laboratory():
     """
     if reason := nat.why_not():
         pytest.skip(reason)
-    if missing := nat.missing_tools():
-        if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
-            pytest.fail(f"needs {' '.join(missing)}: `bash .ci/services` installs them")
-        pytest.skip(f"needs {' '.join(missing)}")
+    if tools := nat.missing_tools():
+        missing(f"needs {' '.join(tools)}: `bash .ci/services` installs them")
 
 
 def test_nodes_behind_cone_nats_connect_directly_twenty_times_of_twenty():

@@ -2,7 +2,6 @@
 
 import html.parser
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from missing import missing
 
 from sedma_jax._cli.main import main
 
@@ -37,7 +37,6 @@ class Links(html.parser.HTMLParser):
 
 def written(folder, **records):
     """The page of these records, as text."""
-    pytest.importorskip("jinja2")
     folder.mkdir(exist_ok=True)
     for name, record in records.items():
         text = record if isinstance(record, str) else json.dumps(record)
@@ -234,9 +233,7 @@ def test_a_browser_shows_the_page(tmp_path):
     names = ("chromium-headless-shell", "chromium", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
-        if os.environ.get("SEDMA_REQUIRE_SERVICES"):
-            pytest.fail("No chromium: `bash .ci/services` installs it.")
-        pytest.skip("needs chromium-headless-shell")
+        missing("needs chromium-headless-shell: `bash .ci/services` installs it")
     written(tmp_path, system=SYSTEM)
     shown = subprocess.run(
         [

@@ -8,18 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.comm.peer_weights import relearnt
+from bench.core.speed import cases
+from bench.memory.phase_shift import latency
+
 ROOT = Path(__file__).parents[2]
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "bench").glob("*/*.py"))
 ]
-
-pytest.importorskip("optax")
-pytest.importorskip("libp2p")
-
-from bench.comm.peer_weights import relearnt  # noqa: E402
-from bench.core.speed import cases  # noqa: E402
-from bench.memory.phase_shift import latency  # noqa: E402
 
 
 def test_every_bench_imports():

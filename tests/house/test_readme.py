@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -21,6 +23,13 @@ def test_examples_run(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_commands_name_files_that_exist():
-    for path in re.findall(r"(?:bench|data|docs|\.ci)/[\w./-]*\w", README.read_text()):
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/recipes.md"]
+)
+def test_pages_name_files_that_exist(page):
+    text = (README.parent / page).read_text()
+    folders = r"bench|data|docs|kernels|tests|sedma_jax|\.ci"
+    paths = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", text)
+    modules = re.findall(r"-m (bench(?:\.[a-z0-9_]+)+)", text)
+    for path in [*paths, *(m.replace(".", "/") + ".py" for m in modules)]:
         assert (README.parent / path).exists(), path

@@ -27,8 +27,9 @@ def test_matrices_of_many_sizes_share_a_few_compilations():
     for m in range(1, 40, 4):  # 1 to 13 tiles
         A = np.ones((m, 3), np.float32)
         sj.program(A, sj.devices.EPIRAM, array=(3, 3), key=jr.key(0))
-    # Chunks of 1, 2, 4, 8 and 16 tiles.
-    assert _program._write_tiles.wide._cache_size() - before <= 5
+    assert (
+        _program._write_tiles.wide._cache_size() - before <= 3
+    )  # loops of 1, 8 and 32 tiles
 
 
 def test_corrected_products_of_many_shapes_share_their_last_step():

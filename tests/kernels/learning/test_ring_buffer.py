@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sedma_jax.kernels import append_sample, quantiles, ring_buffer, summarise
-from sedma_jax.kernels._learning.ring_buffer import in_order, merge_summaries
+from sedma_jax.kernels._learning.ring_buffer import in_order
 
 SAMPLES = np.random.default_rng(0).normal(size=23) + 0.1 * np.arange(23)
 
@@ -45,18 +45,3 @@ def test_an_empty_buffer_says_nothing():
     assert jnp.isnan(quantiles(buffer, jnp.array([0.5]))).all()
     with pytest.raises(ValueError, match="capacity >= 1"):
         ring_buffer(0)
-
-
-@pytest.mark.parametrize("cut", [1, 4, 9])
-def test_merged_windows_are_one_window(cut):
-    together = summarise(filled(jnp.asarray(SAMPLES)))
-    kept = SAMPLES[-10:]
-    pad = np.full(23, np.nan)
-    parts = []
-    for part in (kept[:cut], kept[cut:]):
-        given = pad.copy()
-        given[: part.size] = part
-        parts.append(summarise(filled(jnp.asarray(given))))
-    merged = merge_summaries(*parts)
-    for found, want in zip(jax.tree.leaves(merged), jax.tree.leaves(together), strict=True):
-        assert float(found) == pytest.approx(float(want), rel=1e-12)

@@ -73,3 +73,10 @@ def test_places_below_one_word_fold_in_as_in_jax_and_all_differ():
         assert fold(place) == jr.key_data(jr.fold_in(key, word)).tolist()
     places = [7, 2**32 + 7, 2**33 + 7, 7 * 2**32]
     assert len({tuple(fold(place)) for place in places}) == len(places)
+
+
+def test_numbers_of_numpy_are_exact_without_x64():
+    with jax.enable_x64(False):
+        for number in (2**24 + 1, 2**53, 3 * 2**61):
+            assert int(as_count(np.float64(number))) == number
+            assert int(as_count(float(number))) == number

@@ -1,5 +1,6 @@
 """Norms of float32 against NumPy in float64, whose range is the square of its range."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -46,3 +47,7 @@ def test_zero_nan_and_infinity_have_the_unit_one():
     assert float(power_of_two(jnp.asarray([1.0, jnp.nan]))) == 1
     assert bool(jnp.isinf(safe_norm(jnp.asarray([1.0, jnp.inf]))))
     assert float(power_of_two(jnp.asarray([-12.0, 3.0]))) == 8
+
+
+def test_the_gradient_at_zero_is_zero():
+    np.testing.assert_array_equal(jax.grad(safe_norm)(jnp.zeros(3)), 0)

@@ -5,13 +5,13 @@ Its circuit solver needs neither pycairo nor sigfig, which only draw:
 """
 
 import logging
-import os
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from missing import missing
 from sedma_jax.kernels import solve_nodes, transfer_matrix
 
 
@@ -20,10 +20,8 @@ def compute():
     with warnings.catch_warnings(record=True):  # it warns, always, that cairo is missing
         try:
             from badcrossbar import compute
-        except ImportError:
-            if os.environ.get("SEDMA_REQUIRE_SERVICES") == "1":
-                raise
-            pytest.skip("badcrossbar is not installed; the docstring above says how")
+        except ImportError as error:
+            missing("badcrossbar is not installed; the docstring above says how", error)
     logging.getLogger("badcrossbar").setLevel(logging.WARNING)
     return compute
 
