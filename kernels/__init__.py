@@ -134,6 +134,7 @@ from ._numerics.random import (
     normal as normal,
     normal_pair as normal_pair,
     normal_pair_at as normal_pair_at,
+    split_in_two as split_in_two,
 )
 from ._numerics.requirements import (
     FINITE as FINITE,

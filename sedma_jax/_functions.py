@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.core
+import numpy as np
 
 
 def same_function(given: Callable, known: Callable, *arguments) -> bool:
@@ -35,3 +36,13 @@ def on_host(tree: Any) -> bool:
     program of its own.
     """
     return jax.default_backend() == "cpu" and is_known(tree)
+
+
+def on_device(values: Any, *, given: bool = False) -> jax.Array:
+    """An array of NumPy as one of JAX; `jnp.asarray` would compile a copy for each shape.
+
+    JAX may use the memory of `values` on. One that a user has `given`, and may write to
+    later, is copied.
+    """
+    own = isinstance(values, np.ndarray) and given
+    return jax.device_put(values.copy() if own else values)

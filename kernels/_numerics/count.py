@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Integer, Num, PRNGKeyArray, UInt32
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from .random import folded
+
 # Words are added by halves, since `2**16` halves add up to less than `2**32`.
 _HALF, _MOST = 0xFFFF, 2**16
 _MOST_FLOAT = np.nextafter(2.0**63, 0)  # of float64
@@ -123,7 +125,8 @@ def as_count(values: Any) -> Count:
             whole = np.clip(whole.astype(np.float64), 0, _MOST_FLOAT)
         whole = np.maximum(whole.astype(np.int64), 0)
         words = (whole >> 32, whole & 0xFFFFFFFF)
-        return Count(*(jnp.asarray(w.astype(np.uint32)) for w in words))
+        # `jnp.asarray` would compile a copy for each shape.
+        return Count(*(jax.device_put(w.astype(np.uint32)) for w in words))
     if not jnp.issubdtype(values.dtype, jnp.floating):
         whole = jnp.maximum(values, 0)
         high = jnp.zeros(whole.shape, jnp.uint32)
@@ -184,8 +187,8 @@ def multiply_count(values: Integer[Array, "*shape"], factor: int) -> Count:
 
 def fold_in_count(key: PRNGKeyArray, place: Count) -> PRNGKeyArray:
     """`jax.random.fold_in` for a place of 64 bits: the same below `2**32`."""
-    low = jr.fold_in(key, place.low)
+    low = folded(key, place.low)
     # Words of the keys, as typed keys know no `where` on every version of JAX.
-    data = jr.key_data(jr.fold_in(low, place.high))
+    data = jr.key_data(folded(low, place.high))
     data = jnp.where(place.high == 0, jr.key_data(low), data)
     return jr.wrap_key_data(data, impl=jr.key_impl(key))

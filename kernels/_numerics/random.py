@@ -189,6 +189,27 @@ def normal_pair_at(
     return _polar(radial, angular, dtype)
 
 
+def folded(key: PRNGKeyArray, data: UInt[Array, ""] | int) -> PRNGKeyArray:
+    """`jax.random.fold_in`, with the rounds of the cipher written out.
+
+    JAX's loop over the rounds takes a dozen small kernels on a CPU, each compiled by
+    itself; this is one that fuses with its neighbours.
+    """
+    if jr.key_impl(key) != "threefry2x32":
+        return jr.fold_in(key, data)
+    words = jnp.stack(_block(key, jnp.asarray(data, jnp.uint32)))
+    return jr.wrap_key_data(words, impl=jr.key_impl(key))
+
+
+def split_in_two(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """`jax.random.split`, as `folded` does it."""
+    if jr.key_impl(key) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
+        first, second = jr.split(key)
+        return first, second
+    # In JAX's partitionable scheme the keys of a split are those of folding in numbers.
+    return folded(key, 0), folded(key, 1)
+
+
 def _checked_at(name: str, key: PRNGKeyArray, dtype: DTypeLike) -> np.dtype:
     _, dtype = _checked(name, key, (), dtype)
     if not _counts(key, ()):
@@ -244,9 +265,14 @@ def _block(
     key: PRNGKeyArray, index: UInt[Array, "..."], stream: Any = 0
 ) -> tuple[UInt[Array, "..."], UInt[Array, "..."]]:
     """The two 32-bit words of each cell: Threefry-2x32-20 of counter (`stream`, `c`)."""
-    key0, key1 = jr.key_data(key)
+    return _rounds(jr.key_data(key), index, jnp.asarray(stream, jnp.uint32))
+
+
+@jax.jit  # traced once for all calls of a shape; compilers put it in its place
+def _rounds(key, index, stream):
+    key0, key1 = key
     schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
-    x0 = jnp.broadcast_to(jnp.asarray(stream, jnp.uint32), index.shape) + schedule[0]
+    x0 = jnp.broadcast_to(stream, index.shape) + schedule[0]
     x1 = index + schedule[1]
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:

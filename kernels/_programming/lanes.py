@@ -1,10 +1,10 @@
 """State of the loop of write-and-verify: cells in lanes, and how far each array is."""
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from .._cells.pulse import Response
-from .closed_loop import WriteStats
+from .._numerics.count import Count
 
 
 class Lanes(eqx.Module):
@@ -34,13 +34,17 @@ class Tally(eqx.Module):
 
 
 class Progress(eqx.Module):
-    """The progress of each array.
+    """The progress of each array, with costs by row: they are added up at the end.
 
     - `alive`: whether it continues.
     - `settled`: squared error of the cells that earlier loops finished.
     - `norm`: root of the squared error of all cells.
     - `widest`: largest number of unfinished cells in a row.
-    - `up`, `down`: longest trains of the next round, by row.
+    - `up`, `down`: longest trains of the next round.
+    - `iterations`: rounds that applied pulses.
+    - `write`, `read`: energy, in joules.
+    - `waiting`: time of the pulses, in seconds; `reads`: rounds in which the row was read.
+    - `pulses`: number of pulses.
     """
 
     alive: Bool[Array, " arrays"]
@@ -49,4 +53,9 @@ class Progress(eqx.Module):
     widest: Float[Array, " arrays"]
     up: Float[Array, "arrays rows"]
     down: Float[Array, "arrays rows"]
-    stats: WriteStats
+    iterations: Int[Array, " arrays"]
+    write: Float[Array, "arrays rows"]
+    read: Float[Array, "arrays rows"]
+    waiting: Float[Array, "arrays rows"]
+    reads: Float[Array, "arrays rows"]
+    pulses: Count

@@ -20,13 +20,12 @@ import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response, move_state
-from .._numerics.count import add_counts, total_count
-from .._numerics.random import normal_pair_at
+from .._numerics.count import Count, add_counts, as_count, total_count
+from .._numerics.random import normal_pair_at, split_in_two
 from .closed_loop import (
     VerifyRule,
     WriteStats,
@@ -42,6 +41,7 @@ from .scheme import Scheme
 _LAST = 16
 # Before that, the cells of one array are packed to these parts.
 _SHARES = (4,)
+_HALF = 2**12  # pulses are added up below and above this
 _FEW = 2**14  # up to this many cells, packing is not worth its compilation
 
 
@@ -91,11 +91,12 @@ def _several_arrays(
         response=jax.tree.map(lambda u: to_lanes(u) if u.ndim else u, response),
     )
     used = to_lanes(jnp.broadcast_to(used[:, None], target.shape))
+    keys = _Keys(*jax.vmap(split_in_two)(key))
     advance = partial(_advance, device=device, rule=rule)
     last = max(width // _LAST, 1) if lanes.cell.size > _FEW else 0
     start = partial(_first_read, device=device, rule=rule)
-    lanes, progress = _one_by_one(start, advance, lanes, used, key, last)
-    lanes, progress = _packed(advance, lanes, progress, key, (last,) if last else (), 0)
+    lanes, progress = _one_by_one(start, advance, lanes, used, keys, last)
+    lanes, progress = _packed(advance, lanes, progress, keys, (last,) if last else (), 0)
     state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
 
     def distance(arguments):
@@ -106,8 +107,24 @@ def _several_arrays(
         return norm / jnp.sqrt(jnp.maximum(jnp.sum(used, dtype=target.dtype), 1))
 
     residual = lax.map(distance, (used, progress.norm, lanes.target, lanes.state))
-    residual = residual.astype(target.dtype)
-    return state, eqx.tree_at(lambda s: s.residual, progress.stats, residual)
+    rows_read = jnp.sum(progress.reads, axis=1)
+    return state, WriteStats(
+        pulses=total_count(progress.pulses, (1,)),
+        iterations=progress.iterations,
+        write_energy=jnp.sum(progress.write, axis=1),
+        verify_energy=jnp.sum(progress.read, axis=1),
+        write_latency=jnp.sum(progress.waiting, axis=1),
+        verify_latency=(rows_read * device.t_read).astype(target.dtype),
+        unfinished=_whole(_left(lanes.pulses)),
+        residual=residual.astype(target.dtype),
+    )
+
+
+class _Keys(eqx.Module):
+    """Of each array: of the read noise, and of the cycle-to-cycle noise."""
+
+    read: Key[Array, " arrays"]
+    cycle: Key[Array, " arrays"]
 
 
 def _exact(device, rule):
@@ -117,35 +134,22 @@ def _exact(device, rule):
     return known and device.sigma_read == 0 and rule.tolerance < 0
 
 
-def _first_read(lanes, used, key, *, device, rule):
+def _first_read(lanes, used, keys, *, device, rule):
     """Read all cells, and choose the first pulses."""
     dtype, total = lanes.target.dtype, partial(jnp.sum, axis=(1, 2))
     # The reading after round `i` has the number `i`.
     last = jnp.full(lanes.cell.shape, 0xFFFFFFFF, jnp.uint32)
     read: Any = 0
     if not _exact(device, rule):
-        _, read = _read_noise(device, _subkeys(key)[0], last, lanes.cell, dtype)
+        _, read = _read_noise(device, keys.read, last, lanes.cell, dtype)
     visible = visible_state(lanes.state, device)
     error = jnp.where(used, lanes.target - visible - read, 0)
     error = error.astype(dtype)
     pulses = pulses_for(error, device, rule)
-    left = _left(pulses)
-    energy = total(jnp.where(used, _read_energy(visible, device), 0)).astype(dtype)
-    rows = jnp.sum(jnp.max(used.astype(dtype), axis=2), axis=1)
-    latency = (rows * device.t_read).astype(dtype)
-    zero, none = jnp.zeros_like(energy), jnp.zeros(len(energy), jnp.int32)
-    stats = WriteStats(
-        pulses=none,
-        iterations=none,
-        write_energy=zero,
-        verify_energy=energy,
-        write_latency=zero,
-        verify_latency=latency,
-        unfinished=_whole(left),
-        residual=zero,
-    )
-    widest = jnp.max(left, axis=1)
+    widest = jnp.max(_left(pulses), axis=1)
     up, down = _longest(pulses)
+    zero = jnp.zeros(up.shape, dtype)
+    none = zero.astype(jnp.uint32)
     progress = Progress(
         alive=(widest > 0) & (rule.iterations > 0),
         settled=total(jnp.where(pulses == 0, error**2, 0)),
@@ -153,39 +157,46 @@ def _first_read(lanes, used, key, *, device, rule):
         widest=widest,
         up=up,
         down=down,
-        stats=stats,
+        iterations=jnp.zeros(len(up), jnp.int32),
+        write=zero,
+        read=jnp.sum(jnp.where(used, _read_energy(visible, device), 0), axis=2).astype(
+            dtype
+        ),
+        waiting=zero,
+        reads=jnp.max(used.astype(dtype), axis=2),
+        pulses=Count(none, none),
     )
     return eqx.tree_at(lambda lane: lane.pulses, lanes, pulses), progress
 
 
-def _one_by_one(start, advance, lanes, used, key, until):
+def _one_by_one(start, advance, lanes, used, keys, until):
     """Read and `advance` one array after another."""
     common = jax.tree.map(lambda u: u.ndim == 0, lanes.response)
     shared, own = eqx.partition(lanes.response, common)
 
     def one(arguments):
-        lanes, used, key = jax.tree.map(lambda leaf: leaf[None], arguments)
+        lanes, used, keys = jax.tree.map(lambda leaf: leaf[None], arguments)
         lanes = eqx.tree_at(
             lambda lane: lane.response,
             lanes,
             eqx.combine(shared, lanes.response),
             is_leaf=lambda leaf: leaf is None,
         )
-        lanes, progress = start(lanes, used, key)
+        lanes, progress = start(lanes, used, keys)
         width = lanes.cell.shape[2]
         sizes = tuple(width // s for s in _SHARES if until and width // s > until)
-        lanes, progress = advance(lanes, progress, key, max((*sizes, until)[0], until))
-        lanes, progress = _packed(advance, lanes, progress, key, sizes, until)
+        lanes, progress = advance(lanes, progress, keys, max((*sizes, until)[0], until))
+        lanes, progress = _packed(advance, lanes, progress, keys, sizes, until)
         out = (lanes.state, lanes.pulses, progress)
         return jax.tree.map(lambda leaf: leaf[0], out)
 
     bare = eqx.tree_at(lambda lane: lane.response, lanes, own)
-    state, pulses, progress = lax.map(one, (bare, used, key))
+    state, pulses, progress = lax.map(one, (bare, used, keys))
     parts = lambda lane: (lane.state, lane.pulses)
     return eqx.tree_at(parts, lanes, (state, pulses)), progress
 
 
-def _packed(advance, lanes, progress, key, sizes, until):
+def _packed(advance, lanes, progress, keys, sizes, until):
     """`advance` with the unfinished cells of each row packed to fewer and fewer lanes."""
     if not sizes:
         return lanes, progress
@@ -201,8 +212,9 @@ def _packed(advance, lanes, progress, key, sizes, until):
         packed = jax.tree.map(lambda v: take(v, source) if v.ndim else v, lanes)
         pulses = jnp.where(held, packed.pulses, 0)
         packed = eqx.tree_at(lambda lane: lane.pulses, packed, pulses)
-        packed, progress = advance(packed, progress, key, max((*smaller, until)[0], until))
-        packed, progress = _packed(advance, packed, progress, key, smaller, until)
+        following = max((*smaller, until)[0], until)
+        packed, progress = advance(packed, progress, keys, following)
+        packed, progress = _packed(advance, packed, progress, keys, smaller, until)
         unpack = lambda new, old: jnp.where(pending, take(new, before), old)
         unpacked = jax.tree.map(unpack, parts(packed), parts(lanes))
         return eqx.tree_at(parts, lanes, unpacked), progress
@@ -210,10 +222,9 @@ def _packed(advance, lanes, progress, key, sizes, until):
     return lax.cond(jnp.any(progress.alive), pack, lambda carry: carry, (lanes, progress))
 
 
-def _advance(lanes, progress, key, until, *, device, rule):
+def _advance(lanes, progress, keys, until, *, device, rule):
     """Run rounds until no array has more than `until` unfinished cells in a row."""
     dtype, light = lanes.target.dtype, _exact(device, rule)
-    read_key, cycle_key = _subkeys(key)
 
     def proceed(carry):
         _, progress = carry
@@ -221,18 +232,18 @@ def _advance(lanes, progress, key, until, *, device, rule):
 
     def step(carry):
         # One cipher block of a cell serves two rounds.
-        turn = carry[1].stats.iterations.astype(jnp.uint32) // 2
+        turn = carry[1].iterations.astype(jnp.uint32) // 2
         turn = jnp.broadcast_to(turn[:, None, None], lanes.cell.shape)
         # Both go in one stored array; otherwise XLA would run the cipher three times.
         both = lax.cond(
             jnp.any(carry[1].alive),
-            lambda: lax.complex(*_pair(cycle_key, turn, lanes.cell, dtype)),
+            lambda: lax.complex(*_pair(keys.cycle, turn, lanes.cell, dtype)),
             lambda: lax.complex(zero, zero),
         )
         cycles = lax.real(both), lax.imag(both)
         reads = 0, 0
         if not light:
-            reads = _read_noise(device, read_key, turn, lanes.cell, dtype)
+            reads = _read_noise(device, keys.read, turn, lanes.cell, dtype)
 
         def one_round(carry, noise):
             cells, progress = carry
@@ -249,29 +260,40 @@ def _advance(lanes, progress, key, until, *, device, rule):
 
     zero = jnp.zeros(lanes.cell.shape, dtype)
     tally = Tally(zero, zero, zero, None if light else zero)
-    alive = progress.alive
     start = (lanes.state, lanes.pulses, tally), progress
     (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
-    total = partial(jnp.sum, axis=(1, 2))
     settled = progress.settled
     if tally.error is not None:
-        settled = settled + total(jnp.where(pulses == 0, tally.error, 0) ** 2)
-    stats = progress.stats
-    stats = dataclasses.replace(
-        stats,
-        pulses=add_counts(stats.pulses, total_count(tally.pulses, (1, 2))),
-        write_energy=stats.write_energy + total(tally.write),
-        verify_energy=stats.verify_energy + total(tally.read),
-        unfinished=jnp.where(alive, _whole(_left(pulses)), stats.unfinished),
+        left = jnp.where(pulses == 0, tally.error, 0)
+        settled = settled + jnp.sum(left**2, axis=(1, 2))
+    progress = dataclasses.replace(
+        progress,
+        settled=settled,
+        write=progress.write + jnp.sum(tally.write, axis=2),
+        read=progress.read + jnp.sum(tally.read, axis=2),
+        pulses=add_counts(progress.pulses, _row_counts(tally.pulses)),
     )
-    progress = dataclasses.replace(progress, settled=settled, stats=stats)
     parts = lambda lane: (lane.state, lane.pulses)
     return eqx.tree_at(parts, lanes, (state, pulses)), progress
 
 
-def _subkeys(key):
-    """Keys of the read noise and of the cycle-to-cycle noise of each array."""
-    return jnp.moveaxis(jax.vmap(jr.split)(key), 1, 0)
+def _row_counts(pulses):
+    """Pulses of each row, exact as far as those of its cells are.
+
+    XLA on CPUs has a library for sums of floating-point numbers, where it compiles several
+    kernels for each sum of integers. So this adds up halves whose sums are exact.
+    """
+    arrays, rows, lanes = pulses.shape
+    parts = jnp.pad(pulses, ((0, 0), (0, 0), (0, -lanes % min(lanes, _HALF))))
+    parts = parts.reshape(arrays, rows, -1, min(lanes, _HALF))
+    high = jnp.floor(parts / _HALF)
+    low = as_count(jnp.sum(parts - high * _HALF, axis=3))
+    high = as_count(jnp.sum(high, axis=3))
+    high = Count((high.high << 12) | (high.low >> 20), high.low << 12)
+    counts = add_counts(low, high)
+    if lanes <= _HALF:
+        return jax.tree.map(lambda word: word[..., 0], counts)
+    return total_count(counts, (2,))
 
 
 def _pair(key, turn, cell, dtype):
@@ -296,7 +318,7 @@ def _whole(left):
 
 def _round(cells, progress, lanes, cycle, read, device, rule):
     """Pulse the unfinished cells of unfinished arrays, and read them back."""
-    (state, pulses, tally), (alive, stats) = cells, (progress.alive, progress.stats)
+    (state, pulses, tally), alive = cells, progress.alive
     going = alive[:, None, None]
     applied = jnp.where(going, pulses, 0)
     moved = move_state(state, applied, device, lanes.response, cycle)
@@ -315,22 +337,23 @@ def _round(cells, progress, lanes, cycle, read, device, rule):
         norm = jnp.sqrt(progress.settled + jnp.sum(tally.error**2, axis=(1, 2)))
         norm = jnp.where(alive, norm, progress.norm)
         change = jnp.abs(norm - progress.norm)
-        stagnant = (stats.iterations > 0) & (change < rule.tolerance)
+        stagnant = (progress.iterations > 0) & (change < rule.tolerance)
     up, down = (jnp.where(alive[:, None], v, 0) for v in (progress.up, progress.down))
     written = jnp.where((up > 0) | (down > 0), 1, 0).astype(norm.dtype)
-    stats = dataclasses.replace(
-        stats,
-        iterations=stats.iterations + alive.astype(jnp.int32),
-        write_latency=stats.write_latency
-        + jnp.sum(up * device.t_ltp + down * device.t_ltd, axis=1),
-        verify_latency=stats.verify_latency + jnp.sum(written, axis=1) * device.t_read,
-    )
+    iterations = progress.iterations + alive.astype(jnp.int32)
+    waiting = progress.waiting + up * device.t_ltp + down * device.t_ltd
     up, down = _longest(wanted)
     more = jnp.max(jnp.maximum(up, down), axis=1) > 0
-    alive = alive & more & (stats.iterations < rule.iterations)
-    alive = alive & jnp.logical_not(stagnant)
+    alive = alive & more & (iterations < rule.iterations)
     progress = dataclasses.replace(
-        progress, alive=alive, norm=norm, up=up, down=down, stats=stats
+        progress,
+        alive=alive & jnp.logical_not(stagnant),
+        norm=norm,
+        up=up,
+        down=down,
+        iterations=iterations,
+        waiting=waiting,
+        reads=progress.reads + written,
     )
     return (moved, wanted, tally), progress
 

@@ -1,5 +1,7 @@
 """Converters at the edge of the analog arrays."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -74,12 +76,19 @@ class ADC(eqx.Module):
         )
 
 
+def largest_inputs(x: Any, xp: Any) -> Any:
+    """The largest magnitude of each vector, 1 if all are zero; `xp` is NumPy or JAX's."""
+    drive = xp.max(xp.abs(x), axis=1, keepdims=True)
+    return xp.where(drive == 0, xp.ones_like(drive), drive)
+
+
 def drive_lines(
-    x: Float[Array, "batch n"], dac: DAC | None
+    x: Float[Array, "batch n"],
+    dac: DAC | None,
+    drive: Float[Array, "batch 1"] | None = None,
 ) -> tuple[Float[Array, "batch n"], Float[Array, "batch 1"]]:
     """Word-line voltages in units of the read voltage, and the input that one unit is."""
-    drive = jnp.max(jnp.abs(x), axis=1, keepdims=True)
-    drive = jnp.where(drive == 0, 1, drive)
+    drive = largest_inputs(x, jnp) if drive is None else drive
     voltages = x / drive
     if dac is not None:
         voltages = digitise(voltages, 1.0, bits=dac.bits)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._functions import on_device, on_host
 from .._keys import check_key
 from .._mappings import forgettable, leave_room
 from .._tiling.partition import (
@@ -35,7 +36,7 @@ from ..kernels import (
     wide_jit,
 )
 from .abstract_crossbar import AbstractCrossbar, check_readable
-from .converters import ADC, DAC, drive_lines
+from .converters import ADC, DAC, drive_lines, largest_inputs
 
 
 class Crossbar(eqx.Module):
@@ -87,7 +88,21 @@ class Crossbar(eqx.Module):
     def read(self, x, dac, adc, key):
         # A call of few vectors makes few draws, and its start counts.
         compiled = read if len(x) > 4 else read.plain
-        return compiled(self, x, dac, adc, key, quiet=is_quiet(self))
+        quiet = is_quiet(self)
+        if not on_host((self, x)):
+            return compiled(self, x, dac, adc, key, quiet=quiet)
+        (batch, n), (m, _), (rows, cols) = x.shape, self.shape, self.array
+        # A program serves all matrices of as many arrays, and all batches of a bucket.
+        shape = _lines_read(m, cols, quiet), _lines_read(n, rows, quiet)
+        vectors = batch if quiet else batch_bucket(batch)
+        if shape == self.shape and vectors == batch:
+            return compiled(self, x, dac, adc, key, quiet=quiet)
+        padded = np.zeros((vectors, shape[1]), self.dtype)
+        padded[:batch, :n] = x
+        whole, drive = dataclasses.replace(self, shape=shape), largest_inputs(padded, np)
+        args = on_device(padded), dac, adc, key, on_device(drive)
+        y = compiled(whole, *args, quiet=quiet)
+        return on_device(np.asarray(y)[:batch, :m])
 
     def stored_matrix(self):
         return assemble(self.weights * self.scale[:, None, :], self)
@@ -169,6 +184,26 @@ def is_quiet(crossbar: Crossbar) -> bool:
     return crossbar.read_variance is None and isinstance(sigma, float) and sigma == 0
 
 
+def _lines_read(used: int, lines: int, quiet: bool) -> int:
+    """Word lines or bit lines to read, of arrays with so many `lines`.
+
+    Those beyond the used ones add nothing. But where reads have noise they would widen an
+    automatic range of the converters, so that a matrix smaller than an array has none.
+    """
+    if used >= lines:
+        return -(-used // lines) * lines
+    return min(lines, 1 << (used - 1).bit_length()) if quiet else used
+
+
+def batch_bucket(batch: int) -> int:
+    """The size from 1, 2, 4, 6, 8, 12, 16, 24, ... up that holds a batch.
+
+    The first batch of a size takes a second to compile where reads draw noise.
+    """
+    whole = 1 << max(batch - 1, 0).bit_length()
+    return whole * 3 // 4 if whole >= 8 and batch <= whole * 3 // 4 else whole
+
+
 @forgettable
 @partial(wide_jit, static_argnames="quiet")
 def read(
@@ -177,11 +212,15 @@ def read(
     dac: DAC | None,
     adc: ADC | None,
     key: PRNGKeyArray,
+    drive: Float[Array, "batch 1"] | None = None,
     *,
     quiet: bool = False,
 ) -> Float[Array, "batch m"]:
-    """`matvec`, for vectors that are checked already."""
-    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
+    """`matvec`, for vectors that are checked already.
+
+    `drive` is what `largest_inputs` returns, where that is known.
+    """
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac, drive)
     (m, n), (rows, cols) = crossbar.shape, crossbar.array
     rows, cols = min(rows, n), min(cols, m)
     strips = _cropped(laid_strips(crossbar, adc), rows, cols)

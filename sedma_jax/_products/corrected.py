@@ -16,7 +16,7 @@ from .._crossbar.abstract_crossbar import (
 )
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar, check_vector, stored_matrix, stored_on_host
-from .._functions import on_host
+from .._functions import on_device, on_host
 from .._keys import check_key, split_key
 from .._mappings import forgettable
 from .._programming.options import (
@@ -47,6 +47,9 @@ from .correction import (
     correct,
     encoding_array,
 )
+
+# Entries up to which NumPy multiplies in less time than XLA takes to compile the product.
+_SMALL = 2**20
 
 
 def corrected_matvec(
@@ -107,7 +110,7 @@ def corrected_matvec(
     )
     x = check_vector(x, operand)
     x = x.astype(operand.tiles.dtype if isinstance(operand, Partition) else operand.dtype)
-    vectors = jnp.atleast_2d(x)
+    vectors = on_device(np.atleast_2d(x)) if on_host(x) else jnp.atleast_2d(x)
     matrix_key, vector_key, read_key = split_key(key, 3)
     if programmed is None:
         parts = operand
@@ -144,7 +147,7 @@ def corrected_matvec(
         first = encoded.read(matrix, dac, adc, encoded_key).T
         exact = jnp.concatenate([first, _exact(operand, vectors)])
     else:
-        exact = _exact(operand, jnp.concatenate([x_tilde, vectors]))
+        exact = _exact(operand, x_tilde, vectors)
     taken = stats, vector_stats
     return correct(analog, exact, vectors, x_tilde, lam, *taken, single=x.ndim == 1)
 
@@ -159,7 +162,17 @@ def _encoded_inputs(
     # On the host, since compiled each length would take a program.
     x_tilde, given = stored_on_host(encoded), np.asarray(x)
     inputs = np.concatenate([given, given - x_tilde])
-    return jnp.asarray(x_tilde), jnp.asarray(inputs)
+    return on_device(x_tilde), on_device(inputs)
 
 
-_exact = forgettable(jax.jit(exact_product))
+def _exact(
+    A: Partition | Float[Array, "m n"], *x: Float[Array, "batch n"]
+) -> Float[Array, "vectors m"]:
+    """`A x` at full precision, for all vectors."""
+    if isinstance(A, Partition) or A.size > _SMALL or not on_host((A, x)):
+        return _exact_program(A, jnp.concatenate(x))
+    vectors = np.concatenate([np.asarray(v) for v in x])
+    return on_device((np.asarray(A) @ vectors.T).T)
+
+
+_exact_program = forgettable(jax.jit(exact_product))

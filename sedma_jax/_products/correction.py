@@ -5,7 +5,6 @@ for each product from the data and what is remembered of earlier ones (SEDMA, Eq
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._functions import on_host
+from .._crossbar.crossbar import batch_bucket
+from .._functions import on_device, on_host
 from .._mappings import forgettable
 from .._programming.program_stats import ProgramStats
 from .._tiling.native import programmed_dtype
@@ -181,46 +181,30 @@ def correct(
     - `x`, `encoded`: the input, and `x~`.
     - `single`: whether the batch is one vector that came without a batch axis.
     """
-    length, vectors = None, (encoded, x)
-    if on_host((analog, exact, x, lam)) and not isinstance(lam, RememberedLambda):
-        length = analog.shape[1]
-        both: Any = (_filled(np.asarray(v), _bucket(length)) for v in (analog, exact))
-        analog, exact = both
-        vectors = None, None  # a lambda that is given needs none, and each size compiles
-    y, figures, choice = _correct(analog, exact, *vectors, lam, length, single)
-    if length is not None:
-        y, figures["raw"] = (_first(v, length) for v in (y, figures["raw"]))
+    given = not isinstance(lam, RememberedLambda)
+    if given and on_host((analog, exact, x, lam)):
+        y, figures, choice = *_correct_on_host(analog, exact, lam), None
+    else:
+        y, figures, choice = _correct(analog, exact, encoded, x, lam)
+    if single:
+        first = lambda v: on_device(np.asarray(v)[0]) if on_host(v) else v[0]
+        y, figures = first(y), {name: first(value) for name, value in figures.items()}
+    dtype = y.dtype
+    lam = choice.lam if choice is not None else lam
+    figures["lam"] = jnp.asarray(lam, dtype)
     info = CorrectionInfo(**figures, stats=stats, vector_stats=vector_stats, choice=choice)
     return y, info
 
 
-def _bucket(length: int) -> int:
-    """The power of two from 32 up that holds a signal: a program serves all below it."""
-    return max(32, 1 << (length - 1).bit_length())
-
-
-def _filled(values: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(values, ((0, 0), (0, length - values.shape[1])))
-
-
-def _first(values: Array, length: int) -> Array:
-    """The first entries, without compiling a slice for each length."""
-    return jnp.asarray(np.asarray(values)[..., :length])
-
-
-# One program for all tilings and for many lengths: the products are made elsewhere.
+# One program for all tilings: the products are made elsewhere.
 @forgettable
-@partial(jax.jit, static_argnames="single")
-def _correct(analog, exact, encoded, x, lam, length, single):
+@jax.jit
+def _correct(analog, exact, encoded, x, lam):
     first, exact = jnp.split(exact, 2)
     raw, p = correct_first_order(analog, first)
-    if length is None:
-        if not isinstance(lam, RememberedLambda):
-            lam = jnp.asarray(lam, p.dtype)
-        y, lam, choice = smoothed(p, raw, x, encoded, lam)
-    else:
-        smooth = partial(denoise_kernel, lam=jnp.asarray(lam, p.dtype), length=length)
-        y, choice = jax.vmap(smooth)(p), None
+    if not isinstance(lam, RememberedLambda):
+        lam = jnp.asarray(lam, p.dtype)
+    y, _, choice = smoothed(p, raw, x, encoded, lam)
     largest = lambda v, axis: jnp.max(jnp.abs(v), axis=axis)
     figures = {
         "raw": raw,
@@ -229,9 +213,58 @@ def _correct(analog, exact, encoded, x, lam, length, single):
         "relative_linf_raw": relative_error(raw, exact, largest),
         "relative_linf_corrected": relative_error(y, exact, largest),
     }
-    if single:
-        y, figures = y[0], {name: value[0] for name, value in figures.items()}
-    return y, figures | {"lam": jnp.asarray(lam, p.dtype)}, choice
+    return y, figures, choice
+
+
+def _correct_on_host(analog, exact, lam):
+    """The same for a lambda that is given, where only the smoothing is compiled.
+
+    One program smooths signals of many lengths, in batches of many sizes.
+    """
+    (raw, difference), (first, exact) = (
+        np.split(np.asarray(v), 2) for v in (analog, exact)
+    )
+    p = first + difference
+    batch, length = p.shape
+    filled = np.zeros((batch_bucket(batch), length_bucket(length)), p.dtype)
+    filled[:batch, :length] = p
+    smooth = _smooth(
+        on_device(filled), jnp.asarray(lam, p.dtype), on_device(np.int32(length))
+    )
+    y = np.asarray(smooth)[:batch, :length]
+    largest = lambda v: np.max(np.abs(v), axis=1)
+    figures = {
+        "raw": raw,
+        "relative_l2_raw": _error_on_host(raw, exact, _norm_on_host),
+        "relative_l2_corrected": _error_on_host(y, exact, _norm_on_host),
+        "relative_linf_raw": _error_on_host(raw, exact, largest),
+        "relative_linf_corrected": _error_on_host(y, exact, largest),
+    }
+    return on_device(y), {name: on_device(value) for name, value in figures.items()}
+
+
+@forgettable
+@jax.jit
+def _smooth(p, lam, length):
+    return jax.vmap(partial(denoise_kernel, lam=lam, length=length))(p)
+
+
+def length_bucket(length: int) -> int:
+    """The power of four from 256 up that holds a signal: a program serves all below it."""
+    return max(256, 1 << -(-(length - 1).bit_length() // 2) * 2)
+
+
+def _error_on_host(values, exact, norm):
+    """`relative_error`, of arrays of NumPy."""
+    size = norm(exact)
+    return (norm(values - exact) / np.where(size == 0, 1, size)).astype(values.dtype)
+
+
+def _norm_on_host(values):
+    """`safe_norm` of each row of an array of NumPy."""
+    top = np.max(np.abs(values), axis=1, keepdims=True).astype(np.float64)
+    unit = np.where((top > 0) & np.isfinite(top), top, 1)
+    return np.sqrt(np.sum((values / unit) ** 2, axis=1)) * unit[:, 0]
 
 
 def relative_error(
@@ -244,5 +277,8 @@ def relative_error(
 
 
 def encoding_array(array: tuple[int, int], batch: int) -> tuple[int, int]:
-    """What inputs take of arrays of this size, one vector to a bit line."""
-    return array[0], min(array[1], batch)
+    """What inputs take of arrays of this size, one vector to a bit line.
+
+    A power of two, so that a new batch size seldom takes a new program.
+    """
+    return array[0], min(array[1], 1 << (batch - 1).bit_length())

@@ -1,7 +1,8 @@
 """Program many tiles by a compiled loop for a few at a time.
 
-Loops exist for 1, 8 and 32 tiles, so that matrices of all sizes share them. On a CPU, what
-is known when it is called is padded and put together by NumPy (see `on_host`).
+Loops exist for 1 and 8 tiles, so that matrices of all sizes share them; 32 at once take a
+fifth more time, since they leave the cache. On a CPU, what is known when it is called is
+padded and put together by NumPy (see `on_host`).
 """
 
 from collections.abc import Callable
@@ -15,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._functions import is_known, on_host
+from .._functions import is_known, on_device, on_host
 from .._mappings import forgettable
 from .options import Progress, Scaling
 
-_CHUNKS = (1, 8, 32)
+_CHUNKS = (1, 8)
 
 # What the arguments of a tile of no use are: entries, scale, place, used lines.
 _PADDING = (0, 1, 0, 0, 0)
@@ -99,7 +100,7 @@ def _first(tree: Any, count: int) -> Any:
     """The first `count` of every array; on a CPU no slice is compiled for it."""
     # A device whose figures are traced makes traced cells of known tiles.
     if on_host(tree):
-        return jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[:count]), tree)
+        return jax.tree.map(lambda a: on_device(np.asarray(a)[:count]), tree)
     return jax.tree.map(lambda a: a[:count], tree)
 
 

@@ -10,6 +10,7 @@ from .._crossbar.crossbar import (
     Crossbar,
 )
 from .._crossbar.effects import masked_weights, used_cells
+from .._functions import on_device
 from .._mappings import forgettable
 from .._tiling.partition import Matrix, Partition, partition
 from ..kernels import (
@@ -72,8 +73,8 @@ def exact_partition(
         strips=strips,
         conductance=targets,
         scale=scale,
-        inputs=jnp.asarray(parts.inputs),
-        outputs=jnp.asarray(parts.outputs),
+        inputs=on_device(parts.inputs),
+        outputs=on_device(parts.outputs),
         device=device,
         shape=parts.shape,
     )

@@ -9,13 +9,12 @@ import jax.core
 import jax.dtypes
 import jax.lax as lax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._arguments import check_progress, device_of
 from .._crossbar.crossbar import Crossbar
-from .._functions import on_host, same_function
+from .._functions import on_device, on_host, same_function
 from .._keys import check_key
 from .._mappings import forgettable, leave_room
 from .._tiling.partition import Matrix, Partition, partition
@@ -36,6 +35,7 @@ from ..kernels import (
     hidden_state,
     nominal_response,
     signed_weights,
+    split_in_two,
     tile_scale,
     visible_state,
     wide_jit,
@@ -128,9 +128,9 @@ def program_partition(
     crossbar = Crossbar(
         strips=weights.reshape(-1, lines, rows),
         conductance=conductance,
-        scale=jnp.asarray(scale),
-        inputs=jnp.asarray(parts.inputs),
-        outputs=jnp.asarray(parts.outputs),
+        scale=on_device(scale),
+        inputs=on_device(parts.inputs),
+        outputs=on_device(parts.outputs),
         device=device,
         shape=parts.shape,
     )
@@ -222,12 +222,16 @@ def _write_tiles(
         rule = eqx.tree_at(lambda r: r.tolerance, rule, -1.0)
     rows, cols = tiles.shape[1:]
     row, col = (jnp.arange(size, dtype=jnp.int32) for size in (rows, cols))
-    keys = jax.vmap(lambda place: jr.split(fold_in_count(key, place)))(index)
+    cell_keys, write_keys = jax.vmap(lambda place: split_in_two(fold_in_count(key, place)))(
+        index
+    )
     one = jax.ShapeDtypeStruct((rows, cols), tiles.dtype)
     # Of a differential pair at most one cell is written.
     pairs = same_function(mapping, differential, one)
     polarity = jax.eval_shape(mapping, one).shape[0]
-    response = _responses(device, (polarity, rows, cols), tiles.dtype, pairs, spread, keys)
+    response = _responses(
+        device, (polarity, rows, cols), tiles.dtype, pairs, spread, cell_keys
+    )
 
     def used_cells(used_rows, used_cols):
         return (row < used_rows)[:, None] & (col < used_cols)[None]
@@ -258,12 +262,12 @@ def _write_tiles(
     if scheme.several is not None:
         target, used = jax.vmap(aim)(*each)
         state, stats = scheme.arrays(
-            target, jnp.zeros_like(target), used, device, response, rule, key=keys[:, 1]
+            target, jnp.zeros_like(target), used, device, response, rule, key=write_keys
         )
         weights = lax.map(lambda tile: present(*tile), (state, *each))
     else:
         own = response if spread else None
-        weights, state, stats = lax.map(write, (each, own, keys[:, 1]))
+        weights, state, stats = lax.map(write, (each, own, write_keys))
     ideal = tiles / scale[:, None]
     # As with the weights: effects that start from the conductances keep the gradient.
     still = lax.stop_gradient(device)
@@ -282,7 +286,7 @@ def _responses(device, shape, dtype, pairs, spread, keys):
         folded = draw_response(device, (1, *shape[1:]), dtype, key=key) if pairs else None
         return Response(cells.ltp, cells.ltd, folded)
 
-    return jax.vmap(draw)(keys[:, 0])
+    return jax.vmap(draw)(keys)
 
 
 @jax.custom_jvp

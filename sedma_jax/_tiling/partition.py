@@ -13,7 +13,7 @@ import scipy.sparse
 from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from .._functions import on_host
+from .._functions import on_device, on_host
 from ..kernels import (
     Count,
     add_counts,
@@ -179,7 +179,8 @@ def checked_array(
         check_finite(known, name)
         held = programmed_dtype(value.dtype) if dtype is None else dtype
         check_range(known, name, held, axis=-1 if vectors else None)
-    array = jnp.asarray(value)
+    # `native_array` hands on the array itself that a user gave.
+    array = on_device(value, given=True)
     if isinstance(array, jax.core.Tracer):
         # No callback, which would keep the program out of `jax.export` and of the cache:
         # this becomes an error under `checkify` alone, and nothing otherwise.
