@@ -1,7 +1,7 @@
 """Quantise inputs and outputs, as digital-to-analog and analog-to-digital converters do."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._numerics.requirements import check_counts
 
@@ -10,7 +10,7 @@ def digitise(
     values: Float[Array, " *batch"],
     full_scale: Float[Array, " *#batch"] | float,
     *,
-    bits: int,
+    bits: Int[Array, ""] | int,
 ) -> Float[Array, " *batch"]:
     """Quantise as an ideal signed converter, mid-tread.
 
@@ -23,7 +23,7 @@ def digitise(
     - `values`: currents or voltages, in any unit.
     - `full_scale`: the largest magnitude the converter can represent, in the same unit.
         Where it is zero, so is the result.
-    - `bits`: resolution including the sign bit, from 2 to 24. Static.
+    - `bits`: resolution including the sign bit, from 2 to 24.
 
     **Returns:**
 
@@ -31,7 +31,7 @@ def digitise(
 
     **Raises:**
 
-    - `ValueError`: if `bits` is out of range.
+    - `ValueError`: if `bits` is known and out of range.
     """
     remedy = "One of them is the sign. Leave the converter out for no quantisation."
     check_counts("sedma_jax.kernels.digitise", 2, 24, remedy, bits=bits)
@@ -40,16 +40,23 @@ def digitise(
 
 
 def steps(
-    full_scale: Float[Array, " *batch"], *, bits: int
+    full_scale: Float[Array, " *batch"], *, bits: Int[Array, " *#batch"] | int
 ) -> tuple[Float[Array, " *batch"], Float[Array, " *batch"]]:
     """Number of steps of `digitise` per unit of its input, and the size of one step."""
-    lsb = full_scale / (2 ** (bits - 1) - 1)
+    lsb = full_scale / _largest_code(bits, full_scale.dtype)
     return jnp.where(lsb > 0, 1 / jnp.where(lsb > 0, lsb, 1), 0), lsb
 
 
 def codes(
-    values: Float[Array, " *batch"], per_step: Float[Array, " *#batch"], *, bits: int
+    values: Float[Array, " *batch"],
+    per_step: Float[Array, " *#batch"],
+    *,
+    bits: Int[Array, " *#batch"] | int,
 ) -> Float[Array, " *batch"]:
     """The whole numbers that a converter outputs."""
-    top = 2 ** (bits - 1) - 1
+    top = _largest_code(bits, values.dtype)
     return jnp.clip(jnp.round(values * per_step), -top, top)
+
+
+def _largest_code(bits: Int[Array, " *#batch"] | int, dtype) -> Float[Array, "..."]:
+    return jnp.ldexp(jnp.ones((), dtype), jnp.asarray(bits) - 1) - 1

@@ -57,7 +57,7 @@ class Strips(eqx.Module):
     - `full_scale`: full scale of the converter of each bit line, in units of the current
         range of one cell. None for a range that just holds the currents of each tile.
     - `cols`: number of bit lines of one tile. Static.
-    - `bits`: bits of the converters, including the sign; None for ideal ones. Static.
+    - `bits`: bits of the converters, including the sign; None for ideal ones.
     - `paired`: whether each strip spans all outputs, and strips come in pairs of an even
         `number` and the next one. Static.
     """
@@ -71,7 +71,7 @@ class Strips(eqx.Module):
     scale: Float[Array, "strips lines"]
     full_scale: Float[Array, "strips lines"] | None
     cols: int = eqx.field(static=True)
-    bits: int | None = eqx.field(static=True)
+    bits: Int[Array, " strips"] | None
     paired: bool = eqx.field(static=True)
 
 
@@ -304,7 +304,7 @@ def _factors(strips: Strips) -> _Factors:
     """
     if strips.bits is None or strips.full_scale is None:
         return None, strips.scale
-    per_step, lsb = steps(strips.full_scale, bits=strips.bits)
+    per_step, lsb = steps(strips.full_scale, bits=strips.bits[:, None])
     return per_step, lsb * strips.scale
 
 

@@ -5,8 +5,6 @@ uses the derivative of the identity for that of a hard function. Converters satu
 beyond their range the derivative is zero (Hubara et al. 2016, arXiv 1609.07061, Eq. 4).
 """
 
-from functools import partial
-
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ def digitise_straight_through(
     values: Float[Array, " *batch"],
     full_scale: Float[Array, " *#batch"] | float,
     *,
-    bits: int,
+    bits: Int[Array, ""] | int,
 ) -> Float[Array, " *batch"]:
     """`digitise` with the gradient one from `-full_scale` to `full_scale`, else zero.
 
@@ -33,23 +31,25 @@ def digitise_straight_through(
 
     **Raises:**
 
-    - `ValueError`: if `bits` is out of range.
+    - `ValueError`: if `bits` is known and out of range.
     """
     full_scale = jnp.asarray(full_scale, values.dtype)
     full_scale = lax.stop_gradient(jnp.broadcast_to(full_scale, values.shape))
     return _digitise(values, full_scale, bits)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
+@jax.custom_jvp
 def _digitise(
-    values: Float[Array, " *batch"], full_scale: Float[Array, " *batch"], bits: int
+    values: Float[Array, " *batch"],
+    full_scale: Float[Array, " *batch"],
+    bits: Int[Array, ""] | int,
 ) -> Float[Array, " *batch"]:
     return digitise(values, full_scale, bits=bits)
 
 
 @_digitise.defjvp
-def _(bits, primals, tangents):
-    values, full_scale = primals
+def _(primals, tangents):
+    values, full_scale, bits = primals
     inside = (jnp.abs(values) <= full_scale).astype(values.dtype)
     return _digitise(values, full_scale, bits), inside * tangents[0]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..kernels import (
     FROM_ZERO,
@@ -35,12 +35,13 @@ class DAC(eqx.Module):
 
     The largest magnitude of each input vector is driven at the full read voltage.
 
-    - `bits`: resolution, including the sign bit, from 2 to 24.
+    - `bits`: resolution, including the sign bit, from 2 to 24. It is a leaf: one compiled
+        program serves all resolutions, and `jax.vmap` maps over them.
 
-    **Raises:** `ValueError` for another resolution.
+    **Raises:** `ValueError` for another resolution that is known.
     """
 
-    bits: int = eqx.field(static=True, converter=_whole)
+    bits: Int[Array, ""] | int = eqx.field(converter=_whole)
 
     def __check_init__(self):
         check_bits("sedma_jax.DAC", self.bits)
@@ -51,17 +52,17 @@ class ADC(eqx.Module):
 
     Each tile is converted separately, before tiles are scaled and added digitally.
 
-    - `bits`: resolution, including the sign bit, from 2 to 24.
+    - `bits`: resolution, including the sign bit, from 2 to 24; a leaf, as of `DAC`.
     - `full_scale`: largest current, in units of the current range of one cell; broadcast
         against (tiles, batch, cols). A number is one fixed range for all; `calibrated_adc`
         sets one for each tile or bit line from data. Without it the full scale of each
         tile is the largest current of the call: an ideal automatic range. Positive and
         finite; in an array, 0 is the range of a line that carries no current.
 
-    **Raises:** `ValueError` for another resolution or range.
+    **Raises:** `ValueError` for another resolution or range that is known.
     """
 
-    bits: int = eqx.field(static=True, converter=_whole)
+    bits: Int[Array, ""] | int = eqx.field(converter=_whole)
     full_scale: Float[Array, "..."] | float | None = None
 
     def __check_init__(self):

@@ -1,6 +1,7 @@
 """A matrix on crossbar arrays, and its analog product."""
 
 import dataclasses
+import math
 from functools import partial
 
 import equinox as eqx
@@ -89,7 +90,7 @@ class Crossbar(eqx.Module):
         # A call of few vectors makes few draws, and its start counts.
         compiled = read if len(x) > 4 else read.plain
         quiet = is_quiet(self)
-        if not on_host((self, x)):
+        if not on_host((self, x, dac, adc, key)):
             return compiled(self, x, dac, adc, key, quiet=quiet)
         (batch, n), (m, _), (rows, cols) = x.shape, self.shape, self.array
         # A program serves all matrices of as many arrays, and all batches of a bucket.
@@ -293,7 +294,7 @@ def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
         scale=crossbar.scale.reshape(count, lines),
         full_scale=None if adc is None else line_ranges(crossbar, adc),
         cols=cols,
-        bits=None if adc is None else adc.bits,
+        bits=None if adc is None else jnp.broadcast_to(adc.bits, (count,)),
         paired=whole and blocks % 2 == 0,
     )
 
@@ -340,7 +341,7 @@ def add_tiles(
 def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
     """Read noise of one weight: of two cells, or of one that spans twice the range."""
     cells = crossbar.conductance.shape[1]
-    gain = 2.0 if cells == 1 else np.sqrt(2.0)
+    gain = 2.0 if cells == 1 else math.sqrt(2.0)
     return jnp.asarray(gain * crossbar.device.sigma_read)
 
 

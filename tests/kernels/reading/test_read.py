@@ -75,7 +75,7 @@ def test_currents_are_converted_scaled_and_added(tiles, width, batch):
         width,
         scale=jnp.asarray(scale.reshape(-1, width * COLS)),
         full_scale=jnp.asarray(full_scale.reshape(-1, width * COLS)),
-        bits=5,
+        bits=jnp.full(INPUTS * OUTPUTS // width, 5),
     )
     y = read_strips(strips, jnp.asarray(v), 0.0, LINES, key=KEY)
     expected = np.zeros((batch, OUTPUTS, COLS))
@@ -93,7 +93,9 @@ def test_an_automatic_range_holds_the_largest_current_of_each_tile(tiles):
     given = np.abs(np.einsum("ibr,iorc->iobc", v, tiles)).max((2, 3))
     given = np.repeat(given[:, :, None], COLS, 2).reshape(INPUTS, LINES)
     read = lambda strips: read_strips(strips, jnp.asarray(v), 0.0, LINES, key=KEY)
-    fixed = strips_of(tiles, OUTPUTS, full_scale=jnp.asarray(given), bits=6)
+    fixed = strips_of(
+        tiles, OUTPUTS, full_scale=jnp.asarray(given), bits=jnp.full(INPUTS, 6)
+    )
     automatic = dataclasses.replace(fixed, full_scale=None)
     np.testing.assert_allclose(read(automatic), read(fixed), rtol=1e-9, atol=1e-12)
 
