@@ -178,7 +178,7 @@ class SharedLookups:
         return reason.replace(password, "***") if password else reason
 
 
-def _parsed(value: bytes, bucket: Bucket) -> tuple[Row, ...] | None:
+def _parsed(value: bytes | str, bucket: Bucket) -> tuple[Row, ...] | None:
     """The rows of a value, or None if it is not what this package stores."""
     try:
         if len(value) > _LARGEST_VALUE:

@@ -1,7 +1,7 @@
 """Serve an agent over gRPC."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -13,7 +13,9 @@ from .limits import CONNECTIONS, LARGEST, REQUESTS, SILENCE, Full
 _SLOWEST = 2**20  # bytes/s of a message: gRPC does not show how much of one has come
 
 
-async def start_grpc(agent: Agent, port: int) -> tuple[Callable[[], Awaitable[None]], int]:
+async def start_grpc(
+    agent: Agent, port: int
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], int]:
     """Start a server; return what stops it, and its port."""
     # gRPC keeps a message twice while it is received.
     largest = min(LARGEST, agent.room.share // 2)
@@ -27,7 +29,7 @@ async def start_grpc(agent: Agent, port: int) -> tuple[Callable[[], Awaitable[No
             ) as room:
                 async with asyncio.timeout(patience):
                     request = await context.read()
-                if request is grpc.aio.EOF:
+                if not isinstance(request, bytes):  # the end, without a message
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "send a message")
                 room.resize(len(request))
                 content = await agent.answer(request)

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import io
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvicorn
@@ -22,7 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-async def start_http(agent: Agent, port: int) -> tuple[Callable[[], Awaitable[None]], int]:
+async def start_http(
+    agent: Agent, port: int
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], int]:
     """Start a server; return what stops it, and its port."""
     listener = _listener(port)
     config = uvicorn.Config(
@@ -74,7 +76,7 @@ def _bound(port: int) -> socket.socket:
 
 def _connections() -> type[H11Protocol]:
     """The class of the connections of one server, which has places for so many."""
-    waiting: dict[H11Protocol, None] = {}  # for a request; the oldest first
+    waiting: dict[Any, None] = {}  # for a request; the oldest first
 
     class Connection(H11Protocol):
         """A connection that sends headers within `SILENCE`, or ends.
