@@ -23,6 +23,7 @@ KINDS = {  # plural: (API version, kind, namespaced, subresources)
     "pods": ("v1", "Pod", True, ["status", "eviction", "resize"]),
     "events": ("v1", "Event", True, []),
     "configmaps": ("v1", "ConfigMap", True, []),
+    "secrets": ("v1", "Secret", True, []),
     "services": ("v1", "Service", True, []),
     "serviceaccounts": ("v1", "ServiceAccount", True, []),
     "deployments": ("apps/v1", "Deployment", True, ["status", "scale"]),

@@ -36,7 +36,7 @@ events_logger="file"
 
 LOADED = """
 import importlib, sys
-for name in ("sedma_jax._public", "sedma_jax.comm", "grpc"):
+for name in "sedma_jax._public sedma_jax.comm grpc.aio uvicorn h11 click".split():
     importlib.import_module(name)
 for name in sorted({name.partition(".")[0] for name in sys.modules}):
     module = sys.modules.get(name)

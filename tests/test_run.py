@@ -77,7 +77,10 @@ def test_one_command_does_it_all_and_the_second_run_recalls(
 
 @pytest.mark.slow
 def test_a_stage_that_fails_leaves_what_came_before(own_memory, tmp_path, capsys):
-    out, nobody = tmp_path / "out", sj.comm.agent_id("nobody", "")
+    out, nobody = (
+        tmp_path / "out",
+        sj.comm.agent_id("nobody", "0123456789abcdef of this test alone"),
+    )
     peer = f"/ip4/127.0.0.1/tcp/9/p2p/{nobody}"
     np.save(tmp_path / "A.npy", np.eye(12))
     status, record, err = run(capsys, tmp_path / "A.npy", "--out", out, "--peers", peer)

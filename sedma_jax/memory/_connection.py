@@ -1,6 +1,7 @@
 """One connection to the database: checked when opened, replaced when lost."""
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,19 @@ _CONNECT_TIMEOUT = 10  # seconds
 # (`_redis.LEASE`).
 LONGEST_PAUSE = 10_000
 _MIGRATION_LOCK = 0x5ED3A  # any number that others are unlikely to take
+
+_BUSY = (
+    f"Another process has held it for {_PATIENCE} s. Wait until it is done, or end it; "
+    "many writers need PostgreSQL."
+)
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PERM: "Check the permissions of the file.",
+    sqlite3.SQLITE_READONLY: "Check the permissions of the file and its folder.",
+    sqlite3.SQLITE_FULL: "Free space on the disk.",
+    sqlite3.SQLITE_IOERR: "Check the disk, and that there is space left on it.",
+}
 
 
 class Unreachable(ConnectionError):
@@ -272,8 +286,10 @@ class Database:
             error, "connection_invalidated", False
         )
         if lost:
+            # The low byte of SQLite's extended codes is the kind of error.
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
             remedy = (
-                "Check the path, its permissions and the space left."
+                _REMEDIES.get(code, "Check the path, its permissions and the space left.")
                 if self.is_sqlite
                 else "Check that the server runs and the URL is right, or give `fallback=`."
             )

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from .._files.refusal import FileRefusal
 from .._files.whole_files import replacing
-from ._pattern import LARGEST_REWARD, Row, new_row, unpacked_features
+from ._pattern import LARGEST_REWARD, Row, choice_of, new_row, unpacked_features
 from ._statements import State
 
 _FORMAT = "sedma-memory"
@@ -29,7 +29,7 @@ def as_fields(row: Row) -> dict[str, Any]:
     """A row as a JSON object."""
     features = unpacked_features(row.features)
     return {name: getattr(row, name) for name in _FIELDS} | {
-        "choice": json.loads(row.choice),
+        "choice": choice_of(row),
         "features": features and list(features),
     }
 

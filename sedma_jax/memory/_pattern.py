@@ -66,6 +66,43 @@ class Row(NamedTuple):
     value: float  # decides who is evicted: see `_eviction.py`
 
 
+_LATEST = 253_402_300_799_000_000  # microseconds: the end of the year 9999
+
+
+def stored_row(
+    digest: Any,
+    kind: Any,
+    workload: Any,
+    choice: Any,
+    features: Any,
+    count: Any,
+    mean: Any,
+    m2: Any,
+    updated: Any,
+    value: Any,
+) -> Row:
+    """A row as the database has it, which others than this package may have written.
+
+    **Raises:** `ValueError` for a field that `record` would not have written.
+    """
+    row = Row(digest, kind, workload, choice, features, count, mean, m2, updated, value)
+    text = type(digest) is type(kind) is type(workload) is type(choice) is str
+    packed = features is None or (type(features) is bytes and len(features) % 8 == 0)
+    whole = type(count) is type(updated) is int and count >= 1 and 0 <= updated <= _LATEST
+    real = type(mean) is type(m2) is type(value) is float and abs(mean) <= LARGEST_REWARD
+    if not (text and packed and whole and real and 0 <= m2 < math.inf and value == value):
+        raise _damaged_row(row)
+    return row
+
+
+def _damaged_row(row: Row) -> ValueError:
+    fields = ", ".join(f"{name}={value!r:.40}" for name, value in row._asdict().items())
+    return ValueError(
+        f"The memory needs rows that `record` wrote. Got a damaged one: {fields}. Delete "
+        "it from sedma_patterns by its digest, or restore a copy of the database."
+    )
+
+
 def new_row(
     kind: object,
     workload: object,
@@ -128,12 +165,23 @@ def merge(a: Row, b: Row) -> Row:
     )
 
 
+def choice_of(row: Row) -> Any:
+    """The choice of a row, read from its JSON.
+
+    **Raises:** `ValueError` for a choice that is not JSON.
+    """
+    try:
+        return json.loads(row.choice)
+    except (ValueError, RecursionError):
+        raise _damaged_row(row) from None
+
+
 def as_pattern(row: Row, distance: float | None = None) -> Pattern:
     """The pattern in a row."""
     return Pattern(
         kind=row.kind,
         workload=row.workload,
-        choice=json.loads(row.choice),
+        choice=choice_of(row),
         features=unpacked_features(row.features),
         count=row.count,
         mean=row.mean,

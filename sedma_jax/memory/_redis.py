@@ -10,21 +10,20 @@ addition, since a write is announced before the commit.
 A value is therefore never older than the last commit, as long as all writers name the same
 Redis, and since a paused writer's transaction ends before its lease (`LONGEST_PAUSE`). If a
 writer does not name this Redis or cannot reach it, others see its writes at the latest when
-the value expires.
+the value expires. Itself it asks Redis again only after it has deleted what it wrote.
 
 Everything here is also in the database. Values are JSON, and are checked as a file is.
 """
 
 import hashlib
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from secrets import token_hex
-from typing import Any
 from urllib.parse import urlsplit
 
 from .._files.refusal import FileRefusal
+from ._breaker import Breaker
 from ._connection import LONGEST_PAUSE
 from ._json_lines import as_fields, as_row
 from ._lookup_cache import Bucket
@@ -45,7 +44,7 @@ _FILL = 5_000  # milliseconds that a reader's token lives
 EXPIRY = 60_000  # milliseconds that a value lives
 _LARGEST_VALUE = 2**18  # bytes
 _TIMEOUT = 1.0  # seconds to wait for one answer
-_REST = 5.0  # seconds in which readers do not ask after a failure
+_MISSED = 1000  # keys that are deleted at once
 
 _STORE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
@@ -68,15 +67,17 @@ class SharedLookups:
 
     def __init__(self, url: str, memory: str):
         self._name, self._prefix = _shown(url), f"sedma:{memory}"
-        self._warned, self._rest_until = False, -1.0
+        self._warned = False
+        self._missed: set[Bucket] = set()  # written while Redis was away
+        self._breaker = Breaker(self._come_back, redis.RedisError, self._warn)
         try:
-            # One retry, for a connection that was closed while idle; more would make
-            # callers wait.
+            # One retry, for a connection that was closed while idle. A server that does not
+            # answer in time is not asked again by whoever waits.
             self._client = redis.Redis.from_url(
                 url,
                 socket_timeout=_TIMEOUT,
                 socket_connect_timeout=_TIMEOUT,
-                retry=Retry(NoBackoff(), 1),
+                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
             )
         except Exception:  # the error may quote the URL, and so the password
             raise ValueError(
@@ -97,70 +98,79 @@ class SharedLookups:
 
     def close(self) -> None:
         """Close the connection."""
+        self._breaker.close()
         self._client.close()
 
     def look_up(
         self, bucket: Bucket, read: Callable[[], tuple[Row, ...]]
     ) -> tuple[Row, ...]:
         """The rows of a bucket, from Redis or by `read`, which asks the database."""
+        if bucket in self._missed:  # Redis may hold what was before our write
+            return read()
         token_key, value_key = self._keys(bucket)
-        value = self._ask(lambda: self._client.get(value_key))
+        value = self._breaker.ask(lambda: self._client.get(value_key))
         rows = None if value is None else _parsed(value, bucket)
         if rows is not None:
             return rows
         token = token_hex(8)
-        mine = self._ask(lambda: self._client.set(token_key, token, nx=True, px=_FILL))
+        mine = self._breaker.ask(
+            lambda: self._client.set(token_key, token, nx=True, px=_FILL)
+        )
         rows = read()
         text = json.dumps([as_fields(row) for row in rows], separators=(",", ":"))
         if mine and len(text) <= _LARGEST_VALUE:
             keys = [token_key, value_key]
-            self._ask(lambda: self._store(keys=keys, args=[token, text, EXPIRY]))
+            self._breaker.ask(lambda: self._store(keys=keys, args=[token, text, EXPIRY]))
         elif mine:
-            self._ask(lambda: self._client.delete(token_key))
+            self._breaker.ask(lambda: self._client.delete(token_key))
         return rows
 
     def announce(self, buckets: Iterable[Bucket], token: str) -> None:
         """Announce, before the commit, that buckets will change."""
+        buckets = list(buckets)
 
-        def announce() -> None:
+        def announce() -> bool:
             with self._client.pipeline(transaction=True) as pipeline:
                 for bucket in buckets:
                     token_key, value_key = self._keys(bucket)
                     pipeline.set(token_key, token, px=LEASE)
                     pipeline.delete(value_key)
                 pipeline.execute()
+            return True
 
-        self._ask(announce, rest=False)
+        # What is added before it is asked is also deleted if it comes back meanwhile.
+        self._missed.update(buckets)
+        if self._breaker.ask(announce):
+            self._missed.difference_update(buckets)
 
     def withdraw(self, buckets: Iterable[Bucket], token: str) -> None:
         """Withdraw the announcement, after the commit or when there is none."""
         keys = [key for bucket in buckets for key in self._keys(bucket)]
         if keys:
-            self._ask(lambda: self._withdraw(keys=keys, args=[token]), rest=False)
+            self._breaker.ask(lambda: self._withdraw(keys=keys, args=[token]))
 
     def _keys(self, bucket: Bucket) -> tuple[str, str]:
         """The keys of the token and of the value of a bucket."""
         name = hashlib.sha256(json.dumps(bucket).encode()).hexdigest()[:32]
         return f"{self._prefix}:token:{name}", f"{self._prefix}:rows:{name}"
 
-    def _ask(self, question: Callable[[], Any], rest: bool = True) -> Any:
-        """The answer of Redis, or None; with `rest`, not asked soon after a failure."""
-        if rest and time.monotonic() < self._rest_until:
-            return None
-        try:
-            return question()
-        except redis.RedisError as error:
-            self._rest_until = time.monotonic() + _REST
-            if not self._warned:
-                self._warned = True
-                warnings.warn(
-                    f"The Redis {self._name} does not answer ({type(error).__name__}). "
-                    "The memory goes on without it; other processes may see what it "
-                    f"holds for {EXPIRY // 1000} s.",
-                    RuntimeWarning,
-                    stacklevel=6,
-                )
-            return None
+    def _come_back(self) -> None:
+        """Delete what was written meanwhile; raises while Redis is still away."""
+        self._client.ping()
+        while missed := list(self._missed)[:_MISSED]:
+            self._client.delete(*(self._keys(bucket)[1] for bucket in missed))
+            self._missed.difference_update(missed)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The Redis {self._name} does not answer ({type(error).__name__}). "
+                "The memory goes on without it; other processes may see what it "
+                f"holds for {EXPIRY // 1000} s.",
+                RuntimeWarning,
+                stacklevel=7,
+            )
 
     def _reason(self, error: Exception, url: str) -> str:
         reason = " ".join(str(error).split())[:300]
@@ -168,7 +178,7 @@ class SharedLookups:
         return reason.replace(password, "***") if password else reason
 
 
-def _parsed(value: bytes, bucket: Bucket) -> tuple[Row, ...] | None:
+def _parsed(value: bytes | str, bucket: Bucket) -> tuple[Row, ...] | None:
     """The rows of a value, or None if it is not what this package stores."""
     try:
         if len(value) > _LARGEST_VALUE:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ._eviction import beyond_most_valuable, evict
 from ._lookup_cache import Bucket
-from ._pattern import Row, merge
+from ._pattern import Row, merge, stored_row
 from ._schema import patterns, store, taken
 
 _CHUNK = 500  # rows per statement
@@ -78,13 +78,13 @@ def bucket_rows(connection: Connection, bucket: Bucket) -> tuple[Row, ...]:
     """The patterns of a kind and workload, the highest mean reward first."""
     kind, workload = bucket
     found = connection.execute(_BUCKET, {"k": kind, "w": workload})
-    return tuple(Row(*row) for row in found)
+    return tuple(stored_row(*row) for row in found)
 
 
 def rows(connection: Connection, chosen: ColumnElement[bool]) -> tuple[Row, ...]:
     """The chosen patterns, for each workload the highest mean reward first."""
     found = connection.execute(select(*_ROW).where(chosen).order_by(*_ORDER))
-    return tuple(Row(*row) for row in found)
+    return tuple(stored_row(*row) for row in found)
 
 
 def snapshot(connection: Connection) -> tuple[State, tuple[Row, ...]]:
@@ -106,7 +106,7 @@ def featured(connection: Connection, kind: str, since: int) -> list[Row]:
     """The patterns of a kind that have features and were written after a generation."""
     chosen = (patterns.c.kind == kind) & patterns.c.features.is_not(None)
     chosen &= patterns.c.generation > since
-    return [Row(*row) for row in connection.execute(select(*_ROW).where(chosen))]
+    return [stored_row(*row) for row in connection.execute(select(*_ROW).where(chosen))]
 
 
 def digests(connection: Connection, kind: str) -> set[str]:
@@ -172,7 +172,7 @@ def _existing(connection: Connection, keys: Sequence[str]) -> dict[str, Row]:
     known = {}
     for start in range(0, len(keys), _CHUNK):
         found = connection.execute(_KNOWN, {"keys": keys[start : start + _CHUNK]})
-        known |= {row.digest: row for row in (Row(*row) for row in found)}
+        known |= {row.digest: row for row in (stored_row(*row) for row in found)}
     return known
 
 

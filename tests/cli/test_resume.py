@@ -44,7 +44,8 @@ def stages(record):
 
 @pytest.mark.slow
 def test_a_run_goes_on_after_peers_were_out_of_reach(run, tmp_path):
-    nobody = f"/ip4/127.0.0.1/tcp/9/p2p/{sj.comm.agent_id('nobody', '')}"
+    nobody = sj.comm.agent_id("nobody", "0123456789abcdef of this test alone")
+    nobody = f"/ip4/127.0.0.1/tcp/9/p2p/{nobody}"
     out = tmp_path / "out"
     status, first, err = run("--out", out, "--peers", nobody)
     assert status == 1 and f"--resume {out}" in err

@@ -10,27 +10,12 @@ import jax.random as jr
 import numpy as np
 import pytest
 import yaml
+from workflows import SECRET, TOUR
 
 from sedma_jax import deploy
 from sedma_jax._cli.main import main
-from sedma_jax.deploy._manifests import agent_server
 from sedma_jax.deploy._manifests.agent_objects import agent_objects
-
-TOUR = """\
-name: tour
-agents:
-  - {name: front, entry: "tour:front", memory: 64Mi, cpu: 100m}
-  - {name: planner, entry: "tour:planner", memory: 128Mi, cpu: 200m, model: words}
-  - {name: critic, entry: "tour:critic", memory: 128Mi, cpu: 200m, replicas: 2}
-models:
-  - {name: words, memory: 1Gi}
-edges:
-  - {source: front, target: planner, volume: 0.5, protocol: http}
-  - {source: planner, target: critic, volume: 2, protocol: grpc}
-nodes:
-  - {name: n0, memory: 4Gi, cpu: 2}
-  - {name: n1, memory: 4Gi, cpu: 2}
-"""
+from sedma_jax.deploy._manifests.serve import calls, servers
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +114,15 @@ def test_the_example_is_compiled_into_the_files_on_record():
     """`sedma deploy compile docs/refinement/workflow.yaml --out tests/data/refinement`."""
     workflow = deploy.load_workflow(ROOT / "docs/refinement/workflow.yaml")
     files = deploy.compile(workflow)
-    serving = files.pop("serve.py")
-    assert serving == Path(agent_server.__file__).read_text()
+    serving = {name for name in files if name.startswith("serve/")}
+    assert {"serve/__init__.py", "serve/__main__.py"} < serving
+    for name in serving:
+        source = Path(servers.__file__).with_name(Path(name).name)
+        assert files.pop(name) == source.read_text()
     recorded = {
         path.relative_to(GOLDEN).as_posix(): path.read_text()
         for path in GOLDEN.rglob("*")
-        if path.is_file() and path.name != "serve.py"
+        if path.is_file() and path.parent.name != "serve"
     }
     assert files == recorded
 
@@ -177,28 +165,28 @@ def test_agents_answer_over_libp2p_along_the_edges_alone(monkeypatch, capsys):
             raise ValueError("secret")
         return request.upper()
 
-    monkeypatch.setenv("SEDMA_SECRET", "of this test")
+    monkeypatch.setenv("SEDMA_SECRET", SECRET)
     monkeypatch.setenv("SEDMA_AGENT", "tour/back")
     monkeypatch.setenv("SEDMA_CALLERS", "front")
-    ((stop_back, port),) = agent_server.serve(shout, {"libp2p": 0})
+    ((stop_back, port),) = servers.serve(shout, {"libp2p": 0})
     try:
         monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://127.0.0.1:{port}")
         monkeypatch.setenv("SEDMA_AGENT", "tour/front")
-        assert agent_server.call("back", b"hello" * 1000) == b"HELLO" * 1000
-        agent_server._peers.pop("tour/front").close()
+        assert calls.call("back", b"hello" * 1000) == b"HELLO" * 1000
+        calls._peers.pop("tour/front").close()
         monkeypatch.setenv("SEDMA_CALL_BACK", f"libp2p://[::1]:{port}")
-        assert agent_server.call("back", b"hello") == b"HELLO"
+        assert calls.call("back", b"hello") == b"HELLO"
         with pytest.raises(OSError, match="its log says why"):
-            agent_server.call("back", b"fail")
+            calls.call("back", b"fail")
         assert "secret" in capsys.readouterr().err
         monkeypatch.setenv("SEDMA_AGENT", "tour/stranger")
-        monkeypatch.setattr(agent_server, "SECONDS", 5.0)
+        monkeypatch.setattr(calls, "SECONDS", 5.0)
         with pytest.raises(OSError):
-            agent_server.call("back", b"hello")
+            calls.call("back", b"hello")
     finally:
         for name in ("tour/front", "tour/stranger"):
-            if name in agent_server._peers:
-                agent_server._peers.pop(name).close()
+            if name in calls._peers:
+                calls._peers.pop(name).close()
         monkeypatch.setenv("SEDMA_AGENT", "tour/back")
         stop_back()
 
@@ -224,7 +212,8 @@ def test_agents_listen_on_both_families(protocol, family, monkeypatch):
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 on this machine")
     monkeypatch.setenv("SEDMA_AGENT", "tour/back")
-    ((stop, port),) = agent_server.serve(lambda request, call: request, {protocol: 0})
+    monkeypatch.setenv("SEDMA_SECRET", SECRET)
+    ((stop, port),) = servers.serve(lambda request, call: request, {protocol: 0})
     try:
         with socket.socket(family) as probe:
             probe.settimeout(10)
@@ -237,15 +226,15 @@ def test_agents_listen_on_both_families(protocol, family, monkeypatch):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_agents_answer_each_other(protocol, host, monkeypatch):
     shout = lambda request, call: request.upper()
-    ((stop_back, port),) = agent_server.serve(shout, {protocol: 0})
+    ((stop_back, port),) = servers.serve(shout, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_BACK_OFFICE", f"{protocol}://{host}:{port}")
     ask = lambda request, call: b"it said " + call("back-office", request)
-    ((stop_front, port),) = agent_server.serve(ask, {protocol: 0})
+    ((stop_front, port),) = servers.serve(ask, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_FRONT", f"{protocol}://{host}:{port}")
     try:
-        assert agent_server.call("front", b"hello") == b"it said HELLO"
+        assert calls.call("front", b"hello") == b"it said HELLO"
         with pytest.raises(LookupError, match="no edge"):
-            agent_server.call("other", b"")
+            calls.call("other", b"")
     finally:
         stop_front()
         stop_back()
@@ -257,11 +246,11 @@ def test_an_agent_that_fails_keeps_its_reasons_to_its_log(protocol, monkeypatch,
     def fail(request, call):
         raise RuntimeError("secret")
 
-    ((stop, port),) = agent_server.serve(fail, {protocol: 0})
+    ((stop, port),) = servers.serve(fail, {protocol: 0})
     monkeypatch.setenv("SEDMA_CALL_BACK", f"{protocol}://127.0.0.1:{port}")
     try:
         with pytest.raises(OSError) as caught:
-            agent_server.call("back", b"")
+            calls.call("back", b"")
         if hasattr(caught.value, "close"):
             caught.value.close()
         assert "secret" not in str(caught.value)
@@ -271,10 +260,10 @@ def test_an_agent_that_fails_keeps_its_reasons_to_its_log(protocol, monkeypatch,
 
 
 def test_serving_needs_python_alone():
-    folder = Path(agent_server.__file__).parent
+    folder = Path(servers.__file__).parents[1]
     code = (
-        f"import sys; sys.path[:0] = [{str(folder)!r}]; import agent_server; "
-        "assert not {'jax', 'numpy', 'grpc'} & sys.modules.keys()"
+        f"import sys; sys.path[:0] = [{str(folder)!r}]; import serve.__main__; "
+        "assert not {'jax', 'numpy', 'grpc', 'uvicorn'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-S", "-I", "-c", code], check=True)
 
@@ -312,8 +301,8 @@ def test_the_default_workflow_is_an_agent_that_works():
 
     random = np.random.default_rng(0)
     A, x = random.normal(size=(8, 8)), random.normal(size=8)
-    answer = crossbar(safetensors.numpy.save({"A": A, "x": x}), agent_server.call)
+    answer = crossbar(safetensors.numpy.save({"A": A, "x": x}), calls.call)
     y = safetensors.numpy.load(answer)["y"]
     assert np.linalg.norm(y - A @ x) < 0.05 * np.linalg.norm(A @ x)
     with pytest.raises(ValueError, match="Send both"):
-        crossbar(safetensors.numpy.save({"A": A}), agent_server.call)
+        crossbar(safetensors.numpy.save({"A": A}), calls.call)

@@ -1,9 +1,11 @@
 """A compiled workflow is built and run: by podman, by compose, and from manifests."""
 
+import base64
 import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from containers import BASE, Podman, import_base, missing
+from workflows import SECRET
 
 from sedma_jax import deploy
 from sedma_jax._cli.main import main
@@ -80,7 +83,7 @@ def test_agents_answer_each_other_in_containers(podman, built):
     names = {agent: f"{network}-{agent}" for agent in services}
     try:
         for agent, service in services.items():
-            environment = service["environment"] | {"SEDMA_SECRET": "of this test"}
+            environment = service["environment"] | {"SEDMA_SECRET": SECRET}
             podman(
                 "run",
                 "--detach",
@@ -113,7 +116,7 @@ def test_compose_runs_the_same(podman, built):
         return subprocess.run(
             [sys.executable, podman_compose.__file__, "-p", project, *arguments],
             cwd=built,
-            env=podman.environment | {"SEDMA_SECRET": "of this test"},
+            env=podman.environment | {"SEDMA_SECRET": SECRET},
             capture_output=True,
             text=True,
             timeout=300,
@@ -133,6 +136,11 @@ def test_the_deployments_run_under_podman_and_memory_is_limited(podman, built):
     """One agent with its ConfigMap is run: podman has no Services between pods."""
     documents = yaml.safe_load_all((built / "manifests/10-checker.yaml").read_text())
     found = [d for d in documents if d["kind"] in ("ConfigMap", "Deployment")]
+    secret = {"SEDMA_SECRET": base64.b64encode(SECRET.encode()).decode()}
+    meta = {"name": "refinement-identity"}
+    found.insert(
+        0, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": secret}
+    )
     assert deploy.validate(found) == []
     path = built / "play.yaml"
     path.write_text(yaml.safe_dump_all(found))
@@ -150,3 +158,49 @@ def test_the_deployments_run_under_podman_and_memory_is_limited(podman, built):
         assert "all" not in podman("exec", pod, "python3", "-c", code, check=False)
     finally:
         podman("kube", "down", str(path), check=False)
+        podman("secret", "rm", "refinement-identity", check=False)
+
+
+def test_a_pod_of_64_mib_lives_through_bodies_of_60_mib(podman, built):
+    """Its limit is that of its cgroup: nobody tells the server."""
+    name = f"sedma-{uuid.uuid4().hex[:8]}"
+    ports = ["--env=SEDMA_ENTRY=refinement:checker", "--env=SEDMA_PORTS=http=8080"]
+    limit = ["--memory=64m", "--memory-swap=64m", "--read-only", "--cap-drop=ALL"]
+    podman("run", "--detach", f"--name={name}", *limit, *ports, "localhost/refinement")
+    answers = []
+
+    def send(size):
+        try:
+            with urllib.request.urlopen(url, b"[" * size, timeout=60) as response:
+                answers.append(response.status)
+        except urllib.error.HTTPError as error:
+            answers.append(error.code)
+            error.close()
+        except OSError:  # refused while it was still being sent
+            answers.append(413)
+
+    try:
+        url = address_of(podman, name)
+        system = {"A": [[2.0]], "b": [4.0], "x": [1.0]}
+        request = json.dumps(system).encode()
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                assert urllib.request.urlopen(url, timeout=9).read() == b"ready"
+                break
+            except OSError:
+                assert time.monotonic() < end, podman("logs", name, check=False)
+                time.sleep(0.1)
+        sizes = [60 * 2**20] * 20 + [3 * 2**20] * 20
+        threads = [threading.Thread(target=send, args=(size,)) for size in sizes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [413] * 20 + [500] * 20  # the latter are no JSON
+        with urllib.request.urlopen(url, request, timeout=60) as response:
+            assert json.load(response) == 2.0
+        state = json.loads(podman("inspect", name))[0]["State"]
+        assert state["Running"] and not state["OOMKilled"]
+    finally:
+        podman("rm", "--force", "--time=2", name, check=False)

@@ -137,6 +137,8 @@ def test_names_that_look_like_numbers_stay_apart():
         ("name: front", "name: tour-default-deny", "the policy"),
         ("name: front", "name: sedma-record-tour", "the record"),
         ("name: front", "name: localhost", "every host"),
+        ("'a:b'", "'serve:b'", "compiled server"),
+        ("'a:b'", "'serve.a:b'", "compiled server"),
         ("name: front", "image: a//b, name: front", "image"),
     ],
 )

@@ -1,7 +1,11 @@
 """Lookups in Redis are never older than the database, whoever dies when."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -30,6 +34,13 @@ def memories(postgres, redis_url):
 
 def keys(client, memory, sort):
     return list(client.scan_iter(f"sedma:{memory._store._state.name}:{sort}:*"))
+
+
+def wait_until_back(*memories):
+    end = time.monotonic() + 120
+    while any(memory._store._shared._breaker.away for memory in memories):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def counts(memory):
@@ -154,10 +165,65 @@ def test_a_redis_that_goes_away_costs_one_warning(client, memories, monkeypatch)
     with pytest.warns(RuntimeWarning, match="does not answer"):
         writer.record("k", "w", {"a": 1}, 1.0)
     assert counts(reader) == [2]
-    monkeypatch.undo()  # it is back, and asked again after a rest
-    reader._store._shared._rest_until = time.monotonic()
+    monkeypatch.undo()  # it is back, which is noticed in the background
+    wait_until_back(reader, writer)
     assert counts(reader) == counts(reader) == [2]
     assert len(keys(client, reader, "rows")) == 1
+
+
+class Frozen:
+    """Takes connections and passes bytes to the Redis of the tests, unless frozen."""
+
+    def __init__(self):
+        self.frozen, self.asked = False, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        parts = urlsplit(REDIS)
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection((parts.hostname, parts.port or 6379))
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    def _pass(self, source, sink):
+        with source, sink, contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.asked += 1
+                if not self.frozen:  # else it is swallowed: nobody ever answers
+                    sink.sendall(data)
+
+    def close(self):
+        self._listener.close()
+
+
+def test_a_frozen_redis_is_asked_once_and_then_left_alone(postgres, client):
+    """It cost 4 s a write and 2 s a read every 5 s."""
+    relay = Frozen()
+    with (
+        sj.memory.open(postgres, redis=relay.url) as memory,
+        sj.memory.open(postgres, redis=REDIS) as other,
+    ):
+        memory.record("k", "w", {"a": 1}, 1.0, features=[1.0, 2.0])
+        assert counts(memory) == counts(other) == [1]
+        relay.frozen = True
+        with pytest.warns(RuntimeWarning, match="does not answer"):
+            memory.record("k", "w", {"a": 1}, 1.0)
+        for n in range(3, 13):  # the thread asks too, once a second or less often
+            memory.record("k", "w", {"a": 1}, 1.0)
+            assert counts(memory) == [n]
+        assert memory._store._shared._breaker.away
+        assert counts(other) == [1]  # what Redis still holds, for a minute at most
+        relay.frozen = False
+        wait_until_back(memory)
+        assert counts(memory) == counts(other) == [12]  # what was missed is deleted there
+        assert len(keys(client, memory, "rows")) == 1
+    relay.close()
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,29 @@ from .._rpc.messages import MessageError
 from .._rpc.methods import Call, Method
 from .thread import open_node
 
+_THREADS = 32  # that run the agent's function, as for its other protocols
+
+
+_SHORTEST = 32  # characters of a secret: 128 bits, if they are hexadecimal and random
+_KINDS = 8  # of characters that it has at least; of 32 random digits, 6 in 10**8 have less
+
 
 def _keys(name: str, secret: str) -> KeyPair:
     """The keys of an agent; the secret gives the keys of all agents."""
+    _refuse_weak(secret)
     return new_ed25519_keys(hmac.digest(secret.encode(), name.encode(), hashlib.sha256))
+
+
+def _refuse_weak(secret: str) -> None:
+    """Refuse a secret that a stranger may guess; the message does not quote it."""
+    repeated = (secret + secret).find(secret, 1) < len(secret)
+    if len(secret) < _SHORTEST or len(set(secret)) < _KINDS or repeated:
+        raise ValueError(
+            f"Agents need a secret of at least {_SHORTEST} random characters, since it "
+            f"gives the keys of all of them. Got one of {len(secret)} characters"
+            f"{', all of them a few repeated ones' * (len(secret) >= _SHORTEST)}. Take "
+            "`openssl rand -hex 32` for SEDMA_SECRET."
+        )
 
 
 def agent_id(name: str, secret: str) -> str:
@@ -30,8 +49,9 @@ def agent_id(name: str, secret: str) -> str:
     **Arguments:**
 
     - `name`: names of workflow and agent, as in `tour/critic`.
-    - `secret`: shared by the agents of a workflow. If it is empty, anybody can make the
-        keys, and the id proves nothing.
+    - `secret`: shared by the agents of a workflow, at least 32 random characters.
+
+    **Raises:** `ValueError` for a secret that may be guessed.
     """
     return str(PeerID.from_pubkey(_keys(name, secret).public_key))
 
@@ -45,13 +65,15 @@ class AgentPeer:
     - `neighbours`: names of the agents that it calls and that call it.
     - `port`: to listen on, 0 for any free one; None for an agent that only calls.
     - `answer`: maps a request to its answer; called in threads, several at once.
+
+    **Raises:** `ValueError` for a secret that may be guessed.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        secret: str = "",
+        secret: str,
         neighbours: Collection[str] = (),
         port: int | None = None,
         answer: Callable[[bytes], bytes] | None = None,
@@ -118,9 +140,13 @@ def _address(family: int, at: tuple, peer: str) -> str:
 
 
 def _method(answer: Callable[[bytes], bytes]) -> Method:
+    threads = trio.CapacityLimiter(_THREADS)
+
     async def method(call: Call) -> bytes:
+        work = lambda: bytes(answer(bytes(call.body)))
         try:
-            return await trio.to_thread.run_sync(lambda: bytes(answer(bytes(call.body))))
+            # With a limiter of its own a slow agent does not stop the node's other work.
+            return await trio.to_thread.run_sync(work, limiter=threads)
         except Exception as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             raise RuntimeError("the agent failed; its log says why") from error

@@ -16,6 +16,7 @@ from .._manifests.pod_node import gates
 from .._placing.deployed import Deployed
 from .._workflow.specification import Workflow
 from .cluster import Cluster, ClusterError
+from .identity import made_secret
 from .record import RecordKeeper
 
 _KINDS = (  # what may be pruned, each before the objects that it refers to
@@ -80,6 +81,8 @@ def changes(
     """
     owner = keeper.reference() if keeper.uid else None
     found: list[Change] = []
+    if name := made_secret(cluster, deployed.workflow, owner, dry_run=True):
+        found.append(Change("create", "Secret", name))
     objects = desired_objects(deployed, owner)
     for item in objects:
         live = _live(cluster, item)
@@ -99,6 +102,7 @@ def apply_objects(
     cluster: Cluster, deployed: Deployed, keeper: RecordKeeper, *, force: bool = False
 ) -> None:
     """Apply all objects, then prune those that the workflow no longer has."""
+    made_secret(cluster, deployed.workflow, keeper.reference())
     objects = desired_objects(deployed, keeper.reference())
     for item in objects:
         live = _live(cluster, item)

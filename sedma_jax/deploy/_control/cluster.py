@@ -168,13 +168,15 @@ class Cluster:
             if not page:
                 return items, found["metadata"].get("resourceVersion", "0")
 
-    def create(self, body: JsonObject) -> JsonObject:
+    def create(self, body: JsonObject, *, dry_run: bool = False) -> JsonObject:
         """Make an object; never repeated, since it may be there after a lost answer."""
-        self.guard()
+        if not dry_run:
+            self.guard()
         call = lambda of: of.create(
             body=body,
             namespace=body["metadata"].get("namespace"),
             field_manager=OWNER,
+            query_params=[("dryRun", "All")] * dry_run,
             **_PLAIN,
         )
         action = f"create {body['kind']} {body['metadata'].get('name', '')}"

@@ -11,6 +11,7 @@ from .objects import (
     labels,
     metadata,
     priority_class_name,
+    secret_name,
 )
 from .pod_node import HOST, node_affinity
 
@@ -115,8 +116,8 @@ def _pod(workflow: Workflow, agent: Agent, nodes: list[str] | None) -> JsonObjec
 
 
 def _container(workflow: Workflow, agent: Agent) -> JsonObject:
-    # Peers derive their keys from SEDMA_SECRET; without it their ids prove nothing.
-    secret = {"secretRef": {"name": f"{workflow.name}-identity", "optional": True}}
+    # Peers derive their keys from SEDMA_SECRET; a pod does not start without it.
+    secret = {"secretRef": {"name": secret_name(workflow)}}
     secrets = [secret] * speaks_libp2p(workflow, agent)
     spoken = protocols(workflow, agent)
     probe = {"tcpSocket": {"port": spoken[0]}}

@@ -13,12 +13,14 @@ from .._placing.problem import placement_problem, replica_names
 from .._workflow.quantity import parse_quantity
 from .._workflow.specification import Agent, ClusterNode, Workflow
 from .._workflow.yaml_files import to_yaml
-from .agent_objects import agent_objects, speaks_libp2p
+from .agent_objects import agent_objects, protocols, speaks_libp2p
 from .job_objects import job_objects
-from .objects import workflow_objects
+from .objects import secret_name, workflow_objects
 
 _LEAST_CPUS = 0.01  # Docker refuses less
-_AGENT_SERVER = Path(__file__).with_name("agent_server.py")
+_SERVERS = {"http": "uvicorn>=0.34", "grpc": "grpcio>=1.60"}
+_SECRET = "set it to what `openssl rand -hex 32` prints"
+_SERVE = Path(__file__).with_name("serve")
 
 
 def compile(
@@ -34,16 +36,17 @@ def compile(
 
     **Returns:**
 
-    The text of every file by its path: `serve.py`, `Dockerfile`, `compose.yaml`,
+    The text of every file by its path: `serve/*.py`, `Dockerfile`, `compose.yaml`,
     `manifests/*.yaml`, and `placement.json` where there is a placement.
     """
     workflow = workflow or default_workflow()
     nodes = _nodes_of_agents(workflow, placement) if placement else {}
     files = {
-        "serve.py": _AGENT_SERVER.read_text(),
+        **{f"serve/{path.name}": path.read_text() for path in sorted(_SERVE.glob("*.py"))},
         "Dockerfile": _dockerfile(workflow),
         "compose.yaml": to_yaml(_compose(workflow)),
-        "manifests/00-workflow.yaml": to_yaml(*workflow_objects(workflow)),
+        "manifests/00-workflow.yaml": _note(workflow)
+        + to_yaml(*workflow_objects(workflow)),
     }
     for agent in sorted(workflow.agents, key=lambda a: a.name):
         objects = agent_objects(workflow, agent, nodes.get(agent.name))
@@ -53,6 +56,19 @@ def compile(
     if placement:
         files["placement.json"] = json.dumps(describe(workflow, placement), indent=2) + "\n"
     return files
+
+
+def _note(workflow: Workflow) -> str:
+    """Say in manifests which Secret they need; `sedma deploy apply` makes it."""
+    if not any(speaks_libp2p(workflow, agent) for agent in workflow.agents):
+        return ""
+    return (
+        "# Agents with libp2p edges start once there is a Secret, which\n"
+        "# `sedma deploy apply` makes. By hand:\n"
+        f"#   kubectl -n {workflow.namespace} create secret generic "
+        f"{secret_name(workflow)} "
+        "--from-literal=SEDMA_SECRET=$(openssl rand -hex 32)\n"
+    )
 
 
 def plan(
@@ -107,7 +123,8 @@ def _nodes_of_agents(workflow: Workflow, placement: Placement) -> dict[str, list
 
 
 def _dockerfile(workflow: Workflow) -> str:
-    grpc = any(edge.protocol == "grpc" for edge in workflow.edges)
+    spoken = {p for agent in workflow.agents for p in protocols(workflow, agent)}
+    packages = " ".join(text for p, text in _SERVERS.items() if p in spoken)
     extras = ["deploy"] * any(a.entry.startswith("sedma_jax.") for a in workflow.agents)
     libp2p = any(edge.protocol == "libp2p" for edge in workflow.edges)
     # A dependency of libp2p has no wheel, so that pip has to build it.
@@ -123,16 +140,17 @@ def _dockerfile(workflow: Workflow) -> str:
     return "\n".join(
         [
             f"# Agents of {workflow.name}: one image, SEDMA_ENTRY chooses the agent.",
-            "# BASE needs Python 3.11 or later" + (" with grpcio." if grpc else "."),
+            f"# BASE needs Python 3.11 or later; if PIP is empty, also {packages}.",
             "ARG BASE=docker.io/library/python:3.11-slim",
             "FROM ${BASE}",
-            *(["ARG PIP=grpcio>=1.60", 'RUN test -z "$PIP" || pip install "$PIP"'] * grpc),
+            f'ARG PIP="{packages}"',
+            'RUN test -z "$PIP" || pip install $PIP',
             *install,
             "WORKDIR /agents",
             "COPY . /agents",
             "ENV PYTHONPATH=/agents PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1",
             "USER 65532",
-            'ENTRYPOINT ["python3", "/agents/serve.py"]',
+            'ENTRYPOINT ["python3", "-m", "serve"]',
             "",
         ]
     )
@@ -147,7 +165,7 @@ def _compose(workflow: Workflow) -> JsonObject:
         if not agent.image:
             service["build"] = "."
         if speaks_libp2p(workflow, agent):
-            data = data | {"SEDMA_SECRET": "${SEDMA_SECRET:-}"}
+            data = data | {"SEDMA_SECRET": f"${{SEDMA_SECRET:?{_SECRET}}}"}
         service |= {
             "environment": data,
             "mem_limit": str(int(parse_quantity(agent.memory))),

@@ -59,6 +59,11 @@ def priority_class_name(workflow: Workflow) -> str:
     return f"{OWNER}.{workflow.namespace}.{workflow.name}"
 
 
+def secret_name(workflow: Workflow) -> str:
+    """Name the Secret with `SEDMA_SECRET`, from which agents derive their libp2p keys."""
+    return f"{workflow.name}-identity"
+
+
 def workflow_objects(workflow: Workflow) -> list[JsonObject]:
     """Make what all agents share: a priority, and a policy that denies all traffic."""
     meta = metadata(workflow, f"{workflow.name}-default-deny")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from .._json import JsonObject
-from .._workflow.yaml_files import load_documents
+from .._workflow.yaml_files import load_documents, printable
 from ._rules.kind import rule_errors
 from .schema import Key, Path, read, shown
 
@@ -24,9 +24,8 @@ class Refusal:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.file else ""
-        line = f"{where}{self.object}: {self.field}: {self.reason}."
         # Names in a manifest may hold anything, line breaks too.
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return printable(f"{where}{self.object}: {self.field}: {self.reason}.")
 
 
 def validate(

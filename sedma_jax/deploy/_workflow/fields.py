@@ -63,6 +63,15 @@ def _matching(form: re.Pattern, needs: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _not_the_server(entry: str) -> str:
+    if re.match(r"serve[.:]", entry):
+        raise ValueError(
+            "an entry point needs a module not named `serve`, as is the compiled "
+            f"server. Got {entry[:60]!r}. Rename the module"
+        )
+    return entry
+
+
 def _word(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError(f"a command needs words that are not empty. Got {text[:60]!r}")
@@ -144,7 +153,9 @@ Cpu = Annotated[str, BeforeValidator(_text_of_number), AfterValidator(_cpu)]
 Bytes = Annotated[str, BeforeValidator(_text_of_number), _at_least(_PAGE)]
 Memory = Annotated[str, BeforeValidator(_text_of_number), _at_least(_LEAST)]
 EntryPoint = Annotated[
-    str, _matching(_ENTRY, "an entry point needs the form module:function")
+    str,
+    _matching(_ENTRY, "an entry point needs the form module:function"),
+    AfterValidator(_not_the_server),
 ]
 Image = Annotated[str, _matching(_IMAGE, "an image needs the form registry/name:tag")]
 Count = Annotated[int, _number(_WHOLE, "2")]

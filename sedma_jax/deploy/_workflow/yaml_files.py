@@ -4,9 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import SafeConstructor
+from yaml.representer import SafeRepresenter
 
 from .._json import JsonObject
 from .specification import Misplaced, Workflow
@@ -19,6 +22,7 @@ _SCALARS = {f"{_TAG}{t}" for t in ("bool", "float", "int", "null", "str", "times
 }
 _LARGEST_BYTES = 2**24
 _DEEPEST = 40
+_MOST_DIGITS = 400  # of a number; the largest that a computer holds has 309
 _SAFE = re.compile(r"[A-Za-z_/][\w./-]*( [\w./-]+)*")
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
 
@@ -65,16 +69,38 @@ def _read(path: Path) -> bytes:
     return content
 
 
+# libyaml's, ten times as fast, wherever PyYAML was built with it.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 _UNREADABLE = (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError)
 
 
-class _KubectlLoader(yaml.SafeLoader):
+_MISFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class _KubectlLoader(_Loader):
     """Reads plain text as kubectl does (go-yaml 2): no dates, no `1:30`, but `1e3`."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        """Construct a node; PyYAML lets other errors out of tags that do not fit."""
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except _MISFIT as error:
+            kind = node.tag.removeprefix(_TAG)[:40]
+            raise yaml.MarkedYAMLError(
+                problem=f"{str(node.value)[:40]!r} is no {kind}",
+                problem_mark=node.start_mark,
+            ) from error
 
-def _number(loader: yaml.SafeLoader, node: yaml.Node) -> int | float:
+
+def _number(loader: SafeConstructor, node: yaml.Node) -> int | float:
     text = str(loader.construct_scalar(node)).replace("_", "").lower()  # pyright: ignore[reportArgumentType]
     digits = text.lstrip("+-")
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("too many digits")
     if digits[:2] in ("0x", "0o", "0b"):
         value = int(digits, 0)
     elif digits.isdigit():
@@ -108,9 +134,7 @@ for _kind in ("int", "float"):
     _KubectlLoader.add_constructor(_TAG + _kind, _number)
 
 
-def _composed(
-    content: bytes | str, loader: type[yaml.SafeLoader] = yaml.SafeLoader
-) -> list[yaml.Node | None]:
+def _composed(content: bytes | str, loader: Any = _Loader) -> list[yaml.Node | None]:
     """The documents as trees of nodes, which keep their lines."""
     if isinstance(content, bytes):
         content = content.decode()
@@ -123,11 +147,16 @@ def _composed(
 
 def _no_yaml(name: str, what: str, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return f"{name}: a file needs UTF-8. Got {error}."
+        return printable(f"{name}: a file needs UTF-8. Got {error}.")
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     said = " ".join(str(getattr(error, "problem", None) or error).split())
-    return f"{name}{line}: this is not YAML for {what}: {said}"
+    return printable(f"{name}{line}: this is not YAML for {what}: {said[:300]}")
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would break a line or command a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
@@ -160,13 +189,13 @@ def _errors(error: ValidationError, root: yaml.Node, name: str) -> Iterator[str]
             continue  # it is short of what was refused
         cause = item.get("ctx", {}).get("error")
         place = cause.place if isinstance(cause, Misplaced) else item["loc"]
-        field = ".".join(map(str, place)) or "workflow"
+        field = ".".join(str(step)[:60] for step in place) or "workflow"
         said = item["msg"].removeprefix("Value error, ").rstrip(".")
         if not isinstance(cause, ValueError) and item["type"] != "missing":
             said += f". Got {str(item['input'])[:60]!r}"
         if item["type"] == "string_type" and item["input"] is None:
             said += ", which is nothing in YAML. Put text in quotes"
-        yield f"{name}:{_line(root, place)}: {field}: {said}."
+        yield printable(f"{name}:{_line(root, place)}: {field}: {said}.")
 
 
 def _as_written(node: yaml.Node) -> object:
@@ -175,14 +204,15 @@ def _as_written(node: yaml.Node) -> object:
     A plain null is None. The type of a field decides what its text means, not YAML.
     """
     if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-        nothing = node.tag == f"{_TAG}null" and node.style is None
+        nothing = node.tag == f"{_TAG}null" and not node.style
         return None if nothing else node.value
     if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
         return [_as_written(value) for value in node.value]
     if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
         return {key.value: _as_written(value) for key, value in node.value}
     raise yaml.MarkedYAMLError(
-        problem=f"could not determine a constructor for the tag {node.tag!r}; leave it out",
+        problem=f"could not determine a constructor for the tag {node.tag[:60]!r}; leave "
+        "it out",
         problem_mark=node.start_mark,
     )
 
@@ -190,7 +220,7 @@ def _as_written(node: yaml.Node) -> object:
 def _refuse_aliases(content: str) -> None:
     """Refuse aliases and deep nesting before anything is built."""
     depth = 0
-    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+    for event in yaml.parse(content, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="an alias (*) may make a file grow beyond any size; write it out",
@@ -215,7 +245,7 @@ def _refuse_duplicates(node: yaml.Node | None) -> None:
                 )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the field {key.value!r} is given twice; take one out",
+                    problem=f"the field {key.value[:60]!r} is given twice; take one out",
                     problem_mark=key.start_mark,
                 )
             seen.add(key.value)
@@ -242,12 +272,12 @@ def _line(node: yaml.Node, place: tuple[str | int, ...]) -> int:
     return line + 1
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _text(dumper: SafeRepresenter, text: str) -> yaml.ScalarNode:
     """Quote text that YAML 1.1 or 1.2 could take for something else."""
     if "\n" in text:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
