@@ -182,6 +182,7 @@ def test_what_a_job_brought_is_for_its_client_alone(tmp_path):
             y, job = client.result("mine", 60)
             np.testing.assert_allclose(y, secret @ X, rtol=1e-6)
             np.testing.assert_array_equal(client.node.get(job["cid"]), y)
+            client.submit(secret, X, id="slow")  # its inputs stay on the disk
         inputs = [describe(secret).cid, describe(X).cid]
         with comm.open_jobs(node.addresses[0], key=tmp_path / "other") as other:
             for cid in (*inputs, job["cid"]):
@@ -189,6 +190,7 @@ def test_what_a_job_brought_is_for_its_client_alone(tmp_path):
                     other.node.get(cid, timeout=30)
                 with pytest.raises(comm.FetchError):
                     other.node.get_block(cid, other.service, timeout=30)
+            assert list((tmp_path / "tensors").glob(f"{inputs[0]}*"))
             # Naming the tensors of somebody else does not make them one's own.
             named = describe(secret).cid
 
