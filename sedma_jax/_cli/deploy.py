@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files.whole_files import replacing
+from .._files.whole_files import check_folder, check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
 from .cluster import add_actions
@@ -71,6 +71,8 @@ def plan(options: argparse.Namespace) -> int:
     """Place the workflow, and show where every replica goes; return the exit status."""
     from .. import deploy
 
+    if options.plot:
+        check_target(Path(options.plot), "`--plot`")
     workflow, placement = _placed(options)
     if placement is None:
         deploy.placement_problem(workflow)  # raises: there are no nodes
@@ -122,6 +124,8 @@ def compile_files(options: argparse.Namespace) -> int:
     """Write the files of a workflow, with `--dry-run` only their names; the exit status."""
     from .. import deploy
 
+    if not options.dry_run:
+        check_folder(Path(options.out), "`--out`")
     workflow, placement = _placed(options)
     files = deploy.compile(workflow, placement)
     folder = Path(options.out)

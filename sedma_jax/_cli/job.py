@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from .._files.whole_files import replacing
+from .._files.whole_files import check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.device_names import PRESETS, device_name
 from ._terminal.tables import print_table
@@ -139,6 +139,7 @@ def get_result(options: argparse.Namespace) -> int:
     """Write the product of a job to a file; the exit status."""
     import numpy as np
 
+    check_target(options.out, "`--out`")
     with _opened(options) as client:
         y, job = client.result(options.id, options.timeout)
     with replacing(options.out) as part, part.open("wb") as file:

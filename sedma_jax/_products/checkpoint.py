@@ -1,14 +1,14 @@
 """Keep the state of a long job in a file, so that another process can take it up."""
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .._files.whole_files import replacing
 
 
 def save_checkpoint(
@@ -20,21 +20,11 @@ def save_checkpoint(
 
     A process that is killed at any moment leaves the old file or the new one, whole.
     """
-    path = Path(path)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            # Any, or pyright takes an array for the option of `savez`
-            fields: dict[str, Any] = {f"job_{name}": text for name, text in job.items()}
-            fields.update(state)
-            np.savez(file, **fields)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
+    # Any, or pyright takes an array for the option of `savez`
+    fields: dict[str, Any] = {f"job_{name}": text for name, text in job.items()}
+    fields.update(state)
+    with replacing(Path(path)) as part, part.open("wb") as file:
+        np.savez(file, **fields)
 
 
 def load_checkpoint(

@@ -27,17 +27,17 @@ A, X = np.eye(3, dtype=np.float32) * 2, np.arange(3, dtype=np.float32)
 
 
 @contextmanager
-def served(folder, **limits):
+def served(folder, command=COMMAND, more=None, **limits):
     """A service whose workers are processes: its node, its workers and their log."""
     journal, log = Journal(folder), folder / "log"
     log.touch()
-    setup = {"log": str(log), "memory_limit": limits.get("memory")}
+    setup = {"log": str(log), "memory_limit": limits.get("memory")} | (more or {})
     workers = []
     with comm.open_node(allowed=EVERYONE) as node:
         ended = threading.Event()
 
         def worker():
-            workers.append(WorkerProcess(COMMAND, journal.tensors.folder, setup))
+            workers.append(WorkerProcess(command, journal.tensors.folder, setup))
             return workers[-1]
 
         async def start():
@@ -215,3 +215,19 @@ def test_the_worker_can_be_named_by_its_process(tmp_path):
             client.result("good", 60)
         assert starts(log, "good") == [str(workers[0].pid)]
         assert int(starts(log, "good")[0]) != os.getpid()
+
+
+@pytest.mark.slow
+def test_jobs_of_new_shapes_are_done_where_mappings_are_scarce(tmp_path):
+    setup = {"memory": f"sqlite:///{tmp_path / 'm.db'}", "compilation_cache": [None, False]}
+    rng = np.random.default_rng(0)
+    command = (sys.executable, str(Path(__file__).parents[1] / "worker_with_ballast.py"))
+    with served(tmp_path, command, setup) as (node, _, _):
+        with comm.open_jobs(node.addresses[0]) as client:
+            for rows in range(20, 34):
+                A = rng.normal(size=(rows, rows + 3)).astype(np.float32)
+                x = rng.normal(size=rows + 3).astype(np.float32)
+                client.submit(A, x, id=str(rows))
+                y, job = client.result(str(rows), 300)
+                assert job["attempts"] == 1
+                assert np.linalg.norm(y - A @ x) < 0.1 * np.linalg.norm(A @ x)
