@@ -58,6 +58,11 @@ def validate(options: argparse.Namespace) -> int:
     from .. import deploy
 
     count, refusals = deploy.validate_files(options.files, namespaces=options.namespace)
+    if not count and not refusals:
+        raise ValueError(
+            "`sedma deploy validate` needs at least one object. Got none in "
+            f"{', '.join(options.files)[:200]}. Name files of manifests."
+        )
     if options.json:
         print(json.dumps({"objects": count, "refused": [asdict(r) for r in refusals]}))
     elif refusals:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from .._files.read_files import check_input
 from .._files.whole_files import check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.device_names import PRESETS, device_name
@@ -92,6 +93,7 @@ def show_id(options: argparse.Namespace) -> int:
     """Print the id of this client; the exit status."""
     from ..comm._jobs.client import client_id
 
+    check_input(options.key, "`--key`")
     name = client_id(options.key)
     print(json.dumps({"id": name}) if options.json else name)
     return 0
@@ -173,6 +175,7 @@ def _opened(options: argparse.Namespace) -> AbstractContextManager[Any]:
             "`sedma job` needs the address of a service, with /p2p/ID. Got none. Name it "
             "by --at or SEDMA_SERVICE; `sedma serve` prints it."
         )
+    check_input(options.key, "`--key`")
     return comm.open_jobs(options.at, key=options.key)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._files.read_files import check_input
+from .._files.whole_files import check_folder
 from ._terminal import numbers as numbers
 from .peer_options import add_peer_options, peer_settings, state_folder
 
@@ -136,6 +138,8 @@ def serve_jobs(options: argparse.Namespace) -> int:
         grace=options.grace,
         keep=options.keep,
     )
+    check_folder(options.dir, "`--dir`")
+    check_input(options.dir / "key", "`sedma serve`")
     settings = comm.NodeSettings(**peer_settings(options))
     log_to_stderr(options.verbose)
     # Its workers use the accelerator.

@@ -219,7 +219,10 @@ def test_the_worker_can_be_named_by_its_process(tmp_path):
 
 @pytest.mark.slow
 def test_jobs_of_new_shapes_are_done_where_mappings_are_scarce(tmp_path):
-    setup = {"memory": f"sqlite:///{tmp_path / 'm.db'}", "compilation_cache": [None, False]}
+    setup = {
+        "memory": f"sqlite:///{tmp_path / 'm.db'}",
+        "compilation_cache": [str(tmp_path / "c"), True],
+    }
     rng = np.random.default_rng(0)
     command = (sys.executable, str(Path(__file__).parents[1] / "worker_with_ballast.py"))
     with served(tmp_path, command, setup) as (node, _, _):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..._files.read_files import check_input
 from ..._files.same_file import replaced, sqlite_files
 from .job_rows import COLUMNS, NEW_TOKEN, Job, open_database, read_row
 from .messages import JobRequest, encode_job
@@ -39,6 +40,8 @@ class Journal:
         self.tensors = TensorFiles(folder / "tensors")
         self._keep, self._lock = keep, threading.RLock()
         self._held: dict[str, int] = {}  # CIDs of jobs that are about to be accepted
+        for name in ("journal.lock", "jobs.db"):
+            check_input(folder / name, "`sedma serve`")
         self._owner = (folder / "journal.lock").open("w")
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
