@@ -13,7 +13,7 @@ from .._files.read_files import check_input
 from .._files.whole_files import check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.device_names import PRESETS, device_name
-from ._terminal.tables import print_table
+from ._terminal.tables import figure, print_table
 from .peer_options import state_folder
 
 
@@ -151,7 +151,7 @@ def get_result(options: argparse.Namespace) -> int:
     else:
         print(
             f"{options.out}: {y.dtype} {y.shape}, relative error "
-            f"{job['record']['relative_l2_corrected']:.3g}, {job['cid']}"
+            f"{figure(job['record']['relative_l2_corrected'])}, {job['cid']}"
         )
     return 0
 

@@ -56,7 +56,7 @@ def _kind(path: str, number: int, entry: Any) -> ArrayKind:
     if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
         wanted = f"exactly the fields {', '.join(_FIELDS)} in array {number}"
         got = ", ".join(map(str, entry)) if isinstance(entry, dict) else _shown(entry)
-        raise _refusal(path, wanted, got or "none")
+        raise _refusal(path, wanted, got[:60] or "none")
     name = str(entry["device"]).lower().replace("_", "-")
     if name not in devices.PRESETS:
         known = ", ".join(devices.PRESETS)

@@ -271,12 +271,13 @@ class Database:
         lost = isinstance(error, OperationalError | InterfaceError) or getattr(
             error, "connection_invalidated", False
         )
+        if self.is_sqlite and "decode to UTF-8" in reason:
+            return self._damaged(reason)
         if lost:
-            remedy = (
-                "Check the path, its permissions and the space left."
-                if self.is_sqlite
-                else "Check that the server runs and the URL is right, or give `fallback=`."
-            )
+            remedy = "Check that the server runs and the URL is right, or give `fallback=`."
+            if self.is_sqlite:
+                causes = (text for name, text in _REMEDIES.items() if name in reason)
+                remedy = next(causes, "Check the path, its permissions and the space left.")
             return Unreachable(
                 f"The memory needs the database {self.name}. Got: {reason}. {remedy}"
             )
@@ -290,6 +291,15 @@ class Database:
             f"damaged or something else ({reason}). Nothing was changed. Restore a copy, "
             "or name another file."
         )
+
+
+# What SQLite says, and what helps.
+_REMEDIES = {
+    "locked": "Another program holds it: end that, or try again.",
+    "disk is full": "Free space on its disk.",
+    "readonly": "Check the permissions of the file and its folder.",
+    "unable to open": "Check the path and its permissions.",
+}
 
 
 def _engine(url: URL, is_sqlite: bool) -> Engine:

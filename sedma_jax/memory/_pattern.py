@@ -129,18 +129,26 @@ def merge(a: Row, b: Row) -> Row:
 
 
 def as_pattern(row: Row, distance: float | None = None) -> Pattern:
-    """The pattern in a row."""
-    return Pattern(
-        kind=row.kind,
-        workload=row.workload,
-        choice=json.loads(row.choice),
-        features=unpacked_features(row.features),
-        count=row.count,
-        mean=row.mean,
-        spread=math.sqrt(row.m2 / (row.count - 1)) if row.count > 1 else math.nan,
-        updated=datetime.fromtimestamp(row.updated / 1e6, UTC),
-        distance=distance,
-    )
+    """The pattern in a row; `ValueError` for a row that somebody has edited."""
+    try:
+        return Pattern(
+            kind=row.kind,
+            workload=row.workload,
+            choice=json.loads(row.choice),
+            features=unpacked_features(row.features),
+            count=row.count,
+            mean=row.mean,
+            spread=math.sqrt(row.m2 / (row.count - 1)) if row.count > 1 else math.nan,
+            updated=datetime.fromtimestamp(row.updated / 1e6, UTC),
+            distance=distance,
+        )
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:
+        raise ValueError(
+            "A memory needs rows as it wrote them. Got one of kind "
+            f"{str(row.kind)[:40]!r} and workload {str(row.workload)[:40]!r} that is not: "
+            f"{str(error)[:100]}. Delete that row from the table sedma_patterns, or "
+            "restore a copy."
+        ) from error
 
 
 def digest(kind: str, workload: str, choice: str) -> str:

@@ -234,3 +234,30 @@ def test_jobs_of_new_shapes_are_done_where_mappings_are_scarce(tmp_path):
                 y, job = client.result(str(rows), 300)
                 assert job["attempts"] == 1
                 assert np.linalg.norm(y - A @ x) < 0.1 * np.linalg.norm(A @ x)
+
+
+def test_a_job_with_nan_says_so(tmp_path):
+    bad = A.copy()
+    bad[1, 1] = np.nan
+    with served(tmp_path) as (node, _, _):
+        with comm.open_jobs(node.addresses[0]) as client:
+            for matrix, x, told in (
+                (bad, X, "finite numbers. Got nan in number 5"),
+                (A, X + np.inf, "finite numbers. Got inf in number 1"),
+            ):
+                with pytest.raises(comm.RemoteError, match=told):
+                    submit_as_a_stranger_would(client, "n", None, {"values": matrix}, x)
+
+
+def test_a_full_disk_is_told_to_the_client(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with served(tmp_path) as (node, _, _):
+        with comm.open_jobs(node.addresses[0]) as client:
+            with monkeypatch.context() as patched:
+                patched.setattr("sedma_jax.comm._jobs.tensor_files.write_durably", full)
+                with pytest.raises(comm.RemoteError, match="room on its disk"):
+                    client.submit(A, X, id="one")
+            client.submit(A, X, id="one")
+            np.testing.assert_array_equal(client.result("one", 60)[0], 2 * X)

@@ -165,4 +165,4 @@ def _digest(value: bytes | str) -> str:
 
 
 def _short(value: Any) -> str:
-    return value[:12] if isinstance(value, str) else json.dumps(value)
+    return value[:12] if isinstance(value, str) else json.dumps(value)[:40]

@@ -41,10 +41,9 @@ class TensorFiles:
         """
         try:
             array = tensor_of(parse_npy(self._path(cid).read_bytes()))
-            whole = describe(array).cid == cid
         except (FileRefusal, ValueError):
-            whole = False
-        if not whole:
+            array = None
+        if array is None or describe(array).cid != cid:
             raise ValueError(
                 f"`sedma serve` needs {self._path(cid)} as it was written. Got another "
                 "content. Check the disk, and submit the job again under another id."
