@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import sedma_jax._cli
+import sedma_jax._cli._run.command
 from sedma_jax._cli._terminal.output import progress_bar
 from sedma_jax._cli._terminal.tables import print_table
 from sedma_jax._cli.main import main
