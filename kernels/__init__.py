@@ -117,6 +117,7 @@ from ._learning.ring_buffer import (
     ring_buffer as ring_buffer,
     summarise as summarise,
 )
+from ._numerics.cipher import split_in_two as split_in_two
 from ._numerics.count import (
     Count as Count,
     add_counts as add_counts,
@@ -134,7 +135,6 @@ from ._numerics.random import (
     normal as normal,
     normal_pair as normal_pair,
     normal_pair_at as normal_pair_at,
-    split_in_two as split_in_two,
 )
 from ._numerics.requirements import (
     FINITE as FINITE,

@@ -10,7 +10,11 @@ import gc
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+import jax
 from jax import monitoring
+
+RESERVE = 8192
+"""Mappings that a job of new shapes may need: ten of them took 8,238."""
 
 _SHARE = 0.5  # of all mappings, above which programs are forgotten
 _OFTEN = 16  # programs compiled from one count of the mappings to the next
@@ -55,6 +59,20 @@ def leave_room() -> None:
         for program in _programs:
             program.clear_cache()
         gc.collect()  # a program goes with its last reference
+
+
+def make_room(reserve: int) -> bool:
+    """Forget all compiled programs if fewer mappings than `reserve` are left.
+
+    `leave_room` forgets ours, and when half of all mappings are used; here other libraries
+    may have taken them. **Returns:** whether as many are left in the end.
+    """
+    used, most = mappings()
+    if used and most - used < reserve:
+        jax.clear_caches()
+        gc.collect()
+        used, most = mappings()
+    return not used or most - used >= reserve
 
 
 def mappings() -> tuple[int, int]:

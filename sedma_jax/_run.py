@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._files.read_files import check_input
 from ._keys import split_key
 from ._tiling.partition import Matrix, Vectors
 from ._tiling.pool import Pool
@@ -144,6 +145,7 @@ def check_node_key(path: str | Path | None) -> None:
     if path is not None:
         from . import comm
 
+        check_input(path, "`node_key`")
         comm.key_id(Path(path))
 
 

@@ -10,14 +10,16 @@ import jax.dtypes
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Integer, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Integer, Num, PRNGKeyArray, UInt32
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .random import folded
+from .cipher import folded
 
 # Words are added by halves, since `2**16` halves add up to less than `2**32`.
 _HALF, _MOST = 0xFFFF, 2**16
 _MOST_FLOAT = np.nextafter(2.0**63, 0)  # of float64
+# Of as many floating-point numbers below it the sum is exact, even in single precision.
+_PART = 2**12
 
 
 class Count(NDArrayOperatorsMixin, eqx.Module):
@@ -173,6 +175,26 @@ def _last_axis(count: Count) -> Count:
     high = high + (carry >> 16)
     top = top + (high >> 16)
     return Count((top << 16) | (high & _HALF), (carry << 16) | (low & _HALF))
+
+
+def row_counts(values: Float[Array, "arrays rows lanes"]) -> Count:
+    """The sum of each row of whole numbers, exact as far as these are.
+
+    XLA on CPUs has a library for sums of floating-point numbers, where it compiles several
+    kernels for each sum of integers. So this adds up parts below and above `2**12`, whose
+    sums are exact.
+    """
+    arrays, rows, lanes = values.shape
+    parts = jnp.pad(values, ((0, 0), (0, 0), (0, -lanes % min(lanes, _PART))))
+    parts = parts.reshape(arrays, rows, -1, min(lanes, _PART))
+    high = jnp.floor(parts / _PART)
+    low = as_count(jnp.sum(parts - high * _PART, axis=3))
+    high = as_count(jnp.sum(high, axis=3))
+    high = Count((high.high << 12) | (high.low >> 20), high.low << 12)  # times `_PART`
+    counts = add_counts(low, high)
+    if lanes <= _PART:
+        return jax.tree.map(lambda word: word[..., 0], counts)
+    return total_count(counts, (2,))
 
 
 def multiply_count(values: Integer[Array, "*shape"], factor: int) -> Count:

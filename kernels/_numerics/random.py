@@ -30,10 +30,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt
 
+from .cipher import cipher_block
 from .wide_vectors import wide_jit
 
-_PARITY = 0x1BD11BDA  # C240 of Salmon et al., section 3.2, truncated to 32 bits
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al., Table 2: R_32x2
 _WORD = {4: jnp.uint32, 8: jnp.uint64}
 
 
@@ -182,32 +181,11 @@ def normal_pair_at(
     - `ValueError`: as `normal_at` does.
     """
     dtype = _checked_at("sedma_jax.kernels.normal_pair_at", key, dtype)
-    radial, angular = _block(key, column, row)
+    radial, angular = cipher_block(key, column, row)
     if dtype.itemsize == 8:
         radial = _join(radial, angular)
-        angular = _join(*_block(jr.fold_in(key, 0), column, row))
+        angular = _join(*cipher_block(jr.fold_in(key, 0), column, row))
     return _polar(radial, angular, dtype)
-
-
-def folded(key: PRNGKeyArray, data: UInt[Array, ""] | int) -> PRNGKeyArray:
-    """`jax.random.fold_in`, with the rounds of the cipher written out.
-
-    JAX's loop over the rounds takes a dozen small kernels on a CPU, each compiled by
-    itself; this is one that fuses with its neighbours.
-    """
-    if jr.key_impl(key) != "threefry2x32":
-        return jr.fold_in(key, data)
-    words = jnp.stack(_block(key, jnp.asarray(data, jnp.uint32)))
-    return jr.wrap_key_data(words, impl=jr.key_impl(key))
-
-
-def split_in_two(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """`jax.random.split`, as `folded` does it."""
-    if jr.key_impl(key) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
-        first, second = jr.split(key)
-        return first, second
-    # In JAX's partitionable scheme the keys of a split are those of folding in numbers.
-    return folded(key, 0), folded(key, 1)
 
 
 def _checked_at(name: str, key: PRNGKeyArray, dtype: DTypeLike) -> np.dtype:
@@ -261,29 +239,6 @@ def _index(shape: tuple[int, ...]) -> UInt[Array, "..."]:
     return index
 
 
-def _block(
-    key: PRNGKeyArray, index: UInt[Array, "..."], stream: Any = 0
-) -> tuple[UInt[Array, "..."], UInt[Array, "..."]]:
-    """The two 32-bit words of each cell: Threefry-2x32-20 of counter (`stream`, `c`)."""
-    return _rounds(jr.key_data(key), index, jnp.asarray(stream, jnp.uint32))
-
-
-@jax.jit  # traced once for all calls of a shape; compilers put it in its place
-def _rounds(key, index, stream):
-    key0, key1 = key
-    schedule = (key0, key1, key0 ^ key1 ^ _PARITY)
-    x0 = jnp.broadcast_to(stream, index.shape) + schedule[0]
-    x1 = index + schedule[1]
-    for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
-            x0 = x0 + x1
-            x1 = (x1 << rotation) | (x1 >> (32 - rotation))
-            x1 = x0 ^ x1
-        x0 = x0 + schedule[(group + 1) % 3]
-        x1 = x1 + schedule[(group + 2) % 3] + (group + 1)
-    return x0, x1
-
-
 def _join(high: UInt[Array, "..."], low: UInt[Array, "..."]) -> UInt[Array, "..."]:
     return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
 
@@ -298,7 +253,7 @@ def _bits(key: PRNGKeyArray, shape: tuple[int, ...], dtype: np.dtype) -> UInt[Ar
 def _word(
     key: PRNGKeyArray, index: UInt[Array, "..."], dtype: np.dtype
 ) -> UInt[Array, "..."]:
-    high, low = _block(key, index)
+    high, low = cipher_block(key, index)
     return high ^ low if dtype.itemsize == 4 else _join(high, low)
 
 
@@ -357,10 +312,10 @@ def _normal_pair(
         first, second = jr.split(key)
         return jr.normal(first, shape, dtype), jr.normal(second, shape, dtype)
     index = _index(shape)
-    radial, angular = _block(key, index)
+    radial, angular = cipher_block(key, index)
     if dtype.itemsize == 8:
         radial = _join(radial, angular)
-        angular = _join(*_block(key, index, stream=1))
+        angular = _join(*cipher_block(key, index, stream=1))
     return _polar(radial, angular, dtype)
 
 

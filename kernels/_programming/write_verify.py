@@ -24,8 +24,9 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response, move_state
-from .._numerics.count import Count, add_counts, as_count, total_count
-from .._numerics.random import normal_pair_at, split_in_two
+from .._numerics.cipher import split_in_two
+from .._numerics.count import Count, add_counts, row_counts, total_count
+from .._numerics.random import normal_pair_at
 from .closed_loop import (
     VerifyRule,
     WriteStats,
@@ -41,7 +42,6 @@ from .scheme import Scheme
 _LAST = 16
 # Before that, the cells of one array are packed to these parts.
 _SHARES = (4,)
-_HALF = 2**12  # pulses are added up below and above this
 _FEW = 2**14  # up to this many cells, packing is not worth its compilation
 
 
@@ -271,29 +271,10 @@ def _advance(lanes, progress, keys, until, *, device, rule):
         settled=settled,
         write=progress.write + jnp.sum(tally.write, axis=2),
         read=progress.read + jnp.sum(tally.read, axis=2),
-        pulses=add_counts(progress.pulses, _row_counts(tally.pulses)),
+        pulses=add_counts(progress.pulses, row_counts(tally.pulses)),
     )
     parts = lambda lane: (lane.state, lane.pulses)
     return eqx.tree_at(parts, lanes, (state, pulses)), progress
-
-
-def _row_counts(pulses):
-    """Pulses of each row, exact as far as those of its cells are.
-
-    XLA on CPUs has a library for sums of floating-point numbers, where it compiles several
-    kernels for each sum of integers. So this adds up halves whose sums are exact.
-    """
-    arrays, rows, lanes = pulses.shape
-    parts = jnp.pad(pulses, ((0, 0), (0, 0), (0, -lanes % min(lanes, _HALF))))
-    parts = parts.reshape(arrays, rows, -1, min(lanes, _HALF))
-    high = jnp.floor(parts / _HALF)
-    low = as_count(jnp.sum(parts - high * _HALF, axis=3))
-    high = as_count(jnp.sum(high, axis=3))
-    high = Count((high.high << 12) | (high.low >> 20), high.low << 12)
-    counts = add_counts(low, high)
-    if lanes <= _HALF:
-        return jax.tree.map(lambda word: word[..., 0], counts)
-    return total_count(counts, (2,))
 
 
 def _pair(key, turn, cell, dtype):

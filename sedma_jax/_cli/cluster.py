@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._files.read_files import check_input
 from .._trace import Trace
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
@@ -66,13 +67,15 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_patience(parser: argparse.ArgumentParser) -> None:
-    number = functools.partial(parser.add_argument, type=float, metavar="SECONDS")
+    number = functools.partial(
+        parser.add_argument, type=numbers.not_negative, metavar="SECONDS"
+    )
     number("--timeout", default=300.0, help="until all is ready")
     number("--lost-after", default=30.0, help="of silence until a node is lost")
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    number = functools.partial(parser.add_argument, type=float)
+    number = functools.partial(parser.add_argument, type=numbers.not_negative)
     parser.add_argument("--prometheus", metavar="URL", help="where throughput is measured")
     parser.add_argument("--query", metavar="PROMQL", help="one number; more is better")
     parser.add_argument(
@@ -84,7 +87,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     number("--rho", default=0.85, help="greatest utilisation of a node")
     number("--cool-down", default=120.0, metavar="SECONDS", help="between placements")
     number("--move-cost", default=0.01, help="per move, as a share of the present cost")
-    parser.add_argument("--moves", type=int, default=10, help="at most, per placement")
+    parser.add_argument(
+        "--moves", type=numbers.whole("moves", 0), default=10, help="at most, per placement"
+    )
 
 
 def diff(options: argparse.Namespace) -> int:
@@ -265,6 +270,8 @@ def target_of(options: argparse.Namespace) -> "Target":
 
     names = {"kubeconfig", "context", "timeout", "lost_after", "force"}
     given = {name: value for name, value in vars(options).items() if name in names}
+    if given.get("kubeconfig"):
+        check_input(given["kubeconfig"], "`--kubeconfig`")
     return deploy.Target(**given)
 
 

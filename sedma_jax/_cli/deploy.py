@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._files.whole_files import replacing
+from .._files.whole_files import check_folder, check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
 from .cluster import add_actions
@@ -58,6 +58,11 @@ def validate(options: argparse.Namespace) -> int:
     from .. import deploy
 
     count, refusals = deploy.validate_files(options.files, namespaces=options.namespace)
+    if not count and not refusals:
+        raise ValueError(
+            "`sedma deploy validate` needs at least one object. Got none in "
+            f"{', '.join(options.files)[:200]}. Name files of manifests."
+        )
     if options.json:
         print(json.dumps({"objects": count, "refused": [asdict(r) for r in refusals]}))
     elif refusals:
@@ -71,6 +76,8 @@ def plan(options: argparse.Namespace) -> int:
     """Place the workflow, and show where every replica goes; return the exit status."""
     from .. import deploy
 
+    if options.plot:
+        check_target(Path(options.plot), "`--plot`")
     workflow, placement = _placed(options)
     if placement is None:
         deploy.placement_problem(workflow)  # raises: there are no nodes
@@ -122,6 +129,8 @@ def compile_files(options: argparse.Namespace) -> int:
     """Write the files of a workflow, with `--dry-run` only their names; the exit status."""
     from .. import deploy
 
+    if not options.dry_run:
+        check_folder(Path(options.out), "`--out`")
     workflow, placement = _placed(options)
     files = deploy.compile(workflow, placement)
     folder = Path(options.out)

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from .._files.whole_files import replacing
+from .._files.read_files import check_input
+from .._files.whole_files import check_target, replacing
 from ._terminal import numbers as numbers
 from ._terminal.device_names import PRESETS, device_name
-from ._terminal.tables import print_table
+from ._terminal.tables import figure, print_table
 from .peer_options import state_folder
 
 
@@ -92,6 +93,7 @@ def show_id(options: argparse.Namespace) -> int:
     """Print the id of this client; the exit status."""
     from ..comm._jobs.client import client_id
 
+    check_input(options.key, "`--key`")
     name = client_id(options.key)
     print(json.dumps({"id": name}) if options.json else name)
     return 0
@@ -139,6 +141,7 @@ def get_result(options: argparse.Namespace) -> int:
     """Write the product of a job to a file; the exit status."""
     import numpy as np
 
+    check_target(options.out, "`--out`")
     with _opened(options) as client:
         y, job = client.result(options.id, options.timeout)
     with replacing(options.out) as part, part.open("wb") as file:
@@ -148,7 +151,7 @@ def get_result(options: argparse.Namespace) -> int:
     else:
         print(
             f"{options.out}: {y.dtype} {y.shape}, relative error "
-            f"{job['record']['relative_l2_corrected']:.3g}, {job['cid']}"
+            f"{figure(job['record']['relative_l2_corrected'])}, {job['cid']}"
         )
     return 0
 
@@ -172,6 +175,7 @@ def _opened(options: argparse.Namespace) -> AbstractContextManager[Any]:
             "`sedma job` needs the address of a service, with /p2p/ID. Got none. Name it "
             "by --at or SEDMA_SERVICE; `sedma serve` prints it."
         )
+    check_input(options.key, "`--key`")
     return comm.open_jobs(options.at, key=options.key)
 
 

@@ -4,8 +4,10 @@ import argparse
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files.whole_files import check_target
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
 
@@ -103,6 +105,7 @@ def show_patterns(options: argparse.Namespace) -> int:
 
 def export_patterns(options: argparse.Namespace) -> int:
     """Perform `sedma memory export`; return the exit status."""
+    check_target(Path(options.file), "`sedma memory export`")
     with _opened(options) as memory:
         name, count = memory.name, memory.export(options.file)
     return _say(

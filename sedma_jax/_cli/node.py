@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 from .._files.whole_files import replacing
 from ._terminal import numbers as numbers
@@ -176,21 +175,12 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _put(options: argparse.Namespace) -> int:
-    import numpy as np
-
+    from .._files.numpy_files import load_npy
     from ..comm._runners import control_socket
+    from ..comm._tensors.manifest import LARGEST_TENSOR
     from ._terminal.output import progress_bar
 
-    try:
-        with open(options.file, "rb") as file:
-            array = np.load(file, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("an archive of several arrays")
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(
-            f"`sedma node put` needs an array in a .npy file. Got {options.file} "
-            f"({error}). Write it with `numpy.save`."
-        ) from error
+    array = load_npy(options.file, "`sedma node put`", LARGEST_TENSOR)
     with progress_bar("put", "MB", total=lambda: array.nbytes // 10**6) as progress:
         cid = control_socket.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .._files.read_files import check_input
+from .._files.whole_files import check_folder
+from ._terminal import numbers as numbers
 from .peer_options import add_peer_options, peer_settings, state_folder
 
 
@@ -16,9 +19,10 @@ def add_parser(commands: Any) -> None:
         "serve",
         help="do the jobs that peers submit (needs the extras comm and memory)",
         description="Accept jobs from peers over libp2p (`sedma job submit`), compute the "
-        "corrected products with a memory, and offer the products by CID. An accepted job "
-        "is on disk: it is done even if the service is killed and started again. SIGTERM "
-        "ends the service: running jobs get some time, the others stay in the journal.",
+        "corrected products with a memory, in processes whose memory is limited, and give "
+        "each product to the client whose job it is of. An accepted job is on disk: it is "
+        "done even if the service is killed and started again. SIGTERM ends the service: "
+        "running jobs get some time, the others stay in the journal.",
     )
     serve.set_defaults(command=serve_jobs)
     add = serve.add_argument
@@ -50,31 +54,44 @@ def _add_job_options(add: Callable[..., Any]) -> None:
         metavar="[HOST:]PORT",
         help="serve /healthz, /readyz and /metrics (Prometheus) there; 0 for any port",
     )
-    add("--workers", type=int, default=1, metavar="N", help="jobs at once (1)")
+    add(
+        "--workers",
+        type=numbers.whole("workers", 1, 1024),
+        default=1,
+        metavar="N",
+        help="jobs at once, each in a process (1)",
+    )
+    add(
+        "--worker-memory",
+        type=numbers.whole("MB", 1),
+        metavar="MB",
+        help="memory that a job may take; what needs more is refused (default: half of "
+        "the machine's or the container's, shared by the workers)",
+    )
     add(
         "--queue",
-        type=int,
+        type=numbers.whole("jobs", 1),
         default=1000,
         metavar="N",
         help="jobs that wait or run, at most (1000)",
     )
     add(
         "--largest",
-        type=int,
+        type=numbers.whole("MB", 1),
         default=256,
         metavar="MB",
-        help="size of the tensors of a job, at most (256)",
+        help="size of the tensors of a job, and of its product, at most (256)",
     )
     add(
         "--grace",
-        type=float,
+        type=numbers.not_negative,
         default=30.0,
         metavar="SECONDS",
         help="time that running jobs get after SIGTERM (30)",
     )
     add(
         "--keep",
-        type=int,
+        type=numbers.whole("jobs", 1),
         default=1000,
         metavar="N",
         help="finished jobs to keep, with their products (1000)",
@@ -96,11 +113,15 @@ def _address(text: str) -> tuple[str, int]:
 
 def serve_jobs(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; the exit status."""
+    import jax
+
     from .. import comm, memory  # extras
     from ..comm._jobs.service import ServiceLimits
     from ..comm._jobs.service_process import run_service
     from ..comm._runners.daemon import log_to_stderr
-    from .job_work import job_worker
+    from ..memory._pressure import memory_size
+    from .job_needs import bytes_needed
+    from .job_work import COMMAND
 
     if not (options.allow or options.open):
         raise ValueError(
@@ -111,17 +132,31 @@ def serve_jobs(options: argparse.Namespace) -> int:
         workers=options.workers,
         queue=options.queue,
         largest=options.largest * 10**6,
+        memory=options.worker_memory * 10**6
+        if options.worker_memory
+        else memory_size() // (2 * options.workers),
         grace=options.grace,
         keep=options.keep,
     )
+    check_folder(options.dir, "`--dir`")
+    check_input(options.dir / "key", "`sedma serve`")
     settings = comm.NodeSettings(**peer_settings(options))
     log_to_stderr(options.verbose)
-    with memory.open(options.memory or memory.default_url()) as long_term:
+    # Its workers use the accelerator.
+    jax.config.update("jax_platforms", "cpu")
+    url = options.memory or memory.default_url()
+    cache = (
+        getattr(options, "compilation_cache", None),
+        not getattr(options, "no_compilation_cache", False),
+    )
+    with memory.open(url) as long_term:
         run_service(
             settings,
             options.dir,
-            lambda: job_worker(long_term),
+            COMMAND,
+            {"memory": url, "compilation_cache": cache},
             limits,
+            needs=bytes_needed,
             memory=long_term,
             http=options.metrics,
             started=lambda status: _started(status, options),

@@ -8,7 +8,7 @@ import gzip
 import io
 import math
 import os
-import stat
+import sys
 import zlib
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from scipy.sparse import csr_array
 
+from . import refusal
 from .matrix_market import parse_matrix_market
 from .numpy_files import Shapes, as_float, parse_npy, parse_npz
-from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
+from .read_files import opened, read_regular, told
+from .refusal import FileRefusal, check_count, check_shape, check_unpacked, damaged
 
 _CHUNK = 2**20
 _SUFFIXES = (".mtx", ".mtx.gz", ".npy", ".npz", ".safetensors")
@@ -70,11 +72,8 @@ def _load(path: str | os.PathLike[str], caller: str, ndim: int) -> np.ndarray | 
         array = as_float(array)
         _check_finite(array)
         return array
-    except FileRefusal as refusal:
-        requirement, got, remedy = refusal.args
-        raise ValueError(
-            f"`{caller}` of {path!r} needs {requirement}. Got {got}. {remedy}"
-        ) from refusal.__cause__
+    except FileRefusal as refused:
+        raise told(refused, f"`{caller}`", path) from refused.__cause__
 
 
 def _fits(shape: tuple[int, ...], ndim: int) -> bool:
@@ -96,21 +95,10 @@ def _read(path: str, ndim: int) -> np.ndarray | csr_array:
         raise FileRefusal(
             "`::NAME` only after .npz and .safetensors", f"{name!r}", "Leave it out."
         )
-    try:
-        status = os.stat(file)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block for ever
-            kind = "directory" if stat.S_ISDIR(status.st_mode) else "pipe or device"
-            raise FileRefusal("a regular file", f"a {kind}", "Name a file.")
-        if suffix == ".safetensors":
+    if suffix == ".safetensors":
+        with opened(file, sys.maxsize):  # it is mapped, not read
             return _read_safetensors(file, name, ndim)
-        check_bytes(status.st_size)
-        content = Path(file).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise FileRefusal(
-            "a file that it can open",
-            getattr(error, "strerror", None) or str(error),
-            "Check the path and its permissions.",
-        ) from error
+    content = read_regular(file, refusal.LARGEST_BYTES)
     if suffix == ".npz":
         choose = lambda shapes, numbers: _choose(shapes, numbers, name, ndim)
         return parse_npz(content, choose, named=name is not None)
@@ -126,7 +114,7 @@ def _gunzip(content: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             while chunk := stream.read(_CHUNK):
                 total += len(chunk)
-                check_bytes(total)
+                check_unpacked(total, len(content))
                 chunks.append(chunk)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged("gzip", error, "gzip") from error
@@ -147,7 +135,7 @@ def _read_safetensors(file: str, name: str | None, ndim: int) -> np.ndarray:
                 raise FileRefusal("real numbers", f"dtype {dtype}", "Convert it first.")
             check_count(math.prod(shapes[name]))
             return tensors.get_tensor(name)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise damaged("safetensors", error, "safetensors.numpy.save_file") from error
 
 

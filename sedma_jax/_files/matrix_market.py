@@ -17,6 +17,8 @@ _BANNER = re.compile(
 )
 # The sign with which each symmetry mirrors an entry across the diagonal; 0 for none.
 _MIRROR = {"general": 0, "symmetric": 1, "skew-symmetric": -1}
+_MOST_COMMENTS = 2**20  # bytes before the size line
+_EXACT = 2**53  # whole numbers up to here are exact in float64
 _FIELDS = ("real", "double", "integer", "pattern")
 
 
@@ -73,6 +75,8 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
         stored = rows * (rows + mirror) // 2 if mirror else rows * cols
     columns = 1 if not sparse else 2 if field == "pattern" else 3
     table = _numbers(body, stored, columns)
+    if field == "integer":
+        _check_whole(table[:, -1])
     if sparse:
         return _coordinate(table, rows, cols, mirror)
     return _array(table[:, 0], rows, cols, mirror)
@@ -81,7 +85,7 @@ def parse_matrix_market(text: bytes) -> np.ndarray | csr_array:
 def _size_line(rest: bytes, sparse: bool) -> tuple[int, int, int, bytes]:
     """Rows, columns, stored entries (0 for the array format), and the lines after them."""
     start = 0
-    while start < len(rest):
+    while start < min(len(rest), _MOST_COMMENTS):
         end = rest.find(b"\n", start)
         end = len(rest) if end < 0 else end
         line = rest[start:end].strip()
@@ -96,6 +100,12 @@ def _size_line(rest: bytes, sparse: bool) -> tuple[int, int, int, bytes]:
                 return rows, cols, stored[0] if sparse else 0, rest[start:]
             break
     else:
+        if start < len(rest):
+            raise FileRefusal(
+                f"a size line within {_MOST_COMMENTS:,} bytes of comments",
+                "more comments",
+                "Leave some of them out.",
+            )
         line = b""
     raise FileRefusal(
         f"the size line `ROWS COLS{' ENTRIES' if sparse else ''}`",
@@ -135,6 +145,32 @@ def _numbers(body: bytes, count: int, columns: int) -> np.ndarray:
     return table
 
 
+def _check_whole(values: np.ndarray) -> None:
+    whole = (values == np.floor(values)) & (np.abs(values) <= _EXACT)
+    if not whole.all():
+        entry = int(np.argmin(whole))
+        raise FileRefusal(
+            f"whole numbers of at most {_EXACT} in magnitude where the first line says "
+            "integer",
+            f"{values[entry]:.17g} in entry {entry + 1}",
+            "Mend the entry, or say `real`.",
+        )
+
+
+def _check_one_half(row: np.ndarray, col: np.ndarray) -> None:
+    """Refuse entries on both sides of the diagonal, whose mirror images would add up."""
+    place = np.minimum(row, col).astype(np.int64) << 32 | np.maximum(row, col)
+    both = np.intersect1d(place[row > col], place[row < col])
+    if both.size:
+        one, other = int(both[0] >> 32) + 1, int(both[0] & 0xFFFFFFFF) + 1
+        raise FileRefusal(
+            "one half of the matrix where the first line says that it is symmetric or "
+            "skew-symmetric",
+            f"both entry {one} {other} and entry {other} {one}",
+            "Leave one half out, or save the matrix as `general`.",
+        )
+
+
 def _coordinate(table: np.ndarray, rows: int, cols: int, mirror: int) -> csr_array:
     places = table[:, :2]
     inside = (places >= 1) & (places <= (rows, cols)) & (places == np.floor(places))
@@ -155,6 +191,7 @@ def _coordinate(table: np.ndarray, rows: int, cols: int, mirror: int) -> csr_arr
                 f"one in row {row[~off][0] + 1}",
                 "The diagonal of such a matrix is zero: leave it out.",
             )
+        _check_one_half(row, col)
         row, col = np.concatenate([row, col[off]]), np.concatenate([col, row[off]])
         values = np.concatenate([values, mirror * values[off]])
     return csr_array(coo_array((values, (row, col)), shape=(rows, cols)))

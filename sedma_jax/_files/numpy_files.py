@@ -3,7 +3,8 @@
 import io
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from scipy import sparse
 from scipy.sparse import csr_array
 
 from .._tiling.native import float_dtype, inexact, native_array
-from .refusal import FileRefusal, check_bytes, check_count, check_shape, damaged
+from .read_files import StrPath, read_regular, told
+from .refusal import (
+    MOST_MEMBERS,
+    FileRefusal,
+    check_count,
+    check_shape,
+    check_unpacked,
+    damaged,
+)
 
 _HEADERS = {
     # Version 3 differs from 2 only in the field names of structured arrays.
@@ -29,12 +38,26 @@ _SPARSE = set("format shape data row col offsets indices indptr".split())
 Shapes = dict[str, tuple[int, ...]]
 
 
-def parse_npy(content: bytes) -> np.ndarray:
-    """View the array of an `.npy` file, after checking the size that its header states."""
+def load_npy(path: StrPath, caller: str, limit: int) -> np.ndarray:
+    """Read the array of an `.npy` file: numbers of any kind and shape, of `limit` bytes.
+
+    **Raises:** `ValueError` in one line that names `caller`, if there is none.
+    """
+    try:
+        return parse_npy(read_regular(path, limit + _LONGEST_HEADER), _NUMBERS)
+    except FileRefusal as refusal:
+        raise told(refusal, caller, path) from refusal.__cause__
+
+
+def parse_npy(content: bytes, kinds: str = _KINDS) -> np.ndarray:
+    """View the array of an `.npy` file, after checking the size that its header states.
+
+    `kinds` are those of the dtypes that are taken.
+    """
     try:
         stream = io.BytesIO(content)
         shape, fortran, dtype = _header(stream)
-        if dtype.kind not in _KINDS:
+        if dtype.kind not in kinds:
             raise FileRefusal(
                 "real numbers", f"dtype {str(dtype)[:60]}", "Convert it first."
             )
@@ -78,24 +101,57 @@ def parse_npz(
     - `choose`: names an array, given the shapes of all members and of those with numbers.
     - `named`: whether one is asked for, even if the file looks like one of `save_npz`.
     """
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
-    # A damaged archive raises anything, from `BadZipFile` to `struct.error`.
-    except Exception as error:
-        raise damaged(".npz", error, "numpy.savez") from error
-    with archive:
-        members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+    with _archive(content) as (archive, members):
         parts = members.keys() & _SPARSE
         whole = "data" in parts or members.keys() == parts
         if {"format", "shape"} <= parts and whole and not named:
-            check_bytes(sum(members[name].file_size for name in parts))
+            _check_sizes([members[name] for name in parts], content)
             return _assemble({name: _member(archive, members[name]) for name in parts})
         shapes, numbers = {}, {}
         for name, member in members.items():
             shapes[name], dtype = _peeked(archive, member)
             if dtype is not None and dtype.kind in _NUMBERS:
                 numbers[name] = shapes[name]
-        return _member(archive, members[choose(shapes, numbers)])
+        chosen = members[choose(shapes, numbers)]
+        _check_sizes([chosen], content)
+        return _member(archive, chosen)
+
+
+def parse_arrays(content: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an `.npz` file has, of numbers or of text."""
+    with _archive(content) as (archive, members):
+        found = {name: members[name] for name in names if name in members}
+        _check_sizes([*found.values()], content)
+        return {name: _member(archive, m, _KINDS + "U") for name, m in found.items()}
+
+
+@contextmanager
+def _archive(
+    content: bytes,
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An `.npz` file that is open, and its members by the names of their arrays."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        infos = archive.infolist()
+    # A damaged archive raises anything, from `BadZipFile` to `struct.error`.
+    except Exception as error:
+        raise damaged(".npz", error, "numpy.savez") from error
+    with archive:
+        if len(infos) > MOST_MEMBERS:
+            raise FileRefusal(
+                f"at most {MOST_MEMBERS:,} arrays", f"{len(infos):,}", "Split the file."
+            )
+        yield archive, {m.filename.removesuffix(".npy"): m for m in infos}
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], content: bytes) -> None:
+    """Refuse what would unpack to too much, before anything is unpacked."""
+    sizes = {kind: 0 for kind in _COMPRESSIONS}
+    for member in members:
+        sizes[member.compress_type] = sizes.get(member.compress_type, 0) + member.file_size
+    if sizes[zipfile.ZIP_STORED] > len(content):
+        raise damaged(".npz", "arrays that overlap", "numpy.savez")
+    check_unpacked(sizes[zipfile.ZIP_DEFLATED], len(content))
 
 
 def _peeked(
@@ -111,14 +167,15 @@ def _peeked(
         return (), None
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    check_bytes(member.file_size)
+def _member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str = _KINDS
+) -> np.ndarray:
     try:
         _check_compression(member)
         content = archive.read(member)
     except Exception as error:
         raise damaged(".npz", error, "numpy.savez") from error
-    return parse_npy(content)
+    return parse_npy(content, kinds)
 
 
 def _check_compression(member: zipfile.ZipInfo) -> None:

@@ -3,6 +3,9 @@
 LARGEST_BYTES = 2**31
 LARGEST_COUNT = 2**28  # stored numbers: 2 GiB as float64
 LARGEST_SIDE = 2**24  # rows or columns: an index pointer of 64 MiB
+LARGEST_RATIO = 200  # bytes unpacked per byte of a compressed file...
+RATIO_FROM = 2**26  # ...once so many bytes are unpacked
+MOST_MEMBERS = 4096  # arrays in an archive
 
 
 class FileRefusal(Exception):
@@ -27,6 +30,18 @@ def check_bytes(count: int) -> None:
             f"at most {LARGEST_BYTES:,} bytes, uncompressed",
             f"{count:,} or more",
             "Cut the matrix into blocks.",
+        )
+
+
+def check_unpacked(count: int, packed: int) -> None:
+    """Refuse a file that unpacks to too much, in all or for its size."""
+    check_bytes(count)
+    if count > max(RATIO_FROM, LARGEST_RATIO * packed):
+        raise FileRefusal(
+            f"at most {LARGEST_RATIO} bytes unpacked per byte of the file, beyond "
+            f"{RATIO_FROM:,}",
+            f"{count:,} or more from {packed:,}",
+            "Save it uncompressed if it is meant to hold so little.",
         )
 
 

@@ -1,14 +1,18 @@
 """Keep the state of a long job in a file, so that another process can take it up."""
 
 import os
-import tempfile
-import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .._files.numpy_files import parse_arrays
+from .._files.read_files import read_regular
+from .._files.refusal import FileRefusal
+from .._files.whole_files import replacing
+
+_LARGEST = 2**33  # bytes
 
 
 def save_checkpoint(
@@ -20,21 +24,11 @@ def save_checkpoint(
 
     A process that is killed at any moment leaves the old file or the new one, whole.
     """
-    path = Path(path)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            # Any, or pyright takes an array for the option of `savez`
-            fields: dict[str, Any] = {f"job_{name}": text for name, text in job.items()}
-            fields.update(state)
-            np.savez(file, **fields)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
+    # Any, or pyright takes an array for the option of `savez`
+    fields: dict[str, Any] = {f"job_{name}": text for name, text in job.items()}
+    fields.update(state)
+    with replacing(Path(path)) as part, part.open("wb") as file:
+        np.savez(file, **fields)
 
 
 def load_checkpoint(
@@ -50,16 +44,17 @@ def load_checkpoint(
         which part of its description.
     """
     try:
-        # NumPy leaves a damaged file open that it opened itself.
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            theirs = {name: str(file[f"job_{name}"]) for name in job}
-            state = {name: file[name] for name in like}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        wanted = [*(f"job_{name}" for name in job), *like]
+        file = parse_arrays(read_regular(path, _LARGEST), wanted)
+        theirs = {name: str(file[f"job_{name}"]) for name in job}
+        state = {name: file[name] for name in like}
+    except (FileRefusal, KeyError) as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        told = f"it lacks {error}" if isinstance(error, KeyError) else error.args[1]
         raise ValueError(
             f"`checkpoint` needs to be a file that a streamed job wrote. Got {path}, "
-            f"which cannot be read as one ({error}). Delete it, or name another file."
+            f"which cannot be read as one ({told}). Delete it, or name another file."
         ) from error
     other = [name for name in job if job[name] != theirs[name]]
     if other:

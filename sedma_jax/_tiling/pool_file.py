@@ -2,10 +2,11 @@
 
 import json
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from .. import devices
+from .._files.read_files import read_regular
+from .._files.refusal import FileRefusal
 from .pool import ArrayKind, Pool
 
 _FIELDS = ("device", "rows", "cols", "count")
@@ -40,12 +41,9 @@ def load_pool(path: str) -> Pool:
 
 def _content(path: str) -> Any:
     try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _refusal(path, "to be a file that it can open", reason) from error
-    if len(content) > _LARGEST_BYTES:
-        raise _refusal(path, f"at most {_LARGEST_BYTES:,} bytes", f"{len(content):,}")
+        content = read_regular(path, _LARGEST_BYTES)
+    except FileRefusal as refused:
+        raise _refusal(path, *refused.args[:2]) from refused.__cause__
     try:
         text = content.decode()
         return json.loads(text) if path.lower().endswith(".json") else tomllib.loads(text)
@@ -58,7 +56,7 @@ def _kind(path: str, number: int, entry: Any) -> ArrayKind:
     if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
         wanted = f"exactly the fields {', '.join(_FIELDS)} in array {number}"
         got = ", ".join(map(str, entry)) if isinstance(entry, dict) else _shown(entry)
-        raise _refusal(path, wanted, got or "none")
+        raise _refusal(path, wanted, got[:60] or "none")
     name = str(entry["device"]).lower().replace("_", "-")
     if name not in devices.PRESETS:
         known = ", ".join(devices.PRESETS)

@@ -36,6 +36,7 @@ _REMEDIES = {
     sqlite3.SQLITE_LOCKED: _BUSY,
     sqlite3.SQLITE_PERM: "Check the permissions of the file.",
     sqlite3.SQLITE_READONLY: "Check the permissions of the file and its folder.",
+    sqlite3.SQLITE_CANTOPEN: "Check the path and its permissions.",
     sqlite3.SQLITE_FULL: "Free space on the disk.",
     sqlite3.SQLITE_IOERR: "Check the disk, and that there is space left on it.",
 }
@@ -285,6 +286,8 @@ class Database:
         lost = isinstance(error, OperationalError | InterfaceError) or getattr(
             error, "connection_invalidated", False
         )
+        if self.is_sqlite and "decode to UTF-8" in reason:
+            return self._damaged(reason)
         if lost:
             # The low byte of SQLite's extended codes is the kind of error.
             code = getattr(cause, "sqlite_errorcode", 0) & 0xFF

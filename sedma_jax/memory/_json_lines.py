@@ -9,8 +9,9 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from .._files.read_files import opened
 from .._files.refusal import FileRefusal
 from .._files.whole_files import replacing
 from ._pattern import LARGEST_REWARD, Row, choice_of, new_row, unpacked_features
@@ -108,8 +109,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
     """The name and generation of the memory that was exported, and its patterns."""
     number, rows, places = 0, [], {}
     try:
-        with open(path, "rb") as file:
-            _check_size(file)
+        with opened(path, _LARGEST_FILE) as file:
             lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
             number = 1
             name, generation, count = _header(next(lines, b""))
@@ -129,26 +129,14 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[str, int, list[Row]]:
                 f"{len(rows):,}",
                 "Copy it again.",
             )
-    except OSError as error:
-        raise ValueError(
-            f"`import_` needs a file that it can open. Got {error.strerror}: {path}. "
-            "Check the path and its permissions."
-        ) from error
     except FileRefusal as refusal:
         wanted, got, remedy = refusal.args
+        where = f", line {number}," if number else ""
         raise ValueError(
-            f"`import_` of {os.fspath(path)!r}, line {number}, needs {wanted}. Got {got}. "
+            f"`import_` of {os.fspath(path)!r}{where} needs {wanted}. Got {got}. "
             f"{remedy} Nothing was imported.".replace(".. ", ". ").replace("  ", " ")
         ) from refusal.__cause__
     return name, generation, rows
-
-
-def _check_size(file: BinaryIO) -> None:
-    size = os.fstat(file.fileno()).st_size
-    if size > _LARGEST_FILE:
-        raise FileRefusal(
-            f"at most {_LARGEST_FILE:,} bytes in all", f"{size:,}", "Split the memory."
-        )
 
 
 def _header(line: bytes) -> tuple[str, int, int]:

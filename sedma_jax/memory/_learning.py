@@ -136,6 +136,8 @@ def _records(decision: Decision, found: Sequence[_Found], regime: int) -> list[R
             features=features,
         )
         for kind, choice, figure in found
+        # Numbers near the end of a dtype's range overflow in norms: nothing is learnt.
+        if math.isfinite(figure)
     ]
 
 

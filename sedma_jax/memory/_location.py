@@ -7,6 +7,8 @@ from urllib.parse import quote, quote_plus
 from platformdirs import user_data_path
 from sqlalchemy import URL, make_url
 
+from .._files.read_files import check_input
+
 _DRIVERS = {
     "sqlite": "sqlite",
     "postgres": "postgresql+psycopg",
@@ -66,6 +68,7 @@ def check_file(url: URL) -> bool:
     if not url.database or url.database == ":memory:":
         return True
     path = Path(url.database)
+    check_input(path, "The memory")
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))

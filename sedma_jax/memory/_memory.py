@@ -73,12 +73,17 @@ class Memory:
         )
         self.record_all([one])
 
-    def record_all(self, records: Iterable[Record | tuple]) -> None:
+    def record_all(
+        self, records: Iterable[Record | tuple], *, once: str | None = None
+    ) -> None:
         """Add the rewards of several choices in one transaction: all of them or none.
 
         **Arguments:**
 
         - `records`: each a `Record`, or a tuple of its fields.
+        - `once`: a name of 32 letters and digits for these rewards. Nothing is added if
+            rewards of that name were, until `settle` forgets it: whoever cannot tell
+            whether a call succeeded may repeat it.
 
         **Raises:** as `record` does.
         """
@@ -87,8 +92,18 @@ class Memory:
             count, mean, m2 = summarise(reward)
             given = {"count": count, "mean": mean, "m2": m2, "updated": now}
             rows.append(new_row(kind, workload, choice, features, **given))
+        if once is not None:
+            _check_once(once)
         if rows:
-            self._store.write(lambda c: statements.write(c, rows, self._capacity))
+            self._store.write(lambda c: statements.write(c, rows, self._capacity, once))
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Forget names given as `once`, whose calls nobody will repeat any more."""
+        names = list(names)
+        for name in names:
+            _check_once(name)
+        if names:
+            self._store.write(lambda c: statements.forget_taken(c, names))
 
     def recall(self, kind: str, workload: str) -> list[Pattern]:
         """The patterns of a class of workloads, the highest mean reward first.
@@ -262,6 +277,14 @@ def open(
         create=create,
     )
     return Memory(store, capacity)
+
+
+def _check_once(name: str) -> None:
+    if not (len(name) == 32 and name.isascii() and name.isalnum()):
+        raise ValueError(
+            "`record_all` needs `once` of 32 letters and digits. Got "
+            f"{name[:40]!r}. `uuid.uuid4().hex` makes one."
+        )
 
 
 def _now() -> int:

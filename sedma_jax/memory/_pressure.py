@@ -16,6 +16,21 @@ def memory_pressure() -> float:
     return min(max(shares, default=0.5), 1.0)
 
 
+def memory_size() -> int:
+    """Bytes of memory of this machine, or of this container if fewer; 2 GB if unknown."""
+    sizes = []
+    try:
+        figures = dict(_pairs(_MEMINFO.read_text().splitlines()))
+        sizes.append(int(figures["MemTotal"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        sizes.append(int((_GROUP / "memory.max").read_text()))
+    except (OSError, ValueError):
+        pass  # "max" is no limit
+    return min(sizes, default=2 * 10**9)
+
+
 def _machine() -> float | None:
     try:
         lines = _MEMINFO.read_text().splitlines()

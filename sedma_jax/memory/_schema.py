@@ -46,7 +46,8 @@ patterns = Table(
     Index("sedma_patterns_value", "value"),
 )
 
-# Other stores whose patterns were imported, and up to which of their generations.
+# Other stores whose patterns were imported, and up to which of their generations; and the
+# names of calls to `record_all` that may be repeated.
 taken = Table(
     "sedma_taken",
     metadata,

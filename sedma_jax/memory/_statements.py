@@ -115,9 +115,18 @@ def digests(connection: Connection, kind: str) -> set[str]:
     return set(connection.execute(chosen).scalars())
 
 
-def write(connection: Connection, new: Sequence[Row], capacity: int) -> Written:
-    """Merge patterns into those there are; beyond the capacity, evict (`_eviction.py`)."""
+def write(
+    connection: Connection, new: Sequence[Row], capacity: int, once: str | None = None
+) -> Written:
+    """Merge patterns into those there are; beyond the capacity, evict (`_eviction.py`).
+
+    Under a name in `once` that was used before, nothing is merged.
+    """
     generation, size = connection.execute(_RAISE).one()
+    if once is not None:
+        if taken_generation(connection, once) is not None:
+            return Written(generation, set(), 0)
+        note_taken(connection, once, generation)
     known = _existing(connection, [row.digest for row in new])
     before = len(known)
     for row in new:
@@ -165,6 +174,15 @@ def note_taken(connection: Connection, name: str, generation: int) -> None:
     """Note how far another store was imported, in the transaction that imports it."""
     connection.execute(delete(taken).where(taken.c.name == name))
     connection.execute(insert(taken).values(name=name, generation=generation))
+
+
+def forget_taken(connection: Connection, names: Sequence[str]) -> Written:
+    """Forget other stores or calls of these names."""
+    generation, _ = connection.execute(_RAISE).one()
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        connection.execute(delete(taken).where(taken.c.name.in_(chunk)))
+    return Written(generation, set(), 0)
 
 
 def _existing(connection: Connection, keys: Sequence[str]) -> dict[str, Row]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from comm_nodes import wait_until
 
-from sedma_jax import comm
+from sedma_jax import comm, memory
 from sedma_jax._cli.main import main
 from sedma_jax._files.load import load_matrix
 
@@ -150,3 +151,35 @@ def test_it_drains_on_sigterm(serve, client_key):
     with comm.open_jobs(status["addresses"][0], key=key) as client:
         job = client.result("3")[1]
         assert job["attempts"] == 1  # being given up is no failed attempt
+
+
+def test_thirty_kills_lose_no_job_and_count_no_reward_twice(serve, client_key, tmp_path):
+    key, name = client_key
+    A, x = exact()
+    rng, accepted = np.random.default_rng(0), []
+    for kill in range(30):
+        process, status = serve("--allow", name, "--workers", 2)
+        try:
+            with comm.open_jobs(status["addresses"][0], key=key) as client:
+                for _ in range(2):
+                    id = f"job-{len(accepted)}"
+                    client.submit(A, x, seed=len(accepted), id=id)
+                    accepted.append(id)
+                # In the middle of a start, a job, a reward or a product.
+                time.sleep(rng.uniform(0, 6))
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        except ConnectionError:
+            assert kill < 30  # the client notices the end of the service
+    process, status = serve("--allow", name, "--workers", 2)
+    assert len(accepted) == 60 and sum(status["jobs"].values()) == 60
+    with comm.open_jobs(status["addresses"][0], key=key) as client:
+        for id in accepted:
+            y, job = client.result(id, 900)
+            assert job["state"] == "done"
+            assert np.linalg.norm(y - A @ x) < 0.1 * np.linalg.norm(A @ x)
+    assert status["jobs"]["failed"] == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    with memory.open(f"sqlite:///{tmp_path / 'm.db'}") as learnt:
+        assert sum(p.count for p in learnt.patterns("partition")) == len(accepted)

@@ -16,32 +16,19 @@ from hypothesis import given, strategies as st
 
 from sedma_jax import comm
 from sedma_jax._cli.serve import _address
-from sedma_jax.comm._jobs.journal import JobRefused, Journal
+from sedma_jax.comm._jobs.journal import Journal
 from sedma_jax.comm._jobs.messages import JobRequest, check_id, encode_job, read_job
 from sedma_jax.comm._jobs.metrics import Health
+from sedma_jax.comm._jobs.operands import operands
 from sedma_jax.comm._jobs.service import JobService, ServiceLimits
+from sedma_jax.comm._jobs.tensor_files import write_durably
+from sedma_jax.comm._jobs.worker_process import Product
 from sedma_jax.comm._node.node import Node
 from sedma_jax.comm._rpc.messages import MessageError
 from sedma_jax.comm._tensors.manifest import describe
 
 CID = describe(np.arange(3.0)).cid
 JOB = JobRequest("one", {"values": CID}, None, CID, "epiram", 7)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    opened = Journal(tmp_path, keep=3)
-    yield opened
-    opened.close()
-
-
-def again(journal, folder, **options):
-    journal.close()
-    return Journal(folder, **options)
-
-
-def another(id):
-    return JobRequest(id, {"values": CID}, None, CID, "epiram", 7)
 
 
 @pytest.mark.parametrize(
@@ -145,98 +132,37 @@ def test_whatever_comes_is_a_job_or_a_message_error(data):
     assert check_id(job.id) == job.id and "/" not in job.id
 
 
-def test_what_was_accepted_is_there_after_reopening(journal, tmp_path):
-    job, new = journal.accept("me", JOB, 10)
-    assert new and job.state == "queued"
-    same, new = journal.accept("me", JOB, 10)
-    assert not new and same.number == job.number
-    other, new = journal.accept("you", JOB, 10)  # ids are of each peer
-    assert new and other.number != job.number
-    claimed = journal.claim()
-    assert claimed.number == job.number and claimed.attempts == 1
-    journal = again(journal, tmp_path)
-    assert journal.counts()["queued"] == 2  # what ran is queued again
-    assert journal.claim().attempts == 2
-    assert journal.finish(claimed, cid=CID, record={"a": 1.5})
-    assert not journal.finish(claimed, error="late")  # once
-    journal = again(journal, tmp_path)
-    done = journal.find("me", "one")
-    assert (done.state, done.cid, done.record, done.error) == (
-        "done",
-        CID,
-        {"a": 1.5},
-        None,
-    )
-    journal.close()
-
-
-def test_a_job_that_kills_the_service_is_given_up(journal, tmp_path):
-    journal.accept("me", JOB, 10)
-    for attempt in (1, 2):
-        assert journal.claim().attempts == attempt
-        journal = again(journal, tmp_path, attempts=2)
-    assert journal.claim() is None
-    assert "died 2 times" in journal.find("me", "one").error
-    journal.close()
-
-
-def test_a_blameless_release_is_no_attempt(journal):
-    journal.accept("me", JOB, 10)
-    journal.release(journal.claim(), blameless=True)
-    assert journal.claim().attempts == 1
-
-
-def test_limits_and_ids_that_are_taken(journal):
-    journal.accept("me", JOB, 1)
-    assert not journal.accept("me", JOB, 1)[1]  # known: takes no room
-    with pytest.raises(JobRefused, match="at most 1 jobs"):
-        journal.accept("me", another("two"), 1)
-    with pytest.raises(JobRefused, match="names one job"):
-        journal.accept("me", JobRequest("one", {"values": CID}, None, CID, "epiram", 8), 9)
-
-
-def test_a_folder_belongs_to_one_service(journal, tmp_path):
-    with pytest.raises(OSError, match="belongs to one service"):
-        Journal(tmp_path)
-
-
-def test_tensors_go_with_their_jobs_and_are_verified(journal, tmp_path):
-    arrays = [np.arange(3.0), *(np.full(2, float(i)) for i in range(5))]
-    cids = [describe(array).cid for array in arrays]
-    for cid, array in zip(cids, arrays, strict=True):
-        journal.save(cid, array)
-    journal.hold(cids[1:])
-    for i in range(5):
-        journal.accept("me", another(str(i)), 10)
-    for i in range(5):
-        assert journal.has(CID)  # of a job that waits
-        journal.finish(journal.claim(), cid=cids[i + 1], record={})
-    assert not journal.has(CID)
-    journal.let_go(cids[1:])
-    journal.collect()
-    # The three jobs that are kept, and their products.
-    assert [job.request.id for job in journal.jobs("me")] == ["4", "3", "2"]
-    assert [journal.has(cid) for cid in cids] == [False] * 3 + [True] * 3
-    np.testing.assert_array_equal(journal.load(cids[4]), arrays[4])
-    np.save(tmp_path / "tensors" / f"{cids[4]}.npy", np.zeros(2))
-    with pytest.raises(ValueError, match="Got another content"):
-        journal.load(cids[4])
-
-
 def multiply(request, matrix, x):
     return np.asarray(x @ matrix.T), {"device": request.device}
 
 
+class InThread:
+    """Does jobs by a function in this process, as a worker does them in one of its own."""
+
+    def __init__(self, work, tensors):
+        self.work, self.tensors = work, tensors
+
+    def __call__(self, job, settled):
+        y, record = self.work(job.request, *operands(self.tensors, job.request))
+        part = self.tensors.folder / f".product-{job.number}"
+        write_durably(part, y)
+        return Product(describe(y).cid, part, record)
+
+    def stop(self):
+        pass
+
+
 @contextmanager
-def served(folder, work=multiply, **limits):
+def served(folder, work=multiply, needs=None, **limits):
     """A service in this process: its node, and itself."""
-    journal = Journal(folder, attempts=3)
+    journal = Journal(folder)
     with comm.open_node(allowed=EVERYONE) as node:
         ended = threading.Event()
 
         async def start():
             limited = ServiceLimits(**limits)
-            service = JobService(node.node, journal, lambda: work, limited)
+            worker = lambda: InThread(work, journal.tensors)
+            service = JobService(node.node, journal, worker, limited, needs)
 
             async def run():
                 await service.run()

@@ -137,5 +137,5 @@ def test_files_that_cannot_be_read(memory, tmp_path, save, monkeypatch):
         memory.import_(tmp_path)
     path = save("in.jsonl", lines(HEADER, LINE, OTHER))
     monkeypatch.setattr("sedma_jax.memory._json_lines._LARGEST_FILE", 100)
-    with pytest.raises(ValueError, match="100 bytes in all"):
+    with pytest.raises(ValueError, match="at most 100 bytes"):
         memory.import_(path)

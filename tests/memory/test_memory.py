@@ -43,6 +43,20 @@ def test_moments_of_rewards_in_parts_are_those_of_all(opened):
     assert abs(pattern.spread - spread) <= bound * condition * spread
 
 
+def test_rewards_of_one_name_count_once_until_it_is_settled(opened, url):
+    name = "0123456789abcdef" * 2
+    add = lambda memory: memory.record_all([("k", "w", {}, 1.0, None)], once=name)
+    add(opened)
+    with sj.memory.open(url) as other:
+        add(other)  # as a process would that was killed before it heard of the first
+    assert opened.recall("k", "w")[0].count == 1
+    opened.settle([name, name[::-1]])
+    add(opened)
+    assert opened.recall("k", "w")[0].count == 2
+    with pytest.raises(ValueError, match="32 letters and digits"):
+        opened.record_all([], once="short")
+
+
 def test_best_mean_first(opened):
     for reward, tile in ((1.0, 64), (3.0, 128), (2.0, 256)):
         opened.record("k", "w", {"tile": tile}, reward)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..._files.whole_files import check_folder, check_target
 from ..._run import check_node_key, read_workflow
 from .resume import fill_in
 
@@ -51,11 +52,10 @@ def check_outputs(options: argparse.Namespace) -> None:
     """Refuse before any work what could not be written after it."""
     for option in ("checkpoint", "trace", "plot"):
         name = getattr(options, option)
-        if name is not None and not Path(name).parent.is_dir():
-            raise ValueError(
-                f"`--{option}` needs a file in a folder that exists. Got {name}. Make the "
-                "folder first."
-            )
+        if name is not None:
+            check_target(Path(name), f"`--{option}`")
+    if options.out is not None:
+        check_folder(Path(options.out), "`--out`")
     if options.plot is not None:
         from ... import viz  # an extra: says what to install  # noqa: F401
 

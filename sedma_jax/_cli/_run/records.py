@@ -1,5 +1,6 @@
 """Records of products, for JSON."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def product_record(
     stored = np.count_nonzero(matrix) if dense else matrix.nnz
     m, n = matrix.shape
     stats = info.stats
-    return {
+    record = {
         "shape": [m, n],
         "nnz": int(stored),
         "device": name,
@@ -48,6 +49,7 @@ def product_record(
         "unfinished_cells": int(np.sum(np.asarray(stats.per_array.unfinished))),
         "accounting": "physical",
     }
+    return {name: _number(value) for name, value in record.items()}
 
 
 def adaptive_record(
@@ -59,7 +61,7 @@ def adaptive_record(
     layout = pool_layout(info.plan)
     before = info.before
     lam = float(correction.lam)
-    return product_record(name, matrix, seed, lam, layout, correction) | {
+    found = {
         "lambda_alpha": float(choice.alpha),
         "lambda_recent": float(choice.recent.lam),
         "workload": info.workload.name,
@@ -74,6 +76,16 @@ def adaptive_record(
         "best_before": before.best,
         "best_reward_before": before.best_mean,
     }
+    record = product_record(name, matrix, seed, lam, layout, correction)
+    return record | {name: _number(value) for name, value in found.items()}
+
+
+def _number(value: Any) -> Any:
+    """A value for JSON, which has no infinity and no NaN: None stands for them.
+
+    Numbers near the end of a dtype's range overflow in norms, but their product stays.
+    """
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(errors: ArrayLike) -> float:

@@ -5,17 +5,22 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import equinox as eqx
 import numpy as np
 from scipy.sparse import csr_array
 
+from ..._files.numpy_files import parse_npy
+from ..._files.read_files import read_regular, told
+from ..._files.refusal import LARGEST_BYTES, FileRefusal
 from ..._tiling.pool import Pool
 from ..._tiling.tile_source import tile_source
 
 # The fields of `delivery_of` whose change makes `stages_of` repeat a stage.
 _PEERS, _WORKFLOW = "peers_asked", "workflow"
+
+_LARGEST_RESULT = 2**28  # bytes
+_LARGEST_WORKFLOW = 2**28
 
 # The fields of each stage until it succeeds.
 PENDING: dict[str, dict[str, Any]] = {
@@ -62,7 +67,7 @@ def delivery_of(options: argparse.Namespace) -> dict[str, Any]:
     file = options.workflow
     return {
         _PEERS: list(options.peers or []),
-        _WORKFLOW: file and _digest(Path(file).read_bytes()),
+        _WORKFLOW: file and _digest(_content(Path(file), _LARGEST_WORKFLOW)),
         "workflow_file": file and str(Path(file).absolute()),
     }
 
@@ -120,17 +125,15 @@ def stages_of(result: dict[str, Any], delivery: dict[str, Any], apply: bool) -> 
 def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """The record and the product in the folder of a run."""
     try:
-        result = json.loads((folder / "result.json").read_text("utf-8"))
-        with open(folder / "y.npy", "rb") as file:
-            y = np.load(file, allow_pickle=False)
-        if not isinstance(y, np.ndarray):
-            raise ValueError("an archive of several arrays")
-    except FileNotFoundError as error:
+        result = json.loads(_content(folder / "result.json", _LARGEST_RESULT))
+        y = parse_npy(_content(folder / "y.npy", LARGEST_BYTES))
+    except FileRefusal as refused:
         raise ValueError(
-            f"`--resume` needs the folder of a run with --end-to-end. Got one without "
-            f"{error.filename}. Start with --out."
-        ) from error
-    except (ValueError, EOFError, BadZipFile) as error:
+            "`--resume` needs result.json and y.npy as a run wrote them. Got other content "
+            f"in {folder}: {refused.args[1]} instead of {refused.args[0]}. Start anew with "
+            "--out."
+        ) from refused.__cause__
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             "`--resume` needs result.json and y.npy as a run wrote them. Got other content "
             f"in {folder}: {error}. Start anew with --out."
@@ -144,10 +147,22 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     return result, y
 
 
+def _content(path: Path, limit: int) -> bytes:
+    try:
+        return read_regular(path, limit)
+    except FileRefusal as refused:
+        if isinstance(refused.__cause__, FileNotFoundError):
+            raise ValueError(
+                "`--resume` needs the folder of a run with --end-to-end. Got one without "
+                f"{path}. Start with --out."
+            ) from refused.__cause__
+        raise told(refused, "`--resume`", path) from refused.__cause__
+
+
 def _digest(value: bytes | str) -> str:
     value = value.encode() if isinstance(value, str) else value
     return hashlib.blake2b(value, digest_size=32).hexdigest()
 
 
 def _short(value: Any) -> str:
-    return value[:12] if isinstance(value, str) else json.dumps(value)
+    return value[:12] if isinstance(value, str) else json.dumps(value)[:40]

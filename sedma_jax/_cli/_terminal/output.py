@@ -20,7 +20,7 @@ from rich.table import Column
 
 from ..._files.whole_files import replacing
 from ..._trace import Watch
-from .tables import print_table
+from .tables import figure, print_table
 
 
 @contextmanager
@@ -121,13 +121,13 @@ def show_runs(records: list[dict]) -> None:
         (
             record["device"],
             *(
-                f"{record[f'relative_{norm}_{stage}']:.3g}"
+                figure(record[f"relative_{norm}_{stage}"])
                 for norm in ("l2", "linf")
                 for stage in ("raw", "corrected")
             ),
             f"{record['pulses']:,}",
-            f"{record['write_energy_j']:.3g}",
-            f"{record['write_latency_s']:.3g}",
+            figure(record["write_energy_j"]),
+            figure(record["write_latency_s"]),
             f"{sum(record['seconds'].values()):.2f}",
         )
         for record in records
@@ -140,7 +140,7 @@ def show_runs(records: list[dict]) -> None:
                 f"{record['device']}: {record['workload']}, {record['recalled']} patterns "
                 f"recalled, {record['strategy']} "
                 f"{'drawn' if record['explored'] else 'found by weighing all'}, lambda "
-                f"{record['lambda']:.3g}, {record['written']} rewards written back"
+                f"{figure(record['lambda'])}, {record['written']} rewards written back"
             )
             print(f"{record['device']}: {_compared(record)}")
 
@@ -151,7 +151,7 @@ def _counted(count: int, noun: str) -> str:
 
 def _compared(record: dict) -> str:
     """A reward beside those of earlier runs."""
-    told = f"reward {record['reward']:.4g}"
+    told = f"reward {figure(record['reward'], '.4g')}"
     if record["best_before"] is None:
         return f"{told}, the first of its kind"
     if record["runs_before"]:

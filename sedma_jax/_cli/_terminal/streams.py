@@ -71,8 +71,14 @@ def standard_streams() -> Iterator[None]:
         raise
 
 
+_LONGEST = 4000  # characters of an error, which may quote its input
+
+
 def complain(text: str) -> None:
-    """Print a line on standard error, if that can be written."""
+    """Print a line on standard error, if that can be written; of a long one both ends."""
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]} ... ({len(text) - 2 * half:,} characters) ... {text[-half:]}"
     try:
         print(f"sedma: {text}", file=sys.stderr, flush=True)
     except OSError:

@@ -5,6 +5,11 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 
 
+def figure(value: float | None, form: str = ".3g") -> str:
+    """A number in a table; `overflow` for None, which JSON has in place of infinity."""
+    return "overflow" if value is None else format(value, form)
+
+
 def print_table(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],

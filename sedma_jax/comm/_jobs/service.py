@@ -1,41 +1,56 @@
 """Accept jobs from peers, do them in order, and lose none.
 
 A job is acknowledged once it and its tensors are in the journal. Workers take the oldest
-job. Its product is on the disk, and offered under its CID, before the job counts as done. A
-job whose process was killed is done again, and recorded once.
+job. Its product is on the disk before the job counts as done. A job that was under way when
+the service was killed is done again, and recorded once. A job that ends its worker comes
+after all others, and fails after some attempts; no other job is touched by that.
+
+What a job brought, and its product, are for its client alone: they are never in the store
+of the node, from which any peer may fetch.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import scipy.sparse
 import trio
 
+from ..._mappings import RESERVE, make_room
 from .._node.node import Node
 from .._rpc.messages import MessageError
 from .._rpc.methods import Call
-from .._tensors.fetch import fetch_manifest
-from .._tensors.manifest import describe
-from .journal import Job, JobRefused, Journal
+from .arrival import Needs, bring, check_size
+from .job_rows import Job
+from .journal import JobRefused, Journal
 from .messages import JobRequest, check_id, read_fields, read_job
+from .operands import operands
+from .private_tensors import PrivateTensors
+from .worker_process import Product, WorkerAway, WorkerDied
 
 log = logging.getLogger("sedma_jax.comm")
 
-Operand = np.ndarray | scipy.sparse.coo_array
-Work = Callable[[JobRequest, Operand, np.ndarray], tuple[np.ndarray, dict]]
-"""Does a job, in a thread; returns the product, and a record for JSON."""
+
+@runtime_checkable
+class Work(Protocol):
+    """Does jobs, one at a time, such as `worker_process.WorkerProcess`."""
+
+    def __call__(self, job: Job, settled: Sequence[str]) -> Product:
+        """Do a job, in a thread; `settled` are tokens of jobs that ended."""
+        ...
+
+    def stop(self) -> None:
+        """Give up the job that is done, and every later one."""
+        ...
+
 
 LONGEST_WAIT = 60.0  # seconds that a status waits for the end of a job
 LISTED = 100  # jobs
 _ARRIVING = 2  # jobs whose tensors are fetched at once
-_INDICES = ("int32", "int64")
-_VALUES = ("float32", "float64")
+_AWAY = 5.0  # seconds until a worker that does not start is started again
 
 
 @dataclass(frozen=True)
@@ -44,15 +59,17 @@ class ServiceLimits:
 
     - `workers`: jobs that run at once.
     - `queue`: jobs that wait or run.
-    - `largest`: bytes of the tensors of one job.
+    - `largest`: bytes of the tensors of one job, and of its product.
+    - `memory`: bytes that a job may need; None for no limit.
     - `grace`: seconds that running jobs get when the service shuts down.
     - `keep`: finished jobs to remember.
-    - `attempts`: at a job that ends with the process, or for lack of a connection.
+    - `attempts`: at a job that ends with its worker, or for lack of a connection.
     """
 
     workers: int = 1
     queue: int = 1000
     largest: int = 256 * 10**6
+    memory: int | None = None
     grace: float = 30.0
     keep: int = 1000
     attempts: int = 3
@@ -60,7 +77,7 @@ class ServiceLimits:
     def __post_init__(self):
         least = {"workers": 1, "queue": 1, "largest": 1, "keep": 1, "attempts": 1}
         for name, value in vars(self).items():
-            if not value >= least.get(name, 0):
+            if value is not None and not value >= least.get(name, 0):
                 raise ValueError(
                     f"`ServiceLimits` needs `{name}` of at least {least.get(name, 0)}. "
                     f"Got {value}. Leave it out for the default."
@@ -87,10 +104,12 @@ class JobService:
         journal: Journal,
         worker: Callable[[], Work],
         limits: ServiceLimits,
+        needs: Needs | None = None,
     ):
         self.node, self.journal, self.limits = node, journal, limits
         self.counts, self.draining = Counts(), False
-        self._worker = worker
+        self._worker, self._needs = worker, needs
+        PrivateTensors(node, journal)
         self._arriving, self._waiting = trio.Semaphore(_ARRIVING), 0
         self._changed = trio.Event()
         self._threads = trio.CapacityLimiter(limits.workers)
@@ -158,9 +177,9 @@ class JobService:
         self.journal.hold(request.cids)
         try:
             async with self._arriving:
-                await self._bring(peer, request)
-                # Refuse tensors that do not fit together now: the job would fail later.
-                await trio.to_thread.run_sync(operands, self.journal, request)
+                await bring(self.node, self.journal, peer, request, self.limits.largest)
+                # Refuse now what would fail later.
+                await trio.to_thread.run_sync(self._check, request)
                 return await trio.to_thread.run_sync(
                     self.journal.accept, peer, request, self.limits.queue
                 )
@@ -168,28 +187,10 @@ class JobService:
             self._waiting -= 1
             self.journal.let_go(request.cids)
 
-    async def _bring(self, peer: str, request: JobRequest) -> None:
-        """Fetch the tensors of a job onto the disk."""
-        total = 0
-        for cid in dict.fromkeys(request.cids):
-            if self.journal.has(cid):
-                continue
-            manifest = await fetch_manifest(self.node.calls, self.node.peers, cid, [peer])
-            total += manifest.nbytes
-            if total > self.limits.largest:
-                raise JobRefused(
-                    "`JobClient.submit` needs tensors of at most "
-                    f"{self.limits.largest:,} bytes together. Got {total:,}. Cut the "
-                    "matrix into blocks of rows."
-                )
-            if manifest.dtype not in (*_INDICES, *_VALUES):
-                raise JobRefused(
-                    "`JobClient.submit` needs tensors of "
-                    f"{', '.join((*_INDICES, *_VALUES))}. Got {manifest.dtype}. Convert "
-                    "with `astype`."
-                )
-            entry = await self.node.fetch(cid, [peer], pinned=False)
-            await trio.to_thread.run_sync(self.journal.save, cid, entry.array)
+    def _check(self, request: JobRequest) -> None:
+        limits = self.limits
+        given = operands(self.journal.tensors, request)
+        check_size(*given, limits.largest, limits.memory, self._needs)
 
     async def _status(self, call: Call) -> bytes:
         fields = read_fields(call.body, {"id", "wait"})
@@ -215,16 +216,7 @@ class JobService:
                 f"`JobClient.status` needs a job of this client. Got {id}. List the jobs; "
                 "old ones are forgotten."
             )
-        if job.cid is not None:
-            await self._offer(job.cid)
         return json.dumps(job.described()).encode()
-
-    async def _offer(self, cid: str) -> None:
-        """Load a product into memory, from where peers can fetch it."""
-        if self.node.store.peek(cid) is None:
-            array = await trio.to_thread.run_sync(self.journal.load, cid)
-            manifest = await trio.to_thread.run_sync(describe, array)
-            self.node.store.add(manifest, array, pinned=False)
 
     async def _list(self, call: Call) -> bytes:
         jobs = await trio.to_thread.run_sync(self.journal.jobs, call.peer, LISTED)
@@ -233,25 +225,42 @@ class JobService:
     # Work
 
     async def _work(self, work: Work, abandoned: list[Job]) -> None:
+        try:
+            await self._work_on(work, abandoned)
+        finally:
+            work.stop()
+
+    async def _work_on(self, work: Work, abandoned: list[Job]) -> None:
         while not self.draining:
             changed = self._changed
-            job = await trio.to_thread.run_sync(self.journal.claim)
+            try:
+                job = await trio.to_thread.run_sync(self.journal.claim)
+            except OSError as error:  # a full disk, say
+                log.error("%s", error)
+                await self._pause(_AWAY)
+                continue
             if job is None:
                 await changed.wait()
                 continue
-            with self._returned(job, abandoned):
+            with self._returned(job, work, abandoned):
                 await self._do(job, work)
             self._notify()
 
     @contextmanager
-    def _returned(self, job: Job, abandoned: list[Job]) -> Iterator[None]:
+    def _returned(self, job: Job, work: Work, abandoned: list[Job]) -> Iterator[None]:
         """Queue a job again if it is given up because the service shuts down."""
         try:
             yield
         except trio.Cancelled:
+            work.stop()
             self.journal.release(job, blameless=True)
             abandoned.append(job)
             raise
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but no longer than the service lives."""
+        with trio.move_on_after(seconds):
+            await self._ending.wait()
 
     async def _do(self, job: Job, work: Work) -> None:
         start = time.monotonic()
@@ -259,42 +268,64 @@ class JobService:
             await self._compute_and_keep(job, work, start)
         # No failure of a job may end the service.
         except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
+            said = " ".join(str(error).split())[:1000] or type(error).__name__
             log.warning("job %s: %s", job.request.id, said)
-            temporary = isinstance(error, ConnectionError)  # a database that is away
-            if temporary and job.attempts < self.limits.attempts:
-                self.journal.release(job, blameless=False)
-                with trio.move_on_after(min(2.0**job.attempts, 30.0)):
-                    await self._ending.wait()
+            if isinstance(error, WorkerAway):
+                await self._again(job, _AWAY, blameless=True)
+            elif not isinstance(error, WorkerDied | ConnectionError):
+                await self._finish(job, start, error=said)
+            elif job.blame + 1 < self.limits.attempts:
+                pause = isinstance(error, ConnectionError)  # a database that is away
+                wait = min(2.0 ** (job.blame + 1), 30.0) if pause else 0.0
+                await self._again(job, wait, blameless=False)
+            elif isinstance(error, WorkerDied):
+                said = (
+                    "`JobClient.submit` needs a job that its worker survives. Got one "
+                    f"that ended {job.blame + 1} of them, alone in a process each time: "
+                    f"{said}. Cut the matrix into blocks of rows."
+                )
+                await self._finish(job, start, error=said)
             else:
                 await self._finish(job, start, error=said)
 
-    async def _compute_and_keep(self, job: Job, work: Work, start: float) -> None:
-        def compute():
-            y, record = work(job.request, *operands(self.journal, job.request))
-            y = np.ascontiguousarray(y)
-            return y, describe(y).cid, json.loads(json.dumps(record, allow_nan=False))
+    async def _again(self, job: Job, seconds: float, *, blameless: bool) -> None:
+        """Queue a job again, and wait."""
+        release = lambda: self.journal.release(job, blameless=blameless)
+        await trio.to_thread.run_sync(release)
+        await self._pause(seconds)
 
-        y, cid, record = await trio.to_thread.run_sync(
+    async def _compute_and_keep(self, job: Job, work: Work, start: float) -> None:
+        def compute() -> Product:
+            make_room(RESERVE)  # this process uses a few programs, too
+            settled = self.journal.unsettled()
+            product = work(job, settled)
+            self.journal.settled(settled)
+            return product
+
+        product = await trio.to_thread.run_sync(
             compute,
             abandon_on_cancel=True,  # pyright: ignore[reportCallIssue]
             limiter=self._threads,
         )
+        cid, tensors = product.cid, self.journal.tensors
         self.journal.hold([cid])
         try:
-            await trio.to_thread.run_sync(self.journal.save, cid, y)
-            await self._publish(y)
-            await self._finish(job, start, cid=cid, record=record)
+            await trio.to_thread.run_sync(tensors.take, cid, product.part)
+            if self.node.settings.replicas > 1:
+                await self._replicate(cid)
+            await self._finish(job, start, cid=cid, record=product.record)
         finally:
             self.journal.let_go([cid])
 
-    async def _publish(self, y: np.ndarray) -> None:
-        """Offer a product to peers, with as many replicas as the node is set up for."""
+    async def _replicate(self, cid: str) -> None:
+        """Have other peers hold a product, as the node is set up for."""
         try:
-            cid = await self.node.put(y)
+            await self.node.put(
+                await trio.to_thread.run_sync(self.journal.tensors.load, cid)
+            )
             self.node.store.unpin(cid)  # it is on the disk
-        except (OSError, RuntimeError, MemoryError) as error:
-            log.warning("product not offered: %s It is sent on request.", error)
+        except (OSError, RuntimeError, MemoryError, ValueError) as error:
+            log.warning("product not replicated: %s It is sent on request.", error)
 
     async def _finish(self, job: Job, start: float, **outcome: Any) -> None:
         finish = lambda: self.journal.finish(job, **outcome)
@@ -308,44 +339,3 @@ class JobService:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-
-def operands(journal: Journal, request: JobRequest) -> tuple[Operand, np.ndarray]:
-    """Read the matrix and vectors of a job from the disk.
-
-    **Raises:** `ValueError` if they do not fit together.
-    """
-    parts = {name: journal.load(cid) for name, cid in request.matrix.items()}
-    x = journal.load(request.vector)
-    matrix = _sparse(request, parts) if request.shape else parts["values"]
-    if (
-        matrix.ndim != 2
-        or x.ndim not in (1, 2)
-        or x.shape[-1] != matrix.shape[1]
-        or not {matrix.dtype.name, x.dtype.name} <= set(_VALUES)
-    ):
-        raise ValueError(
-            "`JobClient.submit` needs a matrix (m, n) and vectors (n,) or (batch, n), of "
-            f"float32 or float64. Got {matrix.shape} of {matrix.dtype}, {x.shape} of "
-            f"{x.dtype}. Check that the vector fits the matrix."
-        )
-    return matrix, x
-
-
-def _sparse(request: JobRequest, parts: dict[str, np.ndarray]) -> scipy.sparse.coo_array:
-    data, rows, cols = parts["data"], parts["rows"], parts["cols"]
-    m, n = request.shape or (0, 0)
-    fits = lambda index, end: (
-        index.dtype.name in _INDICES and 0 <= index.min() and index.max() < end
-    )
-    if (
-        not data.ndim == rows.ndim == cols.ndim == 1
-        or not len(data) == len(rows) == len(cols) > 0
-        or not (fits(rows, m) and fits(cols, n))
-    ):
-        raise ValueError(
-            "`JobClient.submit` needs for a sparse matrix as many rows and columns as "
-            f"data, int32 or int64, within its shape. Got {data.shape}, {rows.shape}, "
-            f"{cols.shape} for {(m, n)}. Take them from `scipy.sparse.coo_array`."
-        )
-    return scipy.sparse.coo_array((data, (rows, cols)), shape=(m, n))

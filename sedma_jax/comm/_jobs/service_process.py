@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -14,17 +15,21 @@ from .._node.description import node_status
 from .._node.running import running_node
 from .._node.settings import NodeSettings
 from .._runners.control_socket import serve_control, socket_path
+from .arrival import Needs
 from .journal import Journal
 from .metrics import Health
-from .service import JobService, ServiceLimits, Work
+from .service import JobService, ServiceLimits
+from .worker_process import WorkerProcess
 
 
 def run_service(
     settings: NodeSettings,
     folder: Path,
-    worker: Callable[[], Work],
+    command: Sequence[str],
+    setup: dict[str, Any],
     limits: ServiceLimits,
     *,
+    needs: Needs,
     memory: LongTermMemory | None = None,
     http: tuple[str, int] | None,
     started: Callable[[dict], None],
@@ -36,8 +41,9 @@ def run_service(
 
     - `settings`: settings of the node.
     - `folder`: folder of the journal and the control socket.
-    - `worker`: makes the function that does jobs, once per worker.
+    - `command`, `setup`: of a worker, as `WorkerProcess` takes them.
     - `limits`: limits on jobs.
+    - `needs`: the bytes that a job takes.
     - `memory`: keeps what the node learns about its peers.
     - `http`: host and port at which health and metrics are served.
     - `started`: called with the status of the node.
@@ -46,8 +52,10 @@ def run_service(
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket_path(folder)
-    journal = Journal(folder, attempts=limits.attempts, keep=limits.keep)
+    journal = Journal(folder, keep=limits.keep)
     abandoned = 0
+    setup = setup | {"memory_limit": limits.memory}
+    worker = lambda: WorkerProcess(command, journal.tensors.folder, setup)
 
     async def run():
         nonlocal abandoned
@@ -57,7 +65,7 @@ def run_service(
         ):
             serve = lambda task_status: serve_control(node, folder, task_status=task_status)
             await nursery.start(serve)
-            service = JobService(node, journal, worker, limits)
+            service = JobService(node, journal, worker, limits, needs)
             health = None
             if http is not None:
                 health = Health(service, *http)

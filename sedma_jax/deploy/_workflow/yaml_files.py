@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from yaml.constructor import SafeConstructor
 from yaml.representer import SafeRepresenter
 
+from ..._files.read_files import read_regular, told
+from ..._files.refusal import FileRefusal
 from .._json import JsonObject
 from .specification import Misplaced, Workflow
 
@@ -55,18 +57,9 @@ def load_documents(path: str | Path) -> list[tuple[object, Callable[[tuple], int
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"`sedma deploy` needs a readable file. Got {path}: {error.strerror}. "
-            "Check its name."
-        ) from error
-    if len(content) > _LARGEST_BYTES:
-        raise ValueError(
-            f"{path}: a file needs at most {_LARGEST_BYTES:,} bytes. Got "
-            f"{len(content):,}. Split it."
-        )
-    return content
+        return read_regular(path, _LARGEST_BYTES)
+    except FileRefusal as refused:
+        raise told(refused, "`sedma deploy`", path) from refused.__cause__
 
 
 # libyaml's, ten times as fast, wherever PyYAML was built with it.
