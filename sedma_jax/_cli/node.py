@@ -163,22 +163,22 @@ def _cell(value: object) -> str:
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
 
-    peers = control_socket.ask(options.dir, "peers")
+    peers = control_client.ask(options.dir, "peers")
     return _show({"peers": peers} if options.json else peers, options)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
 
-    return _show(control_socket.ask(options.dir, "status"), options)
+    return _show(control_client.ask(options.dir, "status"), options)
 
 
 def _put(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
     from ._terminal.output import progress_bar
 
     try:
@@ -192,7 +192,7 @@ def _put(options: argparse.Namespace) -> int:
             f"({error}). Write it with `numpy.save`."
         ) from error
     with progress_bar("put", "MB", total=lambda: array.nbytes // 10**6) as progress:
-        cid = control_socket.put(options.dir, array, progress)
+        cid = control_client.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
     return 0
 
@@ -201,12 +201,12 @@ def _get(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..comm import check_cid
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
     from ._terminal.output import progress_bar
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
-        array = control_socket.get(options.dir, options.cid, progress)
+        array = control_client.get(options.dir, options.cid, progress)
     with replacing(options.out) as part, part.open("wb") as file:
         np.save(file, array, allow_pickle=False)
     record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}

@@ -1,6 +1,8 @@
 """What a node does without being asked: join, gossip, provide records, repair, learn."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -12,15 +14,30 @@ log = logging.getLogger("sedma_jax.comm")
 PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
 PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
 REJOIN_EVERY = 5.0  # seconds
+RESTART_AFTER = 5.0  # seconds, of a task that failed
 
 
 def start(node: Node, nursery: trio.Nursery) -> None:
-    """Start all background tasks of a node."""
-    nursery.start_soon(_join, node)
-    nursery.start_soon(gossip.run, node)
-    nursery.start_soon(_provide, node)
-    nursery.start_soon(node.replication.run)
-    nursery.start_soon(_learn, node)
+    """Start all background tasks of a node; none of them can end it."""
+    tasks = {
+        "joining": partial(_join, node),
+        "gossip": partial(gossip.run, node),
+        "providing": partial(_provide, node),
+        "replication": node.replication.run,
+        "learning": partial(_learn, node),
+    }
+    for name, task in tasks.items():
+        nursery.start_soon(_forever, name, task)
+
+
+async def _forever(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    """Run a task without end, and again after an error that it did not foresee."""
+    while True:
+        try:
+            await task()
+        except Exception as error:
+            log.error("%s failed; it starts again", name, exc_info=error)
+        await trio.sleep(RESTART_AFTER)
 
 
 async def _join(node: Node) -> None:

@@ -5,6 +5,7 @@ the stream, which cancels the method here. A deadline travels with the request. 
 a peer are read only as far as its budget of bytes allows; the rest waits at the peer.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,15 +13,20 @@ from typing import Any
 
 import trio
 
+from .._errors import first_cause, reason
 from .._libp2p.byte_stream import ByteStream
 from . import wire_pb2 as wire
 from .message_stream import receive_header, receive_message, send_message
 from .messages import MessageError
 
+log = logging.getLogger("sedma_jax.comm")
+
 LONGEST_DEADLINE = 600.0  # seconds
 LARGEST_REQUEST = 16 * 2**20
 BUDGET = 64 * 2**20  # bytes of requests in hand per peer
 IDLE = 120.0  # seconds without a request until a stream is closed
+# Kinds of errors whose text was written for callers.
+_FORESEEN = (ValueError, LookupError, RuntimeError, OSError, MemoryError, trio.TooSlowError)
 
 
 class ByteBudget:
@@ -57,6 +63,7 @@ class Call:
     stream: ByteStream = field(repr=False)
     ended: bool = False
     streamed: bool = False
+    sending: bool = False  # a message is out in part
 
     async def receive(self) -> memoryview | None:
         """The next piece that the caller streams after its request; None at the end."""
@@ -76,7 +83,13 @@ class Call:
     async def send(self, data: bytes | memoryview) -> None:
         """Stream `data` back; waits while the caller does not read."""
         self.streamed = True
-        await send_message(self.stream, wire.Header(kind=wire.Header.DATA), data)
+        await self.respond(wire.Header.DATA, data)
+
+    async def respond(self, kind: Any, data: bytes | memoryview) -> None:
+        """Send one message to the caller."""
+        self.sending = True
+        await send_message(self.stream, wire.Header(kind=kind), data)
+        self.sending = False
 
 
 Method = Callable[[Call], Awaitable[Any]]
@@ -113,14 +126,15 @@ class Methods:
                     "Open a stream for each call."
                 )
             seconds = min(header.deadline_ms / 1000 or LONGEST_DEADLINE, LONGEST_DEADLINE)
-            with trio.fail_after(seconds):
+            call = Call(peer=peer, meta=header.meta, body=memoryview(b""), stream=stream)
+            with trio.move_on_after(seconds) as deadline:
                 async with budget.held(length + len(header.meta)):
-                    body = memoryview(bytearray(length))
-                    await stream.fill(body)
-                    await self._answer(
-                        Call(peer=peer, meta=header.meta, body=body, stream=stream),
-                        header.method,
-                    )
+                    call.body = memoryview(bytearray(length))
+                    await stream.fill(call.body)
+                    await self._answer(call, header.method)
+            if deadline.cancelled_caught:
+                await _say_too_late(call, header.method, seconds)
+                return
 
     async def _answer(self, call: Call, name: str) -> None:
         try:
@@ -132,8 +146,36 @@ class Methods:
                 )
             result: Any = await method(call)
             kind = wire.Header.END if call.streamed else wire.Header.RESPONSE
-            await send_message(call.stream, wire.Header(kind=kind), result or b"")
-        except (ValueError, LookupError, RuntimeError, OSError, MemoryError) as error:
+            await call.respond(kind, result or b"")
+        except Exception as error:
+            if call.sending:
+                raise  # half a message is out: nothing more can be said on this stream
             # Tell the caller why; the stream goes on unless the network failed.
-            header = wire.Header(kind=wire.Header.ERROR, error=str(error)[:500])
+            header = wire.Header(kind=wire.Header.ERROR, error=_told(error, name)[:500])
             await send_message(call.stream, header)
+
+
+def _told(error: Exception, name: str) -> str:
+    """What a caller is told of an error; of one that nobody foresaw, only its kind."""
+    error = first_cause(error)  # pyright: ignore[reportAssignmentType]
+    if isinstance(error, _FORESEEN):
+        return reason(error)
+    log.error("the method %s failed", name, exc_info=error)
+    return (
+        f"the method `{name[:80]}` needs a request that it can do. Got "
+        f"{type(error).__name__} inside the node. Its log says more."
+    )
+
+
+async def _say_too_late(call: Call, name: str, seconds: float) -> None:
+    """Tell the caller that its deadline has passed, and end the stream."""
+    if call.sending:
+        raise trio.TooSlowError
+    header = wire.Header(
+        kind=wire.Header.ERROR,
+        error=f"the method `{name[:80]}` needs to end within {seconds:g} s, the deadline of "
+        "its call. Got no end until then. Allow more.",
+    )
+    with trio.move_on_after(1):
+        await send_message(call.stream, header)
+        await call.stream.close()

@@ -203,7 +203,8 @@ class Bitswap:
                 answer = self._answer(peer, outbox.owed)
                 if answer.payload or answer.blockPresences:
                     await self._send(peer, answer)
-        except _NETWORK as error:
+        # In the nursery of the node, which any other error would end.
+        except Exception as error:
             log.info("no answers to %s: %s", peer, reason(error))
         finally:
             outbox.owed.clear()
