@@ -67,6 +67,18 @@ def _add_start_options(start: argparse.ArgumentParser) -> None:
         help="memory for tensors (1000)",
     )
     start.add_argument(
+        "--disk",
+        type=numbers.whole("MB", 1),
+        default=10_000,
+        metavar="MB",
+        help="room on the disk for tensors, in the folder of the node (10000)",
+    )
+    start.add_argument(
+        "--volatile",
+        action="store_true",
+        help="hold tensors in memory only; they are gone when the node ends",
+    )
+    start.add_argument(
         "--zone", default="", help="name of what fails together with this node"
     )
     start.add_argument(
@@ -108,6 +120,8 @@ def _start(options: argparse.Namespace) -> int:
     settings = NodeSettings(
         **peer_settings(options),
         capacity=options.capacity * 10**6,
+        folder=None if options.volatile else options.dir / "tensors",
+        disk=options.disk * 10**6,
         zone=options.zone,
         relay=options.relay,
         via_relay=tuple(options.via_relay),

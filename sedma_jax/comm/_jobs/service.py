@@ -188,8 +188,8 @@ class JobService:
                     f"{', '.join((*_INDICES, *_VALUES))}. Got {manifest.dtype}. Convert "
                     "with `astype`."
                 )
-            entry = await self.node.fetch(cid, [peer], pinned=False)
-            await trio.to_thread.run_sync(self.journal.save, cid, entry.array)
+            array = await self.node.fetch(cid, [peer])
+            await trio.to_thread.run_sync(self.journal.save, cid, array)
 
     async def _status(self, call: Call) -> bytes:
         fields = read_fields(call.body, {"id", "wait"})

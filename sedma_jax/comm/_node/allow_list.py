@@ -19,6 +19,13 @@ def peer_address(address: str) -> Any:
         ) from error
 
 
+def named_peers(settings: NodeSettings) -> Callable[[str], bool]:
+    """Tell for the id of a peer whether the settings name it; others are strangers."""
+    addresses = [*settings.bootstrap, *settings.via_relay]
+    names = settings.allowed | {str(peer_address(a).peer_id) for a in addresses}
+    return lambda name: name in names
+
+
 def allow_list(settings: NodeSettings) -> Callable[[str], bool]:
     """Tell for the id of a peer whether it may connect and be connected to."""
     named = [*settings.bootstrap, *settings.via_relay]

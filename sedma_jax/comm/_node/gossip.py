@@ -20,6 +20,7 @@ from .node import Node
 log = logging.getLogger("sedma_jax.comm")
 
 MOST_STATUSES = 32  # per message
+LARGEST_STATUSES = MOST_STATUSES * LARGEST_STATUS
 GOSSIP_TO = 8  # peers per round
 MEET_AT_ONCE = 2  # peers per round
 MOST_LOADS = 256  # peers whose loads are in short-term memory
@@ -57,7 +58,7 @@ def statuses(node: Node) -> bytes:
 
 def take_statuses(node: Node, data: bytes) -> None:
     """Store statuses that a peer sent; `MessageError` for a message with a forged one."""
-    if len(data) > MOST_STATUSES * LARGEST_STATUS:
+    if len(data) > LARGEST_STATUSES:
         raise MessageError(
             f"`sedma_jax.comm` needs at most {MOST_STATUSES} statuses per message. Got "
             f"{len(data)} bytes. Send fewer."
@@ -86,7 +87,9 @@ async def _exchange(node: Node, name: str) -> bool:
     try:
         message = await trio.to_thread.run_sync(statuses, node)
         started = trio.current_time()
-        answer = await node.calls.call(name, "status", message, timeout=3)
+        answer = await node.calls.call(
+            name, "status", message, timeout=3, largest=LARGEST_STATUSES
+        )
         peer = node.peers.get(name)
         peer.measure_rtt(trio.current_time() - started)
         peer.relayed = _relayed(node, name)

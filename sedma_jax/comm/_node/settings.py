@@ -21,6 +21,9 @@ class NodeSettings:
     - `bootstrap`: addresses, with `/p2p/ID`, of peers to connect to; the node tries again
         until they answer.
     - `capacity`: bytes of memory for tensors.
+    - `folder`: of the tensors on the disk, for this node alone; a node that is started
+        there again has them. None to hold tensors in memory only.
+    - `disk`: bytes of the disk for tensors, if there is a folder.
     - `replicas`: number of peers that hold each tensor put here, including this one.
     - `repair_after`: seconds that a holder may be away until another takes its place.
     - `zone`: name of what fails together with this node, such as a rack; replicas go to
@@ -42,6 +45,8 @@ class NodeSettings:
     allowed: frozenset[str] = frozenset()
     bootstrap: tuple[str, ...] = ()
     capacity: int = 2**30
+    folder: Path | None = None
+    disk: int = 10**10
     replicas: int = 1
     repair_after: float = 10.0
     zone: str = ""
