@@ -60,6 +60,14 @@ def _add_start_options(start: argparse.ArgumentParser) -> None:
         "--namespace", default="sedma", help="name by which peers meet at a relay (sedma)"
     )
     start.add_argument(
+        "--dial",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="network, as 10.1.0.0/16, in which to dial peers that strangers name; public "
+        "addresses and the node's own networks are dialled anyway; may be given again",
+    )
+    start.add_argument(
         "--capacity",
         type=numbers.whole("MB", 1),
         default=1000,
@@ -126,6 +134,7 @@ def _start(options: argparse.Namespace) -> int:
         relay=options.relay,
         via_relay=tuple(options.via_relay),
         namespace=options.namespace,
+        dial=tuple(options.dial),
     )
     log_to_stderr(options.verbose)
 

@@ -77,6 +77,7 @@ def _observed(node: Node, peer: PeerID) -> ipaddress.IPv4Address | ipaddress.IPv
         if not is_relayed(connection):
             for address in connection.muxed_conn.get_transport_addresses():
                 if (ip := ip_of(address)) is not None:
+                    node.dial_rules.prove(str(peer), ip)
                     return ip
     raise MessageError(
         "the method `reach` needs a direct connection. Got a relayed one. Connect directly."

@@ -10,6 +10,7 @@ import trio
 
 from .._errors import reason
 from .._libp2p.library import PeerID
+from .._libp2p.nat_fixes import ip_of
 from .._libp2p.sockets import is_relayed
 from .._peers.status import LARGEST_STATUS, read_status, sign_status
 from .._peers.table import FRESH
@@ -93,6 +94,7 @@ async def _exchange(node: Node, name: str) -> bool:
         peer = node.peers.get(name)
         peer.measure_rtt(trio.current_time() - started)
         peer.relayed = _relayed(node, name)
+        _note_where(node, name)
         await trio.to_thread.run_sync(take_statuses, node, bytes(answer))
         return True
     except _NETWORK as error:
@@ -103,6 +105,14 @@ async def _exchange(node: Node, name: str) -> bool:
 def _relayed(node: Node, name: str) -> bool:
     connections = node.host.get_network().get_connections(PeerID.from_string(name))
     return bool(connections) and all(map(is_relayed, connections))
+
+
+def _note_where(node: Node, name: str) -> None:
+    """Note the address at which the key of a peer has shown up."""
+    for connection in node.host.get_network().get_connections(PeerID.from_string(name)):
+        if not is_relayed(connection):
+            for address in connection.muxed_conn.get_transport_addresses():
+                node.dial_rules.prove(name, ip_of(address))
 
 
 async def _note_loads(node: Node, names: set[str]) -> None:
@@ -127,6 +137,6 @@ async def _meet(node: Node) -> None:
     fresh = [p for p in known if now - p.heard < FRESH and node.peers.usable(p.name)]
     for peer in random.sample(fresh, min(len(fresh), MEET_AT_ONCE)):
         try:
-            await node.connect(*peer.addresses)
+            await node.connect(*peer.addresses, vouched=False)
         except (ConnectionError, ValueError) as error:
             log.info("not met: %s", error)

@@ -13,6 +13,7 @@ from ..._long_term import ShortTermMemory
 from .._errors import reason
 from .._libp2p import library_fixes
 from .._libp2p.byte_stream import ByteStream, PeerStream
+from .._libp2p.dial_rules import DialRules
 from .._libp2p.library import KadDHT, KeyPair, Multiaddr, PeerID
 from .._peers.table import PeerTable
 from .._rpc.calls import Calls
@@ -25,7 +26,7 @@ from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
 from .._tensors.manifest import Manifest, check_cid, describe, tensor_of
 from .._tensors.store import TensorStore
 from .._tensors.tiers import Tiers
-from .allow_list import allow_list, named_peers, peer_address
+from .allow_list import allow_list, dialled_networks, named_peers, peer_address
 from .parts import KeepsReplicas, WayThroughNat
 from .settings import NodeSettings
 
@@ -56,6 +57,7 @@ class Node:
         self.allowed = allow_list(settings)
         self.named = named_peers(settings)
         self.name = str(host.get_id())
+        self.dial_rules = DialRules(host, dialled_networks(settings), self._own_addresses)
         self.peers = PeerTable()
         if settings.folder is None:
             self.store = TensorStore(settings.capacity)
@@ -77,12 +79,22 @@ class Node:
         told = [str(address) for address in self.host.get_addrs()]
         return list(dict.fromkeys([*told, *self.relaying.addresses]))
 
+    def _own_addresses(self) -> list[Multiaddr]:
+        told = [*self.settings.listen, *self.settings.announce]
+        wildcard = any("/0.0.0.0/" in text or "/::/" in text for text in told)
+        # Of an address that stands for all, those of this machine but the loopback.
+        more = [a for a in self.host.get_addrs() if wildcard and not _loops_back(a)]
+        return [*map(Multiaddr, told), *more]
+
     def connected(self) -> list[str]:
         """Ids of the connected peers."""
         return [str(peer) for peer in self.host.get_network().connections]
 
-    async def connect(self, *addresses: str) -> str:
-        """Connect to a peer by any of its addresses; its id."""
+    async def connect(self, *addresses: str, vouched: bool = True) -> str:
+        """Connect to a peer by any of its addresses; its id.
+
+        **Arguments:** `vouched`: False for addresses that strangers have named.
+        """
         infos = [peer_address(address) for address in addresses]
         peer = infos[0].peer_id
         if not self.allowed(str(peer)):
@@ -90,15 +102,21 @@ class Node:
                 f"`Node.connect` needs a peer on the allow-list. Got {peer}. Add it to "
                 "`allowed`."
             )
-        await self._dial(peer, [a for info in infos for a in info.addrs])
+        addresses_ = [a for info in infos for a in info.addrs]
+        if vouched or self.named(str(peer)):
+            self.dial_rules.vouch(addresses_)
+        await self._dial(peer, addresses_)
         self.peers.get(str(peer))
         await self.dht.add_peer(peer)
         return str(peer)
 
     async def _dial(self, peer: PeerID, addresses: Iterable[Multiaddr]) -> None:
-        await library_fixes.dial(
-            self.host, peer, addresses, through_relay=self.relaying.dial
-        )
+        allowed = [
+            a
+            for a in addresses
+            if "/p2p-circuit" in str(a) or self.dial_rules.allows(a, str(peer))
+        ]
+        await library_fixes.dial(self.host, peer, allowed, through_relay=self.relaying.dial)
 
     def count_served(self, peer: str, nbytes: int) -> None:
         """Count bytes of tensors that were sent to a peer."""
@@ -279,3 +297,8 @@ class Node:
             log.info("stream of %s ended: %s", peer, reason(error))
             with trio.move_on_after(1):
                 await mine.reset()
+
+
+def _loops_back(address: Multiaddr) -> bool:
+    text = str(address)
+    return text.startswith("/ip4/127.") or text.startswith("/ip6/::1/")

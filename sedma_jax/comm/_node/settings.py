@@ -34,6 +34,8 @@ class NodeSettings:
         256 MiB.
     - `via_relay`: addresses, with `/p2p/ID`, of relays. At a relay that cannot dial this
         node back, the node holds a place and is dialled through it.
+    - `dial`: networks, as 10.1.0.0/16, in which addresses that strangers name are dialled,
+        beside public ones and those in which this node listens.
     - `namespace`: a name that peers share to find each other at a relay.
     - `remember_every`: seconds between two writes to long-term memory, if there is one.
     - `own_muxer`: False for libp2p's own muxer, for comparisons.
@@ -53,6 +55,7 @@ class NodeSettings:
     status_every: float = 5.0
     relay: bool = False
     via_relay: tuple[str, ...] = ()
+    dial: tuple[str, ...] = ()
     namespace: str = "sedma"
     remember_every: float = 60.0
     own_muxer: bool = True

@@ -211,7 +211,7 @@ def _as_json(settings: NodeSettings) -> dict:
 
 
 def _settings(fields: dict) -> NodeSettings:
-    for name in ("listen", "announce", "bootstrap", "via_relay"):
+    for name in ("listen", "announce", "bootstrap", "via_relay", "dial"):
         fields[name] = tuple(fields[name])
     fields["allowed"] = frozenset(fields["allowed"])
     for name in ("key", "folder"):
