@@ -34,6 +34,7 @@ async def node_status(node: Node) -> dict:
     return {
         "id": node.name,
         "addresses": node.addresses,
+        "same_key": node.same_key,
         "connected": sorted(node.connected()),
         "reachable": node.relaying.reachable,
         "punched": node.relaying.punching.succeeded,

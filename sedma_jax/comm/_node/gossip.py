@@ -16,7 +16,7 @@ from .._peers.status import LARGEST_STATUS, read_status, sign_status
 from .._peers.table import FRESH
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
-from .node import Node
+from .node import Node, another_uses_the_key
 
 log = logging.getLogger("sedma_jax.comm")
 
@@ -41,6 +41,7 @@ def own_status(node: Node) -> bytes:
         zone=node.settings.zone,
         addresses=node.addresses[:8],
     )
+    node.issued.append(node.sequence)
     return sign_status(node.keys, node.host.get_id(), status)
 
 
@@ -48,11 +49,16 @@ def _load() -> float:
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def statuses(node: Node) -> bytes:
-    """This node's status, signed, and the newest that it has heard of others."""
+def statuses(node: Node, to: str = "") -> bytes:
+    """This node's status, signed, and the newest that it has heard of others.
+
+    **Arguments:** `to`: a peer that is told what was heard under its own key, too.
+    """
     now = time.monotonic()
     fresh = [p.signed for p in node.peers if p.signed and now - p.heard < FRESH / 2]
-    chosen = random.sample(fresh, min(len(fresh), MOST_STATUSES - 1))
+    chosen = random.sample(fresh, min(len(fresh), MOST_STATUSES - 2))
+    if to and (known := node.peers.get(to).signed):
+        chosen.append(known)
     parts = [parse(wire.SignedStatus, data) for data in (own_status(node), *chosen)]
     return wire.Statuses(statuses=parts).SerializeToString()
 
@@ -66,8 +72,16 @@ def take_statuses(node: Node, data: bytes) -> None:
         )
     for each in parse(wire.Statuses, data).statuses[:MOST_STATUSES]:
         signed = each.SerializeToString()
-        if each.status and read_status(signed).peer != node.host.get_id().to_bytes():
+        if not each.status:
+            continue
+        status = read_status(signed)
+        if status.peer != node.host.get_id().to_bytes():
             node.peers.take_status(signed)
+        # An earlier run of this node signed smaller numbers, its own are known.
+        elif status.sequence > node.started and status.sequence not in node.issued:
+            if not node.same_key:
+                log.error("%s", another_uses_the_key(node.name))
+            node.same_key = True
 
 
 async def run(node: Node) -> None:

@@ -1,6 +1,8 @@
 """A peer: its host, its table of others, and the tensors it serves."""
 
 import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +35,7 @@ from .settings import NodeSettings
 log = logging.getLogger("sedma_jax.comm")
 
 MOST_SERVED = 4096  # peers whose bytes are counted apart
+MOST_ISSUED = 4096  # statuses of its own that a node recognises
 FIND_SECONDS = 3.0  # for the routing table; connected peers are asked meanwhile
 
 
@@ -69,6 +72,9 @@ class Node:
         self.calls = Calls(host)
         self.outcomes = trio.Event()  # set by transfers, to learn from
         self.sequence = 0  # of this node's last status
+        self.started = time.time_ns() // 1_000_000  # no status has a smaller sequence
+        self.issued: deque[int] = deque(maxlen=MOST_ISSUED)
+        self.same_key = False  # whether another node that runs has the key of this one
         self.served_bytes: dict[str, int] = {}  # bytes of tensors sent, by peer
         self.last_transfer = Transfer()
         self.to_provide: list[str] = []  # CIDs that the routing table does not have yet
@@ -97,6 +103,8 @@ class Node:
         """
         infos = [peer_address(address) for address in addresses]
         peer = infos[0].peer_id
+        if str(peer) == self.name or self.same_key:
+            raise ConnectionError(another_uses_the_key(self.name))
         if not self.allowed(str(peer)):
             raise PermissionError(
                 f"`Node.connect` needs a peer on the allow-list. Got {peer}. Add it to "
@@ -297,6 +305,15 @@ class Node:
             log.info("stream of %s ended: %s", peer, reason(error))
             with trio.move_on_after(1):
                 await mine.reset()
+
+
+def another_uses_the_key(name: str) -> str:
+    """What to say when two nodes have one key."""
+    return (
+        f"`Node.connect` needs a key that no other node uses. Got another node as {name}, "
+        "which peers mistake for this one: they do not find its tensors. Start one of the "
+        "two with a key of its own (`--dir`)."
+    )
 
 
 def _loops_back(address: Multiaddr) -> bool:
