@@ -27,7 +27,7 @@ class _Holding:
     """The memory of one body."""
 
     peer: str
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # pyright: ignore[reportCallIssue, reportArgumentType]
     bytes: int = 0
     arriving: bool = True
     waiting: bool = False  # for memory, not for the peer
