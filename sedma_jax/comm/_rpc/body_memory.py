@@ -84,8 +84,12 @@ class BodyMemory:
     async def _take(self, holding: _Holding, count: int) -> None:
         """Wait until there is room for `count` more bytes, and take it."""
         while True:
+            # The oldest may go on in any case, by at most one body: else two of which each
+            # has come by half would wait for each other.
             alone = self._used[holding.peer] + count > BUDGET
-            if not alone and self._used.total() + count <= BUDGET_IN_ALL:
+            alone = alone and not self._is_oldest(holding, holding.peer)
+            full = self._used.total() + count > BUDGET_IN_ALL
+            if not alone and (not full or self._is_oldest(holding, None)):
                 break
             self._have_one_give_way(holding, holding.peer if alone else None)
             holding.waiting = True
@@ -94,6 +98,11 @@ class BodyMemory:
             holding.waiting = False
         self._used[holding.peer] += count
         holding.bytes += count
+
+    def _is_oldest(self, holding: _Holding, peer: str | None) -> bool:
+        """Whether no body, of a peer or of all, has been arriving for longer."""
+        arriving = (h for h in self._holdings if h.arriving and peer in (None, h.peer))
+        return next(arriving, None) is holding
 
     def _have_one_give_way(self, to: _Holding, peer: str | None) -> None:
         """Drop the body, of a peer or of all, whose bytes have not come for longest."""
