@@ -33,10 +33,10 @@ from bench.shared import ROOT, module_command, parser_of, write_json
 from sedma_jax import comm
 from sedma_jax.comm._libp2p.library import PeerID
 
-# Private: which connections are relayed shows below the public calls; `control_socket` is
+# Private: which connections are relayed shows below the public calls; `control_client` is
 # what `sedma node` talks to a running node by.
 from sedma_jax.comm._libp2p.sockets import is_relayed
-from sedma_jax.comm._runners import control_socket
+from sedma_jax.comm._runners import control_client
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli", "node"]
 RELAY = "11.22.33.1"  # in a public range, since documentation ranges count as private
@@ -162,7 +162,7 @@ def node(name, folder, *options):
 
 def status(folder):
     """The present status of the node of a folder."""
-    return control_socket.ask(folder, "status")
+    return control_client.ask(folder, "status")
 
 
 def until(condition, seconds):
@@ -199,7 +199,7 @@ def trials(nat_a: str, nat_b: str, count: int, patience: float) -> dict:
     with tempfile.TemporaryDirectory() as text, laboratory(nat_a, nat_b) as names:
         folder = Path(text)
         with relay_and_target(names, folder) as (relay, target):
-            cid = control_socket.put(folder / "b", np.arange(2.0**20))
+            cid = control_client.put(folder / "b", np.arange(2.0**20))
             given = ("--dial", relay, target, cid, count, patience)
             dial = module_command("bench.comm.nat", *given)
             with process(names["a"], *dial) as dialling:

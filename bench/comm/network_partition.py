@@ -68,7 +68,7 @@ def serve(arm, number, bootstrap):
             elif what == "connected":
                 say(len(node.status()["connected"]))
             else:
-                node.node.store = TensorStore(capacity)
+                node.node.store = node.node.tiers.store = TensorStore(capacity)
                 say("forgotten")
 
 

@@ -1,7 +1,7 @@
 """The Threefry cipher with its rounds written out, and keys made by it.
 
-JAX's lowering for CPUs keeps the rounds in a loop of a dozen small kernels, each compiled by
-itself; written out they are one kernel, which fuses with its neighbours.
+JAX's lowering for CPUs keeps the rounds in a loop of a dozen small kernels, each compiled
+by itself; written out they are one kernel, which fuses with its neighbours.
 """
 
 from typing import Any

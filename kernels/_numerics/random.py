@@ -20,7 +20,6 @@ into arithmetic may differ in the last bit from the same normal stored, as it ma
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.lax as lax

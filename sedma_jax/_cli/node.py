@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .._files.whole_files import replacing
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
+from .node_output import output
 from .peer_options import add_peer_options, peer_settings, state_folder
 
 
@@ -59,11 +59,31 @@ def _add_start_options(start: argparse.ArgumentParser) -> None:
         "--namespace", default="sedma", help="name by which peers meet at a relay (sedma)"
     )
     start.add_argument(
+        "--dial",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="network, as 10.1.0.0/16, in which to dial peers that strangers name; public "
+        "addresses and the node's own networks are dialled anyway; may be given again",
+    )
+    start.add_argument(
         "--capacity",
         type=numbers.whole("MB", 1),
         default=1000,
         metavar="MB",
         help="memory for tensors (1000)",
+    )
+    start.add_argument(
+        "--disk",
+        type=numbers.whole("MB", 1),
+        default=10_000,
+        metavar="MB",
+        help="room on the disk for tensors, in the folder of the node (10000)",
+    )
+    start.add_argument(
+        "--volatile",
+        action="store_true",
+        help="hold tensors in memory only; they are gone when the node ends",
     )
     start.add_argument(
         "--zone", default="", help="name of what fails together with this node"
@@ -107,10 +127,13 @@ def _start(options: argparse.Namespace) -> int:
     settings = NodeSettings(
         **peer_settings(options),
         capacity=options.capacity * 10**6,
+        folder=None if options.volatile else options.dir / "tensors",
+        disk=options.disk * 10**6,
         zone=options.zone,
         relay=options.relay,
         via_relay=tuple(options.via_relay),
         namespace=options.namespace,
+        dial=tuple(options.dial),
     )
     log_to_stderr(options.verbose)
 
@@ -162,27 +185,27 @@ def _cell(value: object) -> str:
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
 
-    peers = control_socket.ask(options.dir, "peers")
+    peers = control_client.ask(options.dir, "peers")
     return _show({"peers": peers} if options.json else peers, options)
 
 
 def _status(options: argparse.Namespace) -> int:
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
 
-    return _show(control_socket.ask(options.dir, "status"), options)
+    return _show(control_client.ask(options.dir, "status"), options)
 
 
 def _put(options: argparse.Namespace) -> int:
     from .._files.numpy_files import load_npy
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
     from ..comm._tensors.manifest import LARGEST_TENSOR
     from ._terminal.output import progress_bar
 
     array = load_npy(options.file, "`sedma node put`", LARGEST_TENSOR)
     with progress_bar("put", "MB", total=lambda: array.nbytes // 10**6) as progress:
-        cid = control_socket.put(options.dir, array, progress)
+        cid = control_client.put(options.dir, array, progress)
     print(json.dumps({"cid": cid, "bytes": array.nbytes}) if options.json else cid)
     return 0
 
@@ -191,14 +214,18 @@ def _get(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..comm import check_cid
-    from ..comm._runners import control_socket
+    from ..comm._runners import control_client
     from ._terminal.output import progress_bar
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
-        array = control_socket.get(options.dir, options.cid, progress)
-    with replacing(options.out) as part, part.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        array = control_client.get(options.dir, options.cid, progress)
+    with output(options.out) as file:
+        # Without `tofile`, which asks for a position that a FIFO has not.
+        np.lib.format.write_array_header_1_0(
+            file, np.lib.format.header_data_from_array_1_0(array)
+        )
+        file.write(np.ascontiguousarray(array).data)
     record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}
     if options.json:
         print(json.dumps(record))

@@ -99,8 +99,8 @@ def test_nodes_hold_the_native_array():
                 each.put(np.ma.masked_equal(FOREIGN, 3))
 
 
-def test_the_control_socket_sends_native_bytes(tmp_path, monkeypatch):
-    from sedma_jax.comm._runners import control_socket
+def test_the_control_client_sends_native_bytes(tmp_path, monkeypatch):
+    from sedma_jax.comm._runners import control_client
 
     sent = {}
 
@@ -121,8 +121,8 @@ def test_the_control_socket_sends_native_bytes(tmp_path, monkeypatch):
         async def __aexit__(self, *_):
             return None
 
-    monkeypatch.setattr(control_socket, "_command", Command)
-    control_socket.put(tmp_path, FOREIGN)
+    monkeypatch.setattr(control_client, "_command", Command)
+    control_client.put(tmp_path, FOREIGN)
     decoded = np.frombuffer(sent["bytes"], sent["meta"]["dtype"])
     assert decoded.reshape(sent["meta"]["shape"]).tolist() == FOREIGN.tolist()
 

@@ -5,7 +5,8 @@ import trio
 import trio.testing
 
 from sedma_jax.comm._libp2p.uncontended_lock import held
-from sedma_jax.comm._rpc.methods import ByteBudget
+from sedma_jax.comm._rpc import body_memory
+from sedma_jax.comm._rpc.messages import MessageError
 
 
 def run_at_once(main):
@@ -79,38 +80,81 @@ def test_the_lock_is_free_after_an_error():
     trio.run(main)
 
 
-def test_a_budget_is_never_exceeded_and_everybody_is_served():
-    async def main():
-        budget, in_hand, peak, served = ByteBudget(100), 0, 0, []
+class Trickle:
+    """A stream whose bytes come when the others have had their turn."""
 
-        async def one(count):
-            nonlocal in_hand, peak
-            async with budget.held(count):
-                in_hand += min(count, 100)
-                peak = max(peak, in_hand)
+    def __init__(self, ends=None):
+        self.ends, self.come = ends, 0
+
+    async def fill(self, buffer):
+        if self.ends is not None and self.come >= self.ends:
+            await trio.sleep_forever()
+        await trio.sleep(0.01)
+        self.come += len(buffer)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(body_memory, "BUDGET", 60)
+    monkeypatch.setattr(body_memory, "BUDGET_IN_ALL", 100)
+    monkeypatch.setattr(body_memory, "PIECE", 10)
+
+
+def test_memory_of_bodies_is_bounded_and_everybody_is_served(small):
+    async def main():
+        memory, peak, served = body_memory.BodyMemory(), 0, []
+
+        async def one(peer, count):
+            nonlocal peak
+            async with memory.body(Trickle(), count, peer) as body:
+                assert len(body) == count
+                peak = max(peak, memory._used.total())
+                assert memory._used[peer] <= 60 + 50  # the budget, and one body more
                 await trio.testing.wait_all_tasks_blocked()
-                in_hand -= min(count, 100)
             served.append(count)
 
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
-                for count in (60, 60, 30, 1000, 100, 10):  # 1000 takes all of it
-                    nursery.start_soon(one, count)
-        assert peak <= 100 and sorted(served) == [10, 30, 60, 60, 100, 1000]
+                for peer in "abc":
+                    for count in (50, 50, 30, 1, 50, 10):
+                        nursery.start_soon(one, peer, count)
+        assert peak <= 100 + 50 and len(served) == 18
+        assert not memory._used and not memory._holdings
 
     run_at_once(main)
 
 
-def test_who_gives_up_waiting_for_a_budget_takes_nothing_from_it():
+def test_who_stalls_or_gives_up_takes_nothing_from_the_memory(small):
     async def main():
-        budget = ByteBudget(100)
-        with trio.fail_after(5):
-            async with budget.held(100):
-                with trio.move_on_after(1) as gave_up:
-                    async with budget.held(1):
-                        pytest.fail("got in")
-            assert gave_up.cancelled_caught
-            async with budget.held(100):
-                pass
+        memory, failed = body_memory.BodyMemory(), []
+
+        async def stall(ends):
+            try:
+                async with memory.body(Trickle(ends), 50, "stranger"):
+                    pytest.fail("came")
+            except MessageError:
+                failed.append(ends)
+
+        async def stall_and_others():
+            async with trio.open_nursery() as nursery:
+                for ends in (40, 20):
+                    nursery.start_soon(stall, ends)
+                await trio.sleep(0.5)
+                for peer in "abc":
+                    async with memory.body(Trickle(), 50, peer) as body:
+                        assert len(body) == 50
+                async with (
+                    memory.body(Trickle(), 50, "a"),
+                    memory.body(Trickle(), 50, "b"),
+                ):
+                    assert failed
+
+        with trio.fail_after(200):
+            await stall_and_others()
+        assert sorted(failed) == [20, 40] and not memory._used
+        with trio.move_on_after(1):
+            async with memory.body(Trickle(20), 50, "a"):
+                pytest.fail("came")
+        assert not memory._used and not memory._holdings
 
     run_at_once(main)

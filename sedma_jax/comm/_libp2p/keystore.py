@@ -1,5 +1,6 @@
 """The private key of a node, in a file that only its owner can read."""
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -8,6 +9,8 @@ from pathlib import Path
 from .library import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
 
 LARGEST_KEY = 4096  # bytes
+BARE_KEY = 36  # bytes of a serialised Ed25519 key
+_MARK = b"sha2-256"  # between the key and its digest
 
 
 def load_or_create(path: Path) -> KeyPair:
@@ -31,7 +34,7 @@ def load_or_create(path: Path) -> KeyPair:
     with path.open("rb") as file:
         data = file.read(LARGEST_KEY + 1)
     try:
-        private = deserialize_private_key(data[:LARGEST_KEY])
+        private = deserialize_private_key(_checked(data))
         return KeyPair(private, private.get_public_key())
     except Exception as error:  # of several libraries, with no common base
         raise ValueError(
@@ -50,12 +53,25 @@ def key_id(path: Path) -> str:
     return str(PeerID.from_pubkey(load_or_create(path).public_key))
 
 
+def _checked(data: bytes) -> bytes:
+    """The key in a file; `ValueError` if it is not as it was written.
+
+    Files of before have no digest: of their 36 bytes a damaged one is another key.
+    """
+    key, mark, digest = data[:BARE_KEY], data[BARE_KEY : BARE_KEY + 8], data[BARE_KEY + 8 :]
+    whole = mark == _MARK and digest == hashlib.sha256(key).digest()
+    if len(key) < BARE_KEY or not (whole or len(data) == BARE_KEY):
+        raise ValueError("the key is cut, or its digest is another")
+    return key
+
+
 def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(new_ed25519_keys().private_key.serialize())
+            key = new_ed25519_keys().private_key.serialize()
+            file.write(key + _MARK + hashlib.sha256(key).digest())
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -32,6 +32,7 @@ from .yamux_frames import (
 )
 
 MOST_STREAMS = 64  # that the peer may open; each may send 256 KiB before anyone reads
+MOST_UNREAD = 256 * 2**20  # bytes that wait for readers, on all connections together
 GROWTH_BUDGET = 32 * 2**20  # bytes by which the windows of one connection may grow
 MOST_REPLIES = 4096  # headers waiting to be sent; a peer that causes more does not read
 RECEIVED_AT_ONCE = 256 * 1024  # bytes; a record has up to 64 KiB
@@ -42,6 +43,17 @@ SILENCE = 2.5  # seconds without a byte after a ping, until the peer counts as g
 def suits(secured_connection: Any) -> bool:
     """Whether a connection is Noise over TCP, or over a stream of this muxer."""
     return socket_of(secured_connection) is not None
+
+
+class _All:
+    """The connections of this process, and the bytes on them that wait for readers."""
+
+    def __init__(self):
+        self.connections: set[MuxedConnection] = set()
+        self.unread = 0
+
+
+_all = _All()
 
 
 class MuxedConnection(IMuxedConn):
@@ -73,6 +85,7 @@ class MuxedConnection(IMuxedConn):
         self._pinged = (0, 0.0)  # nonce and time
         self._rtt = 0.0
         self._growth = GROWTH_BUDGET
+        self.unread = 0  # bytes that wait for readers
         self._scope: trio.CancelScope | None = None
         self._records = NoiseRecords(secured_conn.conn.noise_state)
         self._raw = raw_connection(secured_conn)
@@ -113,6 +126,7 @@ class MuxedConnection(IMuxedConn):
         """Run the connection until it ends."""
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
+            _all.connections.add(self)
             try:
                 self.event_started.set()
                 nursery.start_soon(self._send_replies)
@@ -155,6 +169,23 @@ class MuxedConnection(IMuxedConn):
         granted = min(wanted, self._growth)
         self._growth -= granted
         return granted
+
+    def count_unread(self, change: int) -> None:
+        """Count bytes that wait for readers; if they are too many, who has most is cut off.
+
+        A window limits one stream. Streams that nobody reads, of many peers, add up.
+        """
+        self.unread += change
+        _all.unread += change
+        if change > 0 and _all.unread > MOST_UNREAD:
+            max(_all.connections, key=lambda one: one.unread).break_off()
+
+    def break_off(self) -> None:
+        """End the connection at once, without a word to the peer."""
+        # Closing the socket first wakes a sender whose peer takes nothing.
+        self._socket.close()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def forget(self, stream: MuxedStream) -> None:
         """Drop an ended stream, and give the growth of its window back to the budget."""
@@ -200,10 +231,8 @@ class MuxedConnection(IMuxedConn):
             self._answered = trio.Event()
             with trio.move_on_after(SILENCE):
                 await self._answered.wait()
-            if not self._answered.is_set() and self._scope is not None:
-                # Closing the socket first wakes a sender whose peer takes nothing.
-                self._socket.close()
-                self._scope.cancel()
+            if not self._answered.is_set():
+                self.break_off()
 
     async def _receive(self) -> None:
         reader = FrameReader()
@@ -271,6 +300,7 @@ class MuxedConnection(IMuxedConn):
         if self._closed:
             return
         self._closed = True
+        _all.connections.discard(self)
         self.event_shutting_down.set()
         self._accepted.close()
         for stream in list(self._streams.values()):

@@ -81,6 +81,7 @@ class MuxedStream(IMuxedStream):
             else:
                 self._unread[0] = piece[count:]
         self._unread_bytes -= taken
+        self.conn.count_unread(-taken)
         self._taken += taken
         if self._taken >= self.window // 2 and not self.receive_closed:
             self.window += self.conn.grow(min(self.window, LARGEST_WINDOW - self.window))
@@ -144,6 +145,7 @@ class MuxedStream(IMuxedStream):
         """Wake all waiting tasks, and drop unread bytes."""
         self.was_reset = self.closed = self.send_closed = self.receive_closed = True
         self._unread.clear()
+        self.conn.count_unread(-self._unread_bytes)
         self._unread_bytes = 0
         self._readable.set()
         self._writable.set()
@@ -158,6 +160,7 @@ class MuxedStream(IMuxedStream):
             self._unread.append(body)
             self._unread_bytes += len(body)
             self._readable.set()
+            self.conn.count_unread(len(body))
         return True
 
     def credit(self, count: int) -> bool:

@@ -24,8 +24,9 @@ from .library_fixes import (
     use_own_muxer,
     use_own_routing_protocol,
 )
+from .newcomers import HANDSHAKE_SECONDS, HANDSHAKES, Newcomers
 
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 64  # with peers whose key is known
 MOST_STREAMS = 1024
 
 
@@ -59,7 +60,7 @@ def make_host(
         muxer_opt={TProtocol(YAMUX_ID): LibraryYamux},
         resource_manager=ResourceManager(
             limits=ResourceLimits(
-                max_connections=MOST_CONNECTIONS, max_streams=MOST_STREAMS
+                max_connections=MOST_CONNECTIONS + HANDSHAKES, max_streams=MOST_STREAMS
             )
         ),
         connection_config=ConnectionConfig(
@@ -69,6 +70,7 @@ def make_host(
             low_watermark=0,
             high_watermark=MOST_CONNECTIONS,
             max_connections=MOST_CONNECTIONS,
+            inbound_upgrade_timeout=HANDSHAKE_SECONDS,
             enable_health_monitoring=not own_muxer,
             health_initial_delay=1,
             health_warmup_window=0,
@@ -79,4 +81,5 @@ def make_host(
         announce_addrs=list(announce) or None,
     )
     tolerate_removed_handlers(host)
+    Newcomers(host.get_network())
     return host

@@ -1,8 +1,10 @@
 """Which peers may connect, and the addresses that name them."""
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from .._libp2p.dial_rules import Network
 from .._libp2p.library import Multiaddr, PeerID, info_from_p2p_addr
 from .settings import EVERYONE, NodeSettings
 
@@ -17,6 +19,24 @@ def peer_address(address: str) -> Any:
             f"/ip4/10.0.0.1/tcp/4001/p2p/12D3KooW.... Got {address[:120]!r}. Take it from "
             "`sedma node status`."
         ) from error
+
+
+def dialled_networks(settings: NodeSettings) -> list[Network]:
+    """The networks in `NodeSettings.dial`."""
+    try:
+        return [ipaddress.ip_network(text) for text in settings.dial]
+    except ValueError as error:
+        raise ValueError(
+            f"`NodeSettings` needs networks in `dial`, as 10.1.0.0/16. Got: {error}. Write "
+            "the address of the network and the length of its prefix."
+        ) from error
+
+
+def named_peers(settings: NodeSettings) -> Callable[[str], bool]:
+    """Tell for the id of a peer whether the settings name it; others are strangers."""
+    addresses = [*settings.bootstrap, *settings.via_relay]
+    names = settings.allowed | {str(peer_address(a).peer_id) for a in addresses}
+    return lambda name: name in names
 
 
 def allow_list(settings: NodeSettings) -> Callable[[str], bool]:

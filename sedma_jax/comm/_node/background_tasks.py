@@ -1,9 +1,13 @@
 """What a node does without being asked: join, gossip, provide records, repair, learn."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
+from .._libp2p.newcomers import forget_ended
+from .._rpc.messages import MessageError
 from . import gossip
 from .node import Node
 
@@ -12,15 +16,36 @@ log = logging.getLogger("sedma_jax.comm")
 PROVIDE_EVERY = 1.1  # seconds: peers refuse more than 10 records in 10 s
 PROVIDE_AGAIN = 12 * 3600.0  # seconds; a record lives 48 hours
 REJOIN_EVERY = 5.0  # seconds
+SWEEP_EVERY = 5.0  # seconds
+RESTORE_EVERY = 5.0  # seconds
+_NETWORK = (OSError, RuntimeError, MessageError, MemoryError, trio.TooSlowError)
+RESTART_AFTER = 5.0  # seconds, of a task that failed
 
 
 def start(node: Node, nursery: trio.Nursery) -> None:
-    """Start all background tasks of a node."""
-    nursery.start_soon(_join, node)
-    nursery.start_soon(gossip.run, node)
-    nursery.start_soon(_provide, node)
-    nursery.start_soon(node.replication.run)
-    nursery.start_soon(_learn, node)
+    """Start all background tasks of a node; none of them can end it."""
+    tasks = {
+        "joining": partial(_join, node),
+        "gossip": partial(gossip.run, node),
+        "providing": partial(_provide, node),
+        "replication": node.replication.run,
+        "learning": partial(_learn, node),
+        "sweeping": partial(_sweep, node),
+        "saving": node.tiers.save_often,
+        "restoring": partial(_restore, node),
+    }
+    for name, task in tasks.items():
+        nursery.start_soon(_forever, name, task)
+
+
+async def _forever(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    """Run a task without end, and again after an error that it did not foresee."""
+    while True:
+        try:
+            await task()
+        except Exception as error:
+            log.error("%s failed; it starts again", name, exc_info=error)
+        await trio.sleep(RESTART_AFTER)
 
 
 async def _join(node: Node) -> None:
@@ -37,6 +62,35 @@ async def _join(node: Node) -> None:
                     log.warning("bootstrap: %s It is tried again.", error)
                     said.add(address)
         await trio.sleep(REJOIN_EVERY)
+
+
+async def _sweep(node: Node) -> None:
+    """Forget connections that this node opened and that have ended."""
+    while True:
+        await trio.sleep(SWEEP_EVERY)
+        forget_ended(node.host.get_network())
+        node.calls.forget(node.connected())
+
+
+async def _restore(node: Node) -> None:
+    """Fetch again from others what the disk had lost and this node is to hold."""
+    while True:
+        for cid, lost in list(node.tiers.lost.items()):
+            entry = node.store.peek(cid)
+            if entry is None or not entry.pinned:
+                try:
+                    entry = await node.fetch_to_hold(
+                        cid,
+                        [n for n in lost.holders if n in node.connected()],
+                        kept_for=lost.kept_for,
+                        wanted=lost.wanted_holders,
+                    )
+                except _NETWORK as error:
+                    log.info("%s is not restored yet: %s", cid, error)
+                    continue
+                entry.holders, entry.leader = lost.holders, lost.leader
+            node.tiers.lost.pop(cid, None)
+        await trio.sleep(RESTORE_EVERY)
 
 
 async def _learn(node: Node) -> None:

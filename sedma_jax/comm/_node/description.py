@@ -34,6 +34,7 @@ async def node_status(node: Node) -> dict:
     return {
         "id": node.name,
         "addresses": node.addresses,
+        "same_key": node.same_key,
         "connected": sorted(node.connected()),
         "reachable": node.relaying.reachable,
         "punched": node.relaying.punching.succeeded,
@@ -42,6 +43,9 @@ async def node_status(node: Node) -> dict:
         "bytes": node.store.used,
         "pinned_bytes": node.store.pinned_bytes,
         "capacity": node.store.capacity,
+        "in_memory": node.store.in_memory,
+        "on_disk": node.tiers.disk is not None,
+        "damaged": node.tiers.damaged,
         "hits": node.store.hits,
         "misses": node.store.misses,
         "evictions": node.store.evictions,

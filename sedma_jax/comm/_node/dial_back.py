@@ -36,7 +36,7 @@ async def ask_reachable(node: Node, peer: str) -> list[str]:
     if not ports:
         return []
     request = struct.pack(f"!{len(ports)}H", *ports)
-    answer = bytes(await node.calls.call(peer, "reach", request, timeout=10))
+    answer = bytes(await node.calls.call(peer, "reach", request, timeout=10, largest=256))
     ip, *found = answer[:200].decode("ascii", "replace").split()
     ip = ipaddress.ip_address(ip)
     return [f"/ip{ip.version}/{ip}/tcp/{p}" for p in ports if str(p) in found]
@@ -68,7 +68,7 @@ def add_dial_back(node: Node) -> None:
                 nursery.start_soon(one, port)
         return " ".join([str(ip), *found]).encode()
 
-    node.methods.add("reach", reach)
+    node.methods.add("reach", reach, 256)
 
 
 def _observed(node: Node, peer: PeerID) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -77,6 +77,7 @@ def _observed(node: Node, peer: PeerID) -> ipaddress.IPv4Address | ipaddress.IPv
         if not is_relayed(connection):
             for address in connection.muxed_conn.get_transport_addresses():
                 if (ip := ip_of(address)) is not None:
+                    node.dial_rules.prove(str(peer), ip)
                     return ip
     raise MessageError(
         "the method `reach` needs a direct connection. Got a relayed one. Connect directly."

@@ -10,16 +10,18 @@ import trio
 
 from .._errors import reason
 from .._libp2p.library import PeerID
+from .._libp2p.nat_fixes import ip_of
 from .._libp2p.sockets import is_relayed
 from .._peers.status import LARGEST_STATUS, read_status, sign_status
 from .._peers.table import FRESH
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
-from .node import Node
+from .node import Node, another_uses_the_key
 
 log = logging.getLogger("sedma_jax.comm")
 
 MOST_STATUSES = 32  # per message
+LARGEST_STATUSES = MOST_STATUSES * LARGEST_STATUS
 GOSSIP_TO = 8  # peers per round
 MEET_AT_ONCE = 2  # peers per round
 MOST_LOADS = 256  # peers whose loads are in short-term memory
@@ -39,6 +41,7 @@ def own_status(node: Node) -> bytes:
         zone=node.settings.zone,
         addresses=node.addresses[:8],
     )
+    node.issued.append(node.sequence)
     return sign_status(node.keys, node.host.get_id(), status)
 
 
@@ -46,26 +49,39 @@ def _load() -> float:
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def statuses(node: Node) -> bytes:
-    """This node's status, signed, and the newest that it has heard of others."""
+def statuses(node: Node, to: str = "") -> bytes:
+    """This node's status, signed, and the newest that it has heard of others.
+
+    **Arguments:** `to`: a peer that is told what was heard under its own key, too.
+    """
     now = time.monotonic()
     fresh = [p.signed for p in node.peers if p.signed and now - p.heard < FRESH / 2]
-    chosen = random.sample(fresh, min(len(fresh), MOST_STATUSES - 1))
+    chosen = random.sample(fresh, min(len(fresh), MOST_STATUSES - 2))
+    if to and (known := node.peers.get(to).signed):
+        chosen.append(known)
     parts = [parse(wire.SignedStatus, data) for data in (own_status(node), *chosen)]
     return wire.Statuses(statuses=parts).SerializeToString()
 
 
 def take_statuses(node: Node, data: bytes) -> None:
     """Store statuses that a peer sent; `MessageError` for a message with a forged one."""
-    if len(data) > MOST_STATUSES * LARGEST_STATUS:
+    if len(data) > LARGEST_STATUSES:
         raise MessageError(
             f"`sedma_jax.comm` needs at most {MOST_STATUSES} statuses per message. Got "
             f"{len(data)} bytes. Send fewer."
         )
     for each in parse(wire.Statuses, data).statuses[:MOST_STATUSES]:
         signed = each.SerializeToString()
-        if each.status and read_status(signed).peer != node.host.get_id().to_bytes():
+        if not each.status:
+            continue
+        status = read_status(signed)
+        if status.peer != node.host.get_id().to_bytes():
             node.peers.take_status(signed)
+        # An earlier run of this node signed smaller numbers, its own are known.
+        elif status.sequence > node.started and status.sequence not in node.issued:
+            if not node.same_key:
+                log.error("%s", another_uses_the_key(node.name))
+            node.same_key = True
 
 
 async def run(node: Node) -> None:
@@ -86,10 +102,13 @@ async def _exchange(node: Node, name: str) -> bool:
     try:
         message = await trio.to_thread.run_sync(statuses, node)
         started = trio.current_time()
-        answer = await node.calls.call(name, "status", message, timeout=3)
+        answer = await node.calls.call(
+            name, "status", message, timeout=3, largest=LARGEST_STATUSES
+        )
         peer = node.peers.get(name)
         peer.measure_rtt(trio.current_time() - started)
         peer.relayed = _relayed(node, name)
+        _note_where(node, name)
         await trio.to_thread.run_sync(take_statuses, node, bytes(answer))
         return True
     except _NETWORK as error:
@@ -100,6 +119,14 @@ async def _exchange(node: Node, name: str) -> bool:
 def _relayed(node: Node, name: str) -> bool:
     connections = node.host.get_network().get_connections(PeerID.from_string(name))
     return bool(connections) and all(map(is_relayed, connections))
+
+
+def _note_where(node: Node, name: str) -> None:
+    """Note the address at which the key of a peer has shown up."""
+    for connection in node.host.get_network().get_connections(PeerID.from_string(name)):
+        if not is_relayed(connection):
+            for address in connection.muxed_conn.get_transport_addresses():
+                node.dial_rules.prove(name, ip_of(address))
 
 
 async def _note_loads(node: Node, names: set[str]) -> None:
@@ -124,6 +151,6 @@ async def _meet(node: Node) -> None:
     fresh = [p for p in known if now - p.heard < FRESH and node.peers.usable(p.name)]
     for peer in random.sample(fresh, min(len(fresh), MEET_AT_ONCE)):
         try:
-            await node.connect(*peer.addresses)
+            await node.connect(*peer.addresses, vouched=False)
         except (ConnectionError, ValueError) as error:
             log.info("not met: %s", error)

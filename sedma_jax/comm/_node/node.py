@@ -1,7 +1,11 @@
 """A peer: its host, its table of others, and the tensors it serves."""
 
 import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +15,27 @@ from ..._long_term import ShortTermMemory
 from .._errors import reason
 from .._libp2p import library_fixes
 from .._libp2p.byte_stream import ByteStream, PeerStream
+from .._libp2p.dial_rules import DialRules
 from .._libp2p.library import KadDHT, KeyPair, Multiaddr, PeerID
 from .._peers.table import PeerTable
 from .._rpc.calls import Calls
 from .._rpc.messages import MessageError
 from .._rpc.methods import Methods
 from .._tensors.bitswap import RAW, Bitswap, block_cid
+from .._tensors.disk import DamagedError, Disk, cost
+from .._tensors.entry import Entry
 from .._tensors.fetch import FetchError, Transfer, fetch_manifest, fetch_tensor
-from .._tensors.manifest import check_cid, describe, tensor_of
-from .._tensors.store import Entry, TensorStore
-from .allow_list import allow_list, peer_address
+from .._tensors.manifest import Manifest, check_cid, describe, tensor_of
+from .._tensors.store import TensorStore
+from .._tensors.tiers import Tiers
+from .allow_list import allow_list, dialled_networks, named_peers, peer_address
 from .parts import KeepsReplicas, WayThroughNat
 from .settings import NodeSettings
 
 log = logging.getLogger("sedma_jax.comm")
 
+MOST_SERVED = 4096  # peers whose bytes are counted apart
+MOST_ISSUED = 4096  # statuses of its own that a node recognises
 FIND_SECONDS = 3.0  # for the routing table; connected peers are asked meanwhile
 
 
@@ -48,13 +58,23 @@ class Node:
         self.settings, self.keys, self.host = settings, keys, host
         self.short_term = short_term
         self.allowed = allow_list(settings)
+        self.named = named_peers(settings)
         self.name = str(host.get_id())
+        self.dial_rules = DialRules(host, dialled_networks(settings), self._own_addresses)
         self.peers = PeerTable()
-        self.store = TensorStore(settings.capacity)
+        if settings.folder is None:
+            self.store = TensorStore(settings.capacity)
+            self.tiers = Tiers(self.store, None)
+        else:
+            self.store = TensorStore(settings.disk, settings.capacity, cost)
+            self.tiers = Tiers(self.store, Disk(settings.folder))
         self.methods = Methods()
         self.calls = Calls(host)
         self.outcomes = trio.Event()  # set by transfers, to learn from
         self.sequence = 0  # of this node's last status
+        self.started = time.time_ns() // 1_000_000  # no status has a smaller sequence
+        self.issued: deque[int] = deque(maxlen=MOST_ISSUED)
+        self.same_key = False  # whether another node that runs has the key of this one
         self.served_bytes: dict[str, int] = {}  # bytes of tensors sent, by peer
         self.last_transfer = Transfer()
         self.to_provide: list[str] = []  # CIDs that the routing table does not have yet
@@ -65,31 +85,51 @@ class Node:
         told = [str(address) for address in self.host.get_addrs()]
         return list(dict.fromkeys([*told, *self.relaying.addresses]))
 
+    def _own_addresses(self) -> list[Multiaddr]:
+        told = [*self.settings.listen, *self.settings.announce]
+        wildcard = any("/0.0.0.0/" in text or "/::/" in text for text in told)
+        # Of an address that stands for all, those of this machine but the loopback.
+        more = [a for a in self.host.get_addrs() if wildcard and not _loops_back(a)]
+        return [*map(Multiaddr, told), *more]
+
     def connected(self) -> list[str]:
         """Ids of the connected peers."""
         return [str(peer) for peer in self.host.get_network().connections]
 
-    async def connect(self, *addresses: str) -> str:
-        """Connect to a peer by any of its addresses; its id."""
+    async def connect(self, *addresses: str, vouched: bool = True) -> str:
+        """Connect to a peer by any of its addresses; its id.
+
+        **Arguments:** `vouched`: False for addresses that strangers have named.
+        """
         infos = [peer_address(address) for address in addresses]
         peer = infos[0].peer_id
+        if str(peer) == self.name or self.same_key:
+            raise ConnectionError(another_uses_the_key(self.name))
         if not self.allowed(str(peer)):
             raise PermissionError(
                 f"`Node.connect` needs a peer on the allow-list. Got {peer}. Add it to "
                 "`allowed`."
             )
-        await self._dial(peer, [a for info in infos for a in info.addrs])
+        addresses_ = [a for info in infos for a in info.addrs]
+        if vouched or self.named(str(peer)):
+            self.dial_rules.vouch(addresses_)
+        await self._dial(peer, addresses_)
         self.peers.get(str(peer))
         await self.dht.add_peer(peer)
         return str(peer)
 
     async def _dial(self, peer: PeerID, addresses: Iterable[Multiaddr]) -> None:
-        await library_fixes.dial(
-            self.host, peer, addresses, through_relay=self.relaying.dial
-        )
+        allowed = [
+            a
+            for a in addresses
+            if "/p2p-circuit" in str(a) or self.dial_rules.allows(a, str(peer))
+        ]
+        await library_fixes.dial(self.host, peer, allowed, through_relay=self.relaying.dial)
 
     def count_served(self, peer: str, nbytes: int) -> None:
         """Count bytes of tensors that were sent to a peer."""
+        if peer not in self.served_bytes and len(self.served_bytes) >= MOST_SERVED:
+            peer = "others"
         self.served_bytes[peer] = self.served_bytes.get(peer, 0) + nbytes
 
     async def put(self, array: np.ndarray) -> str:
@@ -99,24 +139,53 @@ class Node:
         Fewer connected peers are no error: the missing replicas follow.
         """
         array = tensor_of(array)
-        manifest = await trio.to_thread.run_sync(describe, array)
-        entry = self.store.add(manifest, array, pinned=True)
+        manifest, part = await self._describe_and_stage(array)
+        wanted = self.settings.replicas
+        entry = await self.tiers.hold(
+            manifest, array, pinned=True, holders=[self.name], wanted=wanted, part=part
+        )
         entry.holders.add(self.name)
-        entry.wanted_holders = max(entry.wanted_holders, self.settings.replicas)
+        entry.wanted_holders = max(entry.wanted_holders, wanted)
         await self.replication.replicate(manifest.cid)
         self.to_provide.append(manifest.cid)
         return manifest.cid
 
+    async def _describe_and_stage(self, array: np.ndarray) -> tuple[Manifest, Path | None]:
+        """The manifest of a tensor, and its bytes on the disk, both at the same time."""
+        self.store.require_room(array.nbytes)
+        described: list[Manifest] = []
+        staged: list[Path | None] = []
+        failed: list[OSError] = []
+
+        async def describe_it():
+            described.append(await trio.to_thread.run_sync(describe, array))
+
+        async def stage_it():
+            try:
+                staged.append(await self.tiers.stage(array))
+            except OSError as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(describe_it)
+            nursery.start_soon(stage_it)
+        if failed:
+            raise failed[0]
+        return described[0], staged[0]
+
     async def get(self, cid: str) -> np.ndarray:
-        """A tensor, from memory or from peers; verified and read only.
+        """A tensor, from memory, the disk or peers; verified and read only.
 
         **Raises:** `FetchError` if no peer could send it, `ValueError` for an invalid CID.
         """
         cid = check_cid(cid)
         entry = self.store.get(cid)
-        if entry is None:
-            entry = await self.fetch(cid, [], pinned=False)
-        return entry.array
+        if entry is not None:
+            try:
+                return await self.tiers.array(cid, entry)
+            except DamagedError:
+                pass  # others may have it
+        return await self.fetch(cid, [])
 
     async def get_block(self, cid: str, peer: str | None = None) -> bytes:
         """A block by its CID, from memory or by Bitswap from any kind of peer; verified.
@@ -129,7 +198,7 @@ class Node:
         **Raises:** `FetchError` if no peer has it, `ValueError` for another kind of CID.
         """
         name = block_cid(cid)
-        block = self.store.block(name[-32:]) if name.startswith(RAW) else None
+        block = await self.tiers.block(name[-32:]) if name.startswith(RAW) else None
         if block is not None:
             return bytes(block)
         names = [peer] if peer else self.connected()
@@ -144,17 +213,39 @@ class Node:
             f"{'; '.join(failures) or 'none'}. Connect to one by its address."
         )
 
-    async def fetch(self, cid: str, hints: list[str], *, pinned: bool) -> Entry:
-        """Fetch a tensor into the store, from `hints` and other providers."""
+    async def fetch(self, cid: str, hints: list[str]) -> np.ndarray:
+        """Fetch a tensor from `hints` and other providers; it is kept in the cache."""
+        manifest, array = await self._fetch(cid, hints)
+        await self.tiers.hold(manifest, array, pinned=False)
+        return array
+
+    async def fetch_to_hold(
+        self, cid: str, hints: list[str], *, kept_for: str = "", wanted: int = 1
+    ) -> Entry:
+        """Fetch a tensor and pin it.
+
+        **Arguments:** `kept_for` and `wanted`: as the fields of `Entry`.
+
+        **Raises:** `MemoryError` if there is no room, before anything is fetched.
+        """
+        manifest, array = await self._fetch(cid, hints, pinned=True, kept_for=kept_for)
+        return await self.tiers.hold(
+            manifest, array, pinned=True, kept_for=kept_for, wanted=wanted
+        )
+
+    async def _fetch(
+        self, cid: str, hints: list[str], *, pinned: bool = False, kept_for: str = ""
+    ) -> tuple[Manifest, np.ndarray]:
         providers = await self.providers(cid, hints)
         manifest = await fetch_manifest(self.calls, self.peers, cid, providers)
-        if pinned:
-            self.store.require_room(manifest.nbytes)
-        array, self.last_transfer = await fetch_tensor(
-            self.calls, self.peers, manifest, providers
-        )
+        # Whatever else is asked for meanwhile, its room is taken.
+        size = self.store.cost(manifest)
+        with self.store.promised(size, kept_for) if pinned else nullcontext():
+            array, self.last_transfer = await fetch_tensor(
+                self.calls, self.peers, manifest, providers
+            )
         self.outcomes.set()
-        return self.store.add(manifest, array, pinned=pinned)
+        return manifest, array
 
     async def providers(self, cid: str, hints: list[str]) -> list[str]:
         """Connected peers that have a tensor, the best first.
@@ -173,7 +264,9 @@ class Node:
 
     async def _ask(self, name: str, cid: str, found: set[str]) -> None:
         try:
-            has = await self.calls.call(name, "has", cid.encode(), timeout=FIND_SECONDS)
+            has = await self.calls.call(
+                name, "has", cid.encode(), timeout=FIND_SECONDS, largest=16
+            )
         except (OSError, RuntimeError, MessageError, trio.TooSlowError):
             return
         if len(has):
@@ -212,3 +305,17 @@ class Node:
             log.info("stream of %s ended: %s", peer, reason(error))
             with trio.move_on_after(1):
                 await mine.reset()
+
+
+def another_uses_the_key(name: str) -> str:
+    """What to say when two nodes have one key."""
+    return (
+        f"`Node.connect` needs a key that no other node uses. Got another node as {name}, "
+        "which peers mistake for this one: they do not find its tensors. Start one of the "
+        "two with a key of its own (`--dir`)."
+    )
+
+
+def _loops_back(address: Multiaddr) -> bool:
+    text = str(address)
+    return text.startswith("/ip4/127.") or text.startswith("/ip6/::1/")

@@ -5,13 +5,15 @@ import trio
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError, parse
 from .._rpc.methods import Call
+from .._tensors.entry import Entry
 from .._tensors.manifest import CHUNK, check_cid, text_of
-from .._tensors.store import Entry
-from .gossip import statuses, take_statuses
+from .gossip import LARGEST_STATUSES, statuses, take_statuses
 from .node import Node
 
 LARGEST_RANGE = 16 * CHUNK
 MOST_HOLDERS = 32
+LONGEST_NAME = 100  # bytes of the id of a peer
+LARGEST_KEEP = 4096
 
 
 def add_methods(node: Node) -> None:
@@ -46,34 +48,39 @@ def add_methods(node: Node) -> None:
             )
         entry.count_access(1 / max(1, entry.manifest.nbytes // request.length))
         node.count_served(call.peer, request.length)
-        return entry.bytes[request.offset : end]
+        cid = entry.manifest.cid
+        return await node.tiers.part(cid, entry, request.offset, request.length)
 
     async def keep(call: Call):
         request = parse(wire.Keep, call.body)
         cid = check_cid(text_of(request.cid))
+        names = [*request.holders, call.peer]
+        if len(names) > MOST_HOLDERS or max(map(len, names)) > LONGEST_NAME:
+            raise MessageError(
+                f"the method `keep` needs at most {MOST_HOLDERS - 1} holders with names of "
+                f"{LONGEST_NAME} bytes. Got {len(names) - 1}. Send fewer."
+            )
         entry = node.store.peek(cid)
         if entry is None or not entry.pinned:
-            entry = await node.fetch(cid, [call.peer], pinned=True)
-        entry.pinned = True
-        entry.holders = {*request.holders[:MOST_HOLDERS], node.name}
+            kept_for = "" if node.named(call.peer) else call.peer
+            entry = await node.fetch_to_hold(cid, [call.peer], kept_for=kept_for)
+        entry.holders = {*request.holders, node.name}
         entry.leader = call.peer
         entry.wanted_holders = min(max(request.wanted, 1), MOST_HOLDERS)
         node.to_provide.append(cid)
         return b"1"
 
     async def status(call: Call):
+        told = statuses(node, call.peer)
         await trio.to_thread.run_sync(take_statuses, node, bytes(call.body))
-        return statuses(node)
+        return told
 
-    for name, method in {
-        "echo": echo,
-        "has": has,
-        "manifest": manifest,
-        "range": part,
-        "keep": keep,
-        "status": status,
-    }.items():
-        node.methods.add(name, method)
+    node.methods.add("echo", echo)
+    node.methods.add("has", has, 100)
+    node.methods.add("manifest", manifest, 0)
+    node.methods.add("range", part, 0)
+    node.methods.add("keep", keep, LARGEST_KEEP)
+    node.methods.add("status", status, LARGEST_STATUSES)
 
 
 def _entry(node: Node, cid: bytes) -> Entry:

@@ -20,7 +20,7 @@ import trio
 
 from ..._long_term import LongTermMemory
 from .._peers.table import STRIKES, Peer
-from .._tensors.store import Use
+from .._tensors.entry import Use
 from .node import Node
 
 log = logging.getLogger("sedma_jax.comm")

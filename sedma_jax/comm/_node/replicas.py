@@ -8,7 +8,7 @@ from .._errors import reason
 from .._libp2p.library import parse_cid
 from .._rpc import wire_pb2 as wire
 from .._rpc.messages import MessageError
-from .._tensors.store import Entry
+from .._tensors.entry import Entry
 from .node import Node
 
 log = logging.getLogger("sedma_jax.comm")

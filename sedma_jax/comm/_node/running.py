@@ -1,5 +1,6 @@
 """Assemble a node from its parts and run it."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -28,6 +29,10 @@ from .peer_profiles import Profiles
 from .replicas import Replication
 from .settings import NodeSettings
 
+log = logging.getLogger("sedma_jax.comm")
+
+LAST_SAVE = 5.0  # seconds that writing to the disk at the end may take
+
 
 @asynccontextmanager
 async def running_node(
@@ -54,11 +59,12 @@ async def running_node(
     profiles = None if memory is None else Profiles(node, memory)
     host.set_stream_handler(PROTOCOL, partial(node.handle, node.methods.serve))
     async with (
+        _disk(node),
         nullcontext() if profiles is None else profiles.kept(),
         host.run(listen_addrs=listen),
         trio.open_nursery() as nursery,
     ):
-        node.bitswap = Bitswap(host, nursery, node.store.block, node.count_served)
+        node.bitswap = Bitswap(host, nursery, node.tiers.block, node.count_served)
         for protocol in PROTOCOLS:
             host.set_stream_handler(protocol, partial(node.handle, node.bitswap.serve))
         # As a server of the routing table, a node behind NAT would be dialled in vain.
@@ -70,3 +76,23 @@ async def running_node(
                 nursery.start_soon(profiles.write_often)
             yield node
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _disk(node: Node) -> AsyncIterator[None]:
+    """Take up what the node's disk holds, and leave it in order at the end."""
+    disk = node.tiers.disk
+    if disk is None:
+        yield
+        return
+    try:
+        await node.tiers.start()
+        node.to_provide += [cid for cid, entry in node.store if entry.pinned]
+        yield
+    finally:
+        with trio.CancelScope(shield=True), trio.move_on_after(LAST_SAVE):  # pyright: ignore[reportCallIssue]
+            try:
+                await node.tiers.save()
+            except OSError as error:
+                log.warning("not saved at the end: %s", error)
+        disk.close()

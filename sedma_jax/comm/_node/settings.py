@@ -21,6 +21,9 @@ class NodeSettings:
     - `bootstrap`: addresses, with `/p2p/ID`, of peers to connect to; the node tries again
         until they answer.
     - `capacity`: bytes of memory for tensors.
+    - `folder`: of the tensors on the disk, for this node alone; a node that is started
+        there again has them. None to hold tensors in memory only.
+    - `disk`: bytes of the disk for tensors, if there is a folder.
     - `replicas`: number of peers that hold each tensor put here, including this one.
     - `repair_after`: seconds that a holder may be away until another takes its place.
     - `zone`: name of what fails together with this node, such as a rack; replicas go to
@@ -31,6 +34,8 @@ class NodeSettings:
         256 MiB.
     - `via_relay`: addresses, with `/p2p/ID`, of relays. At a relay that cannot dial this
         node back, the node holds a place and is dialled through it.
+    - `dial`: networks, as 10.1.0.0/16, in which addresses that strangers name are dialled,
+        beside public ones and those in which this node listens.
     - `namespace`: a name that peers share to find each other at a relay.
     - `remember_every`: seconds between two writes to long-term memory, if there is one.
     - `own_muxer`: False for libp2p's own muxer, for comparisons.
@@ -42,12 +47,15 @@ class NodeSettings:
     allowed: frozenset[str] = frozenset()
     bootstrap: tuple[str, ...] = ()
     capacity: int = 2**30
+    folder: Path | None = None
+    disk: int = 10**10
     replicas: int = 1
     repair_after: float = 10.0
     zone: str = ""
     status_every: float = 5.0
     relay: bool = False
     via_relay: tuple[str, ...] = ()
+    dial: tuple[str, ...] = ()
     namespace: str = "sedma"
     remember_every: float = 60.0
     own_muxer: bool = True

@@ -1,6 +1,6 @@
 """Call the methods of other peers; idle streams are kept for the next call."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
@@ -27,8 +27,8 @@ class RemoteError(RuntimeError):
 class StreamingCall:
     """An open call; data travels at the pace of the slower side."""
 
-    def __init__(self, stream: ByteStream):
-        self._stream = stream
+    def __init__(self, stream: ByteStream, largest: int = LARGEST_BODY):
+        self._stream, self._largest = stream, largest
         self.finished = self.answered = False
 
     async def send(self, data: bytes | memoryview) -> None:
@@ -44,7 +44,7 @@ class StreamingCall:
         """The next piece that the method streams back, or its result; None at the end."""
         if self.answered:
             return None
-        header, body = await receive_message(self._stream, LARGEST_BODY, into)
+        header, body = await receive_message(self._stream, self._largest, into)
         self.answered = header.kind != wire.Header.DATA
         if header.kind == wire.Header.ERROR:
             raise RemoteError(header.error)
@@ -73,6 +73,7 @@ class Calls:
         meta: bytes = b"",
         timeout: float = 10.0,
         into: memoryview | None = None,
+        largest: int = LARGEST_BODY,
     ) -> memoryview:
         """Call a method and return the body of its answer.
 
@@ -81,12 +82,14 @@ class Calls:
         - `peer`: id of a connected peer.
         - `timeout`: seconds until both sides give up.
         - `into`: a buffer of exactly the size of the answer, filled without another copy.
+        - `largest`: bytes of the answer.
 
         **Raises:** `RemoteError` with the peer's message, `ConnectionError` if the peer
         went away, `trio.TooSlowError` after `timeout`, `MessageError` for an answer that
         breaks the protocol.
         """
-        async with self.open(peer, method, body, meta=meta, timeout=timeout) as call:
+        opened = self.open(peer, method, body, meta=meta, timeout=timeout, largest=largest)
+        async with opened as call:
             call.finished = True  # the request is all: no END follows
             return await call.receive(into) or memoryview(b"")
 
@@ -99,6 +102,7 @@ class Calls:
         *,
         meta: bytes = b"",
         timeout: float = 60.0,
+        largest: int = LARGEST_BODY,
     ) -> AsyncIterator[StreamingCall]:
         """Open a call that streams; leaving the block before its end cancels the call."""
         header = wire.Header(
@@ -108,7 +112,7 @@ class Calls:
         with trio.fail_after(timeout):
             async with held(slots):
                 stream = await self._stream(peer)
-                call = StreamingCall(stream)
+                call = StreamingCall(stream, largest)
                 try:
                     with _peer_errors(peer):
                         await send_message(stream, header, body)
@@ -119,6 +123,13 @@ class Calls:
                     else:
                         with trio.CancelScope(shield=True), trio.move_on_after(1):  # pyright: ignore[reportCallIssue]
                             await stream.reset()
+
+    def forget(self, connected: Collection[str]) -> None:
+        """Drop what is kept for peers that have left."""
+        for peer, slots in list(self._slots.items()):
+            if peer not in connected and slots.value == STREAMS:
+                del self._slots[peer]
+                self._idle.pop(peer, None)
 
     async def _stream(self, peer: str) -> PeerStream:
         idle = self._idle.get(peer, [])

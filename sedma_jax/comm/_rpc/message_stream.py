@@ -4,6 +4,7 @@ from .._libp2p.byte_stream import ByteStream
 from . import wire_pb2 as wire
 from .messages import PREFIX, MessageError, lengths, parse, prefix_and_header
 
+PIECE = 256 * 1024  # bytes of memory taken at once for a body
 INLINE = 48 * 1024  # bytes; a shorter body travels in the same frame as its header
 
 
@@ -40,8 +41,17 @@ async def receive_message(
                 f"the call of a peer's method needs an answer of {len(into)} bytes. Got "
                 f"{length}. The peer lies or runs another release; ask another one."
             )
-        body = into
-    else:
-        body = memoryview(bytearray(length))
-    await stream.fill(body)
-    return header, body
+        await stream.fill(into)
+        return header, into
+    return header, await receive_body(stream, length)
+
+
+async def receive_body(stream: ByteStream, length: int) -> memoryview:
+    """A body of `length` bytes; what is only announced takes no memory."""
+    data = bytearray()
+    while len(data) < length:
+        at, count = len(data), min(PIECE, length - len(data))
+        data += bytes(count)
+        with memoryview(data)[at:] as view:
+            await stream.fill(view)
+    return memoryview(data)

@@ -1,47 +1,31 @@
 """The methods that a node offers to peers, and the answers to their calls.
 
 A stream carries one call at a time and is reused for the next. A caller that cancels resets
-the stream, which cancels the method here. A deadline travels with the request. Requests of
-a peer are read only as far as its budget of bytes allows; the rest waits at the peer.
+the stream, which cancels the method here. A deadline travels with the request. Requests are
+read only as far as there is memory for them; the rest waits at the peer.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
+from .._errors import first_cause, reason
 from .._libp2p.byte_stream import ByteStream
 from . import wire_pb2 as wire
+from .body_memory import BodyMemory
 from .message_stream import receive_header, receive_message, send_message
 from .messages import MessageError
 
+log = logging.getLogger("sedma_jax.comm")
+
 LONGEST_DEADLINE = 600.0  # seconds
 LARGEST_REQUEST = 16 * 2**20
-BUDGET = 64 * 2**20  # bytes of requests in hand per peer
 IDLE = 120.0  # seconds without a request until a stream is closed
-
-
-class ByteBudget:
-    """A limit on bytes held at once; who wants more waits."""
-
-    def __init__(self, most: int):
-        self._most, self._used, self._freed = most, 0, trio.Event()
-
-    @asynccontextmanager
-    async def held(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` bytes, at most the whole budget, while the block runs."""
-        count = min(count, self._most)
-        while self._used + count > self._most:
-            self._freed = trio.Event() if self._freed.is_set() else self._freed
-            await self._freed.wait()
-        self._used += count
-        try:
-            yield
-        finally:
-            self._used -= count
-            self._freed.set()
+# Kinds of errors whose text was written for callers.
+_FORESEEN = (ValueError, LookupError, RuntimeError, OSError, MemoryError, trio.TooSlowError)
 
 
 @dataclass
@@ -57,6 +41,7 @@ class Call:
     stream: ByteStream = field(repr=False)
     ended: bool = False
     streamed: bool = False
+    sending: bool = False  # a message is out in part
 
     async def receive(self) -> memoryview | None:
         """The next piece that the caller streams after its request; None at the end."""
@@ -76,7 +61,13 @@ class Call:
     async def send(self, data: bytes | memoryview) -> None:
         """Stream `data` back; waits while the caller does not read."""
         self.streamed = True
-        await send_message(self.stream, wire.Header(kind=wire.Header.DATA), data)
+        await self.respond(wire.Header.DATA, data)
+
+    async def respond(self, kind: Any, data: bytes | memoryview) -> None:
+        """Send one message to the caller."""
+        self.sending = True
+        await send_message(self.stream, wire.Header(kind=kind), data)
+        self.sending = False
 
 
 Method = Callable[[Call], Awaitable[Any]]
@@ -87,18 +78,22 @@ class Methods:
 
     def __init__(self):
         self._methods: dict[str, Method] = {}
-        self._budgets: dict[str, ByteBudget] = {}
+        self._largest: dict[str, int] = {}
+        self._memory = BodyMemory()
 
     def __getitem__(self, name: str) -> Method:
         return self._methods[name]
 
-    def add(self, name: str, method: Method) -> None:
-        """Offer `method`, an async function of a `Call` that returns the body or None."""
-        self._methods[name] = method
+    def add(self, name: str, method: Method, largest: int = LARGEST_REQUEST) -> None:
+        """Offer `method`, an async function of a `Call` that returns the body or None.
+
+        **Arguments:** `largest`: bytes of a request's body; a caller that sends more is cut
+        off.
+        """
+        self._methods[name], self._largest[name] = method, largest
 
     async def serve(self, stream: ByteStream, peer: str) -> None:
         """Answer one call after another until the peer ends the stream."""
-        budget = self._budgets.setdefault(peer, ByteBudget(BUDGET))
         while True:
             with trio.move_on_after(IDLE) as idle:
                 header, length = await receive_header(stream, LARGEST_REQUEST)
@@ -112,15 +107,19 @@ class Methods:
                     f"a call of a node needs a REQUEST first. Got kind {header.kind}. "
                     "Open a stream for each call."
                 )
+            if length > self._largest.get(header.method, 0):
+                raise MessageError(
+                    f"the method `{header.method[:80]}` needs a body of at most "
+                    f"{self._largest.get(header.method, 0)} bytes. Got {length}. Send less."
+                )
             seconds = min(header.deadline_ms / 1000 or LONGEST_DEADLINE, LONGEST_DEADLINE)
-            with trio.fail_after(seconds):
-                async with budget.held(length + len(header.meta)):
-                    body = memoryview(bytearray(length))
-                    await stream.fill(body)
-                    await self._answer(
-                        Call(peer=peer, meta=header.meta, body=body, stream=stream),
-                        header.method,
-                    )
+            call = Call(peer=peer, meta=header.meta, body=memoryview(b""), stream=stream)
+            with trio.move_on_after(seconds) as deadline:
+                async with self._memory.body(stream, length, peer) as call.body:
+                    await self._answer(call, header.method)
+            if deadline.cancelled_caught:
+                await _say_too_late(call, header.method, seconds)
+                return
 
     async def _answer(self, call: Call, name: str) -> None:
         try:
@@ -132,8 +131,36 @@ class Methods:
                 )
             result: Any = await method(call)
             kind = wire.Header.END if call.streamed else wire.Header.RESPONSE
-            await send_message(call.stream, wire.Header(kind=kind), result or b"")
-        except (ValueError, LookupError, RuntimeError, OSError, MemoryError) as error:
+            await call.respond(kind, result or b"")
+        except Exception as error:
+            if call.sending:
+                raise  # half a message is out: nothing more can be said on this stream
             # Tell the caller why; the stream goes on unless the network failed.
-            header = wire.Header(kind=wire.Header.ERROR, error=str(error)[:500])
+            header = wire.Header(kind=wire.Header.ERROR, error=_told(error, name)[:500])
             await send_message(call.stream, header)
+
+
+def _told(error: Exception, name: str) -> str:
+    """What a caller is told of an error; of one that nobody foresaw, only its kind."""
+    error = first_cause(error)  # pyright: ignore[reportAssignmentType]
+    if isinstance(error, _FORESEEN):
+        return reason(error)
+    log.error("the method %s failed", name, exc_info=error)
+    return (
+        f"the method `{name[:80]}` needs a request that it can do. Got "
+        f"{type(error).__name__} inside the node. Its log says more."
+    )
+
+
+async def _say_too_late(call: Call, name: str, seconds: float) -> None:
+    """Tell the caller that its deadline has passed, and end the stream."""
+    if call.sending:
+        raise trio.TooSlowError
+    header = wire.Header(
+        kind=wire.Header.ERROR,
+        error=f"the method `{name[:80]}` needs to end within {seconds:g} s, the deadline "
+        "of its call. Got no end until then. Allow more.",
+    )
+    with trio.move_on_after(1):
+        await send_message(call.stream, header)
+        await call.stream.close()

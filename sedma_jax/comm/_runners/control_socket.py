@@ -1,34 +1,39 @@
 """The socket in a node's folder, through which other processes of its user command it.
 
 The protocol is the one between peers. Whoever may open the socket may command the node.
+`control_client.py` is the other side.
 """
 
+import fcntl
 import json
+import logging
+import math
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trio
 
+from .._errors import reason
 from .._libp2p.byte_stream import SocketStream
 from .._node.description import described_peers, node_status
 from .._node.node import Node
-from .._rpc import wire_pb2 as wire
-from .._rpc.calls import StreamingCall
-from .._rpc.message_stream import send_message
 from .._rpc.messages import MessageError
 from .._rpc.methods import Call, Methods
-from .._tensors.manifest import DTYPES, LARGEST_TENSOR, bytes_of, tensor_of
+from .._tensors.manifest import DTYPES, LARGEST_TENSOR, MOST_AXES, bytes_of
+
+log = logging.getLogger("sedma_jax.comm")
 
 Progress = Callable[[int, int], None]
 """Is told how many MB have travelled, of how many."""
 
 PIECE = 2**20  # bytes sent at once
 LONGEST_PATH = 100  # bytes; Unix allows a few more
+BACKLOG = 512  # connections that wait until the node takes them
 
 
 def socket_path(folder: Path) -> Path:
@@ -42,18 +47,19 @@ def socket_path(folder: Path) -> Path:
     return path
 
 
-def _tensor_header(array: np.ndarray) -> bytes:
+def tensor_header(array: np.ndarray) -> bytes:
     return json.dumps({"dtype": array.dtype.name, "shape": array.shape}).encode()
 
 
 def _empty(header: bytes) -> np.ndarray:
     try:
         fields = json.loads(header)
-        dtype, shape = fields["dtype"], tuple(int(n) for n in fields["shape"])
-        size = int(np.prod(shape, dtype=object)) if min(shape, default=1) > 0 else 0
+        dtype, shape = fields["dtype"], fields["shape"]
+        whole = len(shape) <= MOST_AXES and all(type(n) is int for n in shape)
+        size = math.prod(shape) if whole and min(shape, default=1) > 0 else 0
         if dtype in DTYPES and 0 < size * np.dtype(dtype).itemsize <= LARGEST_TENSOR:
             return np.empty(shape, dtype)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass
     raise MessageError(
         "`sedma node` needs dtype and shape of a tensor of at most "
@@ -61,7 +67,7 @@ def _empty(header: bytes) -> np.ndarray:
     )
 
 
-async def _send_tensor(
+async def send_tensor(
     send: Callable[[memoryview], Awaitable[None]], array: np.ndarray
 ) -> None:
     view = bytes_of(array)
@@ -69,7 +75,7 @@ async def _send_tensor(
         await send(view[at : at + PIECE])
 
 
-async def _receive_tensor(
+async def receive_tensor(
     header: bytes,
     receive: Callable[[], Awaitable[memoryview | None]],
     progress: Progress | None = None,
@@ -96,13 +102,13 @@ def _methods(node: Node) -> Methods:
     methods = Methods()
 
     async def put(call: Call):
-        array = await _receive_tensor(call.meta, call.receive)
+        array = await receive_tensor(call.meta, call.receive)
         return (await node.put(array)).encode()
 
     async def get(call: Call):
         array = await node.get(bytes(call.body[:100]).decode("ascii", "replace"))
-        await call.send(_tensor_header(array))
-        await _send_tensor(call.send, array)
+        await call.send(tensor_header(array))
+        await send_tensor(call.send, array)
 
     async def connect(call: Call):
         return (await node.connect(bytes(call.body).decode())).encode()
@@ -113,7 +119,10 @@ def _methods(node: Node) -> Methods:
     async def status(call: Call):
         return json.dumps(await node_status(node)).encode()
 
-    for method in (put, get, connect, peers, status):
+    async def alive(call: Call):
+        return b"1"
+
+    for method in (put, get, connect, peers, status, alive):
         methods.add(method.__name__, method)
     return methods
 
@@ -124,101 +133,47 @@ async def serve_control(
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Take commands until cancelled; `OSError` if another node runs in `folder`."""
+    """Take commands until cancelled; `OSError` if another node runs in `folder`.
+
+    No command ends the node: whatever goes wrong ends only its connection.
+    """
     path, methods = socket_path(folder), _methods(node)
-    if path.exists():
+
+    async def serve(stream: trio.SocketStream):
         try:
-            await (await trio.open_unix_socket(str(path))).aclose()
-        except OSError:
-            path.unlink()  # left by a node that was killed
-        else:
+            await methods.serve(SocketStream(stream), "control")
+        except (EOFError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client has left
+        except Exception as error:
+            log.warning("a command was not answered: %s", reason(error))
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    with _alone(folder):
+        path.unlink(missing_ok=True)  # left by a node that was killed
+        listener = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+        try:
+            await trio.serve_listeners(serve, listeners, task_status=task_status)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one node run in a folder; the system frees the lock of one that was killed."""
+    with open(folder / "node.lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise OSError(
                 "`sedma node start` needs a folder in which no other node runs. Got "
                 f"{folder}. Stop the other node, or choose another folder by `--dir`."
-            )
-    listener = trio.socket.socket(socket.AF_UNIX)
-    await listener.bind(str(path))
-    path.chmod(0o600)
-    listener.listen(16)
-
-    async def serve(stream: trio.SocketStream):
-        with trio.CancelScope() as scope:  # pyright: ignore[reportCallIssue]
-            try:
-                await methods.serve(SocketStream(stream), "control")
-            except (EOFError, OSError, ValueError, trio.BrokenResourceError):
-                scope.cancel()
-        await trio.aclose_forcefully(stream)
-
-    try:
-        await trio.serve_listeners(
-            serve, [trio.SocketListener(listener)], task_status=task_status
-        )
-    finally:
-        path.unlink(missing_ok=True)
-
-
-@asynccontextmanager
-async def _command(
-    folder: Path,
-    method: str,
-    body: bytes = b"",
-    meta: bytes = b"",
-    timeout: float = 600.0,
-) -> AsyncIterator[StreamingCall]:
-    """A call of the node in `folder`."""
-    try:
-        stream = await trio.open_unix_socket(str(socket_path(folder)))
-    except OSError as error:
-        raise OSError(
-            f"`sedma node` needs a node that runs in {folder}. Got none. Run `sedma node "
-            "start` there, or name the folder of the node by `--dir`."
-        ) from error
-    mine = SocketStream(stream)
-    with trio.fail_after(timeout):
-        async with stream:
-            header = wire.Header(method=method, meta=meta, deadline_ms=int(timeout * 1000))
-            await send_message(mine, header, body)
-            yield StreamingCall(mine)
-
-
-def ask(folder: Path, method: str, body: bytes = b"", timeout: float = 60.0) -> Any:
-    """The answer of the node in `folder` to `peers`, `status` or `connect`."""
-
-    async def run():
-        async with _command(folder, method, body, timeout=timeout) as call:
-            text = bytes(await call.receive() or b"").decode()
-            return text if method == "connect" else json.loads(text)
-
-    return trio.run(run)
-
-
-def put(folder: Path, array: np.ndarray, progress: Progress | None = None) -> str:
-    """Have the node in `folder` offer an array; its CID."""
-
-    async def run():
-        array_ = tensor_of(array)
-        async with _command(folder, "put", meta=_tensor_header(array_)) as call:
-            sent = 0
-
-            async def send(piece: memoryview):
-                nonlocal sent
-                await call.send(piece)
-                sent += len(piece)
-                if progress is not None:
-                    progress(sent // 10**6, array_.nbytes // 10**6)
-
-            await _send_tensor(send, array_)
-            return bytes(await call.receive() or b"").decode()
-
-    return trio.run(run)
-
-
-def get(folder: Path, cid: str, progress: Progress | None = None) -> np.ndarray:
-    """A tensor by its CID, through the node in `folder`."""
-
-    async def run():
-        async with _command(folder, "get", cid.encode()) as call:
-            header = bytes(await call.receive() or b"")
-            return await _receive_tensor(header, call.receive, progress)
-
-    return trio.run(run)
+            ) from None
+        yield

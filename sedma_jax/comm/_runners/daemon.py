@@ -28,6 +28,8 @@ class JsonLines(logging.Formatter):
             "source": record.name,
             "message": record.getMessage(),
         }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
         return json.dumps(fields)
 
 

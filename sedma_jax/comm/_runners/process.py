@@ -205,15 +205,17 @@ def open_node_process(
 
 def _as_json(settings: NodeSettings) -> dict:
     fields = dataclasses.asdict(settings)
-    fields["key"] = None if settings.key is None else os.fspath(settings.key)
+    for name in ("key", "folder"):
+        fields[name] = None if fields[name] is None else os.fspath(fields[name])
     return fields | {"allowed": sorted(settings.allowed)}
 
 
 def _settings(fields: dict) -> NodeSettings:
-    for name in ("listen", "announce", "bootstrap", "via_relay"):
+    for name in ("listen", "announce", "bootstrap", "via_relay", "dial"):
         fields[name] = tuple(fields[name])
     fields["allowed"] = frozenset(fields["allowed"])
-    fields["key"] = None if fields["key"] is None else Path(fields["key"])
+    for name in ("key", "folder"):
+        fields[name] = None if fields[name] is None else Path(fields[name])
     return NodeSettings(**fields)
 
 

@@ -12,7 +12,7 @@ want is answered at once or never: one for a block that comes later is not remem
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ class Bitswap:
         self,
         host: Any,
         nursery: trio.Nursery,
-        find: Callable[[bytes], memoryview | None],
+        find: Callable[[bytes], Awaitable[memoryview | None]],
         served: Callable[[str, int], None],
     ):
         self._host, self._nursery = host, nursery
@@ -200,22 +200,23 @@ class Bitswap:
         """Answer a peer until nothing is owed or sending fails."""
         try:
             while outbox.owed:
-                answer = self._answer(peer, outbox.owed)
+                answer = await self._answer(peer, outbox.owed)
                 if answer.payload or answer.blockPresences:
                     await self._send(peer, answer)
-        except _NETWORK as error:
+        # In the nursery of the node, which any other error would end.
+        except Exception as error:
             log.info("no answers to %s: %s", peer, reason(error))
         finally:
             outbox.owed.clear()
             outbox.answering = False
 
-    def _answer(self, peer: str, owed: dict[bytes, Any]) -> Any:
+    async def _answer(self, peer: str, owed: dict[bytes, Any]) -> Any:
         """A message with as many answers as fit; they are removed from `owed`."""
         answer, size = BitswapMessage(), 0
         while owed and size < BATCH:
             entry = owed.pop(next(iter(owed)))
             raw = entry.block[:4] == RAW and len(entry.block) == 36
-            block = self._find(entry.block[4:]) if raw else None
+            block = await self._find(entry.block[4:]) if raw else None
             if block is None or len(block) > LARGEST_BLOCK:
                 if entry.sendDontHave:
                     answer.blockPresences.add(cid=entry.block, type=_DONT_HAVE)

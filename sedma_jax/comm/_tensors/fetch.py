@@ -19,7 +19,14 @@ from .._peers.table import PeerTable
 from .._rpc import wire_pb2 as wire
 from .._rpc.calls import Calls, RemoteError
 from .._rpc.messages import MessageError
-from .manifest import CHUNK, Manifest, ManifestError, empty_aligned, read_manifest
+from .manifest import (
+    CHUNK,
+    LARGEST_MANIFEST,
+    Manifest,
+    ManifestError,
+    empty_aligned,
+    read_manifest,
+)
 
 RANGE = 4 * CHUNK  # bytes asked for at once
 AT_ONCE = 4  # providers in parallel; the others replace those that fail
@@ -62,7 +69,11 @@ async def fetch_manifest(
     for name in providers:
         try:
             raw = await calls.call(
-                name, "manifest", meta=parse_cid(cid).buffer, timeout=timeout
+                name,
+                "manifest",
+                meta=parse_cid(cid).buffer,
+                timeout=timeout,
+                largest=LARGEST_MANIFEST,
             )
             manifest = read_manifest(bytes(raw))
             if manifest.cid == cid:

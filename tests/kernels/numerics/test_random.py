@@ -12,8 +12,8 @@ import pytest
 import scipy.special
 import scipy.stats
 from sedma_jax.kernels import normal, normal_pair
+from sedma_jax.kernels._numerics.cipher import cipher_block
 from sedma_jax.kernels._numerics.random import (
-    _block,
     _index,
     bits,
     normal_at,
@@ -47,7 +47,7 @@ def _plane(n, dtype):
 def test_cipher(counter, key, expected):
     stream, cell = counter
     key = jr.wrap_key_data(jnp.asarray(key, jnp.uint32))
-    words = [int(w[cell]) for w in _block(key, _index((cell + 1,)), stream)]
+    words = [int(w[cell]) for w in cipher_block(key, _index((cell + 1,)), stream)]
     assert words == list(expected or _threefry(counter, jr.key_data(key).tolist()))
 
 
@@ -130,7 +130,7 @@ def test_pair_is_the_polar_form_of_its_words(dtype):
     n = 20_000
     key = jr.key(5)
     pair = normal_pair(key, (n,), dtype)
-    words = [_block(key, _index((n,)), stream) for stream in (0, 1)]
+    words = [cipher_block(key, _index((n,)), stream) for stream in (0, 1)]
     width = 32 if dtype == "float32" else 64
     if width == 32:
         radial, angular = (np.asarray(w, np.uint64) for w in words[0])
