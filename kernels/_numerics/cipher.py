@@ -25,7 +25,9 @@ def folded(key: PRNGKeyArray, data: UInt[Array, ""] | int) -> PRNGKeyArray:
 
 def split_in_two(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """`jax.random.split`, as `folded` does it."""
-    if jr.key_impl(key) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
+    if jr.key_impl(key) != "threefry2x32" or not jax.config.read(
+        "jax_threefry_partitionable"
+    ):
         first, second = jr.split(key)
         return first, second
     # In JAX's partitionable scheme the keys of a split are those of folding in numbers.

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from .._files.whole_files import replacing
 from ._terminal import numbers as numbers
 from ._terminal.tables import print_table
-from .node_output import output
 from .peer_options import add_peer_options, peer_settings, state_folder
 
 
@@ -220,12 +220,8 @@ def _get(options: argparse.Namespace) -> int:
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:
         array = control_client.get(options.dir, options.cid, progress)
-    with output(options.out) as file:
-        # Without `tofile`, which asks for a position that a FIFO has not.
-        np.lib.format.write_array_header_1_0(
-            file, np.lib.format.header_data_from_array_1_0(array)
-        )
-        file.write(np.ascontiguousarray(array).data)
+    with replacing(options.out) as part, part.open("wb") as file:
+        np.save(file, array)
     record = {"out": str(options.out), "dtype": array.dtype.name, "shape": array.shape}
     if options.json:
         print(json.dumps(record))

@@ -89,7 +89,8 @@ def drive_lines(
     drive: Float[Array, "batch 1"] | None = None,
 ) -> tuple[Float[Array, "batch n"], Float[Array, "batch 1"]]:
     """Word-line voltages in units of the read voltage, and the input that one unit is."""
-    drive = largest_inputs(x, jnp) if drive is None else drive
+    if drive is None:
+        drive = jnp.asarray(largest_inputs(x, jnp))
     voltages = x / drive
     if dac is not None:
         voltages = digitise(voltages, 1.0, bits=dac.bits)

@@ -242,9 +242,9 @@ def _read_energy(
         inputs=n,
         rows=rows,
         cols=cols,
-        input_bits=dac.bits,
-        dac_bits=dac.bits,
-        adc_bits=adc.bits,
+        input_bits=int(dac.bits),
+        dac_bits=int(dac.bits),
+        adc_bits=int(adc.bits),
         polarities=g.shape[1],
         tiles=len(heat),
     )

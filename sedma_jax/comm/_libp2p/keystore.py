@@ -6,6 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ..._files.read_files import check_input
 from .library import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
 
 LARGEST_KEY = 4096  # bytes
@@ -24,6 +25,7 @@ def load_or_create(path: Path) -> KeyPair:
     """
     if not path.exists():
         _create(path)
+    check_input(path, "`sedma_jax.comm.open_node`, as its key,")
     rights = path.stat().st_mode
     if stat.S_IMODE(rights) & 0o077:
         raise PermissionError(
