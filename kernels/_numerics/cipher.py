@@ -12,6 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray, UInt
 
 _PARITY = 0x1BD11BDA  # C240 of Salmon et al., section 3.2, truncated to 32 bits
+_SCHEME = "jax_threefry_partitionable"  # by name, since JAX declares no type for it
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Salmon et al., Table 2: R_32x2
 
 
@@ -25,9 +26,7 @@ def folded(key: PRNGKeyArray, data: UInt[Array, ""] | int) -> PRNGKeyArray:
 
 def split_in_two(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """`jax.random.split`, as `folded` does it."""
-    if jr.key_impl(key) != "threefry2x32" or not jax.config.read(
-        "jax_threefry_partitionable"
-    ):
+    if jr.key_impl(key) != "threefry2x32" or not getattr(jax.config, _SCHEME):
         first, second = jr.split(key)
         return first, second
     # In JAX's partitionable scheme the keys of a split are those of folding in numbers.
