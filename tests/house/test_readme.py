@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
+PAGES = ["docs/decisions.md", "docs/recipes.md", "docs/promises.md"]
 
 
 def test_examples_run(tmp_path):
@@ -23,9 +24,7 @@ def test_examples_run(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/recipes.md"]
-)
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
 def test_pages_name_files_that_exist(page):
     text = (README.parent / page).read_text()
     folders = r"bench|data|docs|kernels|tests|sedma_jax|\.ci"
