@@ -34,7 +34,7 @@ class Tally(eqx.Module):
 
 
 class Progress(eqx.Module):
-    """The progress of each array, with costs by row: they are added up at the end.
+    """The progress of each array; times and pulses by row, which are added up at the end.
 
     - `alive`: whether it continues.
     - `settled`: squared error of the cells that earlier loops finished.
@@ -54,8 +54,8 @@ class Progress(eqx.Module):
     up: Float[Array, "arrays rows"]
     down: Float[Array, "arrays rows"]
     iterations: Int[Array, " arrays"]
-    write: Float[Array, "arrays rows"]
-    read: Float[Array, "arrays rows"]
+    write: Float[Array, " arrays"]
+    read: Float[Array, " arrays"]
     waiting: Float[Array, "arrays rows"]
     reads: Float[Array, "arrays rows"]
     pulses: Count

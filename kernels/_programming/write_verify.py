@@ -99,24 +99,29 @@ def _several_arrays(
     lanes, progress = _packed(advance, lanes, progress, keys, (last,) if last else (), 0)
     state = jnp.moveaxis(lanes.state.reshape(arrays, rows, polarity, cols), 2, 1)
 
-    def distance(arguments):
-        used, norm, target, state = arguments
+    def figures(arguments):
+        """Of one array, since sums over all at once would round by their number."""
+        progress, used, target, state = arguments
+        norm = progress.norm
         if _exact(device, rule):
             error = jnp.where(used, target - visible_state(state, device), 0)
             norm = jnp.sqrt(jnp.sum(error**2))
-        return norm / jnp.sqrt(jnp.maximum(jnp.sum(used, dtype=target.dtype), 1))
+        residual = norm / jnp.sqrt(jnp.maximum(jnp.sum(used, dtype=target.dtype), 1))
+        floats = {
+            "write_energy": progress.write,
+            "verify_energy": progress.read,
+            "write_latency": jnp.sum(progress.waiting),
+            "verify_latency": jnp.sum(progress.reads) * device.t_read,
+            "residual": residual,
+        }
+        return {name: value.astype(target.dtype) for name, value in floats.items()}
 
-    residual = lax.map(distance, (used, progress.norm, lanes.target, lanes.state))
-    rows_read = jnp.sum(progress.reads, axis=1)
+    each = lax.map(figures, (progress, used, lanes.target, lanes.state))
     return state, WriteStats(
         pulses=total_count(progress.pulses, (1,)),
         iterations=progress.iterations,
-        write_energy=jnp.sum(progress.write, axis=1),
-        verify_energy=jnp.sum(progress.read, axis=1),
-        write_latency=jnp.sum(progress.waiting, axis=1),
-        verify_latency=(rows_read * device.t_read).astype(target.dtype),
         unfinished=_whole(_left(lanes.pulses)),
-        residual=residual.astype(target.dtype),
+        **each,
     )
 
 
@@ -158,10 +163,8 @@ def _first_read(lanes, used, keys, *, device, rule):
         up=up,
         down=down,
         iterations=jnp.zeros(len(up), jnp.int32),
-        write=zero,
-        read=jnp.sum(jnp.where(used, _read_energy(visible, device), 0), axis=2).astype(
-            dtype
-        ),
+        write=zero[:, 0],
+        read=total(jnp.where(used, _read_energy(visible, device), 0)).astype(dtype),
         waiting=zero,
         reads=jnp.max(used.astype(dtype), axis=2),
         pulses=Count(none, none),
@@ -262,15 +265,15 @@ def _advance(lanes, progress, keys, until, *, device, rule):
     tally = Tally(zero, zero, zero, None if light else zero)
     start = (lanes.state, lanes.pulses, tally), progress
     (state, pulses, tally), progress = lax.while_loop(proceed, step, start)
-    settled = progress.settled
+    settled, total = progress.settled, partial(jnp.sum, axis=(1, 2))
     if tally.error is not None:
         left = jnp.where(pulses == 0, tally.error, 0)
-        settled = settled + jnp.sum(left**2, axis=(1, 2))
+        settled = settled + total(left**2)
     progress = dataclasses.replace(
         progress,
         settled=settled,
-        write=progress.write + jnp.sum(tally.write, axis=2),
-        read=progress.read + jnp.sum(tally.read, axis=2),
+        write=progress.write + total(tally.write),
+        read=progress.read + total(tally.read),
         pulses=add_counts(progress.pulses, row_counts(tally.pulses)),
     )
     parts = lambda lane: (lane.state, lane.pulses)

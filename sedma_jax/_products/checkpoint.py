@@ -47,7 +47,7 @@ def load_checkpoint(
         wanted = [*(f"job_{name}" for name in job), *like]
         file = parse_arrays(read_regular(path, _LARGEST), wanted)
         theirs = {name: str(file[f"job_{name}"]) for name in job}
-        state = {name: file[name] for name in like}
+        state = {name: file[name].copy() for name in like}  # what is read cannot be written
     except (FileRefusal, KeyError) as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None

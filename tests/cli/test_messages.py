@@ -55,7 +55,7 @@ def test_a_locked_memory_says_that_it_is_locked(patterns, capsys, monkeypatch, t
     finally:
         other.close()
     error = capsys.readouterr().err
-    assert "Another program holds it" in error and "permissions" not in error
+    assert "Another process has held it" in error and "permissions" not in error
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,11 @@ def test_a_vector_that_does_not_fit(capsys, tmp_path):
     assert "finite" in err
 
 
-def test_a_folder_that_cannot_be_made_is_a_failure_of_the_work(capsys, tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(capsys, tmp_path):
     (tmp_path / "out").write_text("in the way")
     code, out, err = run(capsys, BCSSTK02, "--json", "--out", str(tmp_path / "out"))
-    assert (code, out) == (1, "")
-    assert err.startswith("sedma: the work failed: ")
+    assert (code, out) == (2, "")
+    assert err.startswith("sedma: `--out`") and err.count("\n") == 1
 
 
 def test_devices(capsys):
