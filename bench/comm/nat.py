@@ -233,7 +233,7 @@ def meet(nat_a: str, nat_b: str) -> float:
 
 async def fetch_anew(node, cid):
     """Fetch a tensor by its CID from others, even if it is here."""
-    return (await node.fetch(cid, [], pinned=False)).array
+    return await node.fetch(cid, [])
 
 
 def dial(relay, target, cid, count, patience):

@@ -68,7 +68,7 @@ def test_two_nodes_exchange_an_array(start, tmp_path):
     assert wait_until(known, 30)
 
     again = sedma("start", "--dir", one, check=False)
-    assert again.returncode == 1 and "in which no other node runs" in again.stderr
+    assert again.returncode == 1 and "no other node uses" in again.stderr
     bad = sedma("get", "--dir", two, "no-cid", "--out", tmp_path / "z.npy", check=False)
     assert bad.returncode == 2 and "Copy all of it" in bad.stderr
     joined_process.send_signal(signal.SIGTERM)
