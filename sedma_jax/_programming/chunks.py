@@ -100,7 +100,8 @@ def _first(tree: Any, count: int) -> Any:
     """The first `count` of every array; on a CPU no slice is compiled for it."""
     # A device whose figures are traced makes traced cells of known tiles.
     if on_host(tree):
-        return jax.tree.map(lambda a: on_device(np.asarray(a)[:count]), tree)
+        # As a copy: a part would keep the whole in memory.
+        return jax.tree.map(lambda a: on_device(np.asarray(a)[:count], given=True), tree)
     return jax.tree.map(lambda a: a[:count], tree)
 
 

@@ -139,6 +139,7 @@ def test_the_deployments_run_under_podman_and_memory_is_limited(podman, built):
     # By itself: what `kube play` of podman 4.3 makes of a Secret it cannot read again.
     secret = {"SEDMA_SECRET": base64.b64encode(SECRET.encode()).decode()}
     (built / "secret.json").write_text(json.dumps(secret))
+    podman("secret", "rm", "refinement-identity", check=False)  # of a run cut short
     podman("secret", "create", "refinement-identity", str(built / "secret.json"))
     assert deploy.validate(found) == []
     path = built / "play.yaml"
