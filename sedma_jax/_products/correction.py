@@ -133,8 +133,8 @@ def smoothed(
     x: Float[Array, "batch n"],
     encoded: Float[Array, "batch n"],
     lam: Float[Array, ""] | float | RememberedLambda,
-) -> tuple[Float[Array, "batch m"], Float[Array, ""] | float, LambdaChoice | None]:
-    """The second order of correction: `p` smoothed, by which lambda, and where from.
+) -> tuple[Float[Array, "batch m"], LambdaChoice | None]:
+    """The second order of correction: `p` smoothed, and where a chosen lambda came from.
 
     All vectors of the batch share one lambda.
     """
@@ -142,7 +142,7 @@ def smoothed(
     if isinstance(lam, RememberedLambda):
         choice = lax.stop_gradient(_choose_lambda(lam, raw, p, x, encoded))
         lam = choice.lam
-    return denoise(p, lam), lam, choice
+    return denoise(p, lam), choice
 
 
 def _choose_lambda(
@@ -189,9 +189,7 @@ def correct(
     if single:
         first = lambda v: on_device(np.asarray(v)[0]) if on_host(v) else v[0]
         y, figures = first(y), {name: first(value) for name, value in figures.items()}
-    dtype = y.dtype
-    lam = choice.lam if choice is not None else lam
-    figures["lam"] = jnp.asarray(lam, dtype)
+    figures["lam"] = jnp.asarray(lam if choice is None else choice.lam, y.dtype)
     info = CorrectionInfo(**figures, stats=stats, vector_stats=vector_stats, choice=choice)
     return y, info
 
@@ -204,7 +202,7 @@ def _correct(analog, exact, encoded, x, lam):
     raw, p = correct_first_order(analog, first)
     if not isinstance(lam, RememberedLambda):
         lam = jnp.asarray(lam, p.dtype)
-    y, _, choice = smoothed(p, raw, x, encoded, lam)
+    y, choice = smoothed(p, raw, x, encoded, lam)
     largest = lambda v, axis: jnp.max(jnp.abs(v), axis=axis)
     figures = {
         "raw": raw,
