@@ -5,15 +5,25 @@ import jax
 import pytest
 from hypothesis import settings
 
-# Commands under test leave the cache of whoever runs the tests alone.
-os.environ["SEDMA_COMPILATION_CACHE"] = "off"
-
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+def pytest_configure(config):
+    """Keep compiled programs from test to test and from run to run.
+
+    Here and in the commands under test, which leave the cache of whoever runs the tests
+    alone. Each worker has a folder, since JAX may read what another is still writing.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder = str(config.cache.mkdir("compiled") / worker)
+    os.environ["SEDMA_COMPILATION_CACHE"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -69,6 +69,7 @@ def home(tmp_path, monkeypatch):
     before = {name: getattr(jax.config, name) for name in _SETTINGS}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("SEDMA_COMPILATION_CACHE")
+    jax.config.update("jax_compilation_cache_dir", None)  # the tests have one
     yield tmp_path / "sedma-jax"
     for name, value in before.items():
         jax.config.update(name, value)
