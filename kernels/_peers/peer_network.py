@@ -35,7 +35,19 @@ WANDER = 0.1  # share of the way back to its mean that a peer's load goes per st
 
 
 class PeerNetwork(eqx.Module):
-    """The fixed properties of all peers, one entry per peer."""
+    """The fixed properties of all peers, one entry per peer.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(  # three that take a second and never leave
+        ...     delay=zero, log_seconds=zero, log_spread=zero, fail_log_seconds=zero,
+        ...     fail_log_spread=zero, lies=zero > 0, leave=zero, back=one,
+        ...     killed_at=jnp.inf * one, capacity=one, position=jnp.zeros((3, 2)),
+        ...     access=zero, idle=one, memory_free=8 * one,
+        ...     name=jnp.arange(3, dtype=jnp.uint32), shared_log_spread=jnp.zeros(()),
+        ... )
+    """
 
     delay: Float[Array, " peers"]  # seconds before it answers
     log_seconds: Float[Array, " peers"]  # to send a whole tensor without load
@@ -104,7 +116,19 @@ class _Attempts(eqx.Module):
 
 
 def initial_network_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
-    """Make the first state: every peer is alive and unknown, and all weights are 1."""
+    """Make the first state: every peer is alive and unknown, and all weights are 1.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(
+        ...     *5 * (zero,), zero > 0, zero, one, jnp.inf * one, one, jnp.zeros((3, 2)),
+        ...     zero, one, 8 * one, jnp.arange(3, dtype=jnp.uint32), jnp.zeros(()),
+        ... )
+        >>> state = sj.kernels.initial_network_state(network)
+        >>> print(state.alive, state.model.weights)
+        [ True  True  True] [1. 1. 1.]
+    """
     peers, dtype = network.idle.shape, network.idle.dtype
     model = TransferModel(jnp.ones(3, dtype), jnp.zeros((), dtype))
     return NetworkState(
@@ -153,6 +177,21 @@ def simulate_network(
     **Returns:**
 
     The state after the last step, and what became of every request.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(
+        ...     *5 * (zero,), zero > 0, zero, one, jnp.inf * one, one, jnp.zeros((3, 2)),
+        ...     zero, one, 8 * one, jnp.arange(3, dtype=jnp.uint32), jnp.zeros(()),
+        ... )
+        >>> state = sj.kernels.initial_network_state(network)
+        >>> state, done = sj.kernels.simulate_network(
+        ...     network, state, sj.kernels.rank_by_score,
+        ...     steps=2, requests=1, holders=3, key=jr.key(0),
+        ... )
+        >>> bool(jnp.all(done.arrived)), float(done.seconds[0, 0])  # exp(log_seconds)
+        (True, 1.0)
     """
 
     def step(state, key):

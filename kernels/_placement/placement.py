@@ -21,6 +21,11 @@ class PlacementProblem(eqx.Module):
 
     Every edge occurs once in `first`, `second` and `volume`, and twice in the rows of
     `neighbours` and `neighbour_volume`, which are padded with the agent itself at volume 0.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> agents, nodes = problem.allowed.shape
     """
 
     first: Int[Array, " edges"]
@@ -46,7 +51,16 @@ class PlacementProblem(eqx.Module):
 
 
 class PlacementCost(eqx.Module):
-    """The parts of a placement's cost, and by how much it breaks its constraints."""
+    """The parts of a placement's cost, and by how much it breaks its constraints.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> cost = sj.kernels.placement_cost(problem, start)
+        >>> bool(cost.feasible), float(cost.communication)  # all agents on one node
+        (True, 0.0)
+    """
 
     total: Float[Array, ""]
     communication: Float[Array, ""]
@@ -71,7 +85,16 @@ class NodeLoads(eqx.Module):
 
 
 def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> NodeLoads:
-    """Compute the load that a placement puts on every node."""
+    """Compute the load that a placement puts on every node.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> loads = sj.kernels.node_loads(problem, start)
+        >>> bool(loads.cpu[0] == jnp.sum(problem.cpu))
+        True
+    """
     dtype, nodes = problem.memory.dtype, problem.node_memory.shape[0]
     zeros = jnp.zeros(nodes, dtype)
     agents = zeros.at[placement].add(1)
@@ -105,6 +128,14 @@ def placement_cost(
 
     The cost in the units of `volume * distance`, and the excess over each constraint. A
     placement is feasible if it meets all constraints within the rounding of the loads.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> cost = sj.kernels.placement_cost(problem, start)
+        >>> bool(cost.total == cost.communication + problem.lambda_mem * cost.overhead)
+        True
     """
     dtype = problem.memory.dtype
     load = node_loads(problem, placement)
