@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from public_names import TREES, docstring, module_name, public_modules
 
 import sedma_jax as sj
@@ -45,11 +46,23 @@ def test_every_function_and_class_has_an_example(module):
     assert not without, f"{len(without)} names of `{module}` have none"
 
 
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """Examples write into a folder of this test, and leave no setting behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEDMA_MEMORY", f"sqlite:///{tmp_path / 'memory.db'}")
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
 @each_precision
 @each_module
-def test_examples_print_what_they_say(module, x64, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # for examples that write files
-    monkeypatch.setenv("MPLBACKEND", "agg")
+@pytest.mark.usefixtures("own_folder")
+def test_examples_print_what_they_say(module, x64):
     said = []
     with jax.enable_x64(x64):
         for name, text in texts(module):
