@@ -12,7 +12,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from public_names import TREES, docstring, module_name, public_modules
+from public_names import ROOT, TREES, docstring, module_name, public_modules
 
 import sedma_jax as sj
 
@@ -20,19 +20,15 @@ GIVEN = {"jax": jax, "jnp": jnp, "jr": jr, "np": np, "sj": sj}
 HOW = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 MODULES = public_modules()
-each_module = pytest.mark.parametrize("module", MODULES)
-each_precision = pytest.mark.parametrize(
-    "x64",
-    [True, pytest.param(False, marks=pytest.mark.slow)],
-    ids=["float64", "float32"],
-)
+FILES = dict.fromkeys(source for names in MODULES.values() for source, _ in names)
+SLOW = {"sedma_jax/_run.py"}  # Algorithm 1 from the memory to the manifests
 
 
-def texts(module):
-    """Name and docstring of each public function and class, schemes included."""
-    for source, name in MODULES[module]:
+def texts(names):
+    """Source, name and docstring of each public function and class, schemes included."""
+    for source, name in names:
         if callable(getattr(import_module(module_name(source)), name)):
-            yield name, docstring(TREES[source], name)
+            yield source, name, docstring(TREES[source], name)
 
 
 def test_public_modules_are_found():
@@ -40,10 +36,11 @@ def test_public_modules_are_found():
     assert sum(map(len, MODULES.values())) > 300
 
 
-@each_module
+@pytest.mark.parametrize("module", MODULES)
 def test_every_function_and_class_has_an_example(module):
-    without = [name for name, text in texts(module) if ">>> " not in text]
-    assert not without, f"{len(without)} names of `{module}` have none"
+    known = list(texts(MODULES[module]))
+    without = [name for _, name, text in known if ">>> " not in text]
+    assert not without, f"{len(without)} of {len(known)} names of `{module}` have none"
 
 
 @pytest.fixture
@@ -59,15 +56,23 @@ def own_folder(tmp_path, monkeypatch):
     compilation_cache.reset_cache()
 
 
-@each_precision
-@each_module
+def runs():
+    """Each file in float64, in which all tests run, and in float32, as users have it."""
+    for source in FILES:
+        path = source.relative_to(ROOT).as_posix()
+        for x64 in (True, False):
+            marks = [pytest.mark.slow] if path in SLOW or not x64 else []
+            bits = 64 if x64 else 32
+            yield pytest.param(source, x64, marks=marks, id=f"{path}-float{bits}")
+
+
+@pytest.mark.parametrize(("source", "x64"), [*runs()])
 @pytest.mark.usefixtures("own_folder")
-def test_examples_print_what_they_say(module, x64):
+def test_examples_print_what_they_say(source, x64):
+    names = [pair for names in MODULES.values() for pair in names if pair[0] == source]
     said = []
     with jax.enable_x64(x64):
-        for name, text in texts(module):
-            test = doctest.DocTestParser().get_doctest(
-                text, GIVEN, f"{module}.{name}", None, None
-            )
+        for _, name, text in texts(names):
+            test = doctest.DocTestParser().get_doctest(text, GIVEN, name, str(source), None)
             doctest.DocTestRunner(optionflags=HOW, verbose=False).run(test, out=said.append)
     assert not said, "".join(said)
