@@ -81,7 +81,7 @@ class RunResult:
         >>> A, x = np.eye(16), np.ones(16)
         >>> result = sj.run(A, x, device="epiram", memory=memory, key=jr.key(0))
         >>> result.trace[0]["stage"], bool(result.trace[0]["seconds"] > 0)
-        ('...', True)
+        ('classify', True)
     """
 
     y: Float[Array, "*batch m"]

@@ -50,6 +50,8 @@ def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:
     Use it with `program_exactly` and `perturb`. Its pulses, 1024 linear ones without noise,
     are placeholders: the energies and times that `program` returns for it mean nothing.
 
+    `v_read` is in volts. **Raises:** `ValueError` as `Device` does.
+
     **Example:**
 
         >>> device = sj.noise_models.window(1e-6, 2.5e-5)
@@ -317,6 +319,8 @@ _SONOS_DAYS = (
 def sonos_programming(v_read: float) -> ProgrammingNoise:
     """SONOS after programming; `v_read`, in volts, turns currents to siemens.
 
+    **Raises:** `ValueError` if `v_read` is not positive and finite.
+
     **Example:**
 
         >>> model = sj.noise_models.sonos_programming(v_read=0.1)
@@ -329,7 +333,7 @@ def sonos_programming(v_read: float) -> ProgrammingNoise:
 
 
 def sonos_read(v_read: float) -> StationaryReadNoise:
-    """SONOS read noise; `v_read` as in `sonos_programming`.
+    """SONOS read noise; `v_read` and errors as in `sonos_programming`.
 
     **Example:**
 
@@ -352,7 +356,7 @@ def _saturating(amplitude: float, scale: float, v_read: float) -> SaturatingCurv
 
 
 def sonos_retention(v_read: float) -> RetentionTable:
-    """SONOS from programming to 5 days; `v_read` as in `sonos_programming`.
+    """SONOS from programming to 5 days; `v_read` and errors as in `sonos_programming`.
 
     **Example:**
 
@@ -391,6 +395,8 @@ def _check_size(name: str, **sizes: float) -> None:
 def independent(deviation: float) -> PolynomialCurve:
     """The same standard deviation, in siemens, at every conductance.
 
+    **Raises:** `ValueError` if `deviation` is negative or not finite.
+
     **Example:**
 
         >>> curve = sj.noise_models.independent(1e-7)
@@ -402,7 +408,7 @@ def independent(deviation: float) -> PolynomialCurve:
 
 
 def proportional(fraction: float) -> PolynomialCurve:
-    """A standard deviation of `fraction * g`.
+    """A standard deviation of `fraction * g`. Errors as of `independent`.
 
     **Example:**
 
@@ -416,6 +422,8 @@ def proportional(fraction: float) -> PolynomialCurve:
 
 def inverse_proportional(fraction: float, g_max: float) -> PowerCurve:
     """A standard deviation of `fraction * g_max**2 / g`; zero where `g` is zero.
+
+    `g_max` is in siemens, positive. Errors as of `independent`.
 
     **Example:**
 

@@ -65,6 +65,11 @@ def current_coefficients(
 ) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
     """Evaluate `a`, in A/V**2, and `b`, in A/V**3, per cell; zero where it is ohmic.
 
+    **Arguments:**
+
+    - `conductance`: ratio of current to voltage near 0 V, in siemens, from 0 up.
+    - `model`: the fit, within the window that it was measured for.
+
     **Example:**
 
         >>> model = sj.kernels.CubicCurrent(quadratic=(2e-6, 1e-6), cubic=(0.0,), g_0=1e-5)
@@ -93,6 +98,12 @@ def coefficients_through(
     The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)` has, with
     `k = 1 + g r`, the coefficients `a / k**3` and `b / k**4 - 2 r a**2 / k**5`. It is
     exact to third order, the order in which it is used.
+
+    **Arguments:**
+
+    - `conductance`: of the cells alone, in siemens, from 0 up.
+    - `quadratic`, `cubic`: their `a`, in A/V**2, and `b`, in A/V**3.
+    - `resistance`: in ohms, from 0 up.
 
     **Example:**
 

@@ -219,7 +219,16 @@ def _height(u: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
 def series_conductance(
     conductance: Float[Array, " *shape"] | Scalar, resistance: Scalar
 ) -> Float[Array, " *shape"]:
-    """Conductance, in siemens, of a cell in series with `resistance`, in ohms.
+    """Conductance of a cell in series with a resistance: `g / (1 + g r)`.
+
+    **Arguments:**
+
+    - `conductance`: of the cell itself, in siemens, from 0 up.
+    - `resistance`: in ohms, from 0 up, such as `Device.r_access`.
+
+    **Returns:**
+
+    Conductance in siemens, from 0 to `1 / r`.
 
     **Example:**
 

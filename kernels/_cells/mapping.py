@@ -14,6 +14,9 @@ def differential(
 ) -> Float[Array, "2 rows cols"]:
     """States of a positive and a negative cell for weights from -1 to 1.
 
+    A state is the visible one, a fraction of the range of the read current: the cell that
+    carries the weight has its magnitude, the other one is at the bottom of its window.
+
     **Example:**
 
         >>> print(sj.differential(jnp.array([[0.5, -1.0]]))[:, 0])  # a pair for each weight
@@ -24,7 +27,7 @@ def differential(
 
 
 def offset(weights: Float[Array, "rows cols"]) -> Float[Array, "1 rows cols"]:
-    """States of one cell, measured from mid-window, for weights from -1 to 1.
+    """States of one cell, `(w + 1) / 2`, for weights from -1 to 1: zero is mid-window.
 
     **Example:**
 
@@ -37,7 +40,7 @@ def offset(weights: Float[Array, "rows cols"]) -> Float[Array, "1 rows cols"]:
 def signed_weights(
     states: Float[Array, "polarity rows cols"],
 ) -> Float[Array, "rows cols"]:
-    """Weights that one cell (`offset`) or a pair (`differential`) holds.
+    """Weights that one cell (`offset`) or a pair (`differential`) holds, from their states.
 
     **Example:**
 
@@ -51,6 +54,15 @@ def signed_weights(
 def global_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
     """One scale for the matrix: its largest magnitude.
 
+    **Arguments:**
+
+    - `tiles`: parts of the matrix, transposed, word lines first.
+
+    **Returns:**
+
+    A scale for each bit line, in the unit of the matrix; 0 where all is zero. Weights
+    divided by it lie from -1 to 1.
+
     **Example:**
 
         >>> tiles = jnp.array([[[1.0, -2.0]], [[4.0, 3.0]]])  # two tiles of 1 x 2
@@ -62,7 +74,7 @@ def global_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles 
 
 
 def tile_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
-    """One scale per tile: its largest magnitude.
+    """One scale per tile: its largest magnitude. Argument and result as of `global_scale`.
 
     **Example:**
 
@@ -76,6 +88,9 @@ def tile_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles co
 
 def column_scale(tiles: Float[Array, "tiles rows cols"]) -> Float[Array, "tiles cols"]:
     """One scale per bit line: the largest magnitude on it.
+
+    Argument and result as of `global_scale`. The error of a weight is a share of its scale,
+    so that this one leaves the smallest errors.
 
     **Example:**
 

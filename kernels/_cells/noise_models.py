@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._numerics.requirements import (
@@ -38,15 +39,16 @@ from .noise_curves import AbstractCurve, check_curves, evaluate_polynomial
 
 
 def standard_uniform(
-    key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
+    key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike
 ) -> Float[Array, " *shape"]:
     """Draw from the uniform distribution of zero mean and unit variance.
 
-    This is the counterpart of `jax.random.normal`; its full width is `sqrt(12)`.
+    This is the counterpart of `jax.random.normal`, of the same arguments; its full width is
+    `sqrt(12)`.
 
     **Example:**
 
-        >>> draws = sj.kernels.standard_uniform(jr.key(0), (1000,), jnp.dtype("float32"))
+        >>> draws = sj.kernels.standard_uniform(jr.key(0), (1000,), jnp.float32)
         >>> bool(jnp.max(jnp.abs(draws)) <= 3**0.5)  # half of the width, sqrt(12)
         True
         >>> bool(abs(jnp.std(draws) - 1) < 0.1)
@@ -397,6 +399,17 @@ def sample_retention(
 
     At time 0 this is `program_noise` with the first row of the table. The same key
     gives every cell the same standard normal `xi` at all times.
+
+    **Arguments:**
+
+    - `model`: the table.
+    - `g_target`: target conductances, in siemens, from 0 up.
+    - `time`: since programming, in seconds, from 0 up; after the last row nothing changes.
+    - `key`: identifies the cells.
+
+    **Returns:**
+
+    Conductances in siemens, with the shape and dtype of `g_target`.
 
     **Example:**
 

@@ -38,7 +38,12 @@ class Response(eqx.Module):
 
 
 def nominal_response(device: Device, dtype: DTypeLike) -> Response:
-    """The response of a device without device-to-device spread.
+    """The response of a device without device-to-device spread, the same for all cells.
+
+    **Arguments:**
+
+    - `device`: its labels `nonlinearity_ltp` and `nonlinearity_ltd` count.
+    - `dtype`: of the curvatures.
 
     **Example:**
 
@@ -144,7 +149,9 @@ def move_state(
     response: Response,
     noise: Float[Array, " *cells"],
 ) -> Float[Array, " *cells"]:
-    """Do what `apply_pulses` does, with standard normal draws that are given.
+    """Do what `apply_pulses` does, with standard normal draws that are given as `noise`.
+
+    `n` pulses move a cell by `sigma_c2c sqrt(n)` times its draw, beside the mean move.
 
     **Example:**
 

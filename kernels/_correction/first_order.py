@@ -18,6 +18,11 @@ def first_order_inputs(
 ) -> Float[Array, "twice_batch n"]:
     """What the crossbar multiplies for `correct_first_order`: `x`, then `x - x~`.
 
+    **Arguments:**
+
+    - `x`: the inputs.
+    - `encoded`: `x~`, the inputs as cells hold them.
+
     **Example:**
 
         >>> x, encoded = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 1.5]])

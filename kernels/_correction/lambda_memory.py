@@ -139,7 +139,17 @@ def error_pattern(spectrum: Spectrum) -> Int[Array, ""]:
 def combine_lambda(
     spectrum: Spectrum, own: LambdaEstimate, memory: RememberedLambda
 ) -> LambdaChoice:
-    """Evaluate Eq. 6, with `alpha` from the variances of memory and data.
+    """Evaluate Eq. 6 of SEDMA, with `alpha` from the variances of memory and data.
+
+    **Arguments:**
+
+    - `spectrum`: of this product, from `roughness_spectrum`.
+    - `own`: what the product alone says, from `stein_lambda`.
+    - `memory`: what is remembered; an empty one leaves it to the product.
+
+    **Returns:**
+
+    The parameter and its origin. Memory that the data contradict has no part in it.
 
     **Example:**
 

@@ -81,7 +81,11 @@ class RecentProducts(eqx.Module):
 
 
 def recent_products(capacity: int = 100, dtype: DTypeLike = float) -> RecentProducts:
-    """Make empty buffers for the last products.
+    """Make empty buffers for the last `capacity` products, at least 1.
+
+    **Raises:**
+
+    - `ValueError`: if `capacity < 1`.
 
     **Example:**
 

@@ -140,7 +140,15 @@ def risk_change(spectrum: Spectrum, lam: Scalar) -> Float[Array, ""]:
 
 
 def stein_lambda(spectrum: Spectrum) -> LambdaEstimate:
-    """The parameter that minimises Stein's unbiased estimate of the risk.
+    """The parameter that minimises Stein's unbiased estimate of the risk (1981).
+
+    **Arguments:**
+
+    - `spectrum`: from `roughness_spectrum`, summed over all signals that share one value.
+
+    **Returns:**
+
+    The parameter and its variance; `lam` is 0 where no smoothing helps.
 
     **Example:**
 

@@ -88,7 +88,12 @@ class PlanCost(eqx.Module):
 
 
 def memory_price(price: Scalar, pressure: Scalar) -> Float[Array, ""]:
-    """Compute `lam_mem`, in seconds per MB, at a share of memory in use from 0 to 1.
+    """Compute `lam_mem = price / (1 - pressure)`, in seconds per MB.
+
+    **Arguments:**
+
+    - `price`: of a MB with all memory free, in seconds per MB.
+    - `pressure`: share of memory in use, from 0 to 1; above 0.999 it counts as that.
 
     **Example:**
 

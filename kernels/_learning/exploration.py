@@ -97,6 +97,11 @@ def update_beliefs(
 def thompson_sample(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
     """Draw the mean reward of each alternative; the caller takes the largest.
 
+    **Arguments:**
+
+    - `beliefs`: from `update_beliefs`.
+    - `key`: typed key of the draw; each choice needs a new one.
+
     **Example:**
 
         >>> prior, zero = jnp.full(2, 0.5), jnp.zeros(2)
@@ -130,6 +135,13 @@ def detect_change(
     threshold: Scalar = THRESHOLD,
 ) -> tuple[ChangeDetector, Bool[Array, ""]]:
     """Add a standardised sample; after an alarm the sums start from zero.
+
+    **Arguments:**
+
+    - `detector`: the sums so far.
+    - `sample`: deviations from the usual mean, in standard deviations; limited to 6.
+    - `slack`: deviation that adds nothing to the sums; half of the shift to be found.
+    - `threshold`: sum that gives an alarm, positive.
 
     **Returns:**
 

@@ -117,6 +117,11 @@ def in_order(
 def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
     """Count, mean, variance and trend of the last samples.
 
+    **Arguments:**
+
+    - `buffer`: the samples.
+    - `last`: length of the window; the whole buffer if left out. Static.
+
     **Example:**
 
         >>> buffer = sj.kernels.ring_buffer(10)
@@ -142,6 +147,11 @@ def quantiles(
     buffer: RingBuffer, q: Float[Array, " q"], last: int | None = None
 ) -> Float[Array, " q"]:
     """Quantiles of the last samples, interpolated linearly; NaN where there is none.
+
+    **Arguments:**
+
+    - `buffer`, `last`: as in `summarise`.
+    - `q`: from 0 to 1.
 
     **Example:**
 

@@ -25,7 +25,9 @@ def folded(key: PRNGKeyArray, data: UInt[Array, ""] | int) -> PRNGKeyArray:
 
 
 def split_in_two(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """`jax.random.split`, as `folded` does it.
+    """`jax.random.split(key)`, for a typed key, with the rounds of the cipher written out.
+
+    It gives the same two keys, in less time to compile.
 
     **Example:**
 

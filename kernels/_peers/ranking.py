@@ -21,7 +21,19 @@ def rank_by_score(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "requests holders"]:
-    """Rank by Eq. 7, with peers in exile last.
+    """Rank by the score of Eq. 7, with peers in exile last.
+
+    **Arguments:**
+
+    - `model`: weights of the score.
+    - `terms`: terms of each holder of the tensor of each request, from `peer_terms`.
+    - `names`, `content`: keys of peers and of tensors in the routing table.
+    - `exiled`: peers that sent what their digest does not match.
+    - `key`: typed key, for ranks that are drawn.
+
+    **Returns:**
+
+    A number for each holder; the one of the highest is asked first.
 
     **Example:**
 
@@ -46,7 +58,9 @@ def rank_by_distance(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "requests holders"]:
-    """Rank by the XOR metric of the routing table alone.
+    """Rank by the XOR metric of the routing table: the name nearest the content first.
+
+    Arguments and result are those of `rank_by_score`.
 
     **Example:**
 
@@ -69,7 +83,7 @@ def rank_at_random(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "requests holders"]:
-    """Rank at random.
+    """Rank at random. Arguments and result are those of `rank_by_score`.
 
     **Example:**
 

@@ -24,8 +24,15 @@ class PlacementProblem(eqx.Module):
 
     **Example:**
 
-        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
-        >>> agents, nodes = problem.allowed.shape
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu="1")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> edge = sj.deploy.Edge(source="front", target="back", volume=2.0, rate=10.0)
+        >>> sizes = dict(memory="4Gi", cpu="2")
+        >>> nodes = tuple(sj.deploy.ClusterNode(name=n, **sizes) for n in "ab")
+        >>> flow = sj.deploy.Workflow(name="w", agents=agents, edges=(edge,), nodes=nodes)
+        >>> problem = sj.deploy.placement_problem(flow)
+        >>> print(problem.volume, problem.allowed.shape)  # 2 MB, 10 times a second
+        [20.] (2, 2)
     """
 
     first: Int[Array, " edges"]
@@ -58,6 +65,8 @@ class PlacementCost(eqx.Module):
         >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
         >>> start = jnp.zeros(len(problem.memory), jnp.int32)
         >>> cost = sj.kernels.placement_cost(problem, start)
+        >>> bool(cost.total == cost.communication + problem.lambda_mem * cost.overhead)
+        True
         >>> bool(cost.feasible), float(cost.communication)  # all agents on one node
         (True, 0.0)
     """
@@ -86,6 +95,15 @@ class NodeLoads(eqx.Module):
 
 def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> NodeLoads:
     """Compute the load that a placement puts on every node.
+
+    **Arguments:**
+
+    - `problem`: agents, edges and nodes.
+    - `placement`: the node of every agent, `0 <= placement < nodes`.
+
+    **Returns:**
+
+    Memory in GB, cores and agents of each node.
 
     **Example:**
 
@@ -131,11 +149,16 @@ def placement_cost(
 
     **Example:**
 
-        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
-        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
-        >>> cost = sj.kernels.placement_cost(problem, start)
-        >>> bool(cost.total == cost.communication + problem.lambda_mem * cost.overhead)
-        True
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu="1")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> edge = sj.deploy.Edge(source="front", target="back", volume=2.0, rate=10.0)
+        >>> sizes = dict(memory="4Gi", cpu="2")
+        >>> nodes = tuple(sj.deploy.ClusterNode(name=n, **sizes) for n in "ab")
+        >>> flow = sj.deploy.Workflow(name="w", agents=agents, edges=(edge,), nodes=nodes)
+        >>> problem = sj.deploy.placement_problem(flow)
+        >>> apart = sj.kernels.placement_cost(problem, jnp.array([0, 1], jnp.int32))
+        >>> print(np.asarray(apart.communication).round(3))  # 20 MB/s, 0.05 ms over 25 Gbps
+        0.04
     """
     dtype = problem.memory.dtype
     load = node_loads(problem, placement)

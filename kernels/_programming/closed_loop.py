@@ -236,7 +236,8 @@ def visible_state(
 ) -> Float[Array, " *cells"]:
     """Read current as a fraction of its range, from the state of the cell.
 
-    In series with `r_access` a cell of conductance `G` carries `V G / (1 + G r_access)`.
+    A state is a fraction of the window, from 0 to 1. In series with `r_access` a cell of
+    conductance `G` carries `V G / (1 + G r_access)`.
 
     **Example:**
 
@@ -253,7 +254,7 @@ def visible_state(
 def hidden_state(
     visible: Float[Array, " *cells"], device: Device
 ) -> Float[Array, " *cells"]:
-    """State of the cell behind a reading; inverse of `visible_state`.
+    """State of the cell behind a reading, from 0 to 1; inverse of `visible_state`.
 
     **Example:**
 
@@ -271,7 +272,7 @@ def hidden_state(
 def cell_conductance(
     state: Float[Array, " *cells"], device: Device
 ) -> Float[Array, " *cells"]:
-    """Conductance of the cell itself, in siemens.
+    """Conductance of the cell itself, in siemens, from its state, from 0 to 1.
 
     **Example:**
 
@@ -286,7 +287,7 @@ def cell_conductance(
 def gaussian(
     sigma: Scalar, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Float[Array, " ..."]:
-    """Draw normal noise of standard deviation `sigma`, or nothing if that is zero.
+    """Draw normal noise of standard deviation `sigma`, from 0 up; nothing if it is 0.
 
     **Example:**
 

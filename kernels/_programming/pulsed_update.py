@@ -37,6 +37,12 @@ def weight_state(
 ) -> Float[Array, "rows cols"]:
     """States of the cells that hold weights; those beyond `w_max` are clipped.
 
+    **Arguments:**
+
+    - `weights`: of one cell each, zero at mid-window.
+    - `w_max`: weight at the top of the window, positive.
+    - `device`: the technology, whose access transistor bends the scale.
+
     **Example:**
 
         >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
@@ -51,7 +57,7 @@ def weight_state(
 def state_weight(
     state: Float[Array, "rows cols"], w_max: Scalar, device: Device
 ) -> Float[Array, "rows cols"]:
-    """Weights that cells hold, read through the access transistor.
+    """Weights that cells hold, as reads see them; the inverse of `weight_state`.
 
     **Example:**
 

@@ -12,6 +12,11 @@ from jaxtyping import Array, Float
 def grid_shape(shape: tuple[int, int], rows: int, cols: int) -> tuple[int, int]:
     """Number of tiles along the inputs and the outputs of an `m x n` matrix.
 
+    **Arguments:**
+
+    - `shape`: outputs and inputs, `(m, n)`.
+    - `rows`, `cols`: word lines (inputs) and bit lines (outputs) of one array, from 1.
+
     **Example:**
 
         >>> sj.kernels.grid_shape((5, 7), rows=4, cols=4)  # 7 inputs, 5 outputs

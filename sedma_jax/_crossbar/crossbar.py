@@ -360,7 +360,19 @@ def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
 
 
 def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
-    """The matrix that the crossbar multiplies with, read without noise.
+    """The matrix that the crossbar multiplies with, read without noise and converters.
+
+    **Arguments:**
+
+    - `crossbar`: from any function that programs.
+
+    **Returns:**
+
+    `A~`, `(m, n)`, in the unit of `A`, every effect on conductances included.
+
+    **Raises:**
+
+    - `ValueError`: if `crossbar` is none.
 
     **Example:**
 

@@ -258,9 +258,9 @@ def retain(
 ) -> Crossbar:
     """Replace each target by the conductance of a measured array after `time` seconds.
 
-    The table covers programming noise and drift together: use it after `program_exactly`,
-    in place of `perturb` and `age`. The same key gives each cell the same deviate at all
-    times.
+    A table such as that of `sedma_jax.noise_models.sonos_retention` covers programming
+    noise and drift: use it after `program_exactly`, in place of `perturb` and `age`. The
+    same key gives each cell the same deviate at all times, from 0 seconds up.
 
     **Raises:**
 

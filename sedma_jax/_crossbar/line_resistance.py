@@ -64,6 +64,8 @@ def with_approximate_line_resistance(
     The result is exact for equal inputs, and exact to first order in the resistances for
     others; see `sedma_jax.kernels.effective_conductances`.
 
+    Arguments and errors are those of `with_line_resistance`.
+
     **Example:**
 
         >>> crossbar, x = sj.program_exactly(np.ones((4, 4)), "epiram", array=4), np.ones(4)
