@@ -432,4 +432,6 @@ def inverse_proportional(fraction: float, g_max: float) -> PowerCurve:
         [10.  1.]
     """
     _check_size("inverse_proportional", fraction=fraction)
+    call = "sedma_jax.noise_models.inverse_proportional"
+    check_numbers(call, POSITIVE, "It is in siemens.", g_max=g_max)
     return PowerCurve(fraction * g_max, -1.0, g_max)

@@ -233,7 +233,8 @@ def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -
         >>> model = sj.noise_models.WAN_2022
         >>> exact = sj.program_exactly(np.eye(4), model.device, array=4)
         >>> crossbar = sj.perturb(exact, model.programming, key=jr.key(0))
-        >>> bool(jnp.max(jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))) > 0.01)
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))  # 1 to 3 %
+        >>> bool((jnp.max(error) > 0.01) & (jnp.max(error) < 0.2))
         True
     """
     check_crossbar("perturb", crossbar=crossbar)
