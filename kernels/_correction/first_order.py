@@ -45,10 +45,9 @@ def correct_first_order(
 
     **Example:**
 
-        >>> A, x, encoded = jnp.array([[2.0]]), jnp.array([[1.0]]), jnp.array([[0.9]])
-        >>> programmed = 1.1 * A
-        >>> analog = sj.kernels.first_order_inputs(x, encoded) @ programmed.T
-        >>> raw, p = sj.kernels.correct_first_order(analog, encoded @ A.T)
+        >>> x, encoded = jnp.array([[1.0]]), jnp.array([[0.9]])
+        >>> analog = 2.2 * sj.kernels.first_order_inputs(x, encoded)  # A~ = 2.2, A = 2
+        >>> raw, p = sj.kernels.correct_first_order(analog, 2.0 * encoded)
         >>> print(np.asarray([raw[0, 0], p[0, 0]]).round(3))  # off by 10 %, by 10 % of 10 %
         [2.2  2.02]
     """

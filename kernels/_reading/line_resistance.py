@@ -202,7 +202,7 @@ def solve_nodes(
 
         >>> g, volts = jnp.full((4, 4), 1e-5), jnp.full(4, 0.5)
         >>> solution = sj.kernels.solve_nodes(g, volts, 10.0, 10.0)
-        >>> exact = volts @ sj.kernels.transfer_matrix(g, 10.0, 10.0)
+        >>> exact = np.dot(volts, sj.kernels.transfer_matrix(g, 10.0, 10.0))
         >>> bool(jnp.allclose(solution.currents, exact, rtol=1e-4, atol=0))
         True
     """
