@@ -36,12 +36,13 @@ def check_range(
     if not values.size or not np.issubdtype(values.dtype, np.floating):
         return
     held = np.finfo(dtype)
-    size = np.abs(values)
-    top = np.max(size, axis=axis, keepdims=True)
-    # Nothing is left to find in almost all arrays, at the cost of a maximum.
+    extremes = (f(values, axis=axis, keepdims=True) for f in (np.max, np.min))
+    top = np.maximum(*(np.abs(extreme) for extreme in extremes))
+    # Nothing is left to find in almost all arrays, at the cost of two passes.
     low = held.tiny / held.eps
     if np.all((top >= low) & (top <= held.max) | (top == 0)):
         return
+    size = np.abs(values)
     with np.errstate(over="ignore"):
         bad = np.isinf(size.astype(dtype)) & np.isfinite(size)
     lost = (size < held.tiny) & (size > 0) & (top < low)

@@ -126,10 +126,7 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
     grid = grid_shape((m, n), rows, cols)
     inputs, outputs = (i.ravel().astype(np.int32) for i in np.indices(grid))
     if on_host(matrix):
-        padded = np.zeros((grid[1] * cols, grid[0] * rows), matrix.dtype)
-        padded[:m, :n] = matrix
-        blocks = padded.reshape(grid[1], cols, grid[0], rows).transpose(2, 0, 3, 1)
-        tiles = np.ascontiguousarray(blocks).reshape(-1, rows, cols)
+        tiles = _tiles_on_host(np.asarray(matrix), grid, rows, cols)
         return Partition(
             tiles=tiles, inputs=inputs, outputs=outputs, shape=(m, n), width=grid[1]
         )
@@ -141,6 +138,24 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
         shape=(m, n),
         width=grid[1],
     )
+
+
+def _tiles_on_host(matrix: np.ndarray, grid: tuple[int, int], rows: int, cols: int):
+    """`_tiles`, by NumPy: first the blocks of one row of arrays side by side, then each
+    turned while the cache holds it, which takes half the time of one copy of all."""
+    m, n = matrix.shape
+    inputs, outputs = grid
+    tiles = np.empty((inputs, outputs, rows, cols), matrix.dtype)
+    lines = np.zeros((cols, inputs * rows), matrix.dtype)
+    blocks = np.empty((inputs, cols, rows), matrix.dtype)
+    for across in range(outputs):
+        held = matrix[across * cols : (across + 1) * cols]
+        if len(held) < cols or n < inputs * rows:
+            lines[: len(held), :n], lines[len(held) :] = held, 0
+            held = lines
+        blocks[:] = held.reshape(cols, inputs, rows).transpose(1, 0, 2)
+        tiles[:, across] = blocks.transpose(0, 2, 1)
+    return tiles.reshape(-1, rows, cols)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -193,6 +208,9 @@ def checked_array(
 
 def check_finite(values: np.ndarray, name: str) -> None:
     """Refuse NaN and infinity, and say where the first one is."""
+    # Whatever is not finite is an extreme: these passes need no memory.
+    if np.isfinite(values.max(initial=0)) and np.isfinite(values.min(initial=0)):
+        return
     bad = ~np.isfinite(values)
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
