@@ -94,7 +94,11 @@ class PolynomialCurve(AbstractCurve):
 
 
 class LogarithmicCurve(AbstractCurve):
-    """`slope * log(x) + intercept`, natural log, limited to `[lowest, highest]`.
+    """`slope * log(x) + intercept`, natural log, `x = g / reference`.
+
+    - `slope`, `intercept`: in the unit of the result.
+    - `reference`: reference conductance, in siemens, positive.
+    - `lowest`, `highest`: limits of the result.
 
     **Example:**
 
@@ -122,7 +126,12 @@ class LogarithmicCurve(AbstractCurve):
 
 
 class PowerCurve(AbstractCurve):
-    """`amplitude * x**exponent`, at most `highest`; 0 where there is no conductance.
+    """`amplitude * x**exponent`, `x = g / reference`; 0 where there is no conductance.
+
+    - `amplitude`: value at the reference, in the unit of the result.
+    - `exponent`: of any sign.
+    - `reference`: reference conductance, in siemens, positive.
+    - `highest`: upper limit of the result.
 
     **Example:**
 
@@ -148,7 +157,10 @@ class PowerCurve(AbstractCurve):
 
 
 class SaturatingCurve(AbstractCurve):
-    """`amplitude * (1 - exp(-g / scale))`, `scale` in siemens.
+    """`amplitude * (1 - exp(-g / scale))`.
+
+    - `amplitude`: value at large conductance, in the unit of the result.
+    - `scale`: in siemens.
 
     **Example:**
 
@@ -169,7 +181,10 @@ class SaturatingCurve(AbstractCurve):
 
 
 class PiecewiseCurve(AbstractCurve):
-    """One curve below `boundary`, in siemens, and another from there up.
+    """One curve below a boundary, and another from there up.
+
+    - `boundary`: conductance, in siemens.
+    - `below`, `above`: the curves.
 
     **Example:**
 

@@ -152,6 +152,12 @@ class DigitalCost(eqx.Module):
 class CostModel(eqx.Module):
     """All constants of one technology.
 
+    - `adc`, `dac`, `driver`: of the converters and the drivers of word lines.
+    - `geometry`: of cells and wires.
+    - `digital`: of the logic behind the converters.
+
+    **Raises:** `ValueError` for a part of another kind.
+
     **Example:**
 
         >>> import dataclasses

@@ -45,7 +45,10 @@ class Beliefs(eqx.Module):
 
 
 class ChangeDetector(eqx.Module):
-    """The cumulative sums of rises and of falls that tell a change from chance.
+    """The cumulative sums that tell a change from chance (Page 1954).
+
+    - `rise`, `fall`: sums of what samples lay above and below the usual mean, beyond a
+        slack; in standard deviations, from 0.
 
     **Example:**
 

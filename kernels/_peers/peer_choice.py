@@ -26,7 +26,10 @@ MEMORY_UNIT = 8.0  # GB: a small machine, half of it free, counts as 1
 
 
 class TransferModel(eqx.Module):
-    """Weights of the score (Eq. 7), and the log odds of success at score 0.
+    """What makes a transfer succeed.
+
+    - `weights`: of the three terms of the score (Eq. 7), dimensionless.
+    - `bias`: log odds of success at score 0.
 
     **Example:**
 

@@ -37,6 +37,21 @@ WANDER = 0.1  # share of the way back to its mean that a peer's load goes per st
 class PeerNetwork(eqx.Module):
     """The fixed properties of all peers, one entry per peer.
 
+    - `delay`: seconds before a peer answers, from 0.
+    - `log_seconds`, `log_spread`: logarithm of the seconds that a tensor takes without
+        load, and its standard deviation from attempt to attempt.
+    - `fail_log_seconds`, `fail_log_spread`: the same of an attempt that fails.
+    - `lies`: whether it sends data that its digest does not match.
+    - `leave`, `back`: probabilities, per step, of leaving and of coming back.
+    - `killed_at`: step from which it is gone for good, or infinity.
+    - `capacity`: tensors per step that double the service time, positive.
+    - `position`: in ms; half the round trip is the distance.
+    - `access`: ms that its own line adds to every round trip.
+    - `idle`: mean idle fraction of its cores, from 0 to 1.
+    - `memory_free`: mean, in GB.
+    - `name`: its key in the routing table.
+    - `shared_log_spread`: standard deviation of the client's own pace, one for all.
+
     **Example:**
 
         >>> zero, one = jnp.zeros(3), jnp.ones(3)
@@ -49,21 +64,21 @@ class PeerNetwork(eqx.Module):
         ... )
     """
 
-    delay: Float[Array, " peers"]  # seconds before it answers
-    log_seconds: Float[Array, " peers"]  # to send a whole tensor without load
+    delay: Float[Array, " peers"]
+    log_seconds: Float[Array, " peers"]
     log_spread: Float[Array, " peers"]
     fail_log_seconds: Float[Array, " peers"]
     fail_log_spread: Float[Array, " peers"]
-    lies: Bool[Array, " peers"]  # it sends data that its digest does not match
-    leave: Float[Array, " peers"]  # probability of leaving per step
-    back: Float[Array, " peers"]  # probability of coming back per step
-    killed_at: Float[Array, " peers"]  # step from which it is gone for good, or infinity
-    capacity: Float[Array, " peers"]  # tensors per step that double the service time
-    position: Float[Array, "peers 2"]  # ms: half the round trip is the distance
-    access: Float[Array, " peers"]  # ms that its own line adds to every round trip
-    idle: Float[Array, " peers"]  # mean idle fraction of its cores
-    memory_free: Float[Array, " peers"]  # mean, in GB
-    name: UInt32[Array, " peers"]  # its key in the routing table
+    lies: Bool[Array, " peers"]
+    leave: Float[Array, " peers"]
+    back: Float[Array, " peers"]
+    killed_at: Float[Array, " peers"]
+    capacity: Float[Array, " peers"]
+    position: Float[Array, "peers 2"]
+    access: Float[Array, " peers"]
+    idle: Float[Array, " peers"]
+    memory_free: Float[Array, " peers"]
+    name: UInt32[Array, " peers"]
     shared_log_spread: Float[Array, ""]
 
 

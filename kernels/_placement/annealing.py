@@ -30,7 +30,10 @@ SWAP = 0.5  # share of proposals that swap two agents
 
 
 class Schedule(eqx.Module):
-    """Temperatures in units of cost; penalties in cost per mean capacity exceeded.
+    """Temperatures and penalties at the ends of a chain, all positive.
+
+    - `hot`, `cold`: first and last temperature, in units of cost.
+    - `soft`, `hard`: first and last penalty, in cost per mean capacity exceeded.
 
     **Example:**
 

@@ -43,7 +43,7 @@ class Bank(eqx.Module):
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(4, 4, count=2, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
         >>> crossbar, _ = sj.program_pool(np.eye(8), pool, key=jr.key(0))
         >>> bank = crossbar.banks[0]
         >>> bank.inputs.shape == bank.crossbar.conductance.shape[:1] + (4,)  # word lines
@@ -63,7 +63,7 @@ class PooledCrossbar(eqx.Module):
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(4, 4, count=2, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
         >>> crossbar, _ = sj.program_pool(np.eye(8), pool, key=jr.key(0))
         >>> crossbar.shape, len(crossbar.banks)  # one kind of array
         ((8, 8), 1)
@@ -159,7 +159,7 @@ def program_pool(
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(4, 4, count=2, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
         >>> crossbar, stats = sj.program_pool(np.eye(8), pool, key=jr.key(0))
         >>> y = sj.matvec(crossbar, np.arange(8.0), key=jr.key(1))
         >>> bool(jnp.max(jnp.abs(y - np.arange(8.0))) < 0.1)

@@ -73,7 +73,7 @@ def plan_partitions(
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(256, 256, count=4, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=4, device="epiram"))
         >>> plan = sj.plan_partitions((512, 300), pool)  # 300 inputs, 512 outputs
         >>> len(plan.rectangles)
         4

@@ -62,6 +62,10 @@ def _kinds(kinds):
 class Pool(eqx.Module):
     """The crossbar arrays available to a computation, of one or several kinds.
 
+    - `kinds`: each an `ArrayKind`, or one alone; a plan names them by their place.
+
+    **Raises:** `ValueError` for none, or for what is no `ArrayKind`.
+
     **Example:**
 
         >>> pool = sj.Pool((
@@ -115,7 +119,7 @@ class PartitionPlan(eqx.Module):
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(256, 256, count=1, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=1, device="epiram"))
         >>> plan = sj.plan_partitions((256, 512), pool)  # two halves on one array
         >>> sorted(part.pass_number for part in plan.rectangles)
         [0, 1]
@@ -171,7 +175,7 @@ def candidate_plans(
 
     **Example:**
 
-        >>> pool = sj.Pool((sj.ArrayKind(256, 256, count=4, device="epiram"),))
+        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=4, device="epiram"))
         >>> plans = sj.candidate_plans((512, 300), pool)
         >>> plans[0].shape, len(plans) >= 1
         ((512, 300), True)
