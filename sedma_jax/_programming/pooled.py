@@ -44,10 +44,10 @@ class Bank(eqx.Module):
     **Example:**
 
         >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
-        >>> crossbar, _ = sj.program_pool(np.eye(8), pool, key=jr.key(0))
-        >>> bank = crossbar.banks[0]
-        >>> bank.inputs.shape == bank.crossbar.conductance.shape[:1] + (4,)  # word lines
-        True
+        >>> crossbar, _ = sj.program_pool(np.ones((6, 4)), pool, key=jr.key(0))
+        >>> print(crossbar.banks[0].outputs)  # two bit lines of the second array are free
+        [[0 1 2 3]
+         [4 5 6 6]]
     """
 
     crossbar: Crossbar

@@ -175,10 +175,12 @@ def candidate_plans(
 
     **Example:**
 
-        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=4, device="epiram"))
-        >>> plans = sj.candidate_plans((512, 300), pool)
-        >>> plans[0].shape, len(plans) >= 1
-        ((512, 300), True)
+        >>> large = sj.ArrayKind(256, 256, count=2, device="epiram")
+        >>> small = sj.ArrayKind(64, 64, count=4, device="epiram")
+        >>> plans = sj.candidate_plans((300, 300), sj.Pool([large, small]))
+        >>> passes = [max(p.pass_number for p in plan.rectangles) + 1 for plan in plans]
+        >>> passes == sorted(passes), len(plans) > 1
+        (True, True)
     """
     shape, pool, occupied = checked_question(shape, pool, device, occupied)
     found = {}
