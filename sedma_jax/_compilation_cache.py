@@ -37,6 +37,12 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> Path
     **Raises:**
 
     - `OSError`: if the folder cannot be made.
+
+    **Example:**
+
+        >>> folder = sj.enable_compilation_cache("compiled")  # before the first computation
+        >>> folder.name, folder.is_dir()
+        ('compiled', True)
     """
     path = _default() if path is None else Path(path).expanduser().absolute()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -45,6 +45,15 @@ class Delivery:
     - `failed`: for each stage that failed (`publish`, `deploy`, `dry-run` or `apply`),
         what went wrong and what to do.
     - `seconds`: wall time of each stage.
+
+    **Example:**
+
+        >>> memory = sj.memory.open("sqlite://")
+        >>> A, x = np.eye(16), np.ones(16)
+        >>> result = sj.run(A, x, device="epiram", memory=memory, key=jr.key(0))
+        >>> delivery = result.delivery
+        >>> delivery.failed, delivery.placement["placement"]
+        ({}, {'crossbar-0': 'localhost'})
     """
 
     publication: "Publication | None"
@@ -63,8 +72,16 @@ class RunResult:
     - `y`: the corrected product.
     - `info`: what was recalled, chosen, measured and written back.
     - `delivery`: peers and deployment.
-    - `trace`: a record of each stage, in the order in which they began: its name, its
-        start and wall time in seconds, and its outcome.
+    - `trace`: a record of each stage, in the order in which they began: its name
+        (`stage`), its `start` and wall time (`seconds`), in seconds, and its outcome.
+
+    **Example:**
+
+        >>> memory = sj.memory.open("sqlite://")
+        >>> A, x = np.eye(16), np.ones(16)
+        >>> result = sj.run(A, x, device="epiram", memory=memory, key=jr.key(0))
+        >>> result.trace[0]["stage"], bool(result.trace[0]["seconds"] > 0)
+        ('classify', True)
     """
 
     y: Float[Array, "*batch m"]
@@ -111,6 +128,16 @@ def run(
     **Raises:** `ValueError` as `sedma_jax.memory.adaptive_matvec` does, and for a file that
     is not a workflow or a key; `PermissionError` for a key that others may read;
     `ImportError` if the extra `memory` is missing.
+
+    **Example:**
+
+        >>> memory = sj.memory.open("sqlite://")  # forgotten at the end
+        >>> A, x = np.eye(16), np.ones(16)
+        >>> result = sj.run(A, x, device="epiram", memory=memory, key=jr.key(0))
+        >>> bool(jnp.max(jnp.abs(result.y - A @ x)) < 0.05)
+        True
+        >>> "Dockerfile" in result.delivery.files  # and nothing is applied
+        True
     """
     from . import memory as long_term
 

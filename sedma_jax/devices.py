@@ -92,6 +92,11 @@ def name_of(device: Device | None) -> str:
     """The name of a preset; any other device is named after its main figures.
 
     None is "any": an array of a pool that leaves its device open.
+
+    **Example:**
+
+        >>> sj.devices.name_of(sj.devices.EPIRAM), sj.devices.name_of(None)
+        ('epiram', 'any')
     """
     if device is None:
         return "any"

@@ -49,6 +49,15 @@ def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:
 
     Use it with `program_exactly` and `perturb`. Its pulses, 1024 linear ones without noise,
     are placeholders: the energies and times that `program` returns for it mean nothing.
+
+    `v_read` is in volts. **Raises:** `ValueError` as `Device` does.
+
+    **Example:**
+
+        >>> device = sj.noise_models.window(1e-6, 2.5e-5)
+        >>> crossbar = sj.program_exactly(np.eye(4), device, array=4)
+        >>> print(np.asarray(1e6 * crossbar.conductance[0, :, 0, 0]).round(3))
+        [25.  1.]
     """
     return Device(g_min, g_max, pulses_ltp=1024, pulses_ltd=1024, v_read=v_read)
 
@@ -308,13 +317,31 @@ _SONOS_DAYS = (
 
 
 def sonos_programming(v_read: float) -> ProgrammingNoise:
-    """SONOS after programming; `v_read`, in volts, turns currents to siemens."""
+    """SONOS after programming; `v_read`, in volts, turns currents to siemens.
+
+    **Raises:** `ValueError` if `v_read` is not positive and finite.
+
+    **Example:**
+
+        >>> model = sj.noise_models.sonos_programming(v_read=0.1)
+        >>> sigma = model.deviation(jnp.array([1e-3]))  # far above the scale of 176 nA
+        >>> print(np.asarray(1e9 * 0.1 * sigma).round(2))  # nA
+        [19.89]
+    """
     _check_voltage("sonos_programming", v_read)
     return ProgrammingNoise(_saturating(*_SONOS_PROGRAMMING, v_read))
 
 
 def sonos_read(v_read: float) -> StationaryReadNoise:
-    """SONOS read noise; `v_read` as in `sonos_programming`."""
+    """SONOS read noise; `v_read` and errors as in `sonos_programming`.
+
+    **Example:**
+
+        >>> model = sj.noise_models.sonos_read(v_read=0.1)
+        >>> sigma = model.deviation(jnp.array([1e-3]))  # far above the scale of 215 nA
+        >>> print(np.asarray(1e9 * 0.1 * sigma).round(2))  # nA
+        [12.58]
+    """
     _check_voltage("sonos_read", v_read)
     return StationaryReadNoise(deviation=_saturating(*_SONOS_READ, v_read))
 
@@ -329,7 +356,14 @@ def _saturating(amplitude: float, scale: float, v_read: float) -> SaturatingCurv
 
 
 def sonos_retention(v_read: float) -> RetentionTable:
-    """SONOS from programming to 5 days; `v_read` as in `sonos_programming`."""
+    """SONOS from programming to 5 days; `v_read` and errors as in `sonos_programming`.
+
+    **Example:**
+
+        >>> table = sj.noise_models.sonos_retention(v_read=0.1)
+        >>> print(table.times / 86400)  # days
+        [0. 1. 2. 3. 4. 5.]
+    """
     _check_voltage("sonos_retention", v_read)
     siemens = 1e-9 / v_read  # the conductance of 1 nA
     # A reference of 100 nA keeps the tenth-order coefficient within reach of float32.
@@ -359,18 +393,45 @@ def _check_size(name: str, **sizes: float) -> None:
 
 
 def independent(deviation: float) -> PolynomialCurve:
-    """The same standard deviation, in siemens, at every conductance."""
+    """The same standard deviation, in siemens, at every conductance.
+
+    **Raises:** `ValueError` if `deviation` is negative or not finite.
+
+    **Example:**
+
+        >>> curve = sj.noise_models.independent(1e-7)
+        >>> print(np.asarray(1e6 * curve(jnp.array([1e-6, 1e-5]))).round(3))
+        [0.1 0.1]
+    """
     _check_size("independent", deviation=deviation)
     return PolynomialCurve((deviation,), 1.0)
 
 
 def proportional(fraction: float) -> PolynomialCurve:
-    """A standard deviation of `fraction * g`."""
+    """A standard deviation of `fraction * g`. Errors as of `independent`.
+
+    **Example:**
+
+        >>> curve = sj.noise_models.proportional(0.1)
+        >>> print(np.asarray(1e6 * curve(jnp.array([1e-6, 1e-5]))).round(3))
+        [0.1 1. ]
+    """
     _check_size("proportional", fraction=fraction)
     return PolynomialCurve((0.0, fraction), 1.0)
 
 
 def inverse_proportional(fraction: float, g_max: float) -> PowerCurve:
-    """A standard deviation of `fraction * g_max**2 / g`; zero where `g` is zero."""
+    """A standard deviation of `fraction * g_max**2 / g`; zero where `g` is zero.
+
+    `g_max` is in siemens, positive. Errors as of `independent`.
+
+    **Example:**
+
+        >>> curve = sj.noise_models.inverse_proportional(0.1, g_max=1e-5)
+        >>> print(np.asarray(1e6 * curve(jnp.array([1e-6, 1e-5]))).round(3))
+        [10.  1.]
+    """
     _check_size("inverse_proportional", fraction=fraction)
+    call = "sedma_jax.noise_models.inverse_proportional"
+    check_numbers(call, POSITIVE, "It is in siemens.", g_max=g_max)
     return PowerCurve(fraction * g_max, -1.0, g_max)

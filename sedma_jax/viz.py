@@ -43,6 +43,14 @@ def conductance_map(conductance: ArrayLike) -> Figure:
     A figure with an image for each polarity, on one colour scale.
 
     **Raises:** `ValueError` for an array of another rank, or with more than 2 polarities.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> figure = sj.viz.conductance_map(crossbar.conductance[0])
+        >>> figure.savefig("conductances.png")
+        >>> print(figure.axes[0].get_xlabel(), len(figure.axes))  # an image each
+        bit line 2
     """
     values = _numbers(conductance, "conductance")
     if values.ndim == 2:
@@ -83,6 +91,13 @@ def programming_error_histogram(target: ArrayLike, programmed: ArrayLike) -> Fig
     A histogram of `programmed - target`, with its mean and standard deviation.
 
     **Raises:** `ValueError` if the shapes differ.
+
+    **Example:**
+
+        >>> target = sj.program_exactly(np.eye(4), "epiram", array=4).conductance
+        >>> crossbar, _ = sj.program(np.eye(4), "epiram", array=4, key=jr.key(0))
+        >>> figure = sj.viz.programming_error_histogram(target, crossbar.conductance)
+        >>> figure.savefig("errors.png")
     """
     target, programmed = _same_shape(
         "programming_error_histogram", target=target, programmed=programmed
@@ -122,6 +137,13 @@ def ir_drop_map(ideal: ArrayLike, actual: ArrayLike) -> Figure:
     are gains as well as losses.
 
     **Raises:** `ValueError` if the shapes differ, or are not those of matrices.
+
+    **Example:**
+
+        >>> g = jnp.full((4, 4), 1e-5)
+        >>> real = sj.kernels.effective_conductances(g, 10.0, 10.0)
+        >>> figure = sj.viz.ir_drop_map(g, real)
+        >>> figure.savefig("ir_drop.png")
     """
     ideal, actual = _same_shape("ir_drop_map", ideal=ideal, actual=actual)
     if ideal.ndim != 2:
@@ -160,6 +182,12 @@ def energy_breakdown(cost: MvmCost | Mapping[str, float]) -> Figure:
     Horizontal bars, the largest at the top, each with its energy and share.
 
     **Raises:** `ValueError` if no component has any energy.
+
+    **Example:**
+
+        >>> figure = sj.viz.energy_breakdown({"adc": 3e-12, "array": 1e-12})
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['array', 'ADC']
     """
     parts = cost.energy_breakdown if isinstance(cost, MvmCost) else cost
     joules = {name: float(value) for name, value in parts.items()}
@@ -199,6 +227,12 @@ def correction_errors(names: Sequence[str], raw: ArrayLike, corrected: ArrayLike
     Pairs of bars on a logarithmic scale, with the improvement factor above the second bar.
 
     **Raises:** `ValueError` if the lengths differ or an error is not positive.
+
+    **Example:**
+
+        >>> figure = sj.viz.correction_errors(["epiram"], raw=[0.02], corrected=[0.001])
+        >>> figure.axes[0].get_yscale()
+        'log'
     """
     raw, corrected = _same_shape("correction_errors", raw=raw, corrected=corrected)
     if raw.shape != (len(names),) or not np.all((raw > 0) & (corrected > 0)):
@@ -244,6 +278,12 @@ def error_against_slices(errors: Mapping[str, ArrayLike]) -> Figure:
     A line for each device on a logarithmic scale, where geometric decay is a straight line.
 
     **Raises:** `ValueError` if there are no errors, or an error is not positive.
+
+    **Example:**
+
+        >>> figure = sj.viz.error_against_slices({"epiram": [1e-2, 1e-4, 1e-6]})
+        >>> print(figure.axes[0].get_lines()[0].get_xdata())
+        [1 2 3]
     """
     lines = {name: _numbers(values, "errors") for name, values in errors.items()}
     if not lines or not all(
@@ -283,6 +323,13 @@ def placement_map(
 
     A figure with a column for each node, headed by its used fractions of memory and CPU.
     An edge is drawn between all replicas of its agents; its width grows with its traffic.
+
+    **Example:**
+
+        >>> node = {"node": "n0", "memory": 0.5, "cpu": 0.25}  # shares in use
+        >>> node["replicas"] = ["front-0", "back-0"]
+        >>> figure = sj.viz.placement_map([node], [("front", "back", 2.0)])  # 2 MB/s
+        >>> figure.savefig("placement.png")
     """
     tallest = max([1, *(len(share["replicas"]) for share in shares)])
     figure = Figure(figsize=(max(3, 1.6 * len(shares)), 1.2 + 0.5 * tallest))

@@ -17,6 +17,13 @@ class CubicCurrent(eqx.Module):
         the window: about 1 siemens its terms cancel to a thousandth.
     - `g_0`: reference conductance, in siemens.
     - `g_ohmic`: conductance, in siemens, below which cells obey Ohm's law.
+
+    **Example:**
+
+        >>> model = sj.kernels.CubicCurrent(quadratic=(0.0,), cubic=(1e-6,), g_0=1e-5)
+        >>> a, b = sj.kernels.current_coefficients(jnp.array([1e-5, 0.0]), model)
+        >>> print(b)  # A/V**3; a cell below `g_ohmic` obeys Ohm's law
+        [1.e-06 0.e+00]
     """
 
     quadratic: tuple[Scalar, ...]
@@ -56,7 +63,20 @@ def nonlinear_current(
 def current_coefficients(
     conductance: Float[Array, " *cells"], model: CubicCurrent
 ) -> tuple[Float[Array, " *cells"], Float[Array, " *cells"]]:
-    """Evaluate `a`, in A/V**2, and `b`, in A/V**3, per cell; zero where it is ohmic."""
+    """Evaluate `a`, in A/V**2, and `b`, in A/V**3, per cell; zero where it is ohmic.
+
+    **Arguments:**
+
+    - `conductance`: ratio of current to voltage near 0 V, in siemens, from 0 up.
+    - `model`: the fit, within the window that it was measured for.
+
+    **Example:**
+
+        >>> model = sj.kernels.CubicCurrent(quadratic=(2e-6, 1e-6), cubic=(0.0,), g_0=1e-5)
+        >>> a, _ = sj.kernels.current_coefficients(jnp.array([1e-5, 1e-4]), model)
+        >>> print(np.asarray(1e6 * a).round(3))  # uA/V**2: 2 + 1 log10(g / g_0)
+        [2. 3.]
+    """
     conducts = conductance >= model.g_ohmic
     ratio = conductance / model.g_0
     u = jnp.log10(jnp.where(conducts, ratio, jnp.ones_like(ratio)))
@@ -78,6 +98,19 @@ def coefficients_through(
     The series `I(v)` that inverts `v = u + r (g u + a u**2 + b u**3)` has, with
     `k = 1 + g r`, the coefficients `a / k**3` and `b / k**4 - 2 r a**2 / k**5`. It is
     exact to third order, the order in which it is used.
+
+    **Arguments:**
+
+    - `conductance`: of the cells alone, in siemens, from 0 up.
+    - `quadratic`, `cubic`: their `a`, in A/V**2, and `b`, in A/V**3.
+    - `resistance`: in ohms, from 0 up.
+
+    **Example:**
+
+        >>> g, a, b = (jnp.array([v]) for v in (1e-4, 1e-5, 0.0))
+        >>> a, b = sj.kernels.coefficients_through(g, a, b, 1e4)  # k = 1 + g r = 2
+        >>> print(np.asarray(1e6 * a).round(3))  # 10 uA/V**2 over k**3
+        [1.25]
     """
     k = 1 + conductance * resistance
     return quadratic / k**3, cubic / k**4 - 2 * resistance * quadratic**2 / k**5

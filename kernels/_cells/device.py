@@ -114,6 +114,15 @@ class Device(eqx.Module):
     `sigma_read` is 0, and its derivative is 0 there; just above, it is that of the draw.
 
     **Raises:** `ValueError` for a figure out of range. Traced ones are not checked.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100, sigma_c2c=0.02)
+        >>> print(round(device.g_max / device.g_min))  # on/off ratio
+        10
+        >>> sj.Device(1.0, 10.0, pulses_ltp=100, pulses_ltd=100)
+        Traceback (most recent call last):
+        ValueError: ... Microsiemens are siemens times 1e-6. ...
     """
 
     g_min: Scalar = eqx.field(converter=_floating)
@@ -210,5 +219,21 @@ def _height(u: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
 def series_conductance(
     conductance: Float[Array, " *shape"] | Scalar, resistance: Scalar
 ) -> Float[Array, " *shape"]:
-    """Conductance, in siemens, of a cell in series with `resistance`, in ohms."""
+    """Conductance of a cell in series with a resistance: `g / (1 + g r)`.
+
+    **Arguments:**
+
+    - `conductance`: of the cell itself, in siemens, from 0 up.
+    - `resistance`: in ohms, from 0 up, such as `Device.r_access`.
+
+    **Returns:**
+
+    Conductance in siemens, from 0 to `1 / r`.
+
+    **Example:**
+
+        >>> g = sj.kernels.series_conductance(1e-4, 10e3)  # two times 10 kOhm
+        >>> print(np.asarray(1e6 * g).round(3))
+        50.0
+    """
     return jnp.asarray(conductance / (1 + conductance * resistance))

@@ -19,7 +19,13 @@ _T_0 = "It is a time, in seconds."
 
 
 class AbstractDrift(eqx.Module):
-    """How conductance changes between programming and reading."""
+    """How conductance changes between programming and reading.
+
+    **Example:**
+
+        >>> isinstance(sj.noise_models.PCM.drift, sj.kernels.AbstractDrift)
+        True
+    """
 
     @abc.abstractmethod
     def drifted(
@@ -40,6 +46,14 @@ class PowerLawDrift(AbstractDrift):
 
     - `exponent_mean`, `exponent_deviation`: statistics of `nu` before the modulus.
     - `t_0`: time of the first read after programming, in seconds.
+
+    **Example:**
+
+        >>> nu, spread = (sj.kernels.PolynomialCurve((c,), 1.0) for c in (0.05, 0.0))
+        >>> model = sj.kernels.PowerLawDrift(nu, spread, t_0=20.0)
+        >>> g = sj.kernels.drift(model, jnp.array([1e-5]), 180.0, key=jr.key(0))
+        >>> print(np.asarray(1e6 * g).round(3), round(10 * 10**-0.05, 3))  # 200 / 20 = 10
+        [8.913] 8.913
     """
 
     exponent_mean: AbstractCurve
@@ -83,6 +97,13 @@ class LogarithmicDrift(AbstractDrift):
     - `mean_slope`, `deviation_slope`, `deviation`: coefficients, in siemens.
     - `t_0`: time of the first measurement, in seconds.
     - `g_min`: lower limit of the result, in siemens.
+
+    **Example:**
+
+        >>> model = sj.kernels.LogarithmicDrift(-1e-7, 0.0, 0.0, t_0=1.0)
+        >>> g = sj.kernels.drift(model, jnp.array([1e-5]), np.e**10, key=jr.key(0))
+        >>> print(np.asarray(1e6 * g).round(3))  # ten natural decades of 0.1 uS
+        [9.]
     """
 
     mean_slope: Scalar
@@ -140,6 +161,14 @@ def drift(
     **Returns:**
 
     Conductances in siemens, with the shape and dtype of `g`.
+
+    **Example:**
+
+        >>> g, model = jnp.array([5e-6, 2e-5]), sj.noise_models.PCM.drift
+        >>> hour = sj.kernels.drift(model, g, 3600.0, key=jr.key(0))
+        >>> year = sj.kernels.drift(model, g, 3.15e7, key=jr.key(0))  # the same cells
+        >>> bool(jnp.all((year < hour) & (hour < g)))
+        True
     """
     g_target = g if g_target is None else g_target
     return model.drifted(g, jnp.asarray(time, g.dtype), g_target, key)

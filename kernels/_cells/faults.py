@@ -28,6 +28,12 @@ def draw_faults(
     **Raises:**
 
     - `ValueError`: if the probabilities are Python numbers outside these limits.
+
+    **Example:**
+
+        >>> faults = sj.kernels.draw_faults((64, 64), 0.01, 0.05, key=jr.key(0))
+        >>> bool(abs(jnp.mean(faults == -1) - 0.05) < 0.02)  # stuck off
+        True
     """
     known = [p for p in map(known_numbers, (p_on, p_off)) if p is not None]
     shares = all(p.dtype.kind in "iuf" and np.all((p >= 0) & (p <= 1)) for p in known)
@@ -62,6 +68,13 @@ def apply_faults(
     **Returns:**
 
     Conductances in siemens; those of healthy cells are unchanged bit for bit.
+
+    **Example:**
+
+        >>> faults = jnp.array([1, -1, 0], jnp.int8)
+        >>> g = sj.kernels.apply_faults(jnp.full(3, 5e-6), faults, 1e-6, 1e-5)
+        >>> print(np.asarray(1e6 * g).round(3))  # stuck on, stuck off, healthy
+        [10.  1.  5.]
     """
     low, high = (jnp.asarray(g, conductance.dtype) for g in (g_min, g_max))
     return jnp.where(faults > 0, high, jnp.where(faults < 0, low, conductance))

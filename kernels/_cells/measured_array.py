@@ -14,6 +14,15 @@ class MeasuredArray(eqx.Module):
     - `device`: its conductance window. Properties that were not published are ideal.
     - `programming`, `drift`, `read`: for `perturb`, `age` and `with_read_noise`; None if
         nothing was published, or if `programming` covers it.
+
+    **Example:**
+
+        >>> pcm = sj.noise_models.PCM
+        >>> crossbar = sj.program_exactly(np.eye(4), pcm.device, array=4)
+        >>> crossbar = sj.perturb(crossbar, pcm.programming, key=jr.key(0))
+        >>> crossbar = sj.age(crossbar, pcm.drift, 3600.0, key=jr.key(1))
+        >>> bool(sj.stored_matrix(crossbar)[0, 0] < 1)  # an hour of drift
+        True
     """
 
     device: Device

@@ -30,7 +30,16 @@ _SMALLEST = 1e-7
 
 
 class AbstractCurve(eqx.Module):
-    """A quantity as a function of conductance."""
+    """A quantity as a function of conductance.
+
+    **Example:**
+
+        >>> curve = sj.noise_models.proportional(0.1)
+        >>> isinstance(curve, sj.kernels.AbstractCurve)
+        True
+        >>> print(np.asarray(1e6 * curve(jnp.array([1e-5]))).round(3))  # a tenth of 10 uS
+        [1.]
+    """
 
     @abc.abstractmethod
     def __call__(self, conductance: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
@@ -63,6 +72,13 @@ class PolynomialCurve(AbstractCurve):
 
     - `coefficients`: coefficients from the constant up, in the unit of the result.
     - `reference`: reference conductance, in siemens.
+
+    **Example:**
+
+        >>> curve = sj.kernels.PolynomialCurve((1e-7, 2e-7), reference=1e-5)
+        >>> sigma = curve(jnp.array([0.0, 1e-5]))  # c_0, and c_0 + c_1
+        >>> print(np.asarray(1e6 * sigma).round(3))
+        [0.1 0.3]
     """
 
     coefficients: tuple[Scalar, ...]
@@ -78,7 +94,19 @@ class PolynomialCurve(AbstractCurve):
 
 
 class LogarithmicCurve(AbstractCurve):
-    """`slope * log(x) + intercept`, natural log, limited to `[lowest, highest]`."""
+    """`slope * log(x) + intercept`, natural log, `x = g / reference`.
+
+    - `slope`, `intercept`: in the unit of the result.
+    - `reference`: reference conductance, in siemens, positive.
+    - `lowest`, `highest`: limits of the result.
+
+    **Example:**
+
+        >>> curve = sj.kernels.LogarithmicCurve(-0.1, 0.2, reference=1e-5, highest=0.3)
+        >>> nu = curve(jnp.array([1e-5, 1e-9]))  # the second is limited
+        >>> print(np.asarray(nu).round(3))
+        [0.2 0.3]
+    """
 
     slope: Scalar
     intercept: Scalar
@@ -98,7 +126,19 @@ class LogarithmicCurve(AbstractCurve):
 
 
 class PowerCurve(AbstractCurve):
-    """`amplitude * x**exponent`, at most `highest`; 0 where there is no conductance."""
+    """`amplitude * x**exponent`, `x = g / reference`; 0 where there is no conductance.
+
+    - `amplitude`: value at the reference, in the unit of the result.
+    - `exponent`: of any sign.
+    - `reference`: reference conductance, in siemens, positive.
+    - `highest`: upper limit of the result.
+
+    **Example:**
+
+        >>> curve = sj.kernels.PowerCurve(0.01, -0.5, reference=1e-5, highest=0.2)
+        >>> print(np.asarray(curve(jnp.array([1e-5, 1e-7, 1e-9]))).round(3))  # 0.01 x**-0.5
+        [0.01 0.1  0.2 ]
+    """
 
     amplitude: Scalar
     exponent: Scalar
@@ -117,7 +157,18 @@ class PowerCurve(AbstractCurve):
 
 
 class SaturatingCurve(AbstractCurve):
-    """`amplitude * (1 - exp(-g / scale))`, `scale` in siemens."""
+    """`amplitude * (1 - exp(-g / scale))`.
+
+    - `amplitude`: value at large conductance, in the unit of the result.
+    - `scale`: in siemens.
+
+    **Example:**
+
+        >>> curve = sj.kernels.SaturatingCurve(1e-7, 1e-6)
+        >>> sigma = curve(jnp.array([0.0, 1e-4]))  # none, then all of 100 nS
+        >>> print(np.asarray(1e9 * sigma).round(3))
+        [  0. 100.]
+    """
 
     amplitude: Scalar
     scale: Scalar
@@ -130,7 +181,18 @@ class SaturatingCurve(AbstractCurve):
 
 
 class PiecewiseCurve(AbstractCurve):
-    """One curve below `boundary`, in siemens, and another from there up."""
+    """One curve below a boundary, and another from there up.
+
+    - `boundary`: conductance, in siemens.
+    - `below`, `above`: the curves.
+
+    **Example:**
+
+        >>> low, high = (sj.kernels.PolynomialCurve((c,), 1.0) for c in (0.1, 0.2))
+        >>> curve = sj.kernels.PiecewiseCurve(5e-6, low, high)
+        >>> print(np.asarray(curve(jnp.array([1e-6, 5e-6]))).round(3))
+        [0.1 0.2]
+    """
 
     boundary: Scalar
     below: AbstractCurve

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._numerics.requirements import (
@@ -38,11 +39,20 @@ from .noise_curves import AbstractCurve, check_curves, evaluate_polynomial
 
 
 def standard_uniform(
-    key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype
+    key: PRNGKeyArray, shape: tuple[int, ...], dtype: DTypeLike
 ) -> Float[Array, " *shape"]:
     """Draw from the uniform distribution of zero mean and unit variance.
 
-    This is the counterpart of `jax.random.normal`; its full width is `sqrt(12)`.
+    This is the counterpart of `jax.random.normal`, of the same arguments; its full width is
+    `sqrt(12)`.
+
+    **Example:**
+
+        >>> draws = sj.kernels.standard_uniform(jr.key(0), (1000,), jnp.float32)
+        >>> bool(jnp.max(jnp.abs(draws)) <= 3**0.5)  # half of the width, sqrt(12)
+        True
+        >>> bool(abs(jnp.std(draws) - 1) < 0.1)
+        True
     """
     half_width = math.sqrt(3)
     return jr.uniform(key, shape, dtype, -half_width, half_width)
@@ -81,6 +91,14 @@ class ProgrammingNoise(eqx.Module):
         such as `jax.random.normal` or `standard_uniform`. Static.
     - `g_min`, `g_max`: limits of the result, in siemens. Use `-inf` to keep draws
         below zero.
+
+    **Example:**
+
+        >>> deviation = sj.noise_models.independent(1e-7)
+        >>> model = sj.kernels.ProgrammingNoise(deviation, g_max=1e-5)
+        >>> g = sj.kernels.program_noise(model, jnp.full(100, 1e-5), key=jr.key(0))
+        >>> bool(jnp.max(g) <= 1e-5)
+        True
     """
 
     deviation: AbstractCurve
@@ -106,6 +124,13 @@ def program_noise(
     **Returns:**
 
     Conductances in siemens, with the shape and dtype of `g_target`.
+
+    **Example:**
+
+        >>> model = sj.kernels.ProgrammingNoise(sj.noise_models.proportional(0.1))
+        >>> g = sj.kernels.program_noise(model, jnp.full(1000, 1e-5), key=jr.key(0))
+        >>> bool(abs(jnp.std(g) / 1e-6 - 1) < 0.1)  # a tenth of 10 uS
+        True
     """
     draws = model.distribution(key, g_target.shape, g_target.dtype)
     deviation = jnp.maximum(model.deviation(g_target), 0)
@@ -113,7 +138,13 @@ def program_noise(
 
 
 class AbstractReadNoise(eqx.Module):
-    """Statistics of the difference between one read and the conductance."""
+    """Statistics of the difference between one read and the conductance.
+
+    **Example:**
+
+        >>> isinstance(sj.noise_models.PCM.read, sj.kernels.AbstractReadNoise)
+        True
+    """
 
     g_min: eqx.AbstractVar[Scalar]
     g_max: eqx.AbstractVar[Scalar]
@@ -134,6 +165,15 @@ class StationaryReadNoise(AbstractReadNoise):
 
     - `deviation`: standard deviation, in siemens, as a function of conductance.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+
+    **Example:**
+
+        >>> model = sj.kernels.StationaryReadNoise(sj.noise_models.independent(1e-7))
+        >>> g = jnp.full(1000, 1e-5)
+        >>> now = sj.kernels.read_noise(model, g, 0.0, key=jr.key(0))
+        >>> later = sj.kernels.read_noise(model, g, 1e6, key=jr.key(0))
+        >>> bool(jnp.all(now == later))  # time makes no difference
+        True
     """
 
     deviation: AbstractCurve
@@ -164,6 +204,15 @@ class RelativeFlickerNoise(AbstractReadNoise):
     - `t_read`: duration of a read, in seconds.
     - `t_0`: age of the cells at time 0, in seconds.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+
+    **Example:**
+
+        >>> quality = sj.kernels.PolynomialCurve((0.01,), 1.0)
+        >>> model = sj.kernels.RelativeFlickerNoise(quality, t_read=1e-6, t_0=1.0)
+        >>> _, variance = sj.kernels.read_moments(model, jnp.array([1e-5]), 0.0)
+        >>> sigma = 1e-7 * np.log((1 + 1e-6) / 2e-6) ** 0.5  # g Q L(t)
+        >>> print(np.asarray(jnp.sqrt(variance) / sigma).round(3))
+        [1.]
     """
 
     quality: AbstractCurve
@@ -193,6 +242,15 @@ class AbsoluteFlickerNoise(AbstractReadNoise):
         conductance at the time of the read.
     - `t_read`: duration of a read, in seconds.
     - `distribution`, `g_min`, `g_max`: as in `ProgrammingNoise`.
+
+    **Example:**
+
+        >>> deviation = sj.noise_models.independent(1e-8)
+        >>> model = sj.kernels.AbsoluteFlickerNoise(deviation, t_read=1e-6)
+        >>> _, variance = sj.kernels.read_moments(model, jnp.array([1e-5]), 1.0)
+        >>> sigma = 1e-8 * np.log((1 + 1e-6) / 2e-6) ** 0.5  # deviation L(t)
+        >>> print(np.asarray(jnp.sqrt(variance) / sigma).round(3))
+        [1.]
     """
 
     deviation: AbstractCurve
@@ -247,6 +305,14 @@ def read_noise(
 
     Conductances in siemens, limited to `[g_min, g_max]` of the model, with the shape
     and dtype of `g`.
+
+    **Example:**
+
+        >>> g, model = jnp.full(100, 1e-5), sj.noise_models.PCM.read
+        >>> first = sj.kernels.read_noise(model, g, 60.0, key=jr.key(0))
+        >>> second = sj.kernels.read_noise(model, g, 60.0, key=jr.key(1))
+        >>> bool(jnp.any(first != second))  # a new key for each read
+        True
     """
     g_programmed = g if g_programmed is None else g_programmed
     spread = model.spread(g, jnp.asarray(time, g.dtype), g_programmed)
@@ -266,6 +332,19 @@ class RetentionTable(eqx.Module):
     - `amplitudes`, `scales`: parameters of the spread, in siemens, one each per time.
     - `reference`: reference conductance, in siemens.
     - `g_min`: lower limit of the result, in siemens.
+
+    **Example:**
+
+        >>> table = sj.kernels.RetentionTable(
+        ...     times=jnp.array([0.0, 100.0]),
+        ...     shifts=jnp.array([[0.0], [-2e-6]]),
+        ...     amplitudes=jnp.zeros(2),
+        ...     scales=jnp.full(2, 1e-6),
+        ...     reference=1e-5,
+        ... )
+        >>> g = sj.kernels.sample_retention(table, jnp.array([1e-5]), 50.0, key=jr.key(0))
+        >>> print(np.asarray(1e6 * g).round(3))  # half of the shift of -2 uS
+        [9.]
     """
 
     times: Float[Array, " times"]
@@ -320,6 +399,26 @@ def sample_retention(
 
     At time 0 this is `program_noise` with the first row of the table. The same key
     gives every cell the same standard normal `xi` at all times.
+
+    **Arguments:**
+
+    - `model`: the table.
+    - `g_target`: target conductances, in siemens, from 0 up.
+    - `time`: since programming, in seconds, from 0 up; after the last row nothing changes.
+    - `key`: identifies the cells.
+
+    **Returns:**
+
+    Conductances in siemens, with the shape and dtype of `g_target`.
+
+    **Example:**
+
+        >>> table = sj.noise_models.sonos_retention(v_read=0.1)
+        >>> target = jnp.full(1000, 1e-5)
+        >>> new = sj.kernels.sample_retention(table, target, 0.0, key=jr.key(0))
+        >>> old = sj.kernels.sample_retention(table, target, 5 * 86400.0, key=jr.key(0))
+        >>> bool(jnp.std(old) > jnp.std(new))
+        True
     """
     dtype = g_target.dtype
     times = jnp.asarray(model.times, dtype)

@@ -24,6 +24,12 @@ class Response(eqx.Module):
     - `folded`: present where the cells form pairs, both start at the bottom of their
         window, and at most one of each pair is to be written: the response of that cell.
         A scheme that treats every cell by itself then programs one cell per pair.
+
+    **Example:**
+
+        >>> response = sj.kernels.nominal_response(sj.devices.EPIRAM, jnp.float32)
+        >>> bool((response.ltp > 0) & (response.ltd < 0))  # both are steep where they start
+        True
     """
 
     ltp: Float[Array, " *cells"]
@@ -32,7 +38,19 @@ class Response(eqx.Module):
 
 
 def nominal_response(device: Device, dtype: DTypeLike) -> Response:
-    """The response of a device without device-to-device spread."""
+    """The response of a device without device-to-device spread, the same for all cells.
+
+    **Arguments:**
+
+    - `device`: its labels `nonlinearity_ltp` and `nonlinearity_ltd` count.
+    - `dtype`: of the curvatures.
+
+    **Example:**
+
+        >>> linear = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> print(sj.kernels.nominal_response(linear, jnp.float32).ltp)
+        0.0
+    """
     return Response(*curvature(_labels(device, dtype)))
 
 
@@ -43,6 +61,13 @@ def draw_response(
 
     Independent normal draws of standard deviation `sigma_d2d`, in label units, shift the
     two labels of a cell.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100, sigma_d2d=0.1)
+        >>> response = sj.kernels.draw_response(device, (4, 3), jnp.float32, key=jr.key(0))
+        >>> response.ltp.shape  # a curvature for each cell
+        (4, 3)
     """
     spread = normal(key, (2, *shape), np.dtype(dtype)) * device.sigma_d2d
     labels = _labels(device, dtype).reshape((2,) + (1,) * len(shape))
@@ -103,6 +128,15 @@ def apply_pulses(
     **Returns:**
 
     New states, from 0 to 1. A cell without pulses keeps its state exactly.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)  # no noise
+        >>> response = sj.kernels.nominal_response(device, jnp.float32)
+        >>> state, pulses = (jnp.array(v, jnp.float32) for v in ([0.5] * 3, [25, -25, 0]))
+        >>> state = sj.kernels.apply_pulses(state, pulses, device, response, key=jr.key(0))
+        >>> print(np.asarray(state).round(3))
+        [0.75 0.25 0.5 ]
     """
     noise = normal(key, state.shape, state.dtype)
     return move_state(state, pulses, device, response, noise)
@@ -115,7 +149,19 @@ def move_state(
     response: Response,
     noise: Float[Array, " *cells"],
 ) -> Float[Array, " *cells"]:
-    """Do what `apply_pulses` does, with standard normal draws that are given."""
+    """Do what `apply_pulses` does, with standard normal draws that are given as `noise`.
+
+    `n` pulses move a cell by `sigma_c2c sqrt(n)` times its draw, beside the mean move.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100, sigma_c2c=0.01)
+        >>> response = sj.kernels.nominal_response(device, jnp.float32)
+        >>> state, pulses, noise = (jnp.full(1, v, jnp.float32) for v in (0.0, 25.0, 1.0))
+        >>> state = sj.kernels.move_state(state, pulses, device, response, noise)
+        >>> print(np.asarray(state).round(3))  # 25 / 100, and 0.01 sqrt(25)
+        [0.3]
+    """
     up = pulses > 0
     ltp = nonzero_curvature(response.ltp, state.dtype)
     ltd = nonzero_curvature(response.ltd, state.dtype)

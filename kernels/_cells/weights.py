@@ -23,6 +23,13 @@ def visible_weights(
     **Returns:**
 
     Weights, from -1 to 1 for cells within the window.
+
+    **Example:**
+
+        >>> device = sj.Device(0.0, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> pair = jnp.array([[[1e-5, 0.0]], [[0.0, 5e-6]]])
+        >>> print(sj.kernels.visible_weights(pair, device))
+        [[ 1.  -0.5]]
     """
     low, high = (
         series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)
@@ -38,6 +45,14 @@ def weight_per_siemens(
 
     It is `d/dG [G / (1 + G r)] = 1 / (1 + G r)**2` over the range of the read current, and
     twice that for a single cell, which spans twice the range.
+
+    **Example:**
+
+        >>> device = sj.Device(0.0, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> pair = jnp.full((2, 1, 1), 5e-6)
+        >>> slope = sj.kernels.weight_per_siemens(pair, device)
+        >>> print(np.asarray(1e-6 * slope[:, 0, 0]).round(3))  # 1 / 10 uS
+        [0.1 0.1]
     """
     low, high = (
         series_conductance(g, device.r_access) for g in (device.g_min, device.g_max)

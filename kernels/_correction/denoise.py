@@ -56,6 +56,12 @@ def denoise(
     **Returns:**
 
     The smooth signal.
+
+    **Example:**
+
+        >>> y = sj.kernels.denoise(jnp.array([1.0, 3.0]), 1.0)  # [[2, -1], [-1, 2]] y = p
+        >>> print(np.asarray(3 * y).round(3))
+        [5. 7.]
     """
     lam = jnp.asarray(lam, p.dtype)
     degree = jnp.full(p.shape, 2, p.dtype).at[0].set(1)

@@ -16,7 +16,20 @@ from .._numerics.norms import relative_size, safe_norm
 def first_order_inputs(
     x: Float[Array, "batch n"], encoded: Float[Array, "batch n"]
 ) -> Float[Array, "twice_batch n"]:
-    """What the crossbar multiplies for `correct_first_order`: `x`, then `x - x~`."""
+    """What the crossbar multiplies for `correct_first_order`: `x`, then `x - x~`.
+
+    **Arguments:**
+
+    - `x`: the inputs.
+    - `encoded`: `x~`, the inputs as cells hold them.
+
+    **Example:**
+
+        >>> x, encoded = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 1.5]])
+        >>> print(sj.kernels.first_order_inputs(x, encoded))
+        [[1.  2. ]
+         [0.  0.5]]
+    """
     return jnp.concatenate([x, x - encoded])
 
 
@@ -29,6 +42,14 @@ def correct_first_order(
 
     - `analog`: products of the crossbar with `first_order_inputs(x, x~)`, in its order.
     - `exact_encoded`: `A x~`, the exact matrix times the input as cells hold it.
+
+    **Example:**
+
+        >>> x, encoded = jnp.array([[1.0]]), jnp.array([[0.9]])
+        >>> analog = 2.2 * sj.kernels.first_order_inputs(x, encoded)  # A~ = 2.2, A = 2
+        >>> raw, p = sj.kernels.correct_first_order(analog, 2.0 * encoded)
+        >>> print(np.asarray([raw[0, 0], p[0, 0]]).round(3))  # off by 10 %, by 10 % of 10 %
+        [2.2  2.02]
     """
     raw, difference = jnp.split(analog, 2)
     return raw, exact_encoded + difference
@@ -57,6 +78,14 @@ def product_noise(
     **Returns:**
 
     The mean variance of the entries; zero below two entries.
+
+    **Example:**
+
+        >>> x, error = jnp.ones(4), 0.1 * jnp.array([1.0, -1.0, 1.0, -1.0])
+        >>> E = jr.normal(jr.key(0), (1000, 4))  # errors of the cells of a matrix of zeros
+        >>> variance = sj.kernels.product_noise(E @ x, -E @ error, x, error)
+        >>> bool(abs(variance / 0.04 - 1) < 0.3)  # |error|**2, the variance of `p`
+        True
     """
     steps = jnp.diff(raw - p)
     ratio = relative_size(error, x)

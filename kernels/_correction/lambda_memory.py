@@ -71,6 +71,14 @@ class LambdaChoice(eqx.Module):
     - `pattern`: error pattern of the product, as an index into `ERROR_PATTERNS`.
     - `statistics`: statistics of the product that short-term memory is to keep.
     - `refused`: whether the data contradicted long-term memory.
+
+    **Example:**
+
+        >>> A, x = np.eye(16), np.linspace(1, 2, 16)
+        >>> data = sj.RememberedLambda()
+        >>> y, info = sj.corrected_matvec(A, x, "epiram", lam=data, array=16, key=jr.key(0))
+        >>> float(info.choice.alpha)  # nothing is remembered
+        0.0
     """
 
     lam: Float[Array, ""]
@@ -89,6 +97,16 @@ class RememberedLambda(eqx.Module):
         `log_lam` in long-term memory. One number each, or one per entry of
         `ERROR_PATTERNS`.
     - `recent`: the last products, from short-term memory, or None.
+
+    **Example:**
+
+        >>> signal = jnp.linspace(0, 1, 64)[None] + 0.1 * jr.normal(jr.key(0), (1, 64))
+        >>> spectrum = sj.kernels.roughness_spectrum(signal, jnp.full((1, 64), 0.01))
+        >>> own = sj.kernels.stein_lambda(spectrum)
+        >>> memory = sj.RememberedLambda(count=100.0, mean=own.log_lam, spread=0.1)
+        >>> choice = sj.kernels.combine_lambda(spectrum, own, memory)
+        >>> bool(choice.alpha > 0.5)  # a hundred products that agree outweigh one
+        True
     """
 
     count: Scalar | Float[Array, " patterns"] = 0.0
@@ -121,7 +139,27 @@ def error_pattern(spectrum: Spectrum) -> Int[Array, ""]:
 def combine_lambda(
     spectrum: Spectrum, own: LambdaEstimate, memory: RememberedLambda
 ) -> LambdaChoice:
-    """Evaluate Eq. 6, with `alpha` from the variances of memory and data."""
+    """Evaluate Eq. 6 of SEDMA, with `alpha` from the variances of memory and data.
+
+    **Arguments:**
+
+    - `spectrum`: of this product, from `roughness_spectrum`.
+    - `own`: what the product alone says, from `stein_lambda`.
+    - `memory`: what is remembered; an empty one leaves it to the product.
+
+    **Returns:**
+
+    The parameter and its origin. Memory that the data contradict has no part in it.
+
+    **Example:**
+
+        >>> signal = jnp.linspace(0, 1, 64)[None] + 0.1 * jr.normal(jr.key(0), (1, 64))
+        >>> spectrum = sj.kernels.roughness_spectrum(signal, jnp.full((1, 64), 0.01))
+        >>> own = sj.kernels.stein_lambda(spectrum)
+        >>> choice = sj.kernels.combine_lambda(spectrum, own, sj.RememberedLambda())
+        >>> bool(jnp.isclose(choice.lam, own.lam))  # an empty memory leaves it to the data
+        True
+    """
     dtype = own.log_lam.dtype
     pattern = error_pattern(spectrum)
     figures = (jnp.asarray(v, dtype) for v in (memory.count, memory.mean, memory.spread))

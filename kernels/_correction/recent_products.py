@@ -46,6 +46,14 @@ class ProductStatistics(eqx.Module):
     - `bands`: power, noise, and the two variances of power of a `Spectrum`, summed over
         each band, in units of the power of the whole signal.
     - `log_lam`, `log_variance`: the product's own estimate of the parameter.
+
+    **Example:**
+
+        >>> one, bands = jnp.ones(()), jnp.ones((4, 64))
+        >>> product = sj.kernels.ProductStatistics(bands, log_lam=one, log_variance=one)
+        >>> recent = sj.kernels.append_product(sj.kernels.recent_products(10), product)
+        >>> int(recent.log_lam.count)
+        1
     """
 
     bands: Float[Array, "4 bands"]
@@ -58,6 +66,13 @@ class RecentProducts(eqx.Module):
 
     - `bands`: stacked ring buffers, one per statistic and band.
     - `log_lam`, `log_variance`: one ring buffer each.
+
+    **Example:**
+
+        >>> recent = sj.kernels.recent_products(capacity=10)
+        >>> recent.bands.samples.shape, recent.log_lam.samples.shape
+        ((4, 64, 10), (10,))
+        >>> memory = sj.RememberedLambda(recent=recent)  # `lam` of `corrected_matvec`
     """
 
     bands: RingBuffer
@@ -66,7 +81,18 @@ class RecentProducts(eqx.Module):
 
 
 def recent_products(capacity: int = 100, dtype: DTypeLike = float) -> RecentProducts:
-    """Make empty buffers for the last products."""
+    """Make empty buffers for the last `capacity` products, at least 1.
+
+    **Raises:**
+
+    - `ValueError`: if `capacity < 1`.
+
+    **Example:**
+
+        >>> recent = sj.kernels.recent_products(capacity=10)
+        >>> int(recent.log_lam.count)
+        0
+    """
     empty = ring_buffer(capacity, dtype)
     many = jax.tree.map(lambda v: jnp.broadcast_to(v, (4, _BANDS, *v.shape)), empty)
     return RecentProducts(many, empty, empty)
@@ -90,7 +116,18 @@ def product_statistics(spectrum: Spectrum, own: LambdaEstimate) -> ProductStatis
 
 
 def append_product(recent: RecentProducts, product: ProductStatistics) -> RecentProducts:
-    """Add a product; one with any value that is not finite is left out."""
+    """Add a product; one with any value that is not finite is left out.
+
+    **Example:**
+
+        >>> one, bands = jnp.ones(()), jnp.ones((4, 64))
+        >>> good = sj.kernels.ProductStatistics(bands, one, one)
+        >>> bad = sj.kernels.ProductStatistics(bands, one, jnp.nan * one)
+        >>> recent = sj.kernels.recent_products(10)
+        >>> recent = sj.kernels.append_product(recent, good)
+        >>> int(sj.kernels.append_product(recent, bad).log_lam.count)  # NaN is left out
+        1
+    """
     leaves = jax.tree.leaves(product)
     good = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in leaves]))
     bands, *weights = (jnp.where(good, v, jnp.nan) for v in leaves)

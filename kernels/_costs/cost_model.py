@@ -35,6 +35,12 @@ class AdcCost(eqx.Module):
     - `area`: area of one converter, in square metres, at the resolution that is built.
     - `e_hold`, `a_hold`: sample-and-hold of one bit line, in joules per conversion and in
         square metres.
+
+    **Example:**
+
+        >>> adc = sj.kernels.AdcCost(0.0, e_step=20e-15, e_thermal=0.0, rate=1e9, area=1e-9)
+        >>> print(round(1e12 * adc.e_step * 2**8, 3))  # pJ of one conversion of 8 bits
+        5.12
     """
 
     e_fixed: Scalar
@@ -58,6 +64,12 @@ class DacCost(eqx.Module):
     - `e_unit`: energy of one element in one conversion, in joules.
     - `time`: time of one conversion, in seconds.
     - `a_unit`: area of one element, in square metres.
+
+    **Example:**
+
+        >>> dac = sj.kernels.DacCost(e_unit=0.4e-12, time=0.0, a_unit=1e-13)
+        >>> print(round(1e12 * dac.e_unit * (2**2 - 1), 3))  # pJ, of 2 bits
+        1.2
     """
 
     e_unit: Scalar
@@ -75,6 +87,12 @@ class DriverCost(eqx.Module):
         added to it.
     - `resistance`: resistance of the driver, in ohms.
     - `area`: area of one driver, in square metres.
+
+    **Example:**
+
+        >>> driver = sj.kernels.DriverCost(capacitance=10e-15, resistance=1e3, area=0.0)
+        >>> print(round(1e15 * driver.capacitance * 0.5**2, 3))  # fJ per read at 0.5 V
+        2.5
     """
 
     capacitance: Scalar
@@ -91,6 +109,12 @@ class ArrayGeometry(eqx.Module):
     - `pitch`: side of one cell, in metres.
     - `r_cell`, `c_cell`: resistance, in ohms, and capacitance, in farads, of the wire
         along one cell, the same for word lines and bit lines.
+
+    **Example:**
+
+        >>> wires = sj.kernels.ArrayGeometry(pitch=200e-9, r_cell=1.0, c_cell=40e-18)
+        >>> print(round(1e12 * (128 * wires.pitch) ** 2, 1))  # um2 of 128 x 128 cells
+        655.4
     """
 
     pitch: Scalar
@@ -108,6 +132,12 @@ class DigitalCost(eqx.Module):
     - `e_register`: access to the accumulator for one conversion, in joules.
     - `e_buffer`: delivery of one input bit to one word line, in joules.
     - `area`: area of the adders, registers and buffer of one array, in square metres.
+
+    **Example:**
+
+        >>> digital = sj.kernels.DigitalCost(1e-13, 1e-13, e_buffer=1.5e-13, area=1e-9)
+        >>> print(round(1e12 * digital.e_buffer * 8 * 128, 1))  # pJ: 8 bits to 128 lines
+        153.6
     """
 
     e_add: Scalar
@@ -120,7 +150,22 @@ class DigitalCost(eqx.Module):
 
 
 class CostModel(eqx.Module):
-    """All constants of one technology."""
+    """All constants of one technology.
+
+    - `adc`, `dac`, `driver`: of the converters and the drivers of word lines.
+    - `geometry`: of cells and wires.
+    - `digital`: of the logic behind the converters.
+
+    **Raises:** `ValueError` for a part of another kind.
+
+    **Example:**
+
+        >>> import dataclasses
+        >>> adc = dataclasses.replace(sj.costs.SURVEY.adc, e_step=10e-15)
+        >>> model = dataclasses.replace(sj.costs.SURVEY, adc=adc)
+        >>> model.adc.e_step < sj.costs.SURVEY.adc.e_step
+        True
+    """
 
     adc: AdcCost
     dac: DacCost

@@ -48,6 +48,12 @@ class MvmWorkload(eqx.Module):
     - `pipelined`: whether one read is converted while the next is taken.
 
     **Raises:** `ValueError` for a count below 1.
+
+    **Example:**
+
+        >>> work = sj.kernels.MvmWorkload(outputs=512, inputs=300, rows=128, cols=128)
+        >>> work.mapped_arrays, work.phases  # 3 x 4 tiles; 8 input bits, one at a time
+        (12, 8)
     """
 
     outputs: int = eqx.field(static=True)
@@ -106,6 +112,18 @@ class MvmCost(eqx.Module):
         pipeline hides.
     - `area_*`: area, in square metres, of the arrays that exist.
     - `operations`: `2 m n` per vector, whatever the number of bits.
+
+    **Example:**
+
+        >>> work = sj.kernels.MvmWorkload(outputs=128, inputs=128, rows=128, cols=128)
+        >>> cost = sj.kernels.mvm_cost(
+        ...     sj.costs.ISAAC_32NM, work, read_energy=sj.costs.ISAAC_READ_ENERGY,
+        ...     mean_square_voltage=0.0, t_read=100e-9,
+        ... )
+        >>> print(int(cost.operations))  # 2 m n
+        32768
+        >>> max(cost.energy_breakdown, key=cost.energy_breakdown.get)
+        'adc'
     """
 
     energy_array: Scalar
@@ -184,6 +202,13 @@ def array_read_energy(
     **Returns:**
 
     Energy, in joules, per index of the leading axes.
+
+    **Example:**
+
+        >>> g = jnp.full((2, 4, 3), 1e-5)  # pairs of cells of 10 uS
+        >>> joules = sj.kernels.array_read_energy(g, jnp.full(4, 0.5), 5e-9)
+        >>> print(np.asarray(1e15 * joules).round(3))  # fJ: 24 cells, 10 uS, 0.5 V
+        300.0
     """
     return expected_read_energy(conductance, voltages**2, t_read)
 
@@ -208,6 +233,14 @@ def expected_read_energy(
     **Returns:**
 
     Mean energy, in joules, per index of the leading axes.
+
+    **Example:**
+
+        >>> g = jnp.full((2, 4, 3), 1e-5)
+        >>> square = jnp.full(4, 0.5**2 / 3)  # inputs uniform from -0.5 to 0.5 V
+        >>> joules = sj.kernels.expected_read_energy(g, square, 5e-9)
+        >>> print(np.asarray(1e15 * joules).round(3))  # fJ
+        100.0
     """
     return t_read * jnp.einsum(
         "...pij,...i->...",
@@ -261,6 +294,16 @@ def mvm_cost(
     **Returns:**
 
     An `MvmCost` of the dtype of the constants, differentiable in all of them.
+
+    **Example:**
+
+        >>> work = sj.kernels.MvmWorkload(outputs=128, inputs=128, rows=128, cols=128)
+        >>> cost = sj.kernels.mvm_cost(
+        ...     sj.costs.ISAAC_32NM, work, read_energy=sj.costs.ISAAC_READ_ENERGY,
+        ...     mean_square_voltage=0.0, t_read=100e-9,
+        ... )
+        >>> print(np.asarray(1e9 * cost.latency_read).round(1))  # ns: 8 phases of 100 ns
+        800.0
     """
     w = workload
     # Counts exceed 2^31 in ordinary workloads, so they are floats from here on.

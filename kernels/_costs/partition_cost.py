@@ -44,6 +44,16 @@ class Partitions(eqx.Module):
     - `kind`: kind of array, which sets its size and device.
     - `word_lines`, `bit_lines`: number of lines that hold a part of the matrix.
     - `cells`: mean number of entries written per word line.
+
+    **Example:**
+
+        >>> parts = sj.kernels.Partitions(  # a plan of one 64 x 32 part, in one pass
+        ...     plan=jnp.array([0]), turn=jnp.array([0]), kind=jnp.array([0]),
+        ...     word_lines=jnp.array([64.0]), bit_lines=jnp.array([32.0]),
+        ...     cells=jnp.array([32.0]),
+        ... )
+        >>> print(parts.word_lines * parts.cells)  # entries written
+        [2048.]
     """
 
     plan: Int[Array, " partitions"]
@@ -60,6 +70,16 @@ class PlanCost(eqx.Module):
     - `objective`: Eq. 4, in seconds.
     - `seconds`: compute cost, in seconds.
     - `megabytes`: memory overhead, in MB.
+
+    **Example:**
+
+        >>> parts = sj.kernels.Partitions(
+        ...     *3 * (jnp.array([0]),), *(jnp.array([v]) for v in (64.0, 32.0, 32.0))
+        ... )
+        >>> seconds, sizes = jnp.array([2.0]), jnp.array([[128.0, 128.0]])
+        >>> cost = sj.kernels.plan_costs(parts, seconds, sizes, 10.0, plans=1, turns=1)
+        >>> bool(jnp.allclose(cost.objective, cost.seconds + 10 * cost.megabytes))
+        True
     """
 
     objective: Float[Array, " plans"]
@@ -68,7 +88,18 @@ class PlanCost(eqx.Module):
 
 
 def memory_price(price: Scalar, pressure: Scalar) -> Float[Array, ""]:
-    """Compute `lam_mem`, in seconds per MB, at a share of memory in use from 0 to 1."""
+    """Compute `lam_mem = price / (1 - pressure)`, in seconds per MB.
+
+    **Arguments:**
+
+    - `price`: of a MB with all memory free, in seconds per MB.
+    - `pressure`: share of memory in use, from 0 to 1; above 0.999 it counts as that.
+
+    **Example:**
+
+        >>> print(sj.kernels.memory_price(0.1, pressure=0.5))  # twice that of free memory
+        0.2
+    """
     return price / (1 - jnp.clip(jnp.asarray(pressure), 0, _MOST_PRESSURE))
 
 
@@ -86,6 +117,17 @@ def partition_seconds(
     - `devices`: the device of each kind of array.
     - `slowdown`: measured time of each kind over the expected time; 1 if not known.
     - `rule`: stopping rule for all kinds; by default the `acceptance_band` of each device.
+
+    **Example:**
+
+        >>> place, cols = jnp.zeros(2, jnp.int32), jnp.full(2, 32.0)
+        >>> parts = sj.kernels.Partitions(
+        ...     place, place, place, jnp.array([64.0, 128.0]), bit_lines=cols, cells=cols
+        ... )
+        >>> device = (sj.devices.EPIRAM,)
+        >>> seconds = sj.kernels.partition_seconds(parts, device, jnp.ones(1))
+        >>> print(np.asarray(seconds[1] / seconds[0]).round(2))  # rows in turn
+        2.0
     """
     seconds = jnp.zeros_like(partitions.cells)
     for kind, device in enumerate(devices):
@@ -117,6 +159,16 @@ def plan_costs(
     - `lam_mem`: price of memory, in seconds per MB; see `memory_price`.
     - `plans`, `turns`: number of plans, and of passes in the longest one. Static.
     - `vectors`: number of vectors that are multiplied at once. Static.
+
+    **Example:**
+
+        >>> parts = sj.kernels.Partitions(
+        ...     *3 * (jnp.array([0]),), *(jnp.array([v]) for v in (64.0, 32.0, 32.0))
+        ... )
+        >>> seconds, sizes = jnp.array([2.0]), jnp.array([[128.0, 128.0]])
+        >>> cost = sj.kernels.plan_costs(parts, seconds, sizes, 0.0, plans=1, turns=1)
+        >>> print(cost.objective)  # memory costs nothing here
+        [2.]
     """
     place = partitions.plan * turns + partitions.turn
     slowest = jax.ops.segment_max(seconds, place, plans * turns)

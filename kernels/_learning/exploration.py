@@ -45,7 +45,18 @@ class Beliefs(eqx.Module):
 
 
 class ChangeDetector(eqx.Module):
-    """The cumulative sums of rises and of falls that tell a change from chance."""
+    """The cumulative sums that tell a change from chance (Page 1954).
+
+    - `rise`, `fall`: sums of what samples lay above and below the usual mean, beyond a
+        slack; in standard deviations, from 0.
+
+    **Example:**
+
+        >>> detector = sj.kernels.change_detector()
+        >>> detector, alarm = sj.kernels.detect_change(detector, 3.0, slack=0.5)
+        >>> float(detector.rise), float(detector.fall)  # 3 - slack
+        (2.5, 0.0)
+    """
 
     rise: Float[Array, ""]
     fall: Float[Array, ""]
@@ -69,6 +80,14 @@ def update_beliefs(
     - `count`, `mean`, `spread`: number, mean and standard deviation of the rewards of
         each alternative.
     - `strength`: number of rewards that the prior is worth; a smaller one explores more.
+
+    **Example:**
+
+        >>> prior, zero = jnp.full(2, 0.5), jnp.zeros(2)
+        >>> count, mean = jnp.array([0.0, 3.0]), jnp.array([0.0, 0.9])
+        >>> beliefs = sj.kernels.update_beliefs(prior, 0.1, count, mean, zero)
+        >>> print(np.asarray(beliefs.mean).round(3))  # (0.5 + 3 * 0.9) / 4
+        [0.5 0.8]
     """
     k = strength + count
     squares = jnp.maximum(count - 1, 0) * spread**2
@@ -79,14 +98,35 @@ def update_beliefs(
 
 
 def thompson_sample(beliefs: Beliefs, *, key: PRNGKeyArray) -> Float[Array, " choices"]:
-    """Draw the mean reward of each alternative; the caller takes the largest."""
+    """Draw the mean reward of each alternative; the caller takes the largest.
+
+    **Arguments:**
+
+    - `beliefs`: from `update_beliefs`.
+    - `key`: typed key of the draw; each choice needs a new one.
+
+    **Example:**
+
+        >>> prior, zero = jnp.full(2, 0.5), jnp.zeros(2)
+        >>> count, mean = jnp.full(2, 50.0), jnp.array([0.2, 0.9])
+        >>> beliefs = sj.kernels.update_beliefs(prior, 0.1, count, mean, zero)
+        >>> int(jnp.argmax(sj.kernels.thompson_sample(beliefs, key=jr.key(0))))
+        1
+    """
     width = jnp.sqrt(beliefs.scale / (beliefs.shape * beliefs.strength))
     draw = jr.t(key, 2 * beliefs.shape, beliefs.mean.shape, beliefs.mean.dtype)
     return beliefs.mean + width * draw
 
 
 def change_detector() -> ChangeDetector:
-    """The detector before the first sample."""
+    """The detector before the first sample.
+
+    **Example:**
+
+        >>> detector = sj.kernels.change_detector()
+        >>> float(detector.rise), float(detector.fall)
+        (0.0, 0.0)
+    """
     return ChangeDetector(jnp.zeros(()), jnp.zeros(()))
 
 
@@ -99,9 +139,24 @@ def detect_change(
 ) -> tuple[ChangeDetector, Bool[Array, ""]]:
     """Add a standardised sample; after an alarm the sums start from zero.
 
+    **Arguments:**
+
+    - `detector`: the sums so far.
+    - `sample`: deviations from the usual mean, in standard deviations; limited to 6.
+    - `slack`: deviation that adds nothing to the sums; half of the shift to be found.
+    - `threshold`: sum that gives an alarm, positive.
+
     **Returns:**
 
     The detector with the new sums, and whether there is an alarm.
+
+    **Example:**
+
+        >>> detector = sj.kernels.change_detector()
+        >>> for sample in (4.0, 4.0, 4.0):  # standard deviations above what was usual
+        ...     detector, alarm = sj.kernels.detect_change(detector, sample, slack=1.0)
+        >>> bool(alarm)
+        True
     """
     z = jnp.clip(jnp.asarray(sample, detector.rise.dtype), -_LARGEST, _LARGEST)
     z = jnp.where(jnp.isfinite(z), z, 0)

@@ -34,6 +34,15 @@ def nearest_rows(
     **Raises:**
 
     - `ValueError`: if `k` is not in that range.
+
+    **Example:**
+
+        >>> table = jnp.array([[0.0], [5.0], [9.0]])
+        >>> rows, distances = sj.kernels.nearest_rows(
+        ...     table, jnp.array([True, True, False]), jnp.array([4.0]), k=1
+        ... )
+        >>> int(rows[0])
+        1
     """
     if not 1 <= k <= len(table):
         raise ValueError(

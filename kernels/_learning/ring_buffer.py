@@ -17,6 +17,14 @@ class RingBuffer(eqx.Module):
 
     - `samples`: places for samples, the oldest at `count % capacity` once full.
     - `count`: number of samples added so far.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.ring_buffer(2)
+        >>> for sample in (1.0, 2.0, 3.0):
+        ...     buffer = sj.kernels.append_sample(buffer, sample)
+        >>> print(buffer.samples)  # 3 took the place of 1
+        [3. 2.]
     """
 
     samples: Float[Array, " capacity"]
@@ -29,6 +37,15 @@ class Summary(eqx.Module):
     - `count`: number of samples held.
     - `mean`, `variance`: `variance` is unbiased, and zero below two samples.
     - `slope`: least-squares change per sample, from the oldest on; zero below two samples.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.ring_buffer(10)
+        >>> for sample in (1.0, 2.0, 3.0):
+        ...     buffer = sj.kernels.append_sample(buffer, sample)
+        >>> summary = sj.kernels.summarise(buffer)
+        >>> int(summary.count), float(summary.mean), float(summary.slope)
+        (3, 2.0, 1.0)
     """
 
     count: Int[Array, ""]
@@ -43,6 +60,12 @@ def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
     **Raises:**
 
     - `ValueError`: if `capacity < 1`.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.ring_buffer(capacity=100)
+        >>> buffer.samples.shape, int(buffer.count)
+        ((100,), 0)
     """
     if capacity < 1:
         raise ValueError(
@@ -53,7 +76,14 @@ def ring_buffer(capacity: int = 100, dtype: DTypeLike = float) -> RingBuffer:
 
 
 def append_sample(buffer: RingBuffer, sample: Scalar) -> RingBuffer:
-    """Add a sample; one that is not finite is left out."""
+    """Add a sample; one that is not finite is left out.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.append_sample(sj.kernels.ring_buffer(10), 1.0)
+        >>> int(sj.kernels.append_sample(buffer, jnp.nan).count)  # NaN is left out
+        1
+    """
     sample = jnp.asarray(sample, buffer.samples.dtype)
     good = jnp.isfinite(sample)
     place = buffer.count % buffer.samples.size
@@ -85,7 +115,21 @@ def in_order(
 
 
 def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
-    """Count, mean, variance and trend of the last samples."""
+    """Count, mean, variance and trend of the last samples.
+
+    **Arguments:**
+
+    - `buffer`: the samples.
+    - `last`: length of the window; the whole buffer if left out. Static.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.ring_buffer(10)
+        >>> for sample in (9.0, 1.0, 3.0):
+        ...     buffer = sj.kernels.append_sample(buffer, sample)
+        >>> float(sj.kernels.summarise(buffer, last=2).mean)
+        2.0
+    """
     samples, held = in_order(buffer, last)
     dtype = samples.dtype
     count = jnp.sum(held, dtype=jnp.int32)
@@ -102,7 +146,21 @@ def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
 def quantiles(
     buffer: RingBuffer, q: Float[Array, " q"], last: int | None = None
 ) -> Float[Array, " q"]:
-    """Quantiles of the last samples, interpolated linearly; NaN where there is none."""
+    """Quantiles of the last samples, interpolated linearly; NaN where there is none.
+
+    **Arguments:**
+
+    - `buffer`, `last`: as in `summarise`.
+    - `q`: from 0 to 1.
+
+    **Example:**
+
+        >>> buffer = sj.kernels.ring_buffer(10)
+        >>> for sample in (1.0, 3.0, 2.0):
+        ...     buffer = sj.kernels.append_sample(buffer, sample)
+        >>> print(sj.kernels.quantiles(buffer, jnp.array([0.5, 1.0])))
+        [2. 3.]
+    """
     samples, held = in_order(buffer, last)
     ordered = jnp.sort(jnp.where(held, samples, jnp.inf))
     count = jnp.sum(held, dtype=jnp.int32)

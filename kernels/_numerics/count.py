@@ -31,6 +31,12 @@ class Count(NDArrayOperatorsMixin, eqx.Module):
     int64 if `jax_enable_x64` is on.
 
     - `high`, `low`: the words.
+
+    **Example:**
+
+        >>> pulses = sj.kernels.as_count(3_000_000_000)  # more than int32 holds
+        >>> print(pulses, pulses + pulses)
+        3000000000 6000000000
     """
 
     high: UInt32[Array, "*shape"]
@@ -118,6 +124,11 @@ def as_count(values: Any) -> Count:
     """Whole numbers as a `Count`: integers of any width, or floating ones.
 
     Negative numbers count as 0, and floating ones above `2**63 - 1` as that or little less.
+
+    **Example:**
+
+        >>> sj.kernels.as_count(np.array([5, -1, 2**40])).tolist()
+        [5, 0, 1099511627776]
     """
     if isinstance(values, Count):
         return values
@@ -143,7 +154,14 @@ def as_count(values: Any) -> Count:
 
 
 def add_counts(a: Count, b: Count) -> Count:
-    """The sum of two counts, entry by entry."""
+    """The sum of two counts, entry by entry.
+
+    **Example:**
+
+        >>> a, b = sj.kernels.as_count(2**32 - 1), sj.kernels.as_count(1)
+        >>> int(sj.kernels.add_counts(a, b)) == 2**32
+        True
+    """
     low = a.low + b.low
     carry = (low < a.low).astype(jnp.uint32)
     return Count(a.high + b.high + carry, low)
@@ -153,7 +171,13 @@ def total_count(
     values: Count | Num[Array, "*shape"],
     axes: tuple[int, ...] | None = None,
 ) -> Count:
-    """The sum of counts over `axes`, or over all, to 64 bits."""
+    """The sum of counts over `axes`, or over all, to 64 bits.
+
+    **Example:**
+
+        >>> int(sj.kernels.total_count(jnp.array([[1, 2], [3, 4]])))
+        10
+    """
     count = as_count(values)
     axes = tuple(range(count.ndim)) if axes is None else axes
     for axis in sorted((axis % count.ndim for axis in axes), reverse=True):
@@ -198,7 +222,14 @@ def row_counts(values: Float[Array, "arrays rows lanes"]) -> Count:
 
 
 def multiply_count(values: Integer[Array, "*shape"], factor: int) -> Count:
-    """Numbers below `2**32` times one such number, to 64 bits."""
+    """Numbers below `2**32` times one such number, to 64 bits.
+
+    **Example:**
+
+        >>> places = jnp.array([3, 4], jnp.uint32)
+        >>> sj.kernels.multiply_count(places, 1_000_000_000)
+        [3000000000 4000000000]
+    """
     a, b = values.astype(jnp.uint32), factor
     a, b = (a & _HALF, a >> 16), (b & _HALF, b >> 16)
     least, left, right, most = a[0] * b[0], a[0] * b[1], a[1] * b[0], a[1] * b[1]
@@ -208,7 +239,14 @@ def multiply_count(values: Integer[Array, "*shape"], factor: int) -> Count:
 
 
 def fold_in_count(key: PRNGKeyArray, place: Count) -> PRNGKeyArray:
-    """`jax.random.fold_in` for a place of 64 bits: the same below `2**32`."""
+    """`jax.random.fold_in` for a place of 64 bits: the same below `2**32`.
+
+    **Example:**
+
+        >>> place = sj.kernels.as_count(7)
+        >>> bool(sj.kernels.fold_in_count(jr.key(0), place) == jr.fold_in(jr.key(0), 7))
+        True
+    """
     low = folded(key, place.low)
     # Words of the keys, as typed keys know no `where` on every version of JAX.
     data = jr.key_data(folded(low, place.high))

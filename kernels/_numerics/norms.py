@@ -13,6 +13,11 @@ def power_of_two(
     """The power of two at or below the largest magnitude; 1 for zeros, NaN and infinity.
 
     Division by it is exact, but for entries that vanish beside the largest.
+
+    **Example:**
+
+        >>> print(sj.kernels.power_of_two(jnp.array([3.0, -5.0])))  # 4 <= 5 < 8
+        4.0
     """
     top = lax.stop_gradient(jnp.max(jnp.abs(values), axis=axis, keepdims=keepdims))
     scaled = (top > 0) & jnp.isfinite(top)
@@ -24,7 +29,14 @@ def power_of_two(
 
 
 def safe_norm(values: Float[Array, "..."], axis: int | None = None) -> Float[Array, "..."]:
-    """Euclidean norm of vectors of any scale, along one axis or of all entries."""
+    """Euclidean norm of vectors of any scale, along one axis or of all entries.
+
+    **Example:**
+
+        >>> v = jnp.array([3e-30, 4e-30], jnp.float32)  # float32 has no 9e-60
+        >>> print(np.asarray(1e30 * sj.kernels.safe_norm(v)).round(3))
+        5.0
+    """
     unit = power_of_two(values, axis, keepdims=True)
     size = root(jnp.sum((values / unit) ** 2, axis=axis))
     return size * unit.reshape(size.shape)
@@ -33,6 +45,13 @@ def safe_norm(values: Float[Array, "..."], axis: int | None = None) -> Float[Arr
 def relative_size(
     error: Float[Array, "..."], whole: Float[Array, "..."], axis: int | None = None
 ) -> Float[Array, "..."]:
-    """`|error| / |whole|`, or `|error|` where `whole` is zero, at any scale of both."""
+    """`|error| / |whole|`, or `|error|` where `whole` is zero, at any scale of both.
+
+    **Example:**
+
+        >>> error, whole = jnp.array([0.0, 0.1]), jnp.array([3.0, 4.0])
+        >>> print(np.asarray(sj.kernels.relative_size(error, whole)).round(3))
+        0.02
+    """
     size = safe_norm(whole, axis)
     return safe_norm(error, axis) / jnp.where(size == 0, 1, size)

@@ -69,6 +69,12 @@ def normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype) -> Float[Array, "..
     exceeds 5.42 in magnitude, and there are `2**23` different ones; `normal_pair` has
     finer tails.
     Raises as `bits` does.
+
+    **Example:**
+
+        >>> draws = sj.kernels.normal(jr.key(0), (4, 3), jnp.float32)
+        >>> bool(jnp.allclose(draws, jr.normal(jr.key(0), (4, 3), jnp.float32)))
+        True
     """
     return _normal(key, *_checked("sedma_jax.kernels.normal", key, shape, dtype))
 
@@ -155,6 +161,12 @@ def normal_pair(
     The draws are not those of `jax.random` for any key, and they are not independent of
     what `bits`, `uniform` and `normal` return for the same key. Magnitudes reach 6.66 in
     float32 and 8.65 in float64. Raises as `bits` does.
+
+    **Example:**
+
+        >>> a, b = sj.kernels.normal_pair(jr.key(0), (1000,), jnp.float32)
+        >>> bool(abs(jnp.mean(a * b)) < 0.2)  # not correlated
+        True
     """
     return _normal_pair(key, *_checked("sedma_jax.kernels.normal_pair", key, shape, dtype))
 
@@ -178,6 +190,14 @@ def normal_pair_at(
     **Raises:**
 
     - `ValueError`: as `normal_at` does.
+
+    **Example:**
+
+        >>> column = jnp.array([7, 2], jnp.uint32)
+        >>> some, _ = sj.kernels.normal_pair_at(jr.key(0), 0 * column, column, jnp.float32)
+        >>> every, _ = sj.kernels.normal_pair(jr.key(0), (10,), jnp.float32)
+        >>> bool(jnp.allclose(some, every[column]))
+        True
     """
     dtype = _checked_at("sedma_jax.kernels.normal_pair_at", key, dtype)
     radial, angular = cipher_block(key, column, row)

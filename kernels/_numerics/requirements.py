@@ -23,6 +23,13 @@ class Requirement(NamedTuple):
 
     - `holds`: tells it of all entries of an array at once.
     - `text`: the same in words, after "needs `name`".
+
+    **Example:**
+
+        >>> even = sj.kernels.Requirement(lambda v: v % 2 == 0, "to be even")
+        >>> sj.kernels.check_numbers("f", even, "Double it.", n=3)
+        Traceback (most recent call last):
+        ValueError: `f` needs `n` to be even. Got 3. Double it.
     """
 
     holds: Callable[[np.ndarray], Any]
@@ -71,6 +78,14 @@ def check_numbers(
     **Raises:**
 
     - `ValueError`: for the first that does not.
+
+    **Example:**
+
+        >>> needs = sj.kernels.POSITIVE
+        >>> sj.kernels.check_numbers("f", needs, "It is in volts.", v_read=0.5)
+        >>> sj.kernels.check_numbers("f", needs, "It is in volts.", v_read=-0.5)
+        Traceback (most recent call last):
+        ValueError: `f` needs `v_read` to be positive and finite. Got -0.5. It is in volts.
     """
     for name, value in values.items():
         known = known_numbers(value)
@@ -83,7 +98,14 @@ def check_numbers(
 
 
 def check_given(call: str, requirement: Requirement, remedy: str, **values: Any) -> None:
-    """`check_numbers`, of arguments that have to be given: None does not pass."""
+    """`check_numbers`, of arguments that have to be given: None does not pass.
+
+    **Example:**
+
+        >>> sj.kernels.check_given("f", sj.kernels.SHARE, "It is a part.", p=None)
+        Traceback (most recent call last):
+        ValueError: `f` needs `p` from 0 to 1. Got None. It is a part.
+    """
     for name, value in values.items():
         if value is None:
             text = f"`{call}` needs `{name}` {requirement.text}. Got None. {remedy}"
@@ -95,6 +117,14 @@ def known_numbers(value: Any) -> np.ndarray | None:
     """The entries of a value as an array of NumPy, or None where they are not known.
 
     What is no number has a dtype of another kind than `i`, `u` or `f`.
+
+    **Example:**
+
+        >>> print(sj.kernels.known_numbers(jnp.array([1.0, 2.5])))
+        [1.  2.5]
+        >>> traced = jax.jit(lambda v: print(sj.kernels.known_numbers(v)))
+        >>> traced(3.0)
+        None
     """
     # Fast for what records mostly hold.
     if type(value) is float or type(value) is int:
@@ -126,6 +156,13 @@ def check_counts(call: str, least: int, most: float, remedy: str, **values: Any)
     **Raises:**
 
     - `ValueError`: for the first value that is not one.
+
+    **Example:**
+
+        >>> sj.kernels.check_counts("f", 1, 24, "It is a count.", bits=8)
+        >>> sj.kernels.check_counts("f", 1, 24, "It is a count.", bits=2.5)
+        Traceback (most recent call last):
+        ValueError: `f` needs `bits` from 1 to 24, a whole number. Got 2.5. It is a count.
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
@@ -141,7 +178,13 @@ def check_counts(call: str, least: int, most: float, remedy: str, **values: Any)
 
 
 def whole(value: Any) -> int | None:
-    """A whole number as Python's, or None if it is none; truth values are none."""
+    """A whole number as Python's, or None if it is none; truth values are none.
+
+    **Example:**
+
+        >>> sj.kernels.whole(np.int32(3)), sj.kernels.whole(3.0), sj.kernels.whole(True)
+        (3, None, None)
+    """
     if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         return None
     try:
@@ -164,6 +207,12 @@ def check_kind(
     **Raises:**
 
     - `ValueError`: for the first of another kind.
+
+    **Example:**
+
+        >>> sj.kernels.check_kind("f", sj.Device, "a `Device`", "Such as EPIRAM.", device=3)
+        Traceback (most recent call last):
+        ValueError: `f` needs `device` to be a `Device`. Got 3. Such as EPIRAM.
     """
     for name, value in values.items():
         if not isinstance(value, kinds):
@@ -173,7 +222,15 @@ def check_kind(
 
 
 def check_callable(call: str, wanted: str, remedy: str, **values: Any) -> None:
-    """Refuse what cannot be called, and classes. Tells as `check_kind` does."""
+    """Refuse what cannot be called, and classes. Tells as `check_kind` does.
+
+    **Example:**
+
+        >>> sj.kernels.check_callable("f", "a function", "Such as `abs`.", g=abs)
+        >>> sj.kernels.check_callable("f", "a function", "Such as `abs`.", g="abs")
+        Traceback (most recent call last):
+        ValueError: `f` needs `g` to be a function. Got 'abs'. Such as `abs`.
+    """
     for name, value in values.items():
         if not callable(value) or isinstance(value, type):
             raise ValueError(
@@ -182,7 +239,13 @@ def check_callable(call: str, wanted: str, remedy: str, **values: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error tells it: short, on one line."""
+    """A value as an error tells it: short, on one line.
+
+    **Example:**
+
+        >>> sj.kernels.shown(np.arange(3.0))
+        'an array of shape (3,), dtype float64, from 0 to 2'
+    """
     if isinstance(value, type):
         return f"the class `{value.__name__}`"
     if isinstance(value, jax.core.Tracer):
@@ -226,6 +289,11 @@ def one_of(call: str, name: str, value: str, known: Iterable[str]) -> str:
     **Raises:**
 
     - `ValueError`: if it is not among them.
+
+    **Example:**
+
+        >>> sj.kernels.one_of("f", "device", "EpiRAM", ["epiram", "ag-asi"])
+        'epiram'
     """
     plain = lambda text: text.strip().lower().replace("_", "-")
     for candidate in known:

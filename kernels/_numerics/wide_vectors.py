@@ -22,6 +22,12 @@ def wide_jit(function: Callable[..., Any], **options: Any) -> "WideJit":
     **Arguments:**
 
     - `function`, `options`: as in `jax.jit`.
+
+    **Example:**
+
+        >>> double = sj.kernels.wide_jit(lambda v: 2 * v)
+        >>> print(double(jnp.array([1.0, 2.0])))
+        [2. 4.]
     """
     return WideJit(function, options)
 

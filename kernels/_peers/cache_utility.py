@@ -27,6 +27,13 @@ def cache_utility(
     **Returns:**
 
     Accesses per hour and per MB, discounted by recency.
+
+    **Example:**
+
+        >>> hits, size = jnp.array([6.0, 6.0]), jnp.array([2.0, 2.0])
+        >>> idle = jnp.array([0.0, 3600.0])
+        >>> print(sj.kernels.cache_utility(hits, idle, size, 3600.0))  # 6 / 2, then half
+        [3.  1.5]
     """
     return accesses_per_hour * jnp.exp2(-idle / half_life) / size
 
@@ -39,6 +46,12 @@ def worth_keeping(
     """Mark the entries that remain after evicting the lowest utility until the rest fits.
 
     `size` and `capacity` share a unit; among equal utilities the later entry goes first.
+
+    **Example:**
+
+        >>> utility, size = jnp.array([1.0, 3.0, 2.0]), jnp.array([4.0, 4.0, 4.0])
+        >>> print(sj.kernels.worth_keeping(utility, size, 8.0))
+        [False  True  True]
     """
     order = jnp.argsort(-utility, stable=True)
     kept = jnp.cumsum(size[order]) <= capacity

@@ -26,7 +26,21 @@ MEMORY_UNIT = 8.0  # GB: a small machine, half of it free, counts as 1
 
 
 class TransferModel(eqx.Module):
-    """Weights of the score (Eq. 7), and the log odds of success at score 0."""
+    """What makes a transfer succeed.
+
+    - `weights`: of the three terms of the score (Eq. 7), dimensionless.
+    - `bias`: log odds of success at score 0.
+
+    **Example:**
+
+        >>> model = sj.kernels.TransferModel(jnp.ones(3), jnp.array(0.0))
+        >>> terms = sj.kernels.peer_terms(*(jnp.array([v]) for v in (0.5, 20.0, 8.0)))
+        >>> score = sj.kernels.peer_scores(model.weights, terms) + model.bias
+        >>> print(np.asarray(score).round(3))  # 0.5 + 10 / 20 + 8 / 8
+        [2.]
+        >>> print(np.asarray(jax.nn.sigmoid(score)).round(3))  # success rate
+        [0.881]
+    """
 
     weights: Float[Array, "3"]
     bias: Float[Array, ""]
@@ -48,6 +62,12 @@ def peer_terms(
     **Returns:**
 
     `(availability, 10 ms / latency, memory_free / 8 GB)` for each peer.
+
+    **Example:**
+
+        >>> idle, ms, gigabytes = jnp.array([0.5]), jnp.array([20.0]), jnp.array([16.0])
+        >>> print(sj.kernels.peer_terms(idle, ms, gigabytes))
+        [[0.5 0.5 2. ]]
     """
     return jnp.stack(
         [
@@ -62,7 +82,14 @@ def peer_terms(
 def peer_scores(
     weights: Float[Array, "3"], terms: Float[Array, "peers 3"]
 ) -> Float[Array, " peers"]:
-    """Evaluate Eq. 7 for all peers at once; `terms` as `peer_terms` returns them."""
+    """Evaluate Eq. 7 for all peers at once; `terms` as `peer_terms` returns them.
+
+    **Example:**
+
+        >>> terms = jnp.array([[0.5, 0.5, 2.0], [1.0, 10.0, 1.0]])
+        >>> print(sj.kernels.peer_scores(jnp.array([1.0, 2.0, 1.0]), terms))
+        [ 3.5 22. ]
+    """
     return jnp.matmul(terms, weights, precision=lax.Precision.HIGHEST)
 
 
@@ -81,6 +108,13 @@ def select_peers(
 
     Their indices, and True where a usable peer was left: with fewer than `k` usable peers
     the last entries are False. Among equal scores the lower index comes first.
+
+    **Example:**
+
+        >>> usable = jnp.array([True, False, True])
+        >>> best, found = sj.kernels.select_peers(jnp.array([1.0, 9.0, 2.0]), usable, 3)
+        >>> print(best[:2], found)  # the peer of score 9 must not be chosen
+        [2 0] [ True  True False]
     """
     best, indices = lax.top_k(jnp.where(usable, scores, -jnp.inf), k)
     return indices, best > -jnp.inf
@@ -105,6 +139,14 @@ def transfer_log_likelihood(
 
     A number of at most 0. Its gradient in `model.weights` is
     `sum((completed - attempted * rate) * terms) / sum(attempted)`.
+
+    **Example:**
+
+        >>> model = sj.kernels.TransferModel(jnp.zeros(3), jnp.array(0.0))  # even odds
+        >>> terms, parts = jnp.ones((2, 3)), jnp.array([1.0, 0.0])
+        >>> value = sj.kernels.transfer_log_likelihood(model, terms, parts, jnp.ones(2))
+        >>> print(np.asarray(value).round(3), round(np.log(0.5), 3))
+        -0.693 -0.693
     """
     logits = peer_scores(model.weights, terms) + model.bias
     total = completed * jax.nn.log_sigmoid(logits) + (

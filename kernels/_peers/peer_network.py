@@ -35,23 +35,50 @@ WANDER = 0.1  # share of the way back to its mean that a peer's load goes per st
 
 
 class PeerNetwork(eqx.Module):
-    """The fixed properties of all peers, one entry per peer."""
+    """The fixed properties of all peers, one entry per peer.
 
-    delay: Float[Array, " peers"]  # seconds before it answers
-    log_seconds: Float[Array, " peers"]  # to send a whole tensor without load
+    - `delay`: seconds before a peer answers, from 0.
+    - `log_seconds`, `log_spread`: logarithm of the seconds that a tensor takes without
+        load, and its standard deviation from attempt to attempt.
+    - `fail_log_seconds`, `fail_log_spread`: the same of an attempt that fails.
+    - `lies`: whether it sends data that its digest does not match.
+    - `leave`, `back`: probabilities, per step, of leaving and of coming back.
+    - `killed_at`: step from which it is gone for good, or infinity.
+    - `capacity`: tensors per step that double the service time, positive.
+    - `position`: in ms; half the round trip is the distance.
+    - `access`: ms that its own line adds to every round trip.
+    - `idle`: mean idle fraction of its cores, from 0 to 1.
+    - `memory_free`: mean, in GB.
+    - `name`: its key in the routing table.
+    - `shared_log_spread`: standard deviation of the client's own pace, one for all.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(  # three that take a second and never leave
+        ...     delay=zero, log_seconds=zero, log_spread=zero, fail_log_seconds=zero,
+        ...     fail_log_spread=zero, lies=zero > 0, leave=zero, back=one,
+        ...     killed_at=jnp.inf * one, capacity=one, position=jnp.zeros((3, 2)),
+        ...     access=zero, idle=one, memory_free=8 * one,
+        ...     name=jnp.arange(3, dtype=jnp.uint32), shared_log_spread=jnp.zeros(()),
+        ... )
+    """
+
+    delay: Float[Array, " peers"]
+    log_seconds: Float[Array, " peers"]
     log_spread: Float[Array, " peers"]
     fail_log_seconds: Float[Array, " peers"]
     fail_log_spread: Float[Array, " peers"]
-    lies: Bool[Array, " peers"]  # it sends data that its digest does not match
-    leave: Float[Array, " peers"]  # probability of leaving per step
-    back: Float[Array, " peers"]  # probability of coming back per step
-    killed_at: Float[Array, " peers"]  # step from which it is gone for good, or infinity
-    capacity: Float[Array, " peers"]  # tensors per step that double the service time
-    position: Float[Array, "peers 2"]  # ms: half the round trip is the distance
-    access: Float[Array, " peers"]  # ms that its own line adds to every round trip
-    idle: Float[Array, " peers"]  # mean idle fraction of its cores
-    memory_free: Float[Array, " peers"]  # mean, in GB
-    name: UInt32[Array, " peers"]  # its key in the routing table
+    lies: Bool[Array, " peers"]
+    leave: Float[Array, " peers"]
+    back: Float[Array, " peers"]
+    killed_at: Float[Array, " peers"]
+    capacity: Float[Array, " peers"]
+    position: Float[Array, "peers 2"]
+    access: Float[Array, " peers"]
+    idle: Float[Array, " peers"]
+    memory_free: Float[Array, " peers"]
+    name: UInt32[Array, " peers"]
     shared_log_spread: Float[Array, ""]
 
 
@@ -104,7 +131,19 @@ class _Attempts(eqx.Module):
 
 
 def initial_network_state(network: PeerNetwork, optimiser: Any = None) -> NetworkState:
-    """Make the first state: every peer is alive and unknown, and all weights are 1."""
+    """Make the first state: every peer is alive and unknown, and all weights are 1.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(
+        ...     *5 * (zero,), zero > 0, zero, one, jnp.inf * one, one, jnp.zeros((3, 2)),
+        ...     zero, one, 8 * one, jnp.arange(3, dtype=jnp.uint32), jnp.zeros(()),
+        ... )
+        >>> state = sj.kernels.initial_network_state(network)
+        >>> print(state.alive, state.model.weights)
+        [ True  True  True] [1. 1. 1.]
+    """
     peers, dtype = network.idle.shape, network.idle.dtype
     model = TransferModel(jnp.ones(3, dtype), jnp.zeros((), dtype))
     return NetworkState(
@@ -153,6 +192,21 @@ def simulate_network(
     **Returns:**
 
     The state after the last step, and what became of every request.
+
+    **Example:**
+
+        >>> zero, one = jnp.zeros(3), jnp.ones(3)
+        >>> network = sj.kernels.PeerNetwork(
+        ...     *5 * (zero,), zero > 0, zero, one, jnp.inf * one, one, jnp.zeros((3, 2)),
+        ...     zero, one, 8 * one, jnp.arange(3, dtype=jnp.uint32), jnp.zeros(()),
+        ... )
+        >>> state = sj.kernels.initial_network_state(network)
+        >>> state, done = sj.kernels.simulate_network(
+        ...     network, state, sj.kernels.rank_by_score,
+        ...     steps=2, requests=1, holders=3, key=jr.key(0),
+        ... )
+        >>> bool(jnp.all(done.arrived)), float(done.seconds[0, 0])  # exp(log_seconds)
+        (True, 1.0)
     """
 
     def step(state, key):

@@ -12,6 +12,12 @@ def fit_log_normal(
     **Arguments:**
 
     - `seconds`: positive times of at least one attempt.
+
+    **Example:**
+
+        >>> mean, spread = sj.kernels.fit_log_normal(jnp.exp(jnp.array([1.0, 3.0])))
+        >>> print(np.asarray(mean).round(3), np.asarray(spread).round(3))
+        2.0 1.0
     """
     logs = jnp.log(seconds)
     return logs.mean(), logs.std()
@@ -29,6 +35,13 @@ def fit_shared_log_normal(
     **Arguments:**
 
     - `seconds`: positive times of two or more peers asked in each of two or more requests.
+
+    **Example:**
+
+        >>> seconds = jnp.exp(jnp.array([[0.0, 1.0], [2.0, 3.0]]))  # the peers differ by e
+        >>> peers, own, shared = sj.kernels.fit_shared_log_normal(seconds)
+        >>> print(np.asarray(peers).round(3), bool(own < 1e-3))  # both requests show it
+        [1. 2.] True
     """
     logs = jnp.log(seconds)
     requests, peers = logs.shape

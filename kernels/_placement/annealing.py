@@ -30,7 +30,17 @@ SWAP = 0.5  # share of proposals that swap two agents
 
 
 class Schedule(eqx.Module):
-    """Temperatures in units of cost; penalties in cost per mean capacity exceeded."""
+    """Temperatures and penalties at the ends of a chain, all positive.
+
+    - `hot`, `cold`: first and last temperature, in units of cost.
+    - `soft`, `hard`: first and last penalty, in cost per mean capacity exceeded.
+
+    **Example:**
+
+        >>> schedule = sj.kernels.Schedule(*(jnp.array(v) for v in (10.0, 0.1, 1.0, 100.0)))
+        >>> float(schedule.hot / schedule.cold)  # temperature falls to a hundredth
+        100.0
+    """
 
     hot: Float[Array, ""]
     cold: Float[Array, ""]
@@ -254,6 +264,15 @@ def anneal(
     **Returns:**
 
     The best feasible placement seen, or else the one that breaks the constraints least.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> schedule = sj.kernels.Schedule(*(jnp.array(v) for v in (10.0, 0.1, 1.0, 100.0)))
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> found = sj.kernels.anneal(problem, start, schedule, rounds=1, key=jr.key(0))
+        >>> bool(found.feasible)
+        True
     """
     dtype = problem.memory.dtype
     nodes = problem.node_memory.shape[0]

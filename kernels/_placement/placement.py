@@ -21,41 +21,87 @@ class PlacementProblem(eqx.Module):
 
     Every edge occurs once in `first`, `second` and `volume`, and twice in the rows of
     `neighbours` and `neighbour_volume`, which are padded with the agent itself at volume 0.
+
+    - `first`, `second`: the agents of each edge; `volume`: its GB in the planning period.
+    - `memory`, `cpu`: GB and cores of each agent.
+    - `model`: its shared model; the last one means none.
+    - `group`: at most one agent of a group per node; the last one means none.
+    - `allowed`: nodes that each agent may run on.
+    - `home`: node on which it runs now; `move_cost`: cost of moving it from there.
+    - `move_budget`: most agents that may move; infinite for no limit.
+    - `distance`: between nodes, symmetric, zero on the diagonal.
+    - `node_memory`, `node_cpu`: GB and cores of each node.
+    - `base`: GB of runtime on a node in use.
+    - `weights`: GB of each shared model; the last one is 0.
+    - `lambda_mem`: cost of one GB of overhead.
+    - `groups`: number of groups, the last included. Static.
+
+    **Example:**
+
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu="1")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> edge = sj.deploy.Edge(source="front", target="back", volume=2.0, rate=10.0)
+        >>> sizes = dict(memory="4Gi", cpu="2")
+        >>> nodes = tuple(sj.deploy.ClusterNode(name=n, **sizes) for n in "ab")
+        >>> flow = sj.deploy.Workflow(name="w", agents=agents, edges=(edge,), nodes=nodes)
+        >>> problem = sj.deploy.placement_problem(flow)
+        >>> print(problem.volume, problem.allowed.shape)  # 2 MB, 10 times a second
+        [20.] (2, 2)
     """
 
     first: Int[Array, " edges"]
     second: Int[Array, " edges"]
-    volume: Float[Array, " edges"]  # GB in the planning period
+    volume: Float[Array, " edges"]
     neighbours: Int[Array, "agents degree"]
     neighbour_volume: Float[Array, "agents degree"]
-    memory: Float[Array, " agents"]  # GB
-    cpu: Float[Array, " agents"]  # cores
-    model: Int[Array, " agents"]  # shared model; the last one means none
-    group: Int[Array, " agents"]  # at most one of a group per node; the last means none
+    memory: Float[Array, " agents"]
+    cpu: Float[Array, " agents"]
+    model: Int[Array, " agents"]
+    group: Int[Array, " agents"]
     allowed: Bool[Array, "agents nodes"]
-    home: Int[Array, " agents"]  # where an agent runs now
-    move_cost: Float[Array, " agents"]  # cost of moving an agent from home
-    move_budget: Float[Array, ""]  # most agents that may move; infinite for no limit
-    distance: Float[Array, "nodes nodes"]  # symmetric, zero on the diagonal
-    node_memory: Float[Array, " nodes"]  # GB
-    node_cpu: Float[Array, " nodes"]  # cores
-    base: Float[Array, " nodes"]  # GB of runtime on a node in use
-    weights: Float[Array, " models"]  # GB of each shared model; the last one is 0
-    lambda_mem: Float[Array, ""]  # cost of one GB of overhead
-    groups: int = eqx.field(static=True)  # number of groups, the last included
+    home: Int[Array, " agents"]
+    move_cost: Float[Array, " agents"]
+    move_budget: Float[Array, ""]
+    distance: Float[Array, "nodes nodes"]
+    node_memory: Float[Array, " nodes"]
+    node_cpu: Float[Array, " nodes"]
+    base: Float[Array, " nodes"]
+    weights: Float[Array, " models"]
+    lambda_mem: Float[Array, ""]
+    groups: int = eqx.field(static=True)
 
 
 class PlacementCost(eqx.Module):
-    """The parts of a placement's cost, and by how much it breaks its constraints."""
+    """The parts of a placement's cost, and by how much it breaks its constraints.
+
+    - `total`: Eq. 11, `communication + lambda_mem overhead + migration`.
+    - `communication`: the sum of `volume * distance`.
+    - `overhead`: GB of runtime and of shared models.
+    - `migration`: cost of the agents away from home.
+    - `memory_excess`, `cpu_excess`: GB and cores above the capacity of each node.
+    - `conflicts`: agents beyond the first of their group on a node.
+    - `budget_excess`: moves above the budget.
+    - `feasible`: whether all of these are zero within rounding.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> cost = sj.kernels.placement_cost(problem, start)
+        >>> bool(cost.total == cost.communication + problem.lambda_mem * cost.overhead)
+        True
+        >>> bool(cost.feasible), float(cost.communication)  # all agents on one node
+        (True, 0.0)
+    """
 
     total: Float[Array, ""]
     communication: Float[Array, ""]
-    overhead: Float[Array, ""]  # GB
+    overhead: Float[Array, ""]
     migration: Float[Array, ""]
-    memory_excess: Float[Array, " nodes"]  # GB above capacity
-    cpu_excess: Float[Array, " nodes"]  # cores above capacity
-    conflicts: Float[Array, ""]  # agents beyond the first of their group on a node
-    budget_excess: Float[Array, ""]  # moves above the budget
+    memory_excess: Float[Array, " nodes"]
+    cpu_excess: Float[Array, " nodes"]
+    conflicts: Float[Array, ""]
+    budget_excess: Float[Array, ""]
     feasible: Bool[Array, ""]
 
 
@@ -71,7 +117,25 @@ class NodeLoads(eqx.Module):
 
 
 def node_loads(problem: PlacementProblem, placement: Int[Array, " agents"]) -> NodeLoads:
-    """Compute the load that a placement puts on every node."""
+    """Compute the load that a placement puts on every node.
+
+    **Arguments:**
+
+    - `problem`: agents, edges and nodes.
+    - `placement`: the node of every agent, `0 <= placement < nodes`.
+
+    **Returns:**
+
+    Memory in GB, cores and agents of each node.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> start = jnp.zeros(len(problem.memory), jnp.int32)
+        >>> loads = sj.kernels.node_loads(problem, start)
+        >>> bool(loads.cpu[0] == jnp.sum(problem.cpu))
+        True
+    """
     dtype, nodes = problem.memory.dtype, problem.node_memory.shape[0]
     zeros = jnp.zeros(nodes, dtype)
     agents = zeros.at[placement].add(1)
@@ -105,6 +169,19 @@ def placement_cost(
 
     The cost in the units of `volume * distance`, and the excess over each constraint. A
     placement is feasible if it meets all constraints within the rounding of the loads.
+
+    **Example:**
+
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu="1")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> edge = sj.deploy.Edge(source="front", target="back", volume=2.0, rate=10.0)
+        >>> sizes = dict(memory="4Gi", cpu="2")
+        >>> nodes = tuple(sj.deploy.ClusterNode(name=n, **sizes) for n in "ab")
+        >>> flow = sj.deploy.Workflow(name="w", agents=agents, edges=(edge,), nodes=nodes)
+        >>> problem = sj.deploy.placement_problem(flow)
+        >>> apart = sj.kernels.placement_cost(problem, jnp.array([0, 1], jnp.int32))
+        >>> print(np.asarray(apart.communication).round(3))  # 20 MB/s, 0.05 ms over 25 Gbps
+        0.04
     """
     dtype = problem.memory.dtype
     load = node_loads(problem, placement)

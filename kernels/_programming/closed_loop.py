@@ -68,6 +68,16 @@ class VerifyRule(eqx.Module):
     - `tolerance`: the array is finished when the residual norm changes by less than this
         from one round to the next; negative to ignore the norm.
     - `iterations`: largest number of rounds.
+
+    **Example:**
+
+        >>> rule = sj.VerifyRule(
+        ...     band=0.01, max_pulses=10, caution=jnp.inf, tolerance=-1.0, iterations=50
+        ... )
+        >>> crossbar, _ = sj.program(np.eye(4), "epiram", array=4, rule=rule, key=jr.key(0))
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))
+        >>> bool(jnp.max(error) <= 0.01)  # reads have no noise here
+        True
     """
 
     band: Scalar
@@ -105,6 +115,13 @@ class WriteStats(eqx.Module):
         reads back only the rows that it wrote.
     - `unfinished`: number of cells that the rule would still have pulsed.
     - `residual`: root mean square distance of the last reading from the target.
+
+    **Example:**
+
+        >>> _, stats = sj.program(np.eye(4), "epiram", array=4, key=jr.key(0))
+        >>> each = stats.per_array  # one tile
+        >>> bool(each.residual[0] < 0.02), int(each.unfinished[0])
+        (True, 0)
     """
 
     pulses: Count = eqx.field(converter=as_count)
@@ -147,6 +164,13 @@ def acceptance_band(
 
     - `ValueError`: if `iterations < 1`, `max_pulses < 1`, `caution < 0`,
         `half_width <= 0`, or one of them is NaN.
+
+    **Example:**
+
+        >>> rule = sj.acceptance_band(sj.devices.EPIRAM)
+        >>> print(np.asarray(rule.band).round(4))  # a quarter of sigma_c2c
+        0.005
+        >>> crossbar, _ = sj.program(np.eye(4), "epiram", array=4, rule=rule, key=jr.key(0))
     """
     _check_rule(
         "acceptance_band", max_pulses=max_pulses, caution=caution, iterations=iterations
@@ -188,6 +212,13 @@ def stagnation(
     **Raises:**
 
     - `ValueError`: if `iterations < 1`, `precision < 0`, or one of them is NaN.
+
+    **Example:**
+
+        >>> rule = sj.stagnation(iterations=5)
+        >>> _, stats = sj.program(np.eye(4), "epiram", array=4, rule=rule, key=jr.key(0))
+        >>> bool(stats.per_array.iterations[0] <= 5)
+        True
     """
     _check_rule("stagnation", tolerance=tolerance, iterations=iterations)
     check_numbers("sedma_jax.stagnation", FROM_ZERO, _BAND, precision=precision)
@@ -205,7 +236,15 @@ def visible_state(
 ) -> Float[Array, " *cells"]:
     """Read current as a fraction of its range, from the state of the cell.
 
-    In series with `r_access` a cell of conductance `G` carries `V G / (1 + G r_access)`.
+    A state is a fraction of the window, from 0 to 1. In series with `r_access` a cell of
+    conductance `G` carries `V G / (1 + G r_access)`.
+
+    **Example:**
+
+        >>> device = sj.Device(0.0, 1e-4, pulses_ltp=100, pulses_ltd=100, r_access=10e3)
+        >>> state = sj.kernels.visible_state(jnp.array([0.0, 0.5, 1.0]), device)
+        >>> print(np.asarray(state).round(3))  # two times 0.5 / (1 + 0.5)
+        [0.    0.667 1.   ]
     """
     window = device.g_max - device.g_min
     load = 1 + device.r_access * (device.g_min + state * window)
@@ -215,7 +254,15 @@ def visible_state(
 def hidden_state(
     visible: Float[Array, " *cells"], device: Device
 ) -> Float[Array, " *cells"]:
-    """State of the cell behind a reading; inverse of `visible_state`."""
+    """State of the cell behind a reading, from 0 to 1; inverse of `visible_state`.
+
+    **Example:**
+
+        >>> device = sj.Device(0.0, 1e-4, pulses_ltp=100, pulses_ltd=100, r_access=10e3)
+        >>> seen = sj.kernels.visible_state(jnp.array([0.5]), device)
+        >>> print(np.asarray(sj.kernels.hidden_state(seen, device)).round(3))
+        [0.5]
+    """
     window = device.g_max - device.g_min
     top = 1 + device.r_access * device.g_max
     bottom = 1 + device.r_access * device.g_min
@@ -225,14 +272,29 @@ def hidden_state(
 def cell_conductance(
     state: Float[Array, " *cells"], device: Device
 ) -> Float[Array, " *cells"]:
-    """Conductance of the cell itself, in siemens."""
+    """Conductance of the cell itself, in siemens, from its state, from 0 to 1.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> g = sj.kernels.cell_conductance(jnp.array([0.0, 1.0]), device)
+        >>> print(np.asarray(1e6 * g).round(3))
+        [ 1. 10.]
+    """
     return device.g_min + state * (device.g_max - device.g_min)
 
 
 def gaussian(
     sigma: Scalar, shape: tuple[int, ...], dtype: DTypeLike, *, key: PRNGKeyArray
 ) -> Float[Array, " ..."]:
-    """Draw normal noise of standard deviation `sigma`, or nothing if that is zero."""
+    """Draw normal noise of standard deviation `sigma`, from 0 up; nothing if it is 0.
+
+    **Example:**
+
+        >>> noise = sj.kernels.gaussian(0.1, (1000,), jnp.float32, key=jr.key(0))
+        >>> bool(abs(jnp.std(noise) / 0.1 - 1) < 0.1)
+        True
+    """
     sigma = jnp.asarray(sigma, dtype)
     return lax.cond(
         sigma > 0,

@@ -133,4 +133,11 @@ averaged over all cells.
 **Raises:**
 
 - `ValueError`: if `vectors_per_row < 1`.
+
+**Example:**
+
+    >>> how = sj.Programming(array=4, scheme=sj.gradient_programming)
+    >>> crossbar, stats = sj.program(np.eye(4), "epiram", how, key=jr.key(0))
+    >>> bool(jnp.max(jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))) < 0.1)
+    True
 """

@@ -128,4 +128,11 @@ whichever rows it wrote, and each pattern drives all used cells at the read volt
 which takes `N` times the energy of reading each cell alone.
 
 **Arguments and returns:** as for `write_and_verify`.
+
+**Example:**
+
+    >>> how = sj.Programming(array=4, scheme=sj.hadamard_verify)
+    >>> crossbar, stats = sj.program(np.eye(4), "epiram", how, key=jr.key(0))
+    >>> bool(jnp.max(jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))) < 0.05)
+    True
 """

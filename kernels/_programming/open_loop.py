@@ -70,4 +70,11 @@ after `n` pulses. No cell is read, so that the read energy and time are zero.
 
 The states reached, and the `WriteStats`; `residual` and `unfinished`, which the circuit
 does not know, are those of a noise-free read.
+
+**Example:**
+
+    >>> how = sj.Programming(array=4, scheme=sj.open_loop)
+    >>> crossbar, stats = sj.program(np.eye(4), "epiram", how, key=jr.key(0))
+    >>> bool(stats.energy == stats.write_energy)  # nothing is read back
+    True
 """

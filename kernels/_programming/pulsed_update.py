@@ -35,14 +35,37 @@ class Pulsed(eqx.Module):
 def weight_state(
     weights: Float[Array, "rows cols"], w_max: Scalar, device: Device
 ) -> Float[Array, "rows cols"]:
-    """States of the cells that hold weights; those beyond `w_max` are clipped."""
+    """States of the cells that hold weights; those beyond `w_max` are clipped.
+
+    **Arguments:**
+
+    - `weights`: of one cell each, zero at mid-window.
+    - `w_max`: weight at the top of the window, positive.
+    - `device`: the technology, whose access transistor bends the scale.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> weights = jnp.array([[-2.0, 0.0, 9.0]])
+        >>> state = sj.kernels.weight_state(weights, 2.0, device)  # 9 is clipped
+        >>> print(np.asarray(state).round(3))
+        [[0.  0.5 1. ]]
+    """
     return hidden_state((jnp.clip(weights / w_max, -1, 1) + 1) / 2, device)
 
 
 def state_weight(
     state: Float[Array, "rows cols"], w_max: Scalar, device: Device
 ) -> Float[Array, "rows cols"]:
-    """Weights that cells hold, read through the access transistor."""
+    """Weights that cells hold, as reads see them; the inverse of `weight_state`.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> state = jnp.array([[0.0, 0.5, 1.0]])
+        >>> print(np.asarray(sj.kernels.state_weight(state, 2.0, device)).round(3))
+        [[-2.  0.  2.]]
+    """
     return w_max * (2 * visible_state(state, device) - 1)
 
 
@@ -93,6 +116,16 @@ def pulsed_change(
     - `change`, `w_max`, `max_pulses`: as for `requested_pulses`.
     - `device`, `response`: the technology, and the curvatures of the cells.
     - `key`: typed key of the rounding and cycle-to-cycle noise.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> response = sj.kernels.nominal_response(device, jnp.float32)
+        >>> state, change = (jnp.full((1, 1), v, jnp.float32) for v in (0.5, 0.1))
+        >>> known = (state, change, 1.0, device, response)  # weights from -1 to 1
+        >>> done = sj.kernels.pulsed_change(*known, key=jr.key(0))
+        >>> print(done.pulses, np.asarray(done.state).round(3))
+        [[5.]] [[0.55]]
     """
     rounding_key, cycle_key = jr.split(key)
     pulses = requested_pulses(change, w_max, device, max_pulses, key=rounding_key)
@@ -117,6 +150,13 @@ def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"
 
     - `device`: sets the number of pulses that cross the window.
     - `response`: curvatures, common or per cell.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, 100, 100, 2.0, nonlinearity_ltd=-2.0)
+        >>> response = sj.kernels.nominal_response(device, jnp.float32)
+        >>> print(np.asarray(sj.kernels.symmetry_point(device, response)).round(2))
+        0.5
     """
     dtype = response.ltp.dtype
     ltp = nonzero_curvature(response.ltp, dtype)

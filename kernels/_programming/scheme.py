@@ -28,6 +28,15 @@ class Scheme:
         its own, to the same numbers. Without it arrays are programmed one by one.
     - `cellwise`: whether each cell is programmed by itself. Of a differential pair then
         only the cell that carries the weight takes part (see `Response.folded`).
+
+    **Example:**
+
+        >>> def half_way(target, *others, key):  # a scheme of your own
+        ...     return sj.write_and_verify(target / 2, *others, key=key)
+        >>> how = sj.Programming(array=4, scheme=half_way)
+        >>> crossbar, _ = sj.program(np.eye(4), "epiram", how, key=jr.key(0))
+        >>> bool(abs(sj.stored_matrix(crossbar)[0, 0] - 0.5) < 0.01)
+        True
     """
 
     one: Callable[..., tuple[Float[Array, "polarity rows cols"], WriteStats]]
@@ -92,5 +101,13 @@ class Scheme:
 
 
 def as_scheme(scheme: Scheme | Callable) -> Scheme:
-    """A scheme as a record: a plain function programs one array at a time."""
+    """A scheme as a record: a plain function programs one array at a time.
+
+    **Example:**
+
+        >>> sj.kernels.as_scheme(sj.open_loop) is sj.open_loop
+        True
+        >>> sj.kernels.as_scheme(lambda *arrays, key: arrays[:2]).cellwise
+        False
+    """
     return scheme if isinstance(scheme, Scheme) else Scheme(scheme)

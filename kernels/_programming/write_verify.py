@@ -384,4 +384,12 @@ write_and_verify = Scheme(_write_and_verify, _several_arrays, cellwise=True)
 **Returns:**
 
 The states reached, from 0 to 1, and the `WriteStats`.
+
+**Example:**
+
+    >>> how = sj.Programming(array=4, scheme=sj.write_and_verify)  # the default
+    >>> crossbar, stats = sj.program(np.eye(4), "epiram", how, key=jr.key(0))
+    >>> error = jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))
+    >>> bool(jnp.max(error) <= 0.0051)  # within the band, a quarter of sigma_c2c
+    True
 """

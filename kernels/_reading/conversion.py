@@ -32,6 +32,12 @@ def digitise(
     **Raises:**
 
     - `ValueError`: if `bits` is known and out of range.
+
+    **Example:**
+
+        >>> values = jnp.array([0.4, 0.6, 9.0, -0.6])
+        >>> print(sj.kernels.digitise(values, 3.0, bits=3))  # steps of 3 / (2**2 - 1)
+        [ 0.  1.  3. -1.]
     """
     remedy = "One of them is the sign. Leave the converter out for no quantisation."
     check_counts("sedma_jax.kernels.digitise", 2, 24, remedy, bits=bits)

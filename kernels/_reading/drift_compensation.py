@@ -23,6 +23,12 @@ def drift_compensation(
     **Returns:**
 
     The factor for the outputs; 1 if no current flows now.
+
+    **Example:**
+
+        >>> before, now = jnp.array([[2e-6, 4e-6]]), jnp.array([[1e-6, 2e-6]])
+        >>> print(np.asarray(sj.drift_compensation(before, now)).round(3))
+        2.0
     """
     return _ratio(jnp.sum(jnp.abs(reference_currents)), jnp.sum(jnp.abs(currents)))
 
@@ -30,7 +36,14 @@ def drift_compensation(
 def column_drift_compensation(
     reference_currents: Float[Array, "reads cols"], currents: Float[Array, "reads cols"]
 ) -> Float[Array, " cols"]:
-    """One scale per column, as `drift_compensation` has one for the whole array."""
+    """One scale per column, as `drift_compensation` has one for the whole array.
+
+    **Example:**
+
+        >>> before, now = jnp.array([[2e-6, 4e-6]]), jnp.array([[1e-6, 1e-6]])
+        >>> print(np.asarray(sj.column_drift_compensation(before, now)).round(3))
+        [2. 4.]
+    """
     return _ratio(
         jnp.sum(jnp.abs(reference_currents), axis=0), jnp.sum(jnp.abs(currents), axis=0)
     )

@@ -44,6 +44,16 @@ class NodalSolution(eqx.Module):
         `v`.
     - `iterations`: number of conjugate gradient steps.
     - `converged`: false if `max_iterations` ran out. Everything else is then NaN.
+
+    **Example:**
+
+        >>> g, volts = jnp.array([[1e-4]]), jnp.array([0.5])
+        >>> solution = sj.kernels.solve_nodes(g, volts, 1e3, 1e3)
+        >>> print(np.asarray(1e6 * solution.currents).round(3))  # 0.5 V / (1 + 10 + 1) kOhm
+        [41.667]
+        >>> cell = solution.word_line - solution.bit_line  # volts
+        >>> print(np.asarray(cell).round(3))
+        [[0.417]]
     """
 
     currents: Float[Array, "*batch cols"]
@@ -75,6 +85,13 @@ def transfer_matrix(
     **Raises:**
 
     - `ValueError`: if a resistance is a negative number.
+
+    **Example:**
+
+        >>> g = jnp.array([[1e-4]])
+        >>> T = sj.kernels.transfer_matrix(g, 1e3, 1e3)  # 1 k, 10 k and 1 k in series
+        >>> print(np.asarray(1e6 * T).round(3))
+        [[83.333]]
     """
     r_word, r_bit = _segments("transfer_matrix", g, r_word, r_bit)
     rows, cols = g.shape
@@ -128,6 +145,14 @@ def effective_conductances(
 
     Effective conductances, in siemens, to replace `g` in an ideal product; NaN if the solve
     did not converge.
+
+    **Example:**
+
+        >>> g = jnp.full((4, 4), 1e-5)
+        >>> exact = sj.kernels.transfer_matrix(g, 10.0, 10.0)
+        >>> near = sj.kernels.effective_conductances(g, 10.0, 10.0)
+        >>> bool(jnp.max(jnp.abs(near / exact - 1)) < 1e-4)
+        True
     """
     one = jnp.ones(g.shape[:1], g.dtype)
     r_word, r_bit = _segments("effective_conductances", g, r_word, r_bit)
@@ -172,6 +197,14 @@ def solve_nodes(
 
     - `ValueError`: if `voltages` does not have one entry per word line, or a resistance is
         a negative number.
+
+    **Example:**
+
+        >>> g, volts = jnp.full((4, 4), 1e-5), jnp.full(4, 0.5)
+        >>> solution = sj.kernels.solve_nodes(g, volts, 10.0, 10.0)
+        >>> exact = np.dot(volts, sj.kernels.transfer_matrix(g, 10.0, 10.0))
+        >>> bool(jnp.allclose(solution.currents, exact, rtol=1e-4, atol=0))
+        True
     """
     if voltages.shape[-1] != g.shape[0]:
         raise ValueError(

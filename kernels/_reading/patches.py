@@ -33,6 +33,13 @@ def image_patches(
 
     One line per channel and, varying faster, per place of the kernel; then the axes of the
     result.
+
+    **Example:**
+
+        >>> image = jnp.arange(9.0).reshape(1, 3, 3)
+        >>> lines = sj.kernels.image_patches(image, (2, 2), (1, 1), "VALID", (1, 1))
+        >>> print(lines[:, 0, 0])  # the first place of a 2 x 2 kernel
+        [0. 1. 3. 4.]
     """
     if math.prod(kernel_size) > _SLICES:
         # The patches are copies, so that products with ones and zeros must not round.

@@ -60,6 +60,12 @@ class Strips(eqx.Module):
     - `bits`: bits of the converters, including the sign; None for ideal ones.
     - `paired`: whether each strip spans all outputs, and strips come in pairs of an even
         `number` and the next one. Static.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4, 6), "epiram", array=(2, 4))
+        >>> crossbar.strips.shape, crossbar.weights.shape  # a row for each bit line
+        ((3, 4, 2), (3, 2, 4))
     """
 
     weights: Float[Array, "strips lines rows"]
@@ -78,7 +84,14 @@ class Strips(eqx.Module):
 def strips_from_tiles(
     tiles: Float[Array, "tiles rows cols"], width: int
 ) -> Float[Array, "strips lines rows"]:
-    """Lay tiles into strips of `width` tiles, with one row per bit line."""
+    """Lay tiles into strips of `width` tiles, with one row per bit line.
+
+    **Example:**
+
+        >>> tiles = jnp.zeros((4, 2, 3))  # word lines, bit lines
+        >>> sj.kernels.strips_from_tiles(tiles, width=2).shape  # 2 strips of 6 bit lines
+        (2, 6, 2)
+    """
     count, rows, cols = tiles.shape
     return tiles.transpose(0, 2, 1).reshape(count // width, width * cols, rows)
 
@@ -86,7 +99,15 @@ def strips_from_tiles(
 def tiles_from_strips(
     strips: Float[Array, "strips lines rows"], cols: int
 ) -> Float[Array, "tiles rows {cols}"]:
-    """Recover the tiles of strips; the inverse of `strips_from_tiles`."""
+    """Recover the tiles of strips; the inverse of `strips_from_tiles`.
+
+    **Example:**
+
+        >>> tiles = jnp.arange(24.0).reshape(4, 2, 3)
+        >>> strips = sj.kernels.strips_from_tiles(tiles, width=2)
+        >>> bool(jnp.all(sj.kernels.tiles_from_strips(strips, cols=3) == tiles))
+        True
+    """
     count, lines, rows = strips.shape
     return strips.reshape(count * lines // cols, cols, rows).transpose(0, 2, 1)
 
@@ -106,6 +127,17 @@ def strip_currents(
     - `voltages`: word-line voltages in units of the read voltage.
     - `sigma`: read noise of one weight, standard deviation in units of its range.
     - `key`: typed key of the read noise.
+
+    **Example:**
+
+        >>> one = jnp.ones((1, 1))
+        >>> strips = sj.kernels.Strips(
+        ...     jnp.array([[[0.5, -1.0]]]), None, None, *3 * (jnp.zeros(1, jnp.int32),),
+        ...     scale=one, full_scale=None, cols=1, bits=None, paired=False,
+        ... )
+        >>> volts = jnp.array([[[1.0, 0.25]]])
+        >>> print(sj.kernels.strip_currents(strips, volts, 0.0, key=jr.key(0)))
+        [[[0.25]]]
     """
     v = voltages[strips.inputs]
     currents = jax.vmap(_currents)(strips, v)
@@ -133,6 +165,16 @@ def read_strips(
     - `strips`, `voltages`, `sigma`, `key`: as in `strip_currents`.
     - `outputs`: number of outputs of the whole matrix, a multiple of `cols`. Where a strip
         extends beyond them, its `scale` must be zero.
+
+    **Example:**
+
+        >>> strips = sj.kernels.Strips(
+        ...     jnp.array([[[0.5, -1.0]]]), None, None, *3 * (jnp.zeros(1, jnp.int32),),
+        ...     scale=jnp.array([[10.0]]), full_scale=None, cols=1, bits=None, paired=False,
+        ... )
+        >>> volts = jnp.array([[[1.0, 0.25]]])
+        >>> print(sj.kernels.read_strips(strips, volts, 0.0, 1, key=jr.key(0)))
+        [[2.5]]
     """
     factors = _factors(strips)
     if voltages.shape[1] <= _FEW and strips.weights[:1].size < _WIDE:
@@ -226,6 +268,13 @@ def batched_matvec(
     For 2 to 4 vectors the product is written as `A X^T`, which takes a third of the time
     of `X A^T` on CPUs. The columns are stacked one by one, because XLA would turn a
     transpose of the whole back into `X A^T`.
+
+    **Example:**
+
+        >>> A, vectors = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> print(sj.kernels.batched_matvec(A, vectors))
+        [[1.]
+         [2.]]
     """
     highest = lax.Precision.HIGHEST
     if not 1 < len(vectors) <= _FEW:

@@ -37,6 +37,13 @@ def read_moments(
     **Raises:**
 
     - `ValueError`: for another distribution.
+
+    **Example:**
+
+        >>> model = sj.kernels.StationaryReadNoise(sj.noise_models.independent(1e-7))
+        >>> mean, variance = sj.kernels.read_moments(model, jnp.array([0.0, 1e-5]), 0.0)
+        >>> print(np.asarray(1e7 * mean).round(3))  # 1 / sqrt(2 pi), where g is 0
+        [0.399 0.   ]
     """
     try:
         clipped = _CLIPPED[model.distribution]

@@ -32,6 +32,12 @@ def digitise_straight_through(
     **Raises:**
 
     - `ValueError`: if `bits` is known and out of range.
+
+    **Example:**
+
+        >>> convert = lambda v: sj.kernels.digitise_straight_through(v, 3.0, bits=3)
+        >>> print(convert(jnp.array(0.6)), jax.grad(convert)(jnp.array(0.6)))
+        1.0 1.0
     """
     full_scale = jnp.asarray(full_scale, values.dtype)
     full_scale = lax.stop_gradient(jnp.broadcast_to(full_scale, values.shape))
@@ -71,6 +77,13 @@ def clip_columns(
     - `tiles`: weights, word lines first; padding is zero.
     - `multiple`: limit in units of the root mean square, positive.
     - `used_rows`: number of word lines of each tile that hold weights.
+
+    **Example:**
+
+        >>> tiles = jnp.array([[[1.0], [1.0], [1.0], [5.0]]])  # root mean square: sqrt(7)
+        >>> clipped = sj.kernels.clip_columns(tiles, 1.0, jnp.array([4]))
+        >>> print(np.asarray(clipped[0, :, 0]).round(3))
+        [1.    1.    1.    2.646]
     """
     rows = jnp.maximum(used_rows, 1)[:, None, None].astype(tiles.dtype)
     limit = multiple * jnp.sqrt(jnp.sum(tiles**2, axis=1, keepdims=True) / rows)

@@ -10,7 +10,14 @@ from .converters import ADC, DAC
 
 @runtime_checkable
 class AbstractCrossbar(Protocol):
-    """A programmed matrix: what `matvec` and `corrected_matvec` multiply with."""
+    """A programmed matrix: what `matvec` and `corrected_matvec` multiply with.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> isinstance(crossbar, sj.AbstractCrossbar), crossbar.shape
+        (True, (4, 4))
+    """
 
     @property
     def shape(self) -> tuple[int, int]:

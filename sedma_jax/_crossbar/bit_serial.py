@@ -45,6 +45,13 @@ def bit_planes(x: Float[Array, "batch n"], *, bits: int) -> Float[Array, "planes
 
     - `ValueError`: if `bits` is out of range, or `x` is not two-dimensional, real and
         finite.
+
+    **Example:**
+
+        >>> planes = sj.bit_planes(jnp.array([[3.0, -1.0, 0.0]]), bits=3)
+        >>> print(planes[:, 0] + 0)  # 3 = 1 + 2
+        [[ 1. -1.  0.]
+         [ 1.  0.  0.]]
     """
     check_bits("sedma_jax.bit_planes", bits)
     return _planes(checked_array(x, "x", ndim=2), bits)
@@ -81,6 +88,14 @@ def bit_serial_matvec(
     **Raises:**
 
     - `ValueError`: as `matvec` and `bit_planes` do.
+
+    **Example:**
+
+        >>> A, x = np.eye(4), np.array([3.0, -1.0, 0.0, 2.0])
+        >>> crossbar = sj.program_exactly(A, "epiram", array=4)
+        >>> y = sj.bit_serial_matvec(crossbar, x, bits=3, key=jr.key(0))
+        >>> print(np.asarray(y).round(3) + 0)
+        [ 3. -1.  0.  2.]
     """
     check_key(key)
     check_crossbar("bit_serial_matvec", crossbar=crossbar)

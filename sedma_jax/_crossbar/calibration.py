@@ -55,6 +55,15 @@ def calibrated_adc(
 
     - `ValueError`: if `x` does not fit the matrix; if `bits` or `percentile` is out of
         range; if `key` is not a typed key.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> x = np.eye(4)  # inputs like those to come
+        >>> adc = sj.calibrated_adc(crossbar, x, bits=8, key=jr.key(0))
+        >>> y = sj.matvec(crossbar, x[0], adc=adc, key=jr.key(1))
+        >>> print(np.asarray(y).round(3) + 0)  # the largest input just fits
+        [1. 0. 0. 0.]
     """
     call = "sedma_jax.calibrated_adc"
     check_bits(call, bits)
@@ -79,6 +88,13 @@ def clip_rate(
 
     - `crossbar`, `x`, `dac`, `key`: as in `matvec`; the same key gives the same noise.
     - `adc`: the converters. An automatic range clips nothing.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> adc = sj.ADC(bits=8, full_scale=0.5)  # in current ranges of one cell
+        >>> print(sj.clip_rate(crossbar, np.eye(4)[0], adc, key=jr.key(0)))  # 1 of 4 lines
+        [0.25]
     """
     check_kind(
         "sedma_jax.clip_rate", ADC, "a `sedma_jax.ADC`", "Such as `ADC(8, 2.0)`.", adc=adc

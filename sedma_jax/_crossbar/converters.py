@@ -39,6 +39,14 @@ class DAC(eqx.Module):
         program serves all resolutions, and `jax.vmap` maps over them.
 
     **Raises:** `ValueError` for another resolution that is known.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> x = np.array([3.0, 1.4, -0.4, 0.0])
+        >>> y = sj.matvec(crossbar, x, dac=sj.DAC(bits=3), key=jr.key(0))
+        >>> print(np.asarray(y).round(3) + 0)  # the largest input is step 3
+        [3. 1. 0. 0.]
     """
 
     bits: Int[Array, ""] | int = eqx.field(converter=_whole)
@@ -60,6 +68,14 @@ class ADC(eqx.Module):
         finite; in an array, 0 is the range of a line that carries no current.
 
     **Raises:** `ValueError` for another resolution or range that is known.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> adc = sj.ADC(bits=3)  # steps of a third of the largest current
+        >>> y = sj.matvec(crossbar, np.array([3.0, 1.4, -0.4, 0.0]), adc=adc, key=jr.key(0))
+        >>> print(np.asarray(y).round(3) + 0)
+        [3. 1. 0. 0.]
     """
 
     bits: Int[Array, ""] | int = eqx.field(converter=_whole)

@@ -58,6 +58,12 @@ class Crossbar(eqx.Module):
         from `with_read_noise`.
     - `higher_order`: weights of the square of the voltages, then of the cube, laid out
         like `strips`; from `with_nonlinear_current`.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.ones((5, 7)), "epiram", array=(4, 4))
+        >>> crossbar.shape, crossbar.conductance.shape  # 2 x 2 tiles of pairs of cells
+        ((5, 7), (4, 2, 4, 4))
     """
 
     strips: Float[Array, "strips lines rows"]
@@ -152,6 +158,14 @@ def matvec(
 
     - `ValueError`: if `x` does not fit the matrix, or holds NaN, infinity or complex
         numbers; if `key` is not a typed key; if `crossbar` or a converter is none.
+
+    **Example:**
+
+        >>> A, x = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 1.0])
+        >>> crossbar, _ = sj.program(A, "epiram", array=4, key=jr.key(0))
+        >>> y = sj.matvec(crossbar, x, key=jr.key(1))
+        >>> bool(jnp.all(jnp.abs(y - A @ x) < 0.02 * np.sum(A, axis=1)))  # 3 and 7
+        True
     """
     check_key(key)
     check_readable("matvec", crossbar, dac, adc)
@@ -346,7 +360,28 @@ def read_sigma(crossbar: Crossbar) -> Float[Array, ""]:
 
 
 def stored_matrix(crossbar: AbstractCrossbar) -> Float[Array, "m n"]:
-    """The matrix that the crossbar multiplies with, read without noise."""
+    """The matrix that the crossbar multiplies with, read without noise and converters.
+
+    **Arguments:**
+
+    - `crossbar`: from any function that programs.
+
+    **Returns:**
+
+    `A~`, `(m, n)`, in the unit of `A`, every effect on conductances included.
+
+    **Raises:**
+
+    - `ValueError`: if `crossbar` is none.
+
+    **Example:**
+
+        >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> crossbar, _ = sj.program(A, "epiram", array=4, key=jr.key(0))
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - A)
+        >>> bool(jnp.max(error) < 0.01 * 4)
+        True
+    """
     check_readable("stored_matrix", crossbar)
     return crossbar.stored_matrix()
 

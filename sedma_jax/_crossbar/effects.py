@@ -75,6 +75,13 @@ def with_conductance(crossbar: Crossbar, conductance: Conductances) -> Crossbar:
 
     - `ValueError`: if the shape differs from that of `crossbar.conductance`, or if the
         crossbar already has read noise or nonlinearity, which follow from the conductances.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> swapped = sj.with_conductance(crossbar, crossbar.conductance[:, ::-1])
+        >>> print(np.asarray(sj.stored_matrix(swapped)[0]).round(3) + 0)
+        [-1.  0.  0.  0.]
     """
     check_crossbar("with_conductance", crossbar=crossbar)
     shape = np.shape(conductance)
@@ -149,6 +156,13 @@ def fault_map(
     **Raises:**
 
     - `ValueError`: if the probabilities are out of range; if `key` is not a typed key.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> faults = sj.fault_map(crossbar, p_on=0.0, p_off=1.0, key=jr.key(0))
+        >>> faults.shape, bool(jnp.all(faults == -1))
+        ((1, 2, 4, 4), True)
     """
     call, remedy = "sedma_jax.fault_map", "Divide percentages by 100."
     check_crossbar("fault_map", crossbar=crossbar)
@@ -175,6 +189,14 @@ def inject_faults(
     **Raises:**
 
     - `ValueError`: if there is not one entry for each cell, or one is none of the three.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> faults = jnp.zeros((1, 2, 4, 4), jnp.int8).at[0, 0, 0, 0].set(-1)  # stuck off
+        >>> broken = sj.inject_faults(crossbar, faults)
+        >>> print(np.asarray(jnp.diag(sj.stored_matrix(broken))).round(3) + 0)
+        [0. 1. 1. 1.]
     """
     check_crossbar("inject_faults", crossbar=crossbar)
     if np.shape(faults) != crossbar.conductance.shape:
@@ -205,6 +227,15 @@ def perturb(crossbar: Crossbar, noise: ProgrammingNoise, *, key: PRNGKeyArray) -
     **Raises:**
 
     - `ValueError`: if `noise` is no `ProgrammingNoise`; if `key` is not a typed key.
+
+    **Example:**
+
+        >>> model = sj.noise_models.WAN_2022
+        >>> exact = sj.program_exactly(np.eye(4), model.device, array=4)
+        >>> crossbar = sj.perturb(exact, model.programming, key=jr.key(0))
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - np.eye(4))  # 1 to 3 %
+        >>> bool((jnp.max(error) > 0.01) & (jnp.max(error) < 0.2))
+        True
     """
     check_crossbar("perturb", crossbar=crossbar)
     remedy = "Of published statistics it is `programming`: `perturb(c, PCM.programming)`."
@@ -228,13 +259,22 @@ def retain(
 ) -> Crossbar:
     """Replace each target by the conductance of a measured array after `time` seconds.
 
-    The table covers programming noise and drift together: use it after `program_exactly`,
-    in place of `perturb` and `age`. The same key gives each cell the same deviate at all
-    times.
+    A table such as that of `sedma_jax.noise_models.sonos_retention` covers programming
+    noise and drift: use it after `program_exactly`, in place of `perturb` and `age`. The
+    same key gives each cell the same deviate at all times, from 0 seconds up.
 
     **Raises:**
 
     - `ValueError`: if `time` is negative or not finite; if `table` is no `RetentionTable`.
+
+    **Example:**
+
+        >>> device = sj.noise_models.window(0.0, 3.2e-5, v_read=0.1)
+        >>> exact = sj.program_exactly(np.eye(4), device, array=4)
+        >>> table = sj.noise_models.sonos_retention(v_read=0.1)
+        >>> crossbar = sj.retain(exact, table, 86400.0, key=jr.key(0))  # a day
+        >>> bool(jnp.any(sj.stored_matrix(crossbar) != np.eye(4)))
+        True
     """
     check_crossbar("retain", crossbar=crossbar)
     check_kind(
@@ -282,6 +322,15 @@ def age(
     **Raises:**
 
     - `ValueError`: if `time` is negative or not finite; if `model` is no model of drift.
+
+    **Example:**
+
+        >>> model = sj.noise_models.PCM
+        >>> crossbar = sj.program_exactly(np.eye(4), model.device, array=4)
+        >>> old = sj.age(crossbar, model.drift, 3600.0, key=jr.key(0))
+        >>> kept = jnp.diag(sj.stored_matrix(old))  # exponents near 0.05
+        >>> bool(jnp.all((kept > 0.6) & (kept < 0.9)))
+        True
     """
     check_crossbar("age", crossbar=crossbar)
     check_kind(
@@ -368,6 +417,15 @@ def compensate_drift(
     **Raises:**
 
     - `ValueError`: as `matvec` does; if `reference` has other arrays.
+
+    **Example:**
+
+        >>> model = sj.noise_models.PCM
+        >>> crossbar = sj.program_exactly(np.eye(4), model.device, array=4)
+        >>> old = sj.age(crossbar, model.drift, 3600.0, key=jr.key(0))
+        >>> old = sj.compensate_drift(old, crossbar, np.eye(4), key=jr.key(1))
+        >>> print(np.asarray(jnp.diag(sj.stored_matrix(old))).round(3))
+        [1. 1. 1. 1.]
     """
     check_key(key)
     check_crossbar("compensate_drift", crossbar=crossbar)

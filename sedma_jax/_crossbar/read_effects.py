@@ -76,6 +76,15 @@ def with_read_noise(
 
     - `ValueError`: if the distribution is neither normal nor uniform; if `time` is
         negative or not finite; if `model` is no model of read noise.
+
+    **Example:**
+
+        >>> model = sj.noise_models.PCM
+        >>> crossbar = sj.program_exactly(np.eye(4), model.device, array=4)
+        >>> crossbar = sj.with_read_noise(crossbar, model.read, time=60.0)
+        >>> y, z = (sj.matvec(crossbar, np.ones(4), key=jr.key(n)) for n in (0, 1))
+        >>> bool(jnp.any(y != z))  # each read differs
+        True
     """
     _check_noise("with_read_noise", crossbar, model, time, programmed)
     before = (crossbar if programmed is None else programmed).conductance
@@ -145,6 +154,15 @@ def per_cell_noisy_matvec(
 
     - `ValueError`: as `matvec` and `with_read_noise` do, and if `crossbar` comes from
         `with_read_noise`, whose noise would count twice.
+
+    **Example:**
+
+        >>> model = sj.noise_models.PCM
+        >>> crossbar = sj.program_exactly(np.eye(4), model.device, array=4)
+        >>> x = np.ones(4)
+        >>> y = sj.per_cell_noisy_matvec(crossbar, x, model.read, 60.0, key=jr.key(0))
+        >>> bool(jnp.max(jnp.abs(y - 1)) < 0.3)
+        True
     """
     check_key(key)
     _check_noise("per_cell_noisy_matvec", crossbar, model, time, programmed)
@@ -220,6 +238,16 @@ def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:
     **Raises:**
 
     - `ValueError`: if `model` is no `CubicCurrent`.
+
+    **Example:**
+
+        >>> device = sj.Device(0.0, 1e-4, pulses_ltp=100, pulses_ltd=100, v_read=0.5)
+        >>> model = sj.kernels.CubicCurrent((0.0,), (4e-5,))  # I = g v + 4e-5 A/V**3 v**3
+        >>> crossbar = sj.program_exactly(np.ones((1, 1)), device, array=1)
+        >>> crossbar = sj.with_nonlinear_current(crossbar, model)
+        >>> y = sj.matvec(crossbar, np.ones(1), key=jr.key(0))
+        >>> print(np.asarray(y).round(3))  # 1 + 4e-5 v_read**2 / g
+        [1.1]
     """
     check_crossbar("with_nonlinear_current", crossbar=crossbar)
     check_kind(

@@ -97,6 +97,13 @@ def corrected_matvec(
     **Raises:**
 
     - `ValueError`: as `program`, `matvec` and `denoise` do.
+
+    **Example:**
+
+        >>> A, x = np.eye(16), np.linspace(1, 2, 16)
+        >>> y, info = sj.corrected_matvec(A, x, "epiram", lam=0.0, array=16, key=jr.key(0))
+        >>> bool(info.relative_l2_corrected < info.relative_l2_raw / 10)
+        True
     """
     check_key(key)
     check_lambda("corrected_matvec", lam)

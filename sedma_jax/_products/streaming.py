@@ -102,6 +102,14 @@ def stream_matvec(
 
     - `ValueError`: as `program` and `matvec` do; if `checkpoint` is damaged or of
         another job; if `chunk_tiles < 1`; if `A` is traced.
+
+    **Example:**
+
+        >>> np.save("A.npy", np.eye(8))
+        >>> A, x = np.load("A.npy", mmap_mode="r"), np.arange(8.0)  # read tile by tile
+        >>> y, stats = sj.stream_matvec(A, x, "epiram", array=4, key=jr.key(0))
+        >>> bool(jnp.max(jnp.abs(y - x)) < 0.1), len(stats.per_array.residual)  # 4 tiles
+        (True, 4)
     """
     check_key(key)
     check_converters("stream_matvec", dac, adc)
@@ -155,6 +163,13 @@ def stream_corrected_matvec(
     **Raises:**
 
     - `ValueError`: as `stream_matvec` and `denoise` do.
+
+    **Example:**
+
+        >>> A, x, options = np.eye(8), np.arange(8.0), dict(array=4, key=jr.key(0))
+        >>> y, info = sj.stream_corrected_matvec(A, x, "epiram", lam=0.0, **options)
+        >>> bool(info.relative_l2_corrected < info.relative_l2_raw)
+        True
     """
     check_key(key)
     call = "stream_corrected_matvec"

@@ -63,6 +63,16 @@ def program_bit_sliced(
     **Raises:**
 
     - `ValueError`: if the bits are out of range, and as `program` does.
+
+    **Example:**
+
+        >>> A = np.array([[1.0, 0.5], [0.25, -0.75]])
+        >>> how = sj.Programming(array=4)
+        >>> crossbar, _ = sj.program_bit_sliced(
+        ...     A, "epiram", how, cell_bits=2, slices=2, key=jr.key(0)
+        ... )
+        >>> crossbar.slices, bool(jnp.max(jnp.abs(sj.stored_matrix(crossbar) - A)) < 0.05)
+        (2, True)
     """
     check_key(key)
     bits = [whole(value) or 0 for value in (cell_bits, slices)]

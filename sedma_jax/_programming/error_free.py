@@ -49,6 +49,14 @@ def program_exactly(
     **Raises:**
 
     - `ValueError`: as `program` does.
+
+    **Example:**
+
+        >>> A = np.array([[1.0, 2.0], [3.0, -4.0]])
+        >>> crossbar = sj.program_exactly(A, "epiram", array=4)
+        >>> print(np.asarray(sj.stored_matrix(crossbar)).round(3))
+        [[ 1.  2.]
+         [ 3. -4.]]
     """
     device = device_of("program_exactly", device)
     how = programming_from(

@@ -128,18 +128,7 @@ class Programming(eqx.Module):
     """How a matrix is programmed, for `program` and all that programs.
 
     Every function that takes such a record takes its fields as keywords too, which
-    overrule those of the record:
-
-    ```python
-    >>> import jax, numpy as np, sedma_jax as sj
-    >>> how = sj.Programming(array=(64, 64), scheme=sj.open_loop)
-    >>> A, key = np.eye(8), jax.random.key(0)
-    >>> crossbar, _ = sj.program(A, sj.devices.EPIRAM, how, key=key)
-    >>> crossbar, _ = sj.program(A, sj.devices.EPIRAM, how, array=(8, 8), key=key)
-    >>> crossbar.array
-    (8, 8)
-
-    ```
+    overrule those of the record.
 
     - `array`: word lines (inputs) and bit lines (outputs) of one array; one number for a
         square one.
@@ -153,6 +142,14 @@ class Programming(eqx.Module):
     Functions of ours may be given by name, such as `scheme="open_loop"`.
 
     **Raises:** `ValueError` for a field that is none of these.
+
+    **Example:**
+
+        >>> how = sj.Programming(array=(64, 64), scheme="open_loop")
+        >>> A, key = np.eye(4), jr.key(0)
+        >>> crossbar, _ = sj.program(A, "epiram", how, array=4, key=key)  # 4 instead of 64
+        >>> crossbar.array
+        (4, 4)
     """
 
     array: tuple[int, int] = _field("array", (256, 256))

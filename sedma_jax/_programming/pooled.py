@@ -40,6 +40,14 @@ class Bank(eqx.Module):
     - `crossbar`: the arrays, as a matrix with partition `t` in block `(t, t)`.
     - `inputs`: the entry of `x` that drives each word line; `n` where there is none.
     - `outputs`: the entry of `y` that each bit line adds to; `m` where there is none.
+
+    **Example:**
+
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
+        >>> crossbar, _ = sj.program_pool(np.ones((6, 4)), pool, key=jr.key(0))
+        >>> print(crossbar.banks[0].outputs)  # two bit lines of the second array are free
+        [[0 1 2 3]
+         [4 5 6 6]]
     """
 
     crossbar: Crossbar
@@ -52,6 +60,13 @@ class PooledCrossbar(eqx.Module):
 
     - `banks`: one for each kind of array that is used.
     - `shape`: of the matrix.
+
+    **Example:**
+
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
+        >>> crossbar, _ = sj.program_pool(np.eye(8), pool, key=jr.key(0))
+        >>> crossbar.shape, len(crossbar.banks)  # one kind of array
+        ((8, 8), 1)
     """
 
     banks: tuple[Bank, ...]
@@ -141,6 +156,14 @@ def program_pool(
 
     - `ValueError`: as `program` and `plan_partitions` do; if the plan is for another
         shape, or leaves out a nonzero of `A`.
+
+    **Example:**
+
+        >>> pool = sj.Pool(sj.ArrayKind(4, 4, count=2, device="epiram"))
+        >>> crossbar, stats = sj.program_pool(np.eye(8), pool, key=jr.key(0))
+        >>> y = sj.matvec(crossbar, np.arange(8.0), key=jr.key(1))
+        >>> bool(jnp.max(jnp.abs(y - np.arange(8.0))) < 0.1)
+        True
     """
     check_key(key)
     device = None if device is None else device_of("program_pool", device)

@@ -88,6 +88,14 @@ def program(
     - `ValueError`: if `A` is empty, complex, not numeric or not two-dimensional, or holds
         NaN or infinity; if `key` is not a typed key; if `device` or an option is of
         another kind or out of range.
+
+    **Example:**
+
+        >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> crossbar, stats = sj.program(A, "epiram", array=4, key=jr.key(0))
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - A)
+        >>> bool(jnp.max(error) < 0.01 * 4), int(stats.pulses) > 0
+        (True, True)
     """
     check_key(key)
     device = device_of("program", device)

@@ -25,6 +25,14 @@ class ProgramStats(eqx.Module):
     - `passes`: times that the arrays were used.
     - `slices`: the figures of each residual slice, in the order of programming; empty
         where there is one. Slices follow one another, so that all else adds up.
+
+    **Example:**
+
+        >>> _, stats = sj.program(np.eye(8), "epiram", array=4, arrays=2, key=jr.key(0))
+        >>> stats.passes, len(stats.per_array.residual)  # 4 tiles on 2 arrays
+        (2, 4)
+        >>> bool(jnp.allclose(jnp.sum(stats.per_array.write_energy), stats.write_energy))
+        True
     """
 
     per_array: WriteStats

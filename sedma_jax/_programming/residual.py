@@ -76,6 +76,14 @@ def program_residual(
     **Raises:**
 
     - `ValueError`: if `slices < 1` or `reads < 1`, or as `program` does.
+
+    **Example:**
+
+        >>> A = np.eye(4)
+        >>> crossbar, _ = sj.program_residual(A, "epiram", array=4, slices=2, key=jr.key(0))
+        >>> error = jnp.abs(sj.stored_matrix(crossbar) - A)
+        >>> bool(jnp.max(error) < 0.01**2)  # each slice stores what the one before missed
+        True
     """
     check_key(key)
     for name, value in (("slices", slices), ("reads", reads)):

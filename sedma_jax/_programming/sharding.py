@@ -69,6 +69,15 @@ def program_sharded(
     **Raises:**
 
     - `ValueError`: as `program` does, and if the mesh has other axes.
+
+    **Example:**
+
+        >>> mesh = jax.make_mesh((1,), ("tiles",))  # of one device
+        >>> A, options = np.eye(8), dict(array=4, key=jr.key(0))
+        >>> crossbar, _ = sj.program_sharded(A, "epiram", mesh, **options)
+        >>> same, _ = sj.program(A, "epiram", **options)
+        >>> bool(jnp.allclose(crossbar.conductance, same.conductance, rtol=1e-5, atol=0))
+        True
     """
     check_key(key)
     device = device_of("program_sharded", device)
@@ -142,6 +151,15 @@ def matvec_sharded(
 
     - `ValueError`: as `matvec` does; if `crossbar` is not from `program_sharded`, or the
         batch does not divide.
+
+    **Example:**
+
+        >>> mesh = jax.make_mesh((1,), ("tiles",))  # of one device
+        >>> A, options = np.eye(8), dict(array=4, key=jr.key(0))
+        >>> crossbar, _ = sj.program_sharded(A, "epiram", mesh, **options)
+        >>> y = sj.matvec_sharded(crossbar, np.arange(8.0), key=jr.key(1))
+        >>> bool(jnp.max(jnp.abs(y - np.arange(8.0))) < 0.1)
+        True
     """
     check_key(key)
     check_crossbar("matvec_sharded", crossbar=crossbar)

@@ -70,6 +70,13 @@ def plan_partitions(
     - `ValueError`: if the shape is not two positive whole numbers, `occupied` lies
         outside of it, a kind has no device, or `lam_mem` or `slowdown` is not positive
         and finite.
+
+    **Example:**
+
+        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=4, device="epiram"))
+        >>> plan = sj.plan_partitions((512, 300), pool)  # 300 inputs, 512 outputs
+        >>> len(plan.rectangles)
+        4
     """
     call = "sedma_jax.plan_partitions"
     remedy = f"It is in seconds per MB; the default is {MEMORY_PRICE}."

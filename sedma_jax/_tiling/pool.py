@@ -24,6 +24,12 @@ class ArrayKind(eqx.Module):
     - `rows`, `cols`: word lines (inputs) and bit lines (outputs) of one array.
     - `count`: number of arrays of this kind.
     - `device`: the technology; if left out, `plan_partitions` has to supply it.
+
+    **Example:**
+
+        >>> kind = sj.ArrayKind(128, 64, count=16, device="taox-hfox")
+        >>> kind.rows * kind.cols * kind.count  # cells of a polarity
+        131072
     """
 
     rows: int = eqx.field(static=True)
@@ -54,7 +60,21 @@ def _kinds(kinds):
 
 
 class Pool(eqx.Module):
-    """The crossbar arrays available to a computation, of one or several kinds."""
+    """The crossbar arrays available to a computation, of one or several kinds.
+
+    - `kinds`: each an `ArrayKind`, or one alone; a plan names them by their place.
+
+    **Raises:** `ValueError` for none, or for what is no `ArrayKind`.
+
+    **Example:**
+
+        >>> pool = sj.Pool((
+        ...     sj.ArrayKind(256, 256, count=4, device="epiram"),
+        ...     sj.ArrayKind(64, 64, count=32, device="taox-hfox"),
+        ... ))
+        >>> sum(kind.count for kind in pool.kinds)
+        36
+    """
 
     kinds: tuple[ArrayKind, ...] = eqx.field(converter=_kinds)
 
@@ -74,6 +94,12 @@ class Rectangle(NamedTuple):
         (inputs) of the matrix.
     - `kind`: place of the kind of array in the pool.
     - `pass_number`: number of the pass, from 0. Arrays of a pass work side by side.
+
+    **Example:**
+
+        >>> part = sj.Rectangle(0, 256, 256, 300, kind=0, pass_number=0)
+        >>> part.bottom - part.top, part.right - part.left  # outputs, inputs
+        (256, 44)
     """
 
     top: int
@@ -90,6 +116,13 @@ class PartitionPlan(eqx.Module):
     - `pool`: the arrays, each kind with its device.
     - `rectangles`: the partitions. The noise of each depends on its place in this order.
     - `shape`: shape of the matrix.
+
+    **Example:**
+
+        >>> pool = sj.Pool(sj.ArrayKind(256, 256, count=1, device="epiram"))
+        >>> plan = sj.plan_partitions((256, 512), pool)  # two halves on one array
+        >>> sorted(part.pass_number for part in plan.rectangles)
+        [0, 1]
     """
 
     pool: Pool
@@ -139,6 +172,15 @@ def candidate_plans(
 
     No plan is beaten by another in passes, reserved cells and number of partitions at
     once. Arguments and errors are those of `plan_partitions`.
+
+    **Example:**
+
+        >>> large = sj.ArrayKind(256, 256, count=2, device="epiram")
+        >>> small = sj.ArrayKind(64, 64, count=4, device="epiram")
+        >>> plans = sj.candidate_plans((300, 300), sj.Pool([large, small]))
+        >>> passes = [max(p.pass_number for p in plan.rectangles) + 1 for plan in plans]
+        >>> passes == sorted(passes), len(plans) > 1
+        (True, True)
     """
     shape, pool, occupied = checked_question(shape, pool, device, occupied)
     found = {}

@@ -28,6 +28,14 @@ def load_pool(path: str) -> Pool:
     **Raises:**
 
     - `ValueError`: if the file cannot be read, or has other contents.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> kind = '{"device": "epiram", "rows": 256, "cols": 256, "count": 16}'
+        >>> _ = Path("pool.json").write_text('{"arrays": [' + kind + "]}")
+        >>> sj.load_pool("pool.json").kinds[0].count
+        16
     """
     content = _content(path)
     if not (isinstance(content, dict) and list(content) == ["arrays"]):

@@ -287,5 +287,5 @@ def test_published_functions_refuse_sizes_that_are_none():
         refused(lambda make=make: make(0.0), "v_read")
     refused(lambda: models.independent(-1e-6), "deviation")
     refused(lambda: models.proportional(NAN), "fraction")
-    refused(lambda: models.inverse_proportional(0.1, 0.0), "reference")
+    refused(lambda: models.inverse_proportional(0.1, 0.0), "g_max")
     refused(lambda: models.window(2, 50), "siemens", "1e-6")
