@@ -143,7 +143,7 @@ def cut(matrix: Float[Array, "m n"], rows: int, cols: int) -> Partition:
 def _tiles_on_host(matrix: np.ndarray, grid: tuple[int, int], rows: int, cols: int):
     """`_tiles`, by NumPy: first the blocks of one row of arrays side by side, then each
     turned while the cache holds it, which takes half the time of one copy of all."""
-    m, n = matrix.shape
+    n = matrix.shape[1]
     inputs, outputs = grid
     tiles = np.empty((inputs, outputs, rows, cols), matrix.dtype)
     lines = np.zeros((cols, inputs * rows), matrix.dtype)
