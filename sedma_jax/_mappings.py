@@ -16,7 +16,7 @@ from jax import monitoring
 RESERVE = 8192
 """Mappings that a job of new shapes may need: ten of them took 8,238."""
 
-_SHARE = 0.5  # of all mappings, above which programs are forgotten
+_SHARE = 0.15  # of all mappings, above which programs are forgotten; 2 GB or so of memory
 _OFTEN = 16  # programs compiled from one count of the mappings to the next
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -40,6 +40,7 @@ from ._crossbar.read_effects import (
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
 )
+from ._files.trees import load_tree as load_tree, save_tree as save_tree
 from ._products.corrected import corrected_matvec as corrected_matvec
 from ._products.correction import CorrectionInfo as CorrectionInfo, denoise as denoise
 from ._products.streaming import (

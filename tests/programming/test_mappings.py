@@ -20,7 +20,7 @@ def test_many_shapes_leave_room_for_mappings(monkeypatch):
     start, _ = _mappings.mappings()
     forgotten = []
     monkeypatch.setattr(_mappings, "_OFTEN", 2)
-    most = 2 * (start + 120)  # half of it is the share
+    most = (start + 120) / _mappings._SHARE
     used = _mappings.mappings
     monkeypatch.setattr(_mappings, "mappings", lambda: (used()[0], most))
     monkeypatch.setattr(_mappings.gc, "collect", lambda: forgotten.append(1))
