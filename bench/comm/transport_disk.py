@@ -3,8 +3,9 @@
 A node that holds tensors in memory only, and one with a folder, in turn. `put` is timed in
 the node; a new tensor each time. `get` is timed in another process, which fetches from the
 node, the search for providers left out; for the disk the tensor has been taken from the
-node's memory, and its file from the system's where that is possible. `file` is what the file
-system itself does: 64 MiB written and synced, and read. The first of each is not counted.
+node's memory, and its file from the system's where that is possible. `file` is what the
+file system itself does: 64 MiB written and synced, and read. The first of each is not
+counted.
 """
 
 import os
