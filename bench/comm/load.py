@@ -35,7 +35,7 @@ from bench.shared import RESULTS, ROOT, machine, module_command, parser_of, writ
 from sedma_jax import comm
 
 # Private: the limits that the table names, and streams that no public call would open.
-from sedma_jax.comm._libp2p import muxer, newcomers, node_host
+from sedma_jax.comm._libp2p import muxer, newcomers, places
 from sedma_jax.comm._libp2p.library import PeerID
 from sedma_jax.comm._rpc import body_memory, wire_pb2 as wire
 from sedma_jax.comm._rpc.calls import PROTOCOL
@@ -200,7 +200,7 @@ async def streams(node: Watched, seconds: float) -> dict:
 async def attack(address: str) -> None:
     """Be peers in all places but one; once told to, announce bodies until killed."""
     async with AsyncExitStack() as stack:
-        found = await peers_of(stack, address, node_host.MOST_CONNECTIONS + 15)
+        found = await peers_of(stack, address, places.STRANGERS + 15)
         print(len(found), flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline)
         peer = address.rpartition("/")[2]
@@ -230,7 +230,7 @@ async def bodies(node: Watched, seconds: float) -> dict:
         await attackers.stdin.send_all(b"\n")
         found = await asked(honest, node.daemon.id, 2 * seconds, AT_ONCE)
         return {
-            "dialled": node_host.MOST_CONNECTIONS + 16,
+            "dialled": places.STRANGERS + 16,
             "connections_held": held,
             "connections_peak_MB": empty,
             "announced_MB": others * BODIES * 15 * MIB / 1e6,
@@ -252,7 +252,7 @@ def table(record: dict) -> str:
         ),
         "connections": (
             "connections of proven keys",
-            f"{node_host.MOST_CONNECTIONS}",
+            f"{places.STRANGERS}, and {places.NAMED} for named peers",
             f"{held['connections_held']} of {held['dialled']}",
         ),
         "streams": (

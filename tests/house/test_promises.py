@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.comm import load
-from sedma_jax.comm._libp2p import muxer, newcomers, node_host
+from sedma_jax.comm._libp2p import muxer, newcomers, places
 from sedma_jax.comm._rpc import body_memory
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_what_was_held_under_load_is_within_the_limits(record):
     assert record["silent"]["newcomer_got_in"]
     assert record["streams"]["held"] == muxer.MOST_STREAMS
     held = record["bodies"]
-    assert held["connections_held"] == node_host.MOST_CONNECTIONS
+    assert held["connections_held"] == places.STRANGERS
     # 256 MiB of bodies, and what the connections and the allocator take beside them.
     assert held["peak_MB"] < 1.5 * body_memory.BUDGET_IN_ALL / 1e6 + 100
     assert not held["meanwhile"]["failed"] and not record["requests"]["failed"]
