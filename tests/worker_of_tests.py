@@ -12,7 +12,6 @@ import numpy as np
 from sedma_jax._mappings import RESERVE, mappings
 from sedma_jax.comm._jobs.worker_child import serve
 
-
 ballast = []
 
 

@@ -13,6 +13,8 @@ from sedma_jax.memory import (
     RewardWeights,
     ShortTerm,
     Workload,
+    _decision,
+    _workload,
     adaptive_matvec,
     classify,
 )
@@ -57,6 +59,22 @@ def test_large_sparse_matrices_stay_sparse():
 
 
 @pytest.mark.slow
+def test_a_sparse_matrix_is_checked_once_to_decide(monkeypatch):
+    checks = []
+    for module in (_decision, _workload):
+        check = module.checked_sparse
+        monkeypatch.setattr(
+            module, "checked_sparse", lambda A, check=check: checks.append(A) or check(A)
+        )
+    A = scipy.sparse.random_array((30, 20), density=0.1, rng=np.random.default_rng(0))
+    pool = sj.Pool([sj.ArrayKind(16, 16, 64, sj.devices.EPIRAM)])
+    decision = _decision.decide(
+        A, pool, None, ShortTerm(), Ablation(), 0.5, key=jax.random.key(0)
+    )
+    assert len(checks) == 1
+    assert decision.name.startswith(sj.memory.classify(A).name)
+
+
 def test_a_product_is_recalled_and_written_back(tmp_path):
     A = np.random.default_rng(0).random((40, 24))
     x = np.random.default_rng(1).random(24)

@@ -8,6 +8,7 @@ pinned stays.
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -56,6 +57,8 @@ class TensorStore:
         self._unreported: dict[str, float] = {}  # accesses to absent tensors
         self._promised: list[tuple[int, str]] = []  # bytes, and the stranger or ""
         self.hits = self.misses = self.evictions = 0
+        # Pinned ones that went, of which other holders are to be told.
+        self.given_up: deque[tuple[str, Entry]] = deque(maxlen=MOST_KEPT)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -251,6 +254,8 @@ class TensorStore:
         self._unreported[cid] = entry.accesses - entry.reported
         self._blocks = None  # rebuilt: another tensor may have the same chunks
         self.evictions += evicted
+        if evicted and entry.pinned and len(entry.holders) > 1:
+            self.given_up.append((cid, entry))
 
     def shrink(self) -> None:
         """Take from memory the arrays that are least useful, and on the disk."""
