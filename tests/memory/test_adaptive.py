@@ -58,7 +58,6 @@ def test_large_sparse_matrices_stay_sparse():
     assert classify(A).name == "v1:banded:square:20:even"
 
 
-@pytest.mark.slow
 def test_a_sparse_matrix_is_checked_once_to_decide(monkeypatch):
     checks = []
     for module in (_decision, _workload):
@@ -75,6 +74,7 @@ def test_a_sparse_matrix_is_checked_once_to_decide(monkeypatch):
     assert decision.name.startswith(sj.memory.classify(A).name)
 
 
+@pytest.mark.slow
 def test_a_product_is_recalled_and_written_back(tmp_path):
     A = np.random.default_rng(0).random((40, 24))
     x = np.random.default_rng(1).random(24)
