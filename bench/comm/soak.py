@@ -7,7 +7,8 @@ the service is `sedma serve` with two workers. Of the nodes three are killed (`k
 started again at random, and the other two never, so that their memory covers all of the
 time; the service is killed in the first half, its workers in the second. After each
 restart, and at the end, what a node has acknowledged is fetched from this node alone and
-compared with the SHA-256 of what was put.
+compared with the SHA-256 of what was put; at the end as many as fit into 15 minutes, in
+random order.
 
 Resident memory, descriptors and mappings of what lives throughout, and their sums over all
 nodes and the service, count as flat if a line fitted to the second half rises by at most
@@ -23,7 +24,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bench.comm.soak_load import Load, running
+from bench.comm.soak_load import AT_END, Load, running
 from bench.comm.soak_nodes import Daemon, figures_of, five_nodes, job_service
 from bench.shared import RESULTS, machine, parser_of, write_json
 from sedma_jax import comm, memory
@@ -89,7 +90,7 @@ def soaked(folder: Path, seconds: float, every: float) -> dict:
                 daemon.kill()
                 daemon.start()
             held = [t for t in load.tensors.accepted if t[2] == i]
-            load.verify(i, held, "at the end")
+            load.verify(i, held, AT_END)
         with memory.open(f"sqlite:///{folder / 'memory.db'}") as learnt:
             rewards = sum(p.count for p in learnt.patterns("partition"))
         ended_alone = [daemon.name for daemon in daemons if daemon.ended_alone]
