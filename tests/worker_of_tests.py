@@ -1,5 +1,6 @@
 """The process of a worker whose jobs do what their ids say; `test_workers.py` starts it."""
 
+import mmap
 import os
 import signal
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sedma_jax._mappings import RESERVE, mappings
 from sedma_jax.comm._jobs.worker_child import serve
+
+ballast = []
 
 
 def make(setup):
@@ -22,6 +26,11 @@ def make(setup):
             os.abort()
         if what == "hungry":
             np.ones(10**9).sum()
+        if what == "ballast":
+            # Neighbours of one protection would be one mapping.
+            while mappings()[0] < mappings()[1] - RESERVE // 2:
+                for protection in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE) * 500:
+                    ballast.append(mmap.mmap(-1, mmap.PAGESIZE, prot=protection))
         if what == "slow":
             time.sleep(60)
         if what == "nan":

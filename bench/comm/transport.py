@@ -6,8 +6,9 @@ MB/s for a body of 64 MiB and calls/s for bodies of 128 B and 256 KiB, one at a 
 loopback, medians over interleaved rounds; checksums of what arrived are compared outside
 the timing. gRPC is measured by `grpcio`, which libp2p needs anyway. Stock libp2p has its
 own muxer under our calls, and is given no more at once than fits a record, without which it
-is slower. Lattica is measured by an interpreter that has it
-(`bench/rivals-requirements.txt`).
+is slower. Then tensors of 64 MiB put to and got from nodes with and without a disk, and
+what the file system does alone (`transport_disk.py`). Lattica is measured by an interpreter
+that has it (`bench/rivals-requirements.txt`).
 """
 
 import json
@@ -20,6 +21,14 @@ from statistics import median
 import grpc
 import trio
 
+from bench.comm.transport_disk import (
+    PLACES,
+    SIZE,
+    file_seconds,
+    got_seconds,
+    put_rounds,
+    serve_tensors,
+)
 from bench.comm.transport_rates import DATA, LENGTH, SIZES, measure
 from bench.shared import ROOT, add_rivals, machine, module_command, parser_of, write_json
 from sedma_jax.comm import EVERYONE, NodeSettings, running_node
@@ -162,6 +171,22 @@ def lattica(python):
     return served([*command, "serve"], ask)
 
 
+def tensor_rates(rounds):
+    """MB/s of each round, for tensors in memory and on the disk, and of files alone."""
+    seconds = {
+        "put": trio.run(put_rounds, rounds),
+        "get": served(
+            module_command("bench.comm.transport", "serve", "tensors"),
+            lambda told: trio.run(got_seconds, told, rounds),
+        ),
+        "file": file_seconds(rounds),
+    }
+    return {
+        kind: {name: [SIZE / 1e6 / s for s in each] for name, each in found.items()}
+        for kind, found in seconds.items()
+    }
+
+
 def has_lattica(python):
     """Whether the interpreter exists and has it."""
     probe = [str(python), "-c", "import lattica"]
@@ -171,7 +196,7 @@ def has_lattica(python):
 def main():
     """Serve in child processes, measure here."""
     if sys.argv[1:2] == ["serve"]:
-        return WAYS[sys.argv[2]][0]()
+        return WAYS[sys.argv[2]][0]() if sys.argv[2] in WAYS else trio.run(serve_tensors)
     parser = parser_of(__doc__, results=True)
     parser.add_argument("--rounds", type=int, default=5)
     add_rivals(parser)
@@ -205,7 +230,15 @@ def main():
     }
     for way, ratios in over.items():
         print(f"ours over {way}: " + ", ".join(f"{n} {r:.2f}" for n, r in ratios.items()))
+    tensors = tensor_rates(options.rounds)
+    pairs = {k: zip(*(tensors[k][p] for p in PLACES), strict=True) for k in ("put", "get")}
+    shares = {k: median(disk / memory for memory, disk in p) for k, p in pairs.items()}
+    for kind, rates in tensors.items():
+        told = ", ".join(f"{name} {median(r):.0f}" for name, r in rates.items())
+        print(f"{kind} of 64 MiB, MB/s: {told}")
+    print(f"disk over memory: put {shares['put']:.2f}, get {shares['get']:.2f}")
     record = {"machine": machine(), "rounds": found, "medians": middle, "ours_over": over}
+    record |= {"tensors": tensors, "disk_over_memory": shares}
     record |= {"skipped": skipped} if skipped else {}
     write_json(options.results / "transport.json", record)
 

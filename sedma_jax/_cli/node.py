@@ -26,6 +26,11 @@ def add_parser(commands: Any) -> None:
     identify.add_argument(
         "file", type=Path, metavar="FILE", help="the key; generated on first use"
     )
+    identify.add_argument(
+        "--rewrite",
+        action="store_true",
+        help="add the digest that key files of earlier releases lack; the id stays",
+    )
 
     _action(actions, "peers", _peers, "list the peers that the node knows")
     _action(actions, "status", _status, "show the node itself")
@@ -163,7 +168,10 @@ def _start(options: argparse.Namespace) -> int:
 
 def _id(options: argparse.Namespace) -> int:
     from ..comm import key_id
+    from ..comm._libp2p.keystore import add_digest
 
+    if options.rewrite:
+        add_digest(options.file)
     print(key_id(options.file))
     return 0
 

@@ -36,7 +36,7 @@ from ._pressure import memory_pressure
 from ._remembered_lambda import remembered_lambda
 from ._short_term import ShortTerm
 from ._strategy import Remembered, draw_strategy, moments, of_regime
-from ._workload import Workload, classify
+from ._workload import Workload, classify_checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +114,9 @@ def decide(
     trace = Trace() if trace is None else trace
     memory = memory if ablation.long_term else None
     with trace.stage("classify") as said:
-        occupied = checked_sparse(A).coords if isinstance(A, Sparse) else None
-        workload = classify(A)
+        checked = checked_sparse(A) if isinstance(A, Sparse) else A
+        occupied = checked.coords if isinstance(checked, Sparse) else None
+        workload = classify_checked(checked)
         shape, pool, occupied = checked_question(cast(Any, A).shape, pool, None, occupied)
         said["workload"] = workload.name
     pressure = memory_pressure() if pressure is None else pressure

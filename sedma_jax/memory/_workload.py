@@ -57,8 +57,13 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
     and the mean distance from the diagonal, log10 of the largest over the mean magnitude,
     asymmetry, log10 of a lower bound of the condition, and roughness of `y`.
     """
+    return classify_checked(checked_sparse(A) if isinstance(A, Sparse) else A, y)
+
+
+def classify_checked(A: Matrix, y: ArrayLike | None = None) -> Workload:
+    """As `classify`, of a sparse matrix that `checked_sparse` has given."""
     if isinstance(A, Sparse):
-        entries = checked_sparse(A)
+        entries = scipy.sparse.coo_array(A)
         entries.data = _of_order_one(entries.data)
         (m, n), (rows, cols), values = entries.shape, entries.coords, entries.data
         product = entries.tocsr()

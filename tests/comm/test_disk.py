@@ -12,6 +12,7 @@ from comm_nodes import EVERYONE, wait_until
 
 from sedma_jax import comm
 from sedma_jax.comm._runners import control_client
+from sedma_jax.comm._tensors import tiers
 from sedma_jax.comm._tensors.disk import Disk
 from sedma_jax.comm._tensors.entry import Entry
 from sedma_jax.comm._tensors.manifest import CHUNK, describe
@@ -170,6 +171,40 @@ def test_memory_is_in_front_and_bounded(tmp_path):
             np.testing.assert_array_equal(node.get(cid), bytes_array(1, i))
             assert node.status()["in_memory"] <= 4 * CHUNK
         assert node.status()["bytes"] == 8 * CHUNK
+
+
+def test_what_peers_fetch_from_the_disk_is_read_once_and_stays_in_memory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tiers, "SHRUNK_EVERY", CHUNK)
+    array, read = bytes_array(40, 7)[:-100], []  # three ranges, the last not whole
+    with open_node(tmp_path, capacity=64 * CHUNK) as node:
+        cid = node.put(array)
+    with open_node(tmp_path, capacity=64 * CHUNK) as node:
+        disk = node.node.tiers.disk
+        seen = disk.read
+        disk.read = lambda m, at, length: read.append(length) or seen(m, at, length)
+        for _ in range(2):
+            with comm.open_node(allowed=EVERYONE) as other:
+                other.connect(*node.addresses)
+                np.testing.assert_array_equal(other.get(cid), array)
+            assert sum(read) == array.nbytes  # the second time from memory
+            assert node.status()["in_memory"] == array.nbytes
+        np.testing.assert_array_equal(node.get(cid), array)
+        # Parts count, and go when others need the room.
+        parts = [node.put(bytes_array(20, 20 + i)) for i in range(6)]
+        entries = [node.node.store.peek(cid) for cid in parts]
+
+        async def part(cid, entry):
+            entry.forget_bytes()
+            return await node.node.tiers.part(cid, entry, 8 * CHUNK, 8 * CHUNK)
+
+        for i, (cid, entry) in enumerate(zip(parts, entries, strict=True)):
+            found = node.call(part, cid, entry)
+            right = bytes_array(20, 20 + i)[8 * CHUNK : 16 * CHUNK]
+            np.testing.assert_array_equal(np.asarray(found), right)
+            assert entry.array is None
+            assert node.status()["in_memory"] <= 64 * CHUNK
 
 
 def test_a_folder_has_one_node(tmp_path):

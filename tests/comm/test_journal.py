@@ -7,6 +7,7 @@ import pytest
 
 from sedma_jax.comm._jobs.journal import JobRefused, Journal
 from sedma_jax.comm._jobs.messages import JobRequest, encode_job
+from sedma_jax.comm._jobs.tensor_files import TensorFiles
 from sedma_jax.comm._tensors.manifest import describe
 
 CID = describe(np.arange(3.0)).cid
@@ -165,6 +166,18 @@ def test_limits_and_ids_that_are_taken(journal):
 def test_a_folder_belongs_to_one_service(journal, tmp_path):
     with pytest.raises(OSError, match="belongs to one service"):
         Journal(tmp_path)
+
+
+def test_a_journal_that_does_not_open_is_not_left_open(tmp_path, monkeypatch):
+    def fails(_):
+        raise OSError("no such disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TensorFiles, "remove_unfinished", fails)
+        with pytest.raises(OSError, match="no such disk") as caught:
+            Journal(tmp_path)
+    Journal(tmp_path).close()  # nobody else has it open, though the error holds the first
+    assert caught.value.__traceback__
 
 
 def test_tensors_go_with_their_jobs_and_are_verified(journal, tmp_path):

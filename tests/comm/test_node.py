@@ -149,10 +149,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
+PEER = "12D3KooWS4W2r2NjDoFP3tHBwaYtGms4n2h92hDKkHsteN1sBidw"
+RSA_PEER = "QmVvtzcZgCkMnSFf2dnrBPXrWuNFWNM9J3MpZQCvWPuVZf"
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"allowed": frozenset({"not an id"})},
+        # The library takes any text of base 58 for an id.
+        {"allowed": frozenset({"foo"})},
+        {"allowed": frozenset({PEER[:-1]})},
+        {"allowed": frozenset({PEER + "a"})},
+        {"allowed": frozenset({RSA_PEER[:-1]})},
+        {"allowed": frozenset({comm.EVERYONE, "foo"})},
         {"bootstrap": ("/ip4/1.2.3.4/tcp/1",)},
         {"replicas": 0},
         {"capacity": 0},
@@ -165,6 +175,11 @@ def test_settings_without_sense_are_refused(settings):
     with pytest.raises(ValueError, match="Got"):
         with comm.open_node(**settings):
             pass
+
+
+def test_ids_of_all_kinds_of_keys_are_taken():
+    with comm.open_node(allowed=frozenset({PEER, RSA_PEER})) as node:
+        assert node.node.allowed(RSA_PEER) and not node.node.allowed("foo")
 
 
 def test_our_muxer_carries_the_connections(pair):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import trio
-from comm_nodes import nodes, wait_until
+from comm_nodes import EVERYONE, nodes, wait_until
 
 from sedma_jax import comm
 
@@ -55,6 +55,28 @@ def test_repair_adds_nobody_while_a_put_looks_for_holders():
                 assert node.node.store.peek(cid).holders == found
         assert repaired(opened, 15)
         assert holders(opened, cid) == found
+
+
+def test_other_holders_are_told_of_what_went_for_want_of_room():
+    size = ARRAY.nbytes
+    quick = {"allowed": EVERYONE, "status_every": 0.2, "repair_after": 1.0}
+    with (
+        comm.open_node(**quick, capacity=8 * size) as keeper,
+        comm.open_node(**quick, replicas=2) as owner,
+    ):
+        owner.connect(*keeper.addresses)
+        cid = owner.put(ARRAY)
+        assert holders((keeper, owner), cid) == {keeper.name, owner.name}
+        with comm.open_node(allowed=EVERYONE, status_every=0.2) as spare:
+            spare.connect(*owner.addresses)
+            assert repaired((owner,), 3)
+            assert holders((spare,), cid) == set()  # nobody is missing
+            for i in range(8):  # the keeper's owner needs the room of what it kept
+                keeper.put(ARRAY + i + 1)
+            assert keeper.node.store.peek(cid) is None
+            entry = owner.node.store.peek(cid)
+            assert wait_until(lambda: entry.holders == {owner.name, spare.name}, 30)
+            assert holders((spare,), cid) == {spare.name}
 
 
 def test_peers_that_were_published_to_look_for_no_other():

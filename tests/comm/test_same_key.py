@@ -10,6 +10,7 @@ import pytest
 from comm_nodes import EVERYONE, wait_until
 
 from sedma_jax import comm
+from sedma_jax._cli.main import main
 from sedma_jax.comm._libp2p.keystore import BARE_KEY, load_or_create
 
 
@@ -116,10 +117,20 @@ def test_a_damaged_key_is_no_other_identity(tmp_path, damage):
     load_or_create(path)
 
 
-def test_keys_of_before_are_still_read(tmp_path):
+def test_keys_of_before_are_read_with_a_warning_until_they_are_rewritten(
+    tmp_path, caplog, capsys
+):
     from sedma_jax.comm._libp2p.library import new_ed25519_keys
 
     keys, path = new_ed25519_keys(), tmp_path / "key"
     path.touch(mode=0o600)
     path.write_bytes(keys.private_key.serialize())
     assert load_or_create(path).public_key == keys.public_key
+    assert f"sedma node id --rewrite {path}" in caplog.text
+    assert main(["node", "id", "--rewrite", str(path)]) == 0
+    name = capsys.readouterr().out.strip()
+    caplog.clear()
+    assert main(["node", "id", str(path)]) == 0
+    assert capsys.readouterr().out.strip() == name == comm.key_id(path)
+    assert load_or_create(path).public_key == keys.public_key and not caplog.text
+    assert len(path.read_bytes()) > BARE_KEY and path.stat().st_mode & 0o777 == 0o600

@@ -217,6 +217,19 @@ def test_the_worker_can_be_named_by_its_process(tmp_path):
         assert int(starts(log, "good")[0]) != os.getpid()
 
 
+def test_a_worker_with_few_mappings_left_gives_way_to_another(tmp_path):
+    with served(tmp_path) as (node, _, log):
+        with comm.open_jobs(node.addresses[0]) as client:
+            for id in ("ballast", "good-0", "good-1", "good-2"):
+                client.submit(A, X, id=id)
+                assert client.result(id, 60)[1]["attempts"] == 1
+    (filled,), (last,), (new,), (same,) = (
+        starts(log, id) for id in ("ballast", "good-0", "good-1", "good-2")
+    )
+    # What is left is counted before each job; the process ends after the next one.
+    assert filled == last != new == same
+
+
 @pytest.mark.slow
 def test_jobs_of_new_shapes_are_done_where_mappings_are_scarce(tmp_path):
     setup = {

@@ -13,6 +13,8 @@ from sedma_jax.memory import (
     RewardWeights,
     ShortTerm,
     Workload,
+    _decision,
+    _workload,
     adaptive_matvec,
     classify,
 )
@@ -54,6 +56,22 @@ def test_large_sparse_matrices_stay_sparse():
     n = 10**6  # dense it would take 8 TB
     A = scipy.sparse.dia_array((np.ones((3, n)), [-1, 0, 1]), shape=(n, n))
     assert classify(A).name == "v1:banded:square:20:even"
+
+
+def test_a_sparse_matrix_is_checked_once_to_decide(monkeypatch):
+    checks = []
+    for module in (_decision, _workload):
+        check = module.checked_sparse
+        monkeypatch.setattr(
+            module, "checked_sparse", lambda A, check=check: checks.append(A) or check(A)
+        )
+    A = scipy.sparse.random_array((30, 20), density=0.1, rng=np.random.default_rng(0))
+    pool = sj.Pool([sj.ArrayKind(16, 16, 64, sj.devices.EPIRAM)])
+    decision = _decision.decide(
+        A, pool, None, ShortTerm(), Ablation(), 0.5, key=jax.random.key(0)
+    )
+    assert len(checks) == 1
+    assert decision.name.startswith(sj.memory.classify(A).name)
 
 
 @pytest.mark.slow

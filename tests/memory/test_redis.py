@@ -202,9 +202,18 @@ class Frozen:
         self._listener.close()
 
 
-def test_a_frozen_redis_is_asked_once_and_then_left_alone(postgres, client):
+def test_a_frozen_redis_is_asked_once_and_then_left_alone(postgres, client, monkeypatch):
     """It cost 4 s a write and 2 s a read every 5 s."""
-    relay = Frozen()
+    relay, asked = Frozen(), []
+
+    def noting(name, ask):
+        def noted(*given, **named):
+            if threading.current_thread() is threading.main_thread():
+                asked.append(name)
+            return ask(*given, **named)
+
+        return noted
+
     with (
         sj.memory.open(postgres, redis=relay.url) as memory,
         sj.memory.open(postgres, redis=REDIS) as other,
@@ -214,9 +223,13 @@ def test_a_frozen_redis_is_asked_once_and_then_left_alone(postgres, client):
         relay.frozen = True
         with pytest.warns(RuntimeWarning, match="does not answer"):
             memory.record("k", "w", {"a": 1}, 1.0)
+        redis = memory._store._shared._client
+        for name in ("get", "set", "delete", "pipeline", "execute_command"):
+            monkeypatch.setattr(redis, name, noting(name, getattr(redis, name)))
         for n in range(3, 13):  # the thread asks too, once a second or less often
             memory.record("k", "w", {"a": 1}, 1.0)
             assert counts(memory) == [n]
+        assert not asked
         assert memory._store._shared._breaker.away
         assert counts(other) == [1]  # what Redis still holds, for a minute at most
         relay.frozen = False

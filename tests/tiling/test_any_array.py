@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 
 import jax
@@ -16,6 +17,7 @@ from any_array import DENSE, SHAPES, fractions, given_arrays, one_line
 from hypothesis import given
 from jax.experimental.sparse import BCOO
 
+from sedma_jax._tiling import partition as tiling
 from sedma_jax._tiling.native import exactly
 from sedma_jax._tiling.partition import assemble, checked_array, checked_sparse, partition
 from sedma_jax._tiling.tile_source import tile_source
@@ -130,6 +132,35 @@ def test_public_functions_compute_with_the_same_numbers():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "12 5\n"
+
+
+def test_many_rows_of_few_entries_take_no_memory(monkeypatch):
+    last = 2**31 - 2
+    index = np.array([[last, 0], [3, 1], [last, 0], [3, 0], [3, 1], [5, 0]], np.int32)
+    data = np.array([1, 2, 4, 8, 16, 0], np.float32)
+    entries = sp.coo_array((data, tuple(index.T)), shape=(last + 1, 2))
+    tracemalloc.start()
+    try:
+        held = checked_sparse(entries)
+        # In CSR its rows alone would take 8.6 GB.
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    assert list(zip(held.row, held.col, held.data, strict=True)) == [
+        *((3, 0, 8), (3, 1, 18), (last, 0, 5))
+    ]
+    given = BCOO((jnp.asarray(data), jnp.asarray(index)), shape=(last + 1, 2))
+    assert checked_sparse(given).nnz == 3
+    # Both ways give the same, entry by entry.
+    rng = np.random.default_rng(0)
+    places = tuple(rng.integers(0, 30, (2, 500)))
+    many = sp.coo_array((rng.normal(size=500), places), shape=(30, 30))
+    first = checked_sparse(many)
+    monkeypatch.setattr(tiling, "_FEW_ROWS", -(10**6))
+    second = checked_sparse(many)
+    for name in ("row", "col"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_allclose(first.data, second.data, rtol=1e-14)
 
 
 def test_duplicates_add_up_exactly():

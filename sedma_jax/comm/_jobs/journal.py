@@ -56,10 +56,14 @@ class Journal:
         except BaseException:
             self._owner.close()
             raise
-        self._files = sqlite_files(folder / "jobs.db")
-        self._data.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
-        self.tensors.remove_unfinished()
-        self.collect()
+        try:
+            self._files = sqlite_files(folder / "jobs.db")
+            self._data.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+            self.tensors.remove_unfinished()
+            self.collect()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the journal, so that another process may open it."""

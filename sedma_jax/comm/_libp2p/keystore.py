@@ -1,13 +1,17 @@
 """The private key of a node, in a file that only its owner can read."""
 
 import hashlib
+import logging
 import os
 import stat
 import tempfile
 from pathlib import Path
 
 from ..._files.read_files import check_input
+from ..._files.whole_files import replacing
 from .library import KeyPair, PeerID, deserialize_private_key, new_ed25519_keys
+
+log = logging.getLogger("sedma_jax.comm")
 
 LARGEST_KEY = 4096  # bytes
 BARE_KEY = 36  # bytes of a serialised Ed25519 key
@@ -35,6 +39,12 @@ def load_or_create(path: Path) -> KeyPair:
         )
     with path.open("rb") as file:
         data = file.read(LARGEST_KEY + 1)
+    if len(data) == BARE_KEY:
+        log.warning(
+            "the key in %s has no digest, as those of earlier releases: damage would make "
+            "it another identity. Run `sedma node id --rewrite %s`.",
+            *(path, path),
+        )
     try:
         private = deserialize_private_key(_checked(data))
         return KeyPair(private, private.get_public_key())
@@ -44,6 +54,22 @@ def load_or_create(path: Path) -> KeyPair:
             f"{len(data)} bytes that are none. Restore the file from a backup, or delete "
             "it to become a new peer."
         ) from error
+
+
+def add_digest(path: Path) -> None:
+    """Write the key in a file again, with the digest that earlier releases left out.
+
+    The identity stays. Errors as of `load_or_create`.
+    """
+    keys = load_or_create(path)
+    with replacing(path) as part:
+        part.write_bytes(_as_file(keys))
+        part.chmod(0o600)
+
+
+def _as_file(keys: KeyPair) -> bytes:
+    key = keys.private_key.serialize()
+    return key + _MARK + hashlib.sha256(key).digest()
 
 
 def key_id(path: Path) -> str:
@@ -72,8 +98,7 @@ def _create(path: Path) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
-            key = new_ed25519_keys().private_key.serialize()
-            file.write(key + _MARK + hashlib.sha256(key).digest())
+            file.write(_as_file(new_ed25519_keys()))
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -86,6 +86,7 @@ class MuxedConnection(IMuxedConn):
         self._rtt = 0.0
         self._growth = GROWTH_BUDGET
         self.unread = 0  # bytes that wait for readers
+        self.last_used = trio.current_time()  # when a stream last brought something
         self._scope: trio.CancelScope | None = None
         self._records = NoiseRecords(secured_conn.conn.noise_state)
         self._raw = raw_connection(secured_conn)
@@ -287,8 +288,10 @@ class MuxedConnection(IMuxedConn):
             self.queue(frame(WINDOW_UPDATE, ACK, stream_id, 0))
         if stream is None:
             return  # reset on this side, before the peer knew
-        if kind == DATA and not stream.receive(body):
-            raise FrameError(f"stream {stream_id} sent beyond its window")
+        if kind == DATA:
+            self.last_used = trio.current_time()
+            if not stream.receive(body):
+                raise FrameError(f"stream {stream_id} sent beyond its window")
         if kind == WINDOW_UPDATE and value and not stream.credit(value):
             raise FrameError(f"the window of stream {stream_id} overflows")
         if flags & RST:

@@ -3,14 +3,17 @@
 The library counts a socket that says nothing as a connection, and keeps the place of every
 inbound connection until the node ends: 64 of them in all, and nobody gets in any more. Here
 a connection takes one of few places until its peer has shown its key. If all are taken, the
-oldest that has said nothing goes, of the same network address first.
+oldest that has said nothing goes, of the same network address first. Whoever has shown its
+key gets one of the places of `places.py`, or has to leave.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from .._errors import reason
 from .library import Multiaddr, RawConnection
+from .places import Places
 
 log = logging.getLogger("sedma_jax.comm")
 
@@ -45,8 +48,8 @@ class _Newcomer:
 class Newcomers:
     """Takes in connections in place of a swarm of the library."""
 
-    def __init__(self, network: Any):
-        self._network = network
+    def __init__(self, network: Any, named: Callable[[str], bool]):
+        self._network, self.places = network, Places(network, named)
         self._waiting: list[_Newcomer] = []  # the oldest first
         self.dropped = 0
         network._handle_inbound_connection = self.take
@@ -66,6 +69,9 @@ class Newcomers:
         finally:
             if newcomer in self._waiting:
                 self._waiting.remove(newcomer)
+        if not self.places.admit(connection, newcomer.host):
+            log.debug("no place for %s", newcomer.host)
+            await connection.close()
         await connection.event_closed.wait()  # the listener then closes the socket
         forget_ended(self._network)
 

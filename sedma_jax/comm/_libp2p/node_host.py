@@ -25,8 +25,10 @@ from .library_fixes import (
     use_own_routing_protocol,
 )
 from .newcomers import HANDSHAKE_SECONDS, HANDSHAKES, Newcomers
+from .places import NAMED, STRANGERS
 
-MOST_CONNECTIONS = 64  # with peers whose key is known
+# With peers whose key is known; `Places` decides who has them.
+MOST_CONNECTIONS = STRANGERS + NAMED
 MOST_STREAMS = 1024
 
 
@@ -36,6 +38,7 @@ def make_host(
     listen: Sequence[Multiaddr],
     announce: Sequence[Multiaddr],
     allowed: Callable[[str], bool],
+    named: Callable[[str], bool],
     own_muxer: bool,
 ) -> Any:
     """A host with the faults of the library corrected; it does not run yet.
@@ -44,7 +47,8 @@ def make_host(
 
     - `listen`: addresses to listen on, and `announce`: addresses to tell others if they
         differ.
-    - `allowed`: whether a peer of an id may connect.
+    - `allowed`: whether a peer of an id may connect, and `named`: whether it is no
+        stranger.
     - `own_muxer`: False for the library's, for comparisons.
     """
     require_version()
@@ -60,7 +64,7 @@ def make_host(
         muxer_opt={TProtocol(YAMUX_ID): LibraryYamux},
         resource_manager=ResourceManager(
             limits=ResourceLimits(
-                max_connections=MOST_CONNECTIONS + HANDSHAKES, max_streams=MOST_STREAMS
+                max_connections=MOST_CONNECTIONS + 2 * HANDSHAKES, max_streams=MOST_STREAMS
             )
         ),
         connection_config=ConnectionConfig(
@@ -68,8 +72,9 @@ def make_host(
             # Otherwise it dials every known peer until it has a hundred connections.
             min_connections=0,
             low_watermark=0,
-            high_watermark=MOST_CONNECTIONS,
-            max_connections=MOST_CONNECTIONS,
+            high_watermark=MOST_CONNECTIONS + HANDSHAKES,
+            # The library refuses before the handshake, when nobody is known.
+            max_connections=MOST_CONNECTIONS + HANDSHAKES,
             inbound_upgrade_timeout=HANDSHAKE_SECONDS,
             enable_health_monitoring=not own_muxer,
             health_initial_delay=1,
@@ -81,5 +86,5 @@ def make_host(
         announce_addrs=list(announce) or None,
     )
     tolerate_removed_handlers(host)
-    Newcomers(host.get_network())
+    Newcomers(host.get_network(), named)
     return host

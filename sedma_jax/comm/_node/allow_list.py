@@ -8,6 +8,9 @@ from .._libp2p.dial_rules import Network
 from .._libp2p.library import Multiaddr, PeerID, info_from_p2p_addr
 from .settings import EVERYONE, NodeSettings
 
+# The codes of multihash, and what a serialised Ed25519 key begins with.
+_IDENTITY, _SHA256, _ED25519 = 0x00, 0x12, bytes.fromhex("08011220")
+
 
 def peer_address(address: str) -> Any:
     """The peer id and addresses in an address that ends in `/p2p/ID`."""
@@ -39,16 +42,30 @@ def named_peers(settings: NodeSettings) -> Callable[[str], bool]:
     return lambda name: name in names
 
 
+def _is_peer_id(name: str) -> bool:
+    """Whether a name is the id of a peer: a public key, or the SHA-256 of one.
+
+    The library takes any text of base 58.
+    """
+    try:
+        data = PeerID.from_string(name).to_bytes()
+    except Exception:  # the library's errors have no common base
+        return False
+    kind, length, *digest = data if len(data) > 2 else (0, 0)
+    right = (kind == _SHA256 and length == 32) or (
+        kind == _IDENTITY and data[2:6] == _ED25519 and length == 36
+    )
+    return right and len(digest) == length and str(PeerID(data)) == name
+
+
 def allow_list(settings: NodeSettings) -> Callable[[str], bool]:
     """Tell for the id of a peer whether it may connect and be connected to."""
     named = [*settings.bootstrap, *settings.via_relay]
     allowed = settings.allowed | {str(peer_address(a).peer_id) for a in named}
     for name in allowed - {EVERYONE}:
-        try:
-            PeerID.from_string(name)
-        except Exception as error:
+        if not _is_peer_id(name):
             raise ValueError(
                 "`NodeSettings` needs ids of peers in `allowed`, as in 12D3KooW.... Got "
-                f"{name[:80]!r}. Take them from `sedma node status`."
-            ) from error
+                f"{name[:80]!r}. Take them from `sedma node status` or `sedma node id`."
+            )
     return lambda name: EVERYONE in allowed or name in allowed

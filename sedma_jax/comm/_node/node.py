@@ -13,7 +13,7 @@ import trio
 
 from ..._long_term import ShortTermMemory
 from .._errors import reason
-from .._libp2p import library_fixes
+from .._libp2p import library_fixes, places
 from .._libp2p.byte_stream import ByteStream, PeerStream
 from .._libp2p.dial_rules import DialRules
 from .._libp2p.library import KadDHT, KeyPair, Multiaddr, PeerID
@@ -113,12 +113,20 @@ class Node:
         addresses_ = [a for info in infos for a in info.addrs]
         if vouched or self.named(str(peer)):
             self.dial_rules.vouch(addresses_)
-        await self._dial(peer, addresses_)
+        await self._dial(peer, addresses_, vouched)
         self.peers.get(str(peer))
         await self.dht.add_peer(peer)
         return str(peer)
 
-    async def _dial(self, peer: PeerID, addresses: Iterable[Multiaddr]) -> None:
+    async def _dial(
+        self, peer: PeerID, addresses: Iterable[Multiaddr], vouched: bool
+    ) -> None:
+        connected = len(self.connected())
+        if not (vouched or self.named(str(peer))) and connected >= places.STRANGERS:
+            raise ConnectionError(
+                "`Node.connect` needs a place for a peer that strangers name. Got "
+                f"{connected} connections. Name the peer in `allowed`."
+            )
         allowed = [
             a
             for a in addresses
@@ -286,7 +294,7 @@ class Node:
                         # Relayed addresses are in the peer's status, not in the record.
                         told = self.peers.get(name).addresses
                         more = [a for t in told for a in peer_address(t).addrs]
-                        await self._dial(record.peer_id, [*record.addrs, *more])
+                        await self._dial(record.peer_id, [*record.addrs, *more], False)
                         found.add(name)
                 except (ConnectionError, ValueError) as error:
                     log.info("provider not reached: %s", error)

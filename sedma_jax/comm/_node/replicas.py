@@ -91,6 +91,7 @@ class Replication:
                 if short and self._repairs(entry, left, connected):
                     log.info("%s lost %d holders", cid, len(lost))
                     await self.replicate(cid, lost)
+            await self._tell_of_given_up()
             self.rounds += 1
             await trio.sleep(after / 5)
 
@@ -103,6 +104,18 @@ class Replication:
         leader = entry.leader or self._node.name
         repairs = leader if leader in left & connected else min(left, default="")
         return self._node.name == repairs
+
+    async def _tell_of_given_up(self) -> None:
+        """Tell the other holders of tensors that went for want of room.
+
+        Else they would count on this node, which stays connected, for good.
+        """
+        given_up = self._node.store.given_up
+        while given_up:
+            cid, entry = given_up.popleft()
+            if self._node.store.peek(cid) is None:
+                entry.holders.discard(self._node.name)
+                await self._tell_holders(cid, entry, set())
 
     async def _keep(self, cid: str, name: str, holders: set[str], wanted: int) -> bool:
         """Ask a peer to hold a tensor; whether it does."""

@@ -20,7 +20,7 @@ from .._libp2p.node_host import make_host
 from .._rpc.calls import PROTOCOL
 from .._tensors.bitswap import PROTOCOLS, Bitswap
 from . import background_tasks
-from .allow_list import allow_list
+from .allow_list import allow_list, named_peers
 from .dial_back import add_dial_back
 from .nat_traversal import NatTraversal
 from .node import Node
@@ -50,6 +50,7 @@ async def running_node(
         listen=listen,
         announce=[Multiaddr(address) for address in settings.announce],
         allowed=allowed,
+        named=named_peers(settings),
         own_muxer=settings.own_muxer,
     )
     node = Node(settings, keys, host, short_term)

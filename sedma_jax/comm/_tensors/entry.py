@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import trio
 
-from .manifest import Manifest, bytes_of
+from .manifest import CHUNK, Manifest, bytes_of, empty_aligned
 
 LEAST_HOURS = 1.0  # shortest time to divide accesses by, so that one is not a high rate
 
@@ -18,6 +18,14 @@ class Use(NamedTuple):
     per_hour: float  # accesses
     megabytes: float  # 10^6 bytes
     last: float  # access, in seconds since 1970
+
+
+@dataclass
+class Gathered:
+    """The bytes of a tensor that were read from the disk, and checked, range by range."""
+
+    bytes: np.ndarray
+    chunks: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -38,7 +46,7 @@ class Entry:
     replicating: trio.Lock = field(default_factory=trio.Lock, repr=False)
     loading: trio.Lock = field(default_factory=trio.Lock, repr=False)
     on_disk: bool = False
-    cold_bytes: int = 0  # read from the disk since it was last in memory
+    gathered: "Gathered | None" = field(default=None, repr=False)
     created: float = field(default_factory=time.monotonic)
     last_access: float = field(default_factory=time.monotonic)
     accesses: float = 0.0
@@ -48,6 +56,31 @@ class Entry:
         """Count an access to a share of the tensor."""
         self.accesses += share
         self.last_access = time.monotonic()
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of its array in memory, or of the part of it that was read."""
+        if self.array is not None:
+            return self.manifest.nbytes
+        return len(self.gathered.chunks) * CHUNK if self.gathered is not None else 0
+
+    def gather(self, offset: int, data: np.ndarray) -> None:
+        """Keep a range that the disk gave; once all are there, they are the array."""
+        size, first = self.manifest.nbytes, offset // CHUNK
+        gathered = self.gathered
+        if gathered is None:
+            self.gathered = gathered = Gathered(empty_aligned(size))
+        gathered.bytes[offset : offset + len(data)] = data
+        whole = len(data) // CHUNK + (offset + len(data) == size and len(data) % CHUNK > 0)
+        gathered.chunks.update(range(first, first + whole))
+        if len(gathered.chunks) == -(-size // CHUNK):
+            gathered.bytes.flags.writeable = False
+            shaped = gathered.bytes.view(self.manifest.dtype).reshape(self.manifest.shape)
+            self.array, self.gathered = shaped, None
+
+    def forget_bytes(self) -> None:
+        """Leave a tensor on the disk alone."""
+        self.array = self.gathered = None
 
     def per_hour(self, now: float) -> float:
         """Accesses per hour, including remembered ones."""

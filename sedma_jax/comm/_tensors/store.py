@@ -8,6 +8,7 @@ pinned stays.
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -56,6 +57,8 @@ class TensorStore:
         self._unreported: dict[str, float] = {}  # accesses to absent tensors
         self._promised: list[tuple[int, str]] = []  # bytes, and the stranger or ""
         self.hits = self.misses = self.evictions = 0
+        # Pinned ones that went, of which other holders are to be told.
+        self.given_up: deque[tuple[str, Entry]] = deque(maxlen=MOST_KEPT)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -76,7 +79,7 @@ class TensorStore:
     @property
     def in_memory(self) -> int:
         """Bytes of the arrays in memory."""
-        return sum(e.manifest.nbytes for e in self._held() if e.array is not None)
+        return sum(e.in_memory for e in self._held())
 
     @property
     def free(self) -> int:
@@ -251,16 +254,18 @@ class TensorStore:
         self._unreported[cid] = entry.accesses - entry.reported
         self._blocks = None  # rebuilt: another tensor may have the same chunks
         self.evictions += evicted
+        if evicted and entry.pinned and len(entry.holders) > 1:
+            self.given_up.append((cid, entry))
 
     def shrink(self) -> None:
         """Take from memory the arrays that are least useful, and on the disk."""
         if self.memory is None or self.in_memory <= self.memory:
             return
-        there = {c: e for c, e in self._entries.items() if e.array is not None}
+        there = {c: e for c, e in self._entries.items() if e.in_memory}
         on_disk = {c: e for c, e in there.items() if e.on_disk}
-        only = sum(e.manifest.nbytes for c, e in there.items() if c not in on_disk)
-        for cid in self._least_useful(on_disk, self.memory - only, lambda m: m.nbytes):
-            self._entries[cid].array = None
+        only = sum(e.in_memory for c, e in there.items() if c not in on_disk)
+        for cid in self._least_useful(on_disk, self.memory - only, lambda e: e.in_memory):
+            self._entries[cid].forget_bytes()
 
     def _held(self) -> Iterable[Entry]:
         return self._entries.values()
@@ -272,11 +277,11 @@ class TensorStore:
         self,
         entries: dict[str, Entry],
         room: int,
-        cost: Callable[[Manifest], int] | None = None,
+        cost: Callable[[Entry], int] | None = None,
     ) -> set[str]:
         """Those that go, the lowest utility of Eq. 10 first, so that the rest fits."""
-        cost = cost or self.cost
-        sizes = [cost(e.manifest) for e in entries.values()]
+        cost = cost or (lambda e: self.cost(e.manifest))
+        sizes = [cost(e) for e in entries.values()]
         if sum(sizes) <= room:
             return set()
         now = time.monotonic()

@@ -16,6 +16,7 @@ from .store import TensorStore
 
 log = logging.getLogger("sedma_jax.comm")
 
+SHRUNK_EVERY = 16 * 2**20  # bytes that come into memory between two looks at its limit
 SAVE_EVERY = 30.0  # seconds between two writes of how tensors were used
 
 
@@ -33,6 +34,7 @@ class Tiers:
         self.damaged = 0  # tensors that the disk had lost when they were read
         self.lost: dict[str, Entry] = {}  # pinned ones, to be fetched from others again
         self._writing = trio.Lock()
+        self._unseen = 0  # bytes read since memory was last held to its limit
         self._saved: dict[str, tuple] = {}
 
     async def start(self) -> None:
@@ -134,26 +136,28 @@ class Tiers:
             data = await self._read(cid, entry, 0, manifest.nbytes)
             data.flags.writeable = False
             array = data.view(manifest.dtype).reshape(manifest.shape)
-            entry.array, entry.cold_bytes = array, 0
+            entry.array, entry.gathered = array, None
             self.store.shrink()
             return array
 
     async def part(self, cid: str, entry: Entry, offset: int, length: int) -> memoryview:
         """A range of a tensor that starts at a multiple of a chunk.
 
+        Ranges that come from the disk stay in memory, so that a tensor whose ranges were
+        all wanted is there without being read and hashed a second time.
+
         **Raises:** `DamagedError` if the disk has lost it.
         """
-        size = entry.manifest.nbytes
-        if entry.array is None:
-            # Once half of it was wanted, the rest probably is: it moves into memory.
-            entry.cold_bytes += length
-            if 2 * entry.cold_bytes < size or size > (self.store.memory or size):
-                return (await self._read(cid, entry, offset, length)).data
-            await self.array(cid, entry)
-        array = entry.array
-        if array is None:  # it was taken from memory again
-            return (await self._read(cid, entry, offset, length)).data
-        return entry.bytes[offset : offset + length]
+        if entry.array is not None:
+            return entry.bytes[offset : offset + length]
+        data = await self._read(cid, entry, offset, length)
+        if entry.array is None and entry.manifest.nbytes <= (self.store.memory or 0):
+            entry.gather(offset, data)
+            self._unseen += len(data)
+            if self._unseen >= SHRUNK_EVERY or entry.array is not None:
+                self._unseen = 0
+                self.store.shrink()
+        return data.data
 
     async def block(self, digest: bytes) -> memoryview | None:
         """A chunk or a manifest by its SHA2-256 if it is held; counted as an access."""
