@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._extras import install_hint
 from ._tiling.native import real_floats
 from .kernels import MvmCost
 
@@ -21,8 +22,7 @@ try:
     from matplotlib.ticker import EngFormatter
 except ImportError as error:
     raise ImportError(
-        "`sedma_jax.viz` needs matplotlib, which is not installed. "
-        "Install with `pip install 'sedma-jax[viz]'`."
+        f"`sedma_jax.viz` needs matplotlib, which is not installed. {install_hint('viz')}"
     ) from error
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
