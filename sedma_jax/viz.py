@@ -352,3 +352,9 @@ def _same_shape(function: str, **arrays: ArrayLike) -> tuple[np.ndarray, np.ndar
             f"Got {first.shape} and {second.shape}. Pass both in the same layout."
         )
     return first, second
+
+
+def __dir__():
+    """The pictures; the imports of this file are not shown."""
+    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
+    return sorted(name for name in own if not name.startswith("_"))

@@ -379,3 +379,9 @@ def _no_sharding(out_sharding: Any) -> None:
             "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
             f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
         )
+
+
+def __dir__():
+    """What users call; the imports of this file are not shown."""
+    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
+    return sorted(name for name in own if not name.startswith("_"))
