@@ -3,6 +3,17 @@
 from importlib.util import find_spec
 
 
+def install_hint(extra: str) -> str:
+    """The sentence that says how an extra is installed.
+
+    No package index has sedma_jax yet, so the ways that work are a checkout and a wheel.
+    """
+    return (
+        f"Install with `pip install '.[{extra}]'` in a checkout of sedma_jax, or with "
+        f"`pip install 'FILE.whl[{extra}]'` from a wheel."
+    )
+
+
 def require(extra: str, *libraries: str) -> None:
     """Check that the libraries of an extra are installed; they are not imported.
 
@@ -14,5 +25,5 @@ def require(extra: str, *libraries: str) -> None:
         if find_spec(library) is None:
             raise ImportError(
                 f"`sedma_jax.{extra}` needs {library}, which is not installed. "
-                f"Install with `pip install 'sedma-jax[{extra}]'`."
+                f"{install_hint(extra)}"
             )

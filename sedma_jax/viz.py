@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._extras import install_hint
 from ._tiling.native import real_floats
 from .kernels import MvmCost
 
@@ -21,8 +22,7 @@ try:
     from matplotlib.ticker import EngFormatter
 except ImportError as error:
     raise ImportError(
-        "`sedma_jax.viz` needs matplotlib, which is not installed. "
-        "Install with `pip install 'sedma-jax[viz]'`."
+        f"`sedma_jax.viz` needs matplotlib, which is not installed. {install_hint('viz')}"
     ) from error
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
@@ -399,3 +399,9 @@ def _same_shape(function: str, **arrays: ArrayLike) -> tuple[np.ndarray, np.ndar
             f"Got {first.shape} and {second.shape}. Pass both in the same layout."
         )
     return first, second
+
+
+def __dir__():
+    """The pictures; the imports of this file are not shown."""
+    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
+    return sorted(name for name in own if not name.startswith("_"))

@@ -152,7 +152,7 @@ def test_missing_extra_names_the_remedy():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert "Install with `pip install 'sedma-jax[viz]'`." in done.stdout
+    assert "Install with `pip install '.[viz]'` in a checkout" in done.stdout
 
 
 def test_no_global_state():

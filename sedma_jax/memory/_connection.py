@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from .._extras import install_hint
 from .._files.same_file import Identities, replaced, sqlite_files
 from ._location import check_file, secrets, shown
 from ._migrate import VERSIONS, migrate, version
@@ -334,7 +335,7 @@ def _engine(url: URL, is_sqlite: bool) -> Engine:
     except ImportError:
         raise ImportError(
             "A memory in PostgreSQL needs psycopg, which is not installed. "
-            "Install with `pip install 'sedma-jax[postgres]'`."
+            f"{install_hint('postgres')}"
         ) from None
     if is_sqlite:
         event.listen(engine, "connect", _synchronise)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from secrets import token_hex
 from urllib.parse import urlsplit
 
+from .._extras import install_hint
 from .._files.refusal import FileRefusal
 from ._breaker import Breaker
 from ._connection import LONGEST_PAUSE
@@ -36,7 +37,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "`sedma_jax.memory.open(redis=...)` needs redis, which is not installed. "
-        "Install with `pip install 'sedma-jax[redis]'`."
+        f"{install_hint('redis')}"
     ) from error
 
 LEASE = 3 * LONGEST_PAUSE  # milliseconds that a writer's token lives

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._extras import install_hint
 from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, Device
@@ -43,8 +44,7 @@ try:
     from flax import nnx
 except ImportError as error:
     raise ImportError(
-        "`sedma_jax.nn.flax` needs flax, which is not installed. "
-        "Install with `pip install 'sedma-jax[flax]'`."
+        f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
     ) from error
 
 
@@ -379,3 +379,9 @@ def _no_sharding(out_sharding: Any) -> None:
             "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
             f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
         )
+
+
+def __dir__():
+    """What users call; the imports of this file are not shown."""
+    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
+    return sorted(name for name in own if not name.startswith("_"))

@@ -259,4 +259,4 @@ except ImportError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'sedma-jax[deploy]'" in done.stdout, done.stderr
+    assert "pip install '.[deploy]'" in done.stdout, done.stderr

@@ -70,4 +70,4 @@ import sedma_jax
 sedma_jax.linalg
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'sedma-jax[linalg]'" in done.stderr
+    assert "pip install '.[linalg]'" in done.stderr

@@ -259,4 +259,4 @@ except ImportError as error:
     print(json.dumps(str(error)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'sedma-jax[memory]'" in json.loads(done.stdout), done.stderr
+    assert "pip install '.[memory]'" in json.loads(done.stdout), done.stderr

@@ -3,6 +3,8 @@
 import logging
 from importlib.metadata import version
 
+from ..._extras import install_hint
+
 try:
     import libp2p.kad_dht.common as kad_common
     import libp2p.kad_dht.kad_dht as kad
@@ -85,7 +87,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.comm` needs libp2p, which cannot be imported ({error}). "
-        "Install with `pip install 'sedma-jax[comm]'`. One of its parts is compiled during "
+        f"{install_hint('comm')} One of its parts is compiled during "
         "the installation: run `sudo apt-get install build-essential libgmp-dev` first."
     ) from error
 

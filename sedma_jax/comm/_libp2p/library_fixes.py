@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from ..._extras import install_hint
 from .._errors import reason
 from . import muxer
 from .library import (
@@ -33,7 +34,7 @@ def require_version() -> None:
     if VERSION != CORRECTED:
         raise ImportError(
             f"`sedma_jax.comm` needs libp2p {CORRECTED}, whose faults it corrects. Got "
-            f"libp2p {VERSION}. Install with `pip install 'sedma-jax[comm]'`."
+            f"libp2p {VERSION}. {install_hint('comm')}"
         )
 
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from ..._extras import install_hint
 from ...kernels import TransferModel, transfer_log_likelihood
 
 try:
     import optax
 except ImportError as error:
     raise ImportError(
-        "`sedma_jax.comm` needs optax, which is not installed. "
-        "Install with `pip install 'sedma-jax[comm]'`."
+        f"`sedma_jax.comm` needs optax, which is not installed. {install_hint('comm')}"
     ) from error
 
 LEARNING_RATE = 0.01  # eta of Eq. 8

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from ..._extras import install_hint
 from .._node.node import Node
 
 try:
@@ -15,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "`sedma_jax.comm` needs prometheus-client, which is not installed. "
-        "Install with `pip install 'sedma-jax[comm]'`."
+        f"{install_hint('comm')}"
     ) from error
 
 
