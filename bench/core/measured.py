@@ -51,11 +51,14 @@ def figures(g):
         "relative_quantiles": np.quantile(z, (0.01, 0.1, 0.9, 0.99)).tolist(),
         "autocorrelation": {str(n): float(together(n)) for n in LAGS},
         "median_at_read": {str(k): float(np.median(z[:, k])) for k in (0, 5, 50, 500)},
-        "spectrum": {
-            name: float(np.exp(np.mean(np.log(part))))
-            for name, part in zip(("low", "middle", "high"), np.array_split(power, 3), strict=True)
-        },
-    }  # fmt: skip
+        "spectrum": dict(
+            zip(
+                ("low", "middle", "high"),
+                (float(np.exp(np.mean(np.log(p)))) for p in np.array_split(power, 3)),
+                strict=True,
+            )
+        ),
+    }
 
 
 def judge_reads(path):

@@ -1,9 +1,9 @@
 """A device from measured trains of identical pulses.
 
-The mean over cells and cycles is fitted by `start + (end - start) s(x)`, `s` the exponential
-response of `Device`, in least squares (SciPy, trust region). What is left gives the noise:
-over `n` pulses two reads differ by the variance `n c**2 + 2 r**2`, with `c` the noise of one
-pulse and `r` that of one read; a line through the variances of the first lags has both.
+The mean over cells and cycles is fitted by `start + (end - start) s(x)`, `s` the law of
+`Device`, in least squares (SciPy, trust region). What is left gives the noise:
+over `n` pulses two reads differ by the variance `n c**2 + 2 r**2`, with `c` the noise of
+one pulse and `r` that of one read; a line through the variances of the first lags has both.
 """
 
 import os
@@ -71,12 +71,12 @@ def fit(
 
     **Arguments:**
 
-    - `ltp`, `ltd`: conductances after each pulse of potentiation and of depression, of shape
+    - `ltp`, `ltd`: conductances after each pulse of potentiation and depression, of shape
         (pulses,), (cells, pulses) or (cells, cycles, pulses); or one CSV file with a column
         of each, and at most one line of heading.
     - `unit`: of the conductances, one of S, mS, uS, nS; None for normalised weights, which
         need `window`.
-    - `window`: conductances, in siemens, that the lowest and highest fitted value stand for.
+    - `window`: conductances, in siemens, that the lowest and highest fitted values are.
     - `tabulated`: take the smoothed mean trace as a table, in place of a label.
 
     **Returns:** a `Fit`. The spread of labels over cells, `sigma_d2d`, is found from three
@@ -104,8 +104,8 @@ def fit(
     low = min(min(p.ends) for p in parts)
     high = max(max(p.ends) for p in parts)
     if unit is not None and not 0 <= low < high <= 0.1:
-        raise _refusal("conductances from 0 to 0.1 siemens",
-                       f"a fitted window of {low:.3g} to {high:.3g} S", "Check `unit`.")  # fmt: skip
+        got = f"a fitted window of {low:.3g} to {high:.3g} S"
+        raise _refusal("conductances from 0 to 0.1 siemens", got, "Check `unit`.")
     width = high - low
     noise = [p.noise for p in parts]
     pulse, read = (float(np.sqrt(np.mean(np.square(v)))) for v in zip(*noise, strict=True))
@@ -117,7 +117,7 @@ def fit(
         if tabulated:
             shapes[f"curve_{name}"] = part.table
         else:
-            shapes[f"nonlinearity_{name}"] = min(label, 9.0) if name == "ltp" else -label
+            shapes[f"nonlinearity_{name}"] = _within(name, label, part.label_error)
     if not tabulated:
         cells = [_spread(name, t * scale) for name, t in zip(_NAMES, traces, strict=True)]
         shapes["sigma_d2d"] = float(np.sqrt(np.mean(np.square(cells))))
@@ -141,6 +141,16 @@ def fit(
 
 
 _NAMES = ("ltp", "ltd")
+
+
+def _within(name: str, label: float, error: float) -> float:
+    """The label with the sign that a device has, or zero where it may as well be zero."""
+    least = -9.0 if name == "ltp" else 0.0
+    if not least - 5 * error - 0.01 <= label <= 9.0:
+        wanted = f"a label of `{name}` from {least:g} to 9 in magnitude"
+        raise _refusal(wanted, f"{label:.3g}", "Pass `tabulated=True`.")
+    label = max(label, least)
+    return label if name == "ltp" else -label
 
 
 class _Part(NamedTuple):
@@ -244,8 +254,8 @@ def _direction(name: str, trace: np.ndarray) -> _Part:
     start, end, u = found.x
     if (end > start) != (name == "ltp"):
         way = "rise" if name == "ltp" else "fall"
-        raise _refusal(f"`{name}` to {way} from pulse to pulse",
-                       f"{start * size:.4g} to {end * size:.4g}", "Are they swapped?")  # fmt: skip
+        got = f"{start * size:.4g} to {end * size:.4g}"
+        raise _refusal(f"`{name}` to {way} from pulse to pulse", got, "Are they swapped?")
     rest = mean - curve
     freedom = mean.size - 3
     covariance = np.linalg.pinv(found.jac.T @ found.jac) * (2 * found.cost / freedom)

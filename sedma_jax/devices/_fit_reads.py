@@ -1,13 +1,13 @@
 """Relaxation, random telegraph and white noise from successive reads of many cells.
 
-The mean over the cells gives `t_0` and the mean of `g (1 + c log(1 + t / t_0))`; each cell's
-own `c` is subtracted, in least squares. What is left is a Markov process of two levels with
-white noise, fitted by expectation and maximisation (Baum, Petrie, Soules & Weiss 1970, Ann.
-Math. Stat. 41, 164); it is divided out, and the next trap is looked for in the rest. A cell
-has a trap if two levels explain it better than one by Schwarz's criterion (1978, Ann. Stat.
-6, 461). Figures over the cells are medians and spreads of logarithms. White noise is that
-of the median difference of two reads in a row, which jumps hardly move. Traps also make
-slopes: the spread of `c` is what they leave, by simulation with a key of its own.
+The mean over the cells gives `t_0` and the mean of `g (1 + c log(1 + t / t_0))`; the `c` of
+each cell is subtracted, in least squares. What is left is a Markov process of two levels
+with white noise, fitted by expectation and maximisation (Baum, Petrie, Soules & Weiss 1970,
+Ann. Math. Stat. 41, 164); it is divided out, and the next trap is looked for in the rest. A
+cell has a trap if two levels explain it better than one by Schwarz's criterion (1978, Ann.
+Stat. 6, 461). Figures over the cells are medians and spreads of logarithms. White noise is
+that of the median difference of two reads in a row, which jumps hardly move. Traps also
+make slopes: the spread of `c` is what they leave, by simulation with a key of its own.
 """
 
 from typing import NamedTuple

@@ -8,8 +8,12 @@ Nat. Mater. 17, 335; EpiRAM) and Wu et al. (2018, VLSI; TaOx/HfOx). All read at 
 5 ns through a transistor of 15 kOhm.
 """
 
+import zlib
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..kernels import Device
 
@@ -99,4 +103,7 @@ def name_of(device: Device | None) -> str:
             return name
     main = ("g_min", "g_max", "pulses_ltp", "sigma_c2c", "t_ltp")
     figures = (f"{float(jnp.asarray(getattr(device, name))):.3g}" for name in main)
-    return "custom-" + "-".join(figures)
+    shapes = (device.curve_ltp, device.curve_ltd, device.cycle_noise)
+    content = b"".join(np.asarray(v, float).tobytes() for v in jax.tree.leaves(shapes))
+    shape = [f"{zlib.crc32(content):08x}"] if content else []
+    return "-".join(["custom", *figures, *shape])

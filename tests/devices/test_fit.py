@@ -35,7 +35,7 @@ def test_exact_traces_give_back_their_device(up, down):
 
 
 def test_the_fitted_law_is_that_of_the_simulator():
-    """Pulse by pulse, the device that was found follows the trace that it was found from."""
+    """The device that was found follows, pulse by pulse, the trace it came from."""
     up, down = response(3.0), response(1.5, HIGH, LOW)
     device = sj.devices.fit(up, down).device
     line = sj.kernels.nominal_response(device, jnp.float64)
@@ -108,6 +108,7 @@ UP, DOWN = response(2.0), response(2.0, HIGH, LOW)
         (DOWN, UP, {}, "rise"),
         (UP, None, {}, "`ltd` beside"),
         (UP * 1e6, DOWN * 1e6, {}, "siemens"),
+        (UP, UP[::-1], {}, "tabulated"),
         (UP, DOWN, {"unit": "kS"}, "`unit`"),
         (UP, DOWN, {"unit": None}, "`window`"),
         (UP, DOWN, {"window": (1e-6, 1e-5)}, "no `window`"),

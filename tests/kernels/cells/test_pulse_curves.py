@@ -8,9 +8,6 @@ import jax.random as jr
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from tolerances import mean_atol, var_atol
-
-import sedma_jax as sj
 from sedma_jax.kernels import (
     DriftInTurn,
     ExponentialRelaxation,
@@ -26,6 +23,9 @@ from sedma_jax.kernels import (
     program_noise,
     symmetry_point,
 )
+from tolerances import mean_atol, var_atol
+
+import sedma_jax as sj
 
 QUIET = sj.Device(1e-6, 1e-5, 100, 100)
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from sedma_jax.kernels import TelegraphNoise, Traps, draw_traps, drift, telegraph_state
 from tolerances import mean_atol
 
 import sedma_jax as sj
-from sedma_jax.kernels import TelegraphNoise, Traps, drift, draw_traps, telegraph_state
 
 CELLS, TAU_0, TAU_1 = 40_000, 3.0, 1.5
 
