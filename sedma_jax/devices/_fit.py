@@ -90,7 +90,7 @@ def fit(
     Examples:
         >>> x = np.linspace(0, 1, 65)
         >>> up = 1e-6 + 9e-6 * np.expm1(-2 * x) / np.expm1(-2)
-        >>> found = sj.devices.fit(up, up[::-1])
+        >>> found = sj.devices.fit(up, 1.1e-5 - up)
         >>> round(float(found.device.g_max) * 1e6, 3), round(found.ltp.r2, 6)
         (10.0, 1.0)
     """

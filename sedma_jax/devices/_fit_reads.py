@@ -10,7 +10,7 @@ that of the median difference of two reads in a row, which jumps hardly move. Tr
 make slopes: the spread of `c` is what they leave, by simulation with a key of its own.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -73,6 +73,16 @@ def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) ->
 
     **Raises:** `ValueError` for fewer, for what is not positive and finite, for constant
     traces, and where fewer than 4 cells jump, so that dwell times cannot be identified.
+
+    Examples:
+        >>> trap = sj.kernels.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0)
+        >>> g = 1e-5 * jnp.ones(32)
+        >>> read = lambda t: sj.kernels.drift(trap, g, t, key=jr.key(0))
+        >>> traces = jax.vmap(read, out_axes=1)(jnp.arange(200.0))
+        >>> white = 1 + 0.005 * jr.normal(jr.key(1), traces.shape)
+        >>> found = sj.devices.fit_reads(traces * white, traps=1)
+        >>> 0.09 < found.drift.models[1].amplitude < 0.11
+        True
     """
     g = np.asarray(conductance, float)
     if g.ndim != 2 or len(g) < _LEAST_CELLS or g.shape[1] < _LEAST_READS:
@@ -234,11 +244,18 @@ def simulate_reads(
     - `g`: conductances just after programming, with empty traps, in siemens.
     - `reads`: their number, at the time step of the fit.
     - `key`: typed key.
+
+    Examples:
+        >>> k = sj.kernels
+        >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
+        >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
+        >>> found = sj.devices.ReadFit(drift, quiet, 0.0, 0.0, 0)
+        >>> sj.devices.simulate_reads(found, jnp.ones(3), 5, key=jr.key(0)).shape
+        (3, 5)
     """
     cell_key, white_key, spread_key = jr.split(key, 3)
-    telegraph = found.drift.models[-1]
-    step = telegraph.t_step  # ty: ignore[unresolved-attribute]
-    times = jnp.arange(reads, dtype=g.dtype) * step
+    telegraph: Any = found.drift.models[-1]
+    times = jnp.arange(reads, dtype=g.dtype) * telegraph.t_step
     still = jax.vmap(lambda t: found.drift.drifted(g, t, g, cell_key), out_axes=1)(times)
     spread = jnp.exp(found.white_spread * jr.normal(spread_key, g.shape, g.dtype))
     white = found.white * spread[:, None] * jr.normal(white_key, still.shape, g.dtype)
