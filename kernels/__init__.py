@@ -52,6 +52,22 @@ from ._cells.pulse import (
     move_state as move_state,
     nominal_response as nominal_response,
 )
+from ._cells.pulse_curve import (
+    AbstractPulseCurve as AbstractPulseCurve,
+    SoftBoundCurve as SoftBoundCurve,
+    TabulatedCurve as TabulatedCurve,
+)
+from ._cells.relaxation import (
+    DriftInTurn as DriftInTurn,
+    ExponentialRelaxation as ExponentialRelaxation,
+    LogarithmicRelaxation as LogarithmicRelaxation,
+)
+from ._cells.telegraph import (
+    TelegraphNoise as TelegraphNoise,
+    Traps as Traps,
+    draw_traps as draw_traps,
+    telegraph_state as telegraph_state,
+)
 from ._cells.weights import (
     visible_weights as visible_weights,
     weight_per_siemens as weight_per_siemens,

@@ -6,16 +6,20 @@ those of Okabe & Ito (2008) and of perceptually uniform maps, which colour-blind
 can tell apart, also in print.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ._extras import install_hint
 from ._tiling.native import real_floats
-from .kernels import MvmCost
+from .devices import Fit
+from .kernels import Device, MvmCost, apply_pulses, nominal_response
 
 try:
     from matplotlib.figure import Figure
@@ -358,6 +362,43 @@ def placement_map(
                 axis.plot(xs, ys, color=colour, lw=0.5 + 2.5 * volume / most, zorder=0)
     axis.set(xlim=(-0.6, len(shares) - 0.4), ylim=(tallest - 0.4, -1.8))
     axis.axis("off")
+    return figure
+
+
+def pulse_fit(found: Fit) -> Figure:
+    """Draw measured traces, the curves fitted to them, and the residuals.
+
+    **Arguments:** `found`: from `sedma_jax.devices.fit`. Pulses across, conductance up.
+    """
+    figure = _figure(6.0, 5.0)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for part, name, colour in ((found.ltp, "LTP", _BLUE), (found.ltd, "LTD", _ORANGE)):
+        label = f"{name}, R² {part.r2:.3f}"
+        above.plot(part.mean * 1e6, ".", ms=2, color=colour, label=label)
+        above.plot(part.curve * 1e6, color=_GREY)
+        below.plot((part.mean - part.curve) * 1e6, ".", ms=2, color=colour)
+    above.set_ylabel("conductance (µS)")
+    below.set_ylabel("residual (µS)")
+    below.set_xlabel("pulse")
+    above.legend(frameon=False)
+    return figure
+
+
+def pulse_response(device: Device) -> Figure:
+    """Draw the conductance of a device over its pulses up, then down, without noise."""
+    figure = _figure(5.0, 3.0)
+    axis = figure.subplots()
+    axis.set(xlabel="pulse", ylabel="conductance (µS)")
+    window = float(device.g_max) - float(device.g_min)
+    quiet = dataclasses.replace(device, sigma_c2c=0.0)
+    for start, end in ((0.0, device.pulses_ltp), (1.0, -device.pulses_ltd)):
+        train = jnp.linspace(0.0, float(end), 201)
+        line, cells = nominal_response(device, train.dtype), jnp.full_like(train, start)
+        states = apply_pulses(cells, train, quiet, line, key=jr.key(0))
+        g = float(device.g_min) + window * np.asarray(states)
+        colour, name = (_ORANGE, "LTD") if start else (_BLUE, "LTP")
+        axis.plot(np.abs(train), g * 1e6, color=colour, label=name)
+    axis.legend(frameon=False)
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sedma_jax.kernels import MvmWorkload, mvm_cost
 
-from sedma_jax import costs, viz
+from sedma_jax import costs, devices, viz
 
 RNG = np.random.default_rng(0)
 PAIR = RNG.uniform(1e-7, 1e-5, (2, 6, 9))
@@ -178,3 +178,23 @@ def test_error_against_slices_draws_a_line_a_device():
 def test_error_against_slices_refuses_what_it_cannot_draw(errors):
     with pytest.raises(ValueError, match="error_against_slices` needs positive errors"):
         viz.error_against_slices(errors)
+
+
+def test_a_fit_is_drawn_with_its_residuals():
+    x = np.linspace(0, 1, 41)
+    wave = 1e-7 * np.sin(20 * x)
+    found = devices.fit(1e-6 + 9e-6 * x + wave, 1e-5 - 9e-6 * x)
+    above, below = draw(viz.pulse_fit(found))
+    assert len(above.lines) == 4 and len(below.lines) == 2
+    rest = (found.ltp.mean - found.ltp.curve) * 1e6
+    np.testing.assert_allclose(below.lines[0].get_ydata(), rest)
+
+
+def test_a_response_is_drawn_over_its_window():
+    device = devices.ALOX_HFO2
+    (axis,) = draw(viz.pulse_response(device))
+    up, down = axis.lines
+    ends = [line.get_ydata()[[0, -1]] / 1e6 for line in (up, down)]
+    window = [device.g_min, device.g_max]
+    np.testing.assert_allclose(ends, [window, window[::-1]], rtol=1e-5)
+    assert up.get_xdata()[-1] == device.pulses_ltp

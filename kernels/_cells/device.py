@@ -25,10 +25,12 @@ from .._numerics.requirements import (
     FROM_ONE,
     FROM_ZERO,
     Requirement,
+    check_kind,
     check_numbers,
     known_numbers,
     shown,
 )
+from .pulse_curve import AbstractPulseCurve
 
 Scalar = Float[Array, ""] | float | int
 
@@ -109,6 +111,11 @@ class Device(eqx.Module):
     - `t_ltp`, `t_ltd`: pulse widths, in seconds.
     - `v_read`, `t_read`: read voltage and time, in volts and seconds.
     - `r_access`: resistance of the access transistor in series with the cell, in ohms.
+    - `curve_ltp`, `curve_ltd`: the shape of a pulse response that no label describes, such
+        as `sedma_jax.kernels.TabulatedCurve`; the label has to be 0 then, and `sigma_d2d`.
+    - `cycle_noise`: coefficients, from the constant up, of a polynomial in the state (0 at
+        `g_min`, 1 at `g_max`, before the train) by which `sigma_c2c` is multiplied. It
+        applies where pulses are applied; rules of programming plan with `sigma_c2c`.
 
     **Gradients:** pathwise, the draws held fixed. Nothing is drawn for reads where
     `sigma_read` is 0, and its derivative is 0 there; just above, it is that of the draw.
@@ -141,6 +148,9 @@ class Device(eqx.Module):
     v_read: Scalar = eqx.field(converter=_floating, default=0.5)
     t_read: Scalar = eqx.field(converter=_floating, default=5e-9)
     r_access: Scalar = eqx.field(converter=_floating, default=0.0)
+    curve_ltp: AbstractPulseCurve | None = None
+    curve_ltd: AbstractPulseCurve | None = None
+    cycle_noise: tuple[Scalar, ...] | None = None
 
     def __check_init__(self):
         for names, requirement, remedy in _REQUIREMENTS:
@@ -153,6 +163,35 @@ class Device(eqx.Module):
                 f"g_min={shown(self.g_min)}, g_max={shown(self.g_max)}. Are they swapped?"
             )
         _check_collapse(self.g_min, self.g_max)
+        _check_shapes(self)
+
+
+def _check_shapes(device: Device) -> None:
+    """Refuse curves that are none, or that come beside a label."""
+    for name in ("ltp", "ltd"):
+        curve = getattr(device, f"curve_{name}")
+        if curve is None:
+            continue
+        remedy = "Such as `sedma_jax.kernels.TabulatedCurve`."
+        check_kind(_NAME, AbstractPulseCurve, "a curve", remedy, **{f"curve_{name}": curve})
+        label = f"nonlinearity_{name}"
+        for field in (label, "sigma_d2d"):
+            known = known_numbers(getattr(device, field))
+            if known is not None and np.any(known != 0):
+                raise ValueError(
+                    f"`{_NAME}` needs `{field}` to be 0 beside `curve_{name}`. Got "
+                    f"{shown(getattr(device, field))}. Labels describe exponential laws."
+                )
+    if device.cycle_noise is not None:
+        remedy = "Write `(1.0, 0.5)`: the constant first."
+        wanted = "coefficients"
+        check_kind(_NAME, tuple, wanted, remedy, cycle_noise=device.cycle_noise)
+        for value in device.cycle_noise or (None,):
+            if value is None:
+                raise ValueError(
+                    f"`{_NAME}` needs `cycle_noise` to hold one. Got (). {remedy}"
+                )
+            check_numbers(_NAME, FINITE, remedy, cycle_noise=value)
 
 
 def _check_collapse(g_min: Scalar, g_max: Scalar) -> None:

@@ -91,6 +91,7 @@ class ProgrammingNoise(eqx.Module):
         such as `jax.random.normal` or `standard_uniform`. Static.
     - `g_min`, `g_max`: limits of the result, in siemens. Use `-inf` to keep draws
         below zero.
+    - `shift`: mean of the difference, in siemens, as a function of the target; None is 0.
 
     **Example:**
 
@@ -105,15 +106,18 @@ class ProgrammingNoise(eqx.Module):
     distribution: Callable[..., Array] = eqx.field(static=True, default=jr.normal)
     g_min: Scalar = 0.0
     g_max: Scalar = math.inf
+    shift: AbstractCurve | None = None
 
     def __check_init__(self):
         _check_model(self, deviation=self.deviation)
+        if self.shift is not None:
+            check_curves("sedma_jax.kernels.ProgrammingNoise", shift=self.shift)
 
 
 def program_noise(
     model: ProgrammingNoise, g_target: Float[Array, " *cells"], *, key: PRNGKeyArray
 ) -> Float[Array, " *cells"]:
-    """Sample programmed conductances `clip(g + sigma(g) xi, g_min, g_max)`.
+    """Sample programmed conductances `clip(g + shift(g) + sigma(g) xi, g_min, g_max)`.
 
     **Arguments:**
 
@@ -134,6 +138,9 @@ def program_noise(
     """
     draws = model.distribution(key, g_target.shape, g_target.dtype)
     deviation = jnp.maximum(model.deviation(g_target), 0)
+    if model.shift is not None:
+        centre = g_target + model.shift(g_target)
+        return jnp.clip(centre + deviation * draws, model.g_min, model.g_max)
     return jnp.clip(g_target + deviation * draws, model.g_min, model.g_max)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._numerics.gradients import advanced, saturated, saturation_fraction
 from .._numerics.random import normal
 from .device import Device, Scalar, curvature
+from .pulse_curve import AbstractPulseCurve
 
 
 class Response(eqx.Module):
@@ -171,5 +172,49 @@ def move_state(
     per_window = jnp.where(up, 1 / device.pulses_ltp, 1 / device.pulses_ltd)
     # This is `response_curve(response_inverse(state) + pulses / per_window)`.
     moved = jnp.clip(advanced(state, pulses * per_window, u, span), 0, 1)
-    moved = moved + device.sigma_c2c * jnp.sqrt(jnp.abs(pulses)) * noise
+    if device.curve_ltp is not None:
+        moved = jnp.where(up, _along(device.curve_ltp, state, pulses * per_window), moved)
+    if device.curve_ltd is not None:
+        down = 1 - _along(device.curve_ltd, 1 - state, -pulses * per_window)
+        moved = jnp.where(up, moved, down)
+    moved = moved + _cycle_deviation(device, state) * jnp.sqrt(jnp.abs(pulses)) * noise
     return jnp.where(pulses == 0, state, jnp.clip(moved, 0, 1))
+
+
+def _along(curve: AbstractPulseCurve, share, step):
+    """The share of the window covered after `step` more of the pulses."""
+    return curve.covered(jnp.clip(curve.needed(share) + step, 0, 1)).astype(share.dtype)
+
+
+def _cycle_deviation(device: Device, state):
+    if device.cycle_noise is None:
+        return device.sigma_c2c
+    factor = jnp.zeros_like(state)
+    for coefficient in reversed(device.cycle_noise):
+        factor = factor * state + coefficient
+    return jnp.maximum(factor, 0) * device.sigma_c2c
+
+
+def nominal_train(
+    initial: Float[Array, " *cells"],
+    wanted: Float[Array, " *cells"],
+    device: Device,
+    response: Response,
+) -> Float[Array, " *cells"]:
+    """Signed pulses, not whole ones, that lead from one state to another without noise.
+
+    **Arguments:**
+
+    - `initial`, `wanted`: fractions of the window, from 0 to 1.
+    - `device`, `response`: the technology, and the curvatures of the cells.
+    """
+    up = wanted > initial
+    curve = jnp.where(up, response.ltp, response.ltd)
+    way = response_inverse(wanted, curve) - response_inverse(initial, curve)
+    if device.curve_ltp is not None:
+        rise = device.curve_ltp.needed(wanted) - device.curve_ltp.needed(initial)
+        way = jnp.where(up, rise, way)
+    if device.curve_ltd is not None:
+        fall = device.curve_ltd.needed(1 - wanted) - device.curve_ltd.needed(1 - initial)
+        way = jnp.where(up, way, -fall)
+    return way * jnp.where(up, device.pulses_ltp, device.pulses_ltd)

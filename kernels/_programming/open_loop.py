@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._cells.device import Device
-from .._cells.pulse import Response, apply_pulses, nominal_response, response_inverse
+from .._cells.pulse import Response, apply_pulses, nominal_response, nominal_train
 from .._numerics.count import total_count
 from .._numerics.gradients import root
 from .closed_loop import (
@@ -30,10 +30,7 @@ def _open_loop(
     dtype = target.dtype
     nominal = nominal_response(device, dtype)
     wanted = hidden_state(target, device)
-    up = wanted > initial
-    curve = jnp.where(up, nominal.ltp, nominal.ltd)
-    way = response_inverse(wanted, curve) - response_inverse(initial, curve)
-    train = jnp.round(way * jnp.where(up, device.pulses_ltp, device.pulses_ltd))
+    train = jnp.round(nominal_train(initial, wanted, device, nominal))
     train = jnp.clip(train, -rule.max_pulses, rule.max_pulses)
     train = jnp.where(used[None], train, 0).astype(dtype)
     state = apply_pulses(initial, train, device, response, key=key)

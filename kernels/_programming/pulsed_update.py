@@ -9,6 +9,7 @@ move a cell (Gokmen & Haensch 2020, Front. Neurosci. 14, 103, Sec. "Symmetry poi
 """
 
 import equinox as eqx
+import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -159,6 +160,8 @@ def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"
         0.5
     """
     dtype = response.ltp.dtype
+    if device.curve_ltp is not None or device.curve_ltd is not None:
+        return _symmetry_of_curves(device, response)
     ltp = nonzero_curvature(response.ltp, dtype)
     ltd = nonzero_curvature(response.ltd, dtype)
     up, down = jnp.expm1(-ltp / device.pulses_ltp), jnp.expm1(ltd / device.pulses_ltd)
@@ -170,3 +173,21 @@ def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"
     line = (1 + jnp.sign(height)) / 2
     point = jnp.where(straight, line, -steps / jnp.where(straight, 1, slope))
     return jnp.clip(point, 0, 1).astype(dtype)
+
+
+def _symmetry_of_curves(device: Device, response: Response) -> Float[Array, " *cells"]:
+    """The symmetry point of responses of any shape, by bisection."""
+    low = jnp.zeros_like(response.ltp)
+    still = jnp.zeros_like(low)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        up, down = (
+            move_state(middle, still + sign, device, response, still) for sign in (1, -1)
+        )
+        rises = up + down > 2 * middle
+        return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
+
+    low, high = lax.fori_loop(0, 50, halve, (low, low + 1))
+    return (low + high) / 2

@@ -9,9 +9,6 @@ from ._terminal.tables import print_table
 if TYPE_CHECKING:
     from ..kernels import ProgrammingNoise
 
-_SONOS_V_READ = 0.5
-_SONOS_G_MAX = 3200e-9 / _SONOS_V_READ  # its fits reach 3200 nA
-
 
 def add_parser(commands: Any) -> None:
     """Declare the options of `sedma devices`."""
@@ -26,7 +23,7 @@ def list_devices(options: argparse.Namespace) -> int:
     """Perform `sedma devices`; return the exit status."""
     from .. import devices
 
-    presets = {name: vars(device) for name, device in devices.PRESETS.items()}
+    presets = {name: _plain(device) for name, device in devices.PRESETS.items()}
     measured = _measured_arrays()
     if options.json:
         print(json.dumps(presets | measured))
@@ -40,7 +37,7 @@ def list_devices(options: argparse.Namespace) -> int:
         right=(*presets,),
         title="Devices. SI units; sigma as a fraction of the conductance window.",
     )
-    fields = (*next(iter(measured.values())),)
+    fields = [f for f in next(iter(measured.values())) if f != "source"]
     print_table(
         ("", *fields),
         [
@@ -48,33 +45,38 @@ def list_devices(options: argparse.Namespace) -> int:
             for name, figures in measured.items()
         ],
         right=[field for field in fields if field not in ("drift", "read")],
-        title="Measured arrays in sedma_jax.noise_models, for perturb, age and "
-        "with_read_noise. Siemens; sigma of programming as a fraction of the window, "
-        f"at its middle and its top. SONOS for v_read = {_SONOS_V_READ:g} V.",
+        title="Measured arrays, for perturb, age and with_read_noise. Siemens; sigma of "
+        "programming as a fraction of the window, at its middle and its top.",
+    )
+    print_table(
+        ("", "source"),
+        [(name, known.source) for name, known in devices.CATALOGUE.items()],
+        title="Sources. By name in sedma_jax.devices.CATALOGUE.",
     )
     return 0
 
 
+def _plain(device: Any) -> dict[str, float]:
+    """The figures of a device; shapes that it has not are left out."""
+    return {name: value for name, value in vars(device).items() if value is not None}
+
+
 def _measured_arrays() -> dict[str, dict[str, Any]]:
-    """The window of each array, its programming noise, and the kinds of its other noise."""
-    from .. import noise_models
+    """The window of each array, its noise, the kinds of its other noise, its source."""
+    from ..devices import CATALOGUE
+    from ..kernels import MeasuredArray
 
     kind = lambda model: None if model is None else type(model).__name__
-    found = {
-        name: {
-            **_figures(array.device.g_min, array.device.g_max, array.programming),
-            "drift": kind(array.drift),
-            "read": kind(array.read),
-        }
-        for name, array in vars(noise_models).items()
-        if isinstance(array, noise_models.MeasuredArray)
-    }
-    # Functions of the voltage, since the fits are of currents.
-    found["SONOS"] = {
-        **_figures(0.0, _SONOS_G_MAX, noise_models.sonos_programming(_SONOS_V_READ)),
-        "drift": kind(noise_models.sonos_retention(_SONOS_V_READ)),
-        "read": kind(noise_models.sonos_read(_SONOS_V_READ)),
-    }
+    found = {}
+    for name, technology in CATALOGUE.items():
+        array = technology.device
+        if isinstance(array, MeasuredArray):
+            found[name] = {
+                **_figures(array.device.g_min, array.device.g_max, array.programming),
+                "drift": kind(array.drift),
+                "read": kind(array.read),
+                "source": technology.source,
+            }
     return found
 
 

@@ -155,13 +155,13 @@ def test_a_pipe_has_any_width(capsys):
 def test_devices_fit_the_narrowest_terminal_and_tell_the_measured_arrays():
     status, seen = in_terminal([*SEDMA, "devices"], 40)
     assert status == 0 and "…" not in seen and max(map(len, seen.splitlines())) <= 40
-    for name in ("WAN_2022", "CMO_HFOX", "MILO_2021", "PCM", "HERMES_1", "HERMES_2"):
+    for name in ("wan-2022", "cmo-hfox", "milo-2021", "pcm", "hermes-1", "hermes-2"):
         assert name in seen
     # Wan et al. (2022), Extended Data Fig. 3, in units of 40 uS: at g = 20 uS the spread is
     # .348 + 16.03/2 - 43.853/4 + 45.393/8 - 16.815/16 = 2.0230 uS.
     assert "0.0506" in seen
     # Agrawal et al. (2022): 19.88665 (1 - exp(-1600/176.3)) nA of 3200 nA.
-    assert "SONOS" in seen and "0.00621" in seen
+    assert "sonos" in seen and "0.00621" in seen
 
 
 def test_all_tables_are_those_that_fit():

@@ -113,6 +113,9 @@ def _arrays(options: argparse.Namespace) -> tuple[Pool | None, list[str]]:
         materials = (devices.name_of(k.device) for k in pool.kinds if k.device is not None)
         return pool, ["+".join(dict.fromkeys(materials))]
     names = list(dict.fromkeys(options.device or ["epiram"]))
+    for name in names:
+        if name not in (*devices.PRESETS, "all"):
+            devices.load(name)  # refused before the work starts
     return None, list(devices.PRESETS) if "all" in names else names
 
 

@@ -35,6 +35,11 @@ if TYPE_CHECKING:  # an extra
 Matrix = np.ndarray | csr_array
 
 
+def _device(name: str) -> Device:
+    """A preset, or the device of a file."""
+    return devices.PRESETS[name] if name in devices.PRESETS else devices.load(name)
+
+
 def run_with_memory(
     name: str,
     matrix: Matrix,
@@ -52,7 +57,7 @@ def run_with_memory(
         y, info, _ = long_term.adaptive_matvec(
             matrix,
             x,
-            devices.PRESETS[name] if pool is None else pool,
+            _device(name) if pool is None else pool,
             memory=memory,
             trace=trace,
             key=jax.random.key(options.seed),
@@ -151,7 +156,7 @@ def _program(
 ) -> tuple[Any, dict[str, Any], Device, tuple[int, int]]:
     """The programmed matrix, its layout, and the device and array for the input."""
     if pool is None:
-        device, array = devices.PRESETS[name], options.array
+        device, array = _device(name), options.array
         count = lambda: len(tile_source(matrix, *array).inputs)
         with progress_bar(
             f"programming {name}", total=count, rounds=options.slices
@@ -195,7 +200,7 @@ def _stream(
         y, info = stream_corrected_matvec(
             matrix,
             x,
-            devices.PRESETS[name],
+            _device(name),
             lam=options.lam,
             array=options.array,
             arrays=options.arrays,

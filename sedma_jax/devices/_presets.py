@@ -8,11 +8,14 @@ Nat. Mater. 17, 335; EpiRAM) and Wu et al. (2018, VLSI; TaOx/HfOx). All read at 
 5 ns through a transistor of 15 kOhm.
 """
 
+import zlib
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .kernels import Device as Device
+from ..kernels import Device
 
 AG_ASI = Device(
     g_min=3.076923077e-9,
@@ -103,5 +106,9 @@ def name_of(device: Device | None) -> str:
     for name, known in PRESETS.items():
         if known is device or bool(eqx.tree_equal(known, device)):
             return name
-    leaves = [f"{float(jnp.asarray(v)):.3g}" for v in jax.tree.leaves(device)]
-    return "custom-" + "-".join(leaves[i] for i in (0, 1, 2, 6, 11))
+    main = ("g_min", "g_max", "pulses_ltp", "sigma_c2c", "t_ltp")
+    figures = (f"{float(jnp.asarray(getattr(device, name))):.3g}" for name in main)
+    shapes = (device.curve_ltp, device.curve_ltd, device.cycle_noise)
+    content = b"".join(np.asarray(v, float).tobytes() for v in jax.tree.leaves(shapes))
+    shape = [f"{zlib.crc32(content):08x}"] if content else []
+    return "-".join(["custom", *figures, *shape])

@@ -1,0 +1,137 @@
+"""Relaxation after programming, and several models of retention in a row.
+
+Filaments that were just written lose or gain atoms quickly, then ever more slowly: Wan et
+al. (2022, Nature 608, 504, Methods) measure most of the change within a second. The change
+is a share of the conductance, `g(t) = g (1 + c h(t))`, with one `c` per cell, normal over
+the cells.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._numerics.requirements import (
+    FINITE,
+    FROM_ZERO,
+    POSITIVE,
+    check_kind,
+    check_numbers,
+)
+from .device import Scalar
+from .drift import AbstractDrift
+
+
+def _check(model) -> None:
+    call = f"sedma_jax.kernels.{type(model).__name__}"
+    check_numbers(call, FINITE, "It is a share of the conductance.", mean=model.mean)
+    remedy = "It is a share of the conductance."
+    check_numbers(call, FROM_ZERO, remedy, deviation=model.deviation)
+
+
+def _relaxed(model, g, growth, key):
+    share = model.mean + model.deviation * jr.normal(key, g.shape, g.dtype)
+    return jnp.maximum(g * (1 + share * growth), 0)
+
+
+class LogarithmicRelaxation(AbstractDrift):
+    """`h(t) = log(1 + t / t_0)`: the same change in every decade after `t_0`.
+
+    - `mean`, `deviation`: of `c` over the cells, a share per e-fold of time.
+    - `t_0`: in seconds.
+
+    Examples:
+        >>> model = sj.kernels.LogarithmicRelaxation(-0.01, 0.0, t_0=1.0)
+        >>> g = sj.kernels.drift(model, jnp.ones(1), np.e - 1, key=jr.key(0))
+        >>> round(float(g[0]), 4)
+        0.99
+    """
+
+    mean: Scalar
+    deviation: Scalar
+    t_0: Scalar
+
+    def __check_init__(self):
+        _check(self)
+        call = "sedma_jax.kernels.LogarithmicRelaxation"
+        check_numbers(call, POSITIVE, "It is a time, in seconds.", t_0=self.t_0)
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        return _relaxed(self, g, jnp.log1p(time / self.t_0), key)
+
+
+class ExponentialRelaxation(AbstractDrift):
+    """`h(t) = 1 - exp(-t / tau)`: a change that ends.
+
+    - `mean`, `deviation`: of `c` over the cells, the share in the end.
+    - `tau`: in seconds.
+
+    Examples:
+        >>> model = sj.kernels.ExponentialRelaxation(-0.1, 0.0, tau=1.0)
+        >>> g = sj.kernels.drift(model, jnp.ones(1), 1000.0, key=jr.key(0))
+        >>> round(float(g[0]), 4)
+        0.9
+    """
+
+    mean: Scalar
+    deviation: Scalar
+    tau: Scalar
+
+    def __check_init__(self):
+        _check(self)
+        call = "sedma_jax.kernels.ExponentialRelaxation"
+        check_numbers(call, POSITIVE, "It is a time, in seconds.", tau=self.tau)
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        return _relaxed(self, g, -jnp.expm1(-time / self.tau), key)
+
+
+class DriftInTurn(AbstractDrift):
+    """Several models of retention, each after the one before, with keys of their own.
+
+    - `models`: at least one, such as a relaxation and a `TelegraphNoise`.
+
+    Examples:
+        >>> slow = sj.kernels.ExponentialRelaxation(-0.1, 0.0, tau=1.0)
+        >>> model = sj.kernels.DriftInTurn((slow, slow))
+        >>> g = sj.kernels.drift(model, jnp.ones(1), 1000.0, key=jr.key(0))
+        >>> round(float(g[0]), 4)
+        0.81
+    """
+
+    models: tuple[AbstractDrift, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.DriftInTurn"
+        if not self.models:
+            raise ValueError(
+                f"`{call}` needs `models` to hold at least one. Got none. Use no drift."
+            )
+        for model in self.models:
+            remedy = "Such as `sedma_jax.kernels.TelegraphNoise`."
+            check_kind(call, AbstractDrift, "models of drift", remedy, models=model)
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        for number, model in enumerate(self.models):
+            g = model.drifted(g, time, g_target, jr.fold_in(key, number))
+        return g

@@ -1,0 +1,25 @@
+"""Resistive memory technologies: published ones by name, and users' own.
+
+`CATALOGUE` has every published technology with its source: those with pulses, which are a
+`Device`, and those of which statistics were published, which are a `MeasuredArray`.
+`PRESETS` are the four that MELISO+ simulates. `load` and `save` keep one's own in files,
+`fit` finds one from measurements.
+"""
+
+from ..kernels import Device as Device
+from ._catalogue import CATALOGUE as CATALOGUE, Technology as Technology, named as named
+from ._file import load as load, save as save
+from ._fit import Fit as Fit, Quality as Quality, fit as fit
+from ._fit_reads import (
+    ReadFit as ReadFit,
+    fit_reads as fit_reads,
+    simulate_reads as simulate_reads,
+)
+from ._presets import (
+    AG_ASI as AG_ASI,
+    ALOX_HFO2 as ALOX_HFO2,
+    EPIRAM as EPIRAM,
+    PRESETS as PRESETS,
+    TAOX_HFOX as TAOX_HFOX,
+    name_of as name_of,
+)

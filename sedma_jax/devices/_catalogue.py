@@ -1,0 +1,105 @@
+"""Every published technology by name, with its source.
+
+A technology is listed only with figures that were read in its source, or in the code of a
+simulator that publishes them; what is not published is ideal.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import equinox as eqx
+
+from .. import noise_models as published
+from ..kernels import Device, MeasuredArray, one_of
+from ._presets import AG_ASI, ALOX_HFO2, EPIRAM, TAOX_HFOX
+
+
+class Technology(eqx.Module):
+    """A published technology.
+
+    - `device`: a `Device` where pulses are published, otherwise a `MeasuredArray`.
+    - `source`: author, year, place, and where its figures were read.
+    """
+
+    device: Device | MeasuredArray
+    source: str = eqx.field(static=True)
+
+
+_MELISO = "; figures of MELISO+ (2025), arXiv 2508.13298, device configurations"
+_WAN = "Wan et al. (2022), Nature 608, 504, Extended Data Fig. 3"
+_HERMES = "Le Gallo et al. (2023), Nat. Electron. 6, 680; aihwkit `hermes.py`"
+_AGRAWAL = "Agrawal et al. (2022), IEEE IEDM, 21.7, Fig. 10; CrossSim `SONOS.py`"
+_CMO = "Falcone et al. (2025), arXiv 2502.04524; aihwkit `reram.py`"
+_SONOS_V_READ = 0.5
+_SONOS_G_MAX = 3200e-9 / _SONOS_V_READ  # its fits reach 3200 nA
+
+
+def _array(like: MeasuredArray, programming) -> MeasuredArray:
+    return MeasuredArray(like.device, programming)
+
+
+_SONOS = MeasuredArray(
+    published.window(0.0, _SONOS_G_MAX, _SONOS_V_READ),
+    published.sonos_programming(_SONOS_V_READ),
+    None,
+    published.sonos_read(_SONOS_V_READ),
+)
+
+CATALOGUE: Mapping[str, Technology] = MappingProxyType(
+    {
+        "ag-asi": Technology(AG_ASI, "Jo et al. (2010), Nano Lett. 10, 1297" + _MELISO),
+        "alox-hfo2": Technology(ALOX_HFO2, "Woo et al. (2016), IEEE EDL 37, 994" + _MELISO),
+        "epiram": Technology(EPIRAM, "Choi et al. (2018), Nat. Mater. 17, 335" + _MELISO),
+        "taox-hfox": Technology(TAOX_HFOX, "Wu et al. (2018), VLSI" + _MELISO),
+        "wan-2022": Technology(published.WAN_2022, _WAN + ", 1 s; aihwkit `reram.py`"),
+        "wan-2022-1d": Technology(
+            _array(published.WAN_2022, published.WAN_2022_1D),
+            _WAN + ", 1 day; aihwkit `reram.py`",
+        ),
+        "wan-2022-2d": Technology(
+            _array(published.WAN_2022, published.WAN_2022_2D),
+            _WAN + ", 2 days; aihwkit `reram.py`",
+        ),
+        "wan-2022-cubic": Technology(
+            MeasuredArray(published.window(0.0, 39.26e-6), published.WAN_2022_CUBIC),
+            _WAN + ", as CrossSim fits it, `RRAM_Wan.py`",
+        ),
+        "cmo-hfox": Technology(published.CMO_HFOX, _CMO + ", accepted within 2 %"),
+        "cmo-hfox-fine": Technology(
+            MeasuredArray(
+                published.CMO_HFOX.device,
+                published.CMO_HFOX_PROGRAMMING_FINE,
+                published.CMO_HFOX.drift,
+                published.CMO_HFOX.read,
+            ),
+            _CMO + ", accepted within 0.2 %",
+        ),
+        "milo-2021": Technology(
+            published.MILO_2021, "Milo et al. (2021), IEEE IRPS, Fig. 4; CrossSim"
+        ),
+        "pcm": Technology(
+            published.PCM,
+            "Nandakumar et al. (2019), IEEE ICECS, 727; aihwkit `pcm.py`",
+        ),
+        "joshi-2020": Technology(
+            _array(published.PCM, published.JOSHI_2020_PROGRAMMING),
+            "Joshi et al. (2020), Nat. Commun. 11, 2473, Fig. 3b; CrossSim",
+        ),
+        "hermes-1": Technology(published.HERMES_1, _HERMES + ", one cell"),
+        "hermes-2": Technology(published.HERMES_2, _HERMES + ", two cells"),
+        "sonos": Technology(_SONOS, _AGRAWAL + "; read at 0.5 V"),
+    }
+)
+"""Published technologies by name. Read only."""
+
+
+def named(name: str) -> Device | MeasuredArray:
+    """A technology of the catalogue; `-` and `_` and the case of letters do not matter.
+
+    **Raises:** `ValueError` for a name that is not in the catalogue.
+
+    Examples:
+        >>> sj.devices.named("EPIRAM") is sj.devices.EPIRAM
+        True
+    """
+    return CATALOGUE[one_of("sedma_jax.devices.named", "name", name, CATALOGUE)].device

@@ -1,0 +1,262 @@
+"""Relaxation, random telegraph and white noise from successive reads of many cells.
+
+The mean over the cells gives `t_0` and the mean of `g (1 + c log(1 + t / t_0))`; the `c` of
+each cell is subtracted, in least squares. What is left is a Markov process of two levels
+with white noise, fitted by expectation and maximisation (Baum, Petrie, Soules & Weiss 1970,
+Ann. Math. Stat. 41, 164); it is divided out, and the next trap is looked for in the rest. A
+cell has a trap if two levels explain it better than one by Schwarz's criterion (1978, Ann.
+Stat. 6, 461). Figures over the cells are medians and spreads of logarithms. White noise is
+that of the median difference of two reads in a row, which jumps hardly move. Traps also
+make slopes: the spread of `c` is what they leave, by simulation with a key of its own.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
+
+from ..kernels import (
+    DriftInTurn,
+    LogarithmicRelaxation,
+    PolynomialCurve,
+    StationaryReadNoise,
+    TelegraphNoise,
+    shown,
+)
+
+_CALL = "sedma_jax.devices.fit_reads"
+_LEAST_CELLS, _LEAST_READS, _LEAST_JUMPING = 8, 32, 4
+
+
+class ReadFit(eqx.Module):
+    """What `fit_reads` found.
+
+    - `drift`: relaxation and telegraph noise, for `age`.
+    - `read`: white noise of the median cell, for `with_read_noise`.
+    - `white`, `white_spread`: its median share of the conductance, and the deviation of
+        its logarithm over the cells.
+    - `jumps`: number of cells with a trap whose trace changed level at least twice; dwell
+        times come from these.
+    """
+
+    drift: DriftInTurn
+    read: StationaryReadNoise
+    white: float = eqx.field(static=True)
+    white_spread: float = eqx.field(static=True)
+    jumps: int = eqx.field(static=True)
+
+
+class _Levels(NamedTuple):
+    high: np.ndarray
+    low: np.ndarray
+    sigma: np.ndarray
+    p_fall: np.ndarray
+    p_rise: np.ndarray
+    trap: np.ndarray
+    switches: np.ndarray
+
+
+def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) -> ReadFit:
+    """Fit models of relaxation, telegraph noise and white noise.
+
+    **Arguments:**
+
+    - `conductance`: in siemens, of shape (cells, reads), read at equal times after
+        programming; at least 8 cells and 32 reads.
+    - `t_step`: time between two reads, in seconds.
+    - `traps`: the most of each cell, each a `TelegraphNoise`; at least 1.
+
+    **Raises:** `ValueError` for fewer, for what is not positive and finite, for constant
+    traces, and where fewer than 4 cells jump, so that dwell times cannot be identified.
+
+    Examples:
+        >>> trap = sj.kernels.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0)
+        >>> g = 1e-5 * jnp.ones(32)
+        >>> read = lambda t: sj.kernels.drift(trap, g, t, key=jr.key(0))
+        >>> traces = jax.vmap(read, out_axes=1)(jnp.arange(200.0))
+        >>> white = 1 + 0.005 * jr.normal(jr.key(1), traces.shape)
+        >>> found = sj.devices.fit_reads(traces * white, traps=1)
+        >>> 0.09 < found.drift.models[1].amplitude < 0.11
+        True
+    """
+    g = np.asarray(conductance, float)
+    if g.ndim != 2 or len(g) < _LEAST_CELLS or g.shape[1] < _LEAST_READS:
+        raise ValueError(
+            f"`{_CALL}` needs at least {_LEAST_CELLS} cells of {_LEAST_READS} reads. Got "
+            f"shape {g.shape}. Cells come first."
+        )
+    if not (np.isfinite(g).all() and (g > 0).all() and g.max() <= 0.1):
+        raise ValueError(
+            f"`{_CALL}` needs conductances above 0, up to 0.1 siemens. Got {shown(g)}. "
+            "Resistances are ohms: pass 1 / R."
+        )
+    if not (np.isfinite(t_step) and t_step > 0):
+        raise ValueError(
+            f"`{_CALL}` needs `t_step` above 0. Got {t_step}. It is in seconds."
+        )
+    if (np.ptp(g, axis=1) <= 1e-9 * g.max(axis=1)).any():
+        raise ValueError(
+            f"`{_CALL}` needs traces that change. Got a constant one. Leave such cells out."
+        )
+    reads = np.arange(g.shape[1])
+    relative = g / np.median(g, axis=1, keepdims=True)
+    mean = relative.mean(axis=0)[None]
+    grid = np.geomspace(1.0, g.shape[1] / 4, 24)
+    t_0 = float(min(grid, key=lambda t: _relaxed(mean, reads, t)[2]))
+    start, change, _ = _relaxed(mean, reads, t_0)
+    centre = float(change[0] / start[0])
+    base, change, _ = _relaxed(relative, reads, t_0)
+    slope = change / base
+    rest = relative / (base[:, None] * (1 + slope[:, None] * np.log1p(reads / t_0)))
+    models: list[TelegraphNoise] = []
+    jumps = 0
+    for number in range(traps):
+        levels, rest = _two_levels(rest)
+        found = _telegraph(levels, t_step)
+        if found is None:
+            if number:
+                break
+            raise ValueError(
+                f"`{_CALL}` needs at least {_LEAST_JUMPING} cells that jump twice, to find "
+                f"dwell times. Got fewer of {len(g)}. Take longer traces."
+            )
+        jumps = jumps or int(np.sum(levels.trap & (levels.switches >= 2)))
+        models.append(found)
+    steps = np.abs(np.diff(rest, axis=1))
+    # Of normal numbers the median magnitude is 0.6745 deviations.
+    sigma = np.maximum(np.median(steps, axis=1) / (0.6745 * np.sqrt(2)), 1e-6)
+    noise = float(np.median(sigma)), float(np.std(np.log(sigma)))
+
+    def relaxation(deviation):
+        return LogarithmicRelaxation(centre, deviation, t_0 * t_step)
+
+    def put_together(deviation):
+        white = PolynomialCurve((0.0, noise[0]), 1.0)
+        drift = DriftInTurn((relaxation(deviation), *models))
+        return ReadFit(drift, StationaryReadNoise(white), *noise, jumps)
+
+    alone = simulate_reads(
+        put_together(0.0), jnp.ones(max(256, len(g))), g.shape[1], key=jr.key(0)
+    )
+    base, change, _ = _relaxed(np.asarray(alone), reads, t_0)
+    spread = lambda values: float(np.diff(np.quantile(values, (0.159, 0.841)))[0] / 2)
+    left = spread(slope) ** 2 - spread(change / base) ** 2
+    return put_together(float(np.sqrt(max(left, 0.0))))
+
+
+def _telegraph(levels: _Levels, t_step: float) -> TelegraphNoise | None:
+    """Statistics of the traps, or None where too few jump."""
+    moving = levels.trap & (levels.switches >= 2)
+    if moving.sum() < _LEAST_JUMPING:
+        return None
+    amplitude = (1 - levels.low / levels.high)[levels.trap]
+    leave = levels.p_fall[moving] + levels.p_rise[moving]
+    rate = -np.log1p(-np.minimum(leave, 0.999))
+    tau_0 = leave / (levels.p_fall[moving] * rate)
+    tau_1 = leave / (levels.p_rise[moving] * rate)
+    return TelegraphNoise(
+        float(levels.trap.mean()),
+        float(np.median(amplitude)),
+        float(np.median(tau_0)) * t_step,
+        float(np.median(tau_1)) * t_step,
+        float(np.std(np.log(amplitude))),
+        float(np.sqrt((np.var(np.log(tau_0)) + np.var(np.log(tau_1))) / 2)),
+        t_step,
+    )
+
+
+def _relaxed(relative, reads, t_0):
+    growth = np.log1p(reads / t_0)
+    design = np.stack([np.ones_like(growth), growth], axis=1)
+    found, *_ = np.linalg.lstsq(design, relative.T, rcond=None)
+    rest = relative.T - design @ found
+    return found[0], found[1], float(np.sum(rest**2))
+
+
+def _two_levels(z: np.ndarray, rounds: int = 40) -> tuple[_Levels, np.ndarray]:
+    """Fit two levels to each row, and divide them out."""
+    cells, reads = z.shape
+    low, high = np.quantile(z, (0.2, 0.8), axis=1)
+    sigma = np.maximum(np.median(np.abs(np.diff(z, axis=1)), axis=1), 1e-5)
+    fall, rise = np.full(cells, 0.1), np.full(cells, 0.1)
+    start = np.full((cells, 2), 0.5)
+    likelihood, weight = np.zeros(cells), np.zeros((cells, reads, 2))
+    for _ in range(rounds):
+        centre = np.stack([high, low], axis=1)
+        away = (z[:, :, None] - centre[:, None]) / sigma[:, None, None]
+        emit = -0.5 * away**2 - np.log(sigma)[:, None, None] - 0.5 * np.log(2 * np.pi)
+        top = emit.max(axis=2, keepdims=True)
+        chance = np.exp(emit - top) + 1e-300
+        move = np.stack([np.stack([1 - fall, fall], 1), np.stack([rise, 1 - rise], 1)], 1)
+        ahead, scale = np.empty_like(chance), np.empty((cells, reads))
+        now = start
+        for k in range(reads):
+            now = (now if k == 0 else np.einsum("ci,cij->cj", now, move)) * chance[:, k]
+            scale[:, k] = now.sum(axis=1)
+            now = now / scale[:, k, None]
+            ahead[:, k] = now
+        later = np.ones((cells, 2))
+        pairs = np.zeros((cells, 2, 2))
+        weight[:, -1] = ahead[:, -1]
+        for k in range(reads - 2, -1, -1):
+            after = chance[:, k + 1] * later / scale[:, k + 1, None]
+            pairs += ahead[:, k, :, None] * move * after[:, None]
+            later = np.einsum("cij,cj->ci", move, after)
+            weight[:, k] = ahead[:, k] * later
+        total = weight.sum(axis=1) + 1e-9
+        high, low = (weight * z[:, :, None]).sum(axis=1).T / total.T
+        spread = (weight * (z[:, :, None] - np.stack([high, low], 1)[:, None]) ** 2).sum(
+            (1, 2)
+        )
+        sigma = np.sqrt(np.maximum(spread / reads, 1e-12))
+        out = pairs.sum(axis=2) + 1e-9
+        limit = lambda p: np.clip(p, 1e-4, 0.9)
+        fall, rise = limit(pairs[:, 0, 1] / out[:, 0]), limit(pairs[:, 1, 0] / out[:, 1])
+        start = weight[:, 0]
+        likelihood = (np.log(scale) + top[:, :, 0]).sum(axis=1)
+    swap = low > high
+    high, low = np.where(swap, low, high), np.where(swap, high, low)
+    fall, rise = np.where(swap, rise, fall), np.where(swap, fall, rise)
+    single = -0.5 * reads * (np.log(2 * np.pi * z.var(axis=1)) + 1)
+    # Four parameters more: a level, two probabilities and the first state.
+    better = likelihood - single > 0.5 * 4 * np.log(reads)
+    trap = better & (low < high)
+    switches = np.sum(np.diff(weight.argmax(axis=2), axis=1) != 0, axis=1)
+    centre = np.where(swap[:, None], np.stack([low, high], 1), np.stack([high, low], 1))
+    level = np.einsum("ckj,cj->ck", weight, centre)
+    rest = z / np.where(trap[:, None], level, 1.0)
+    return _Levels(high, low, sigma, fall, rise, trap, switches), rest
+
+
+def simulate_reads(
+    found: ReadFit, g: Float[Array, " cells"], reads: int, *, key: PRNGKeyArray
+) -> Float[Array, "cells reads"]:
+    """Simulate successive reads of cells by the models that were fitted.
+
+    **Arguments:**
+
+    - `found`: from `fit_reads`.
+    - `g`: conductances just after programming, with empty traps, in siemens.
+    - `reads`: their number, at the time step of the fit.
+    - `key`: typed key.
+
+    Examples:
+        >>> k = sj.kernels
+        >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
+        >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
+        >>> found = sj.devices.ReadFit(drift, quiet, 0.0, 0.0, 0)
+        >>> sj.devices.simulate_reads(found, jnp.ones(3), 5, key=jr.key(0)).shape
+        (3, 5)
+    """
+    cell_key, white_key, spread_key = jr.split(key, 3)
+    telegraph: Any = found.drift.models[-1]
+    times = jnp.arange(reads, dtype=g.dtype) * telegraph.t_step
+    still = jax.vmap(lambda t: found.drift.drifted(g, t, g, cell_key), out_axes=1)(times)
+    spread = jnp.exp(found.white_spread * jr.normal(spread_key, g.shape, g.dtype))
+    white = found.white * spread[:, None] * jr.normal(white_key, still.shape, g.dtype)
+    return still * (1 + white)
