@@ -9,6 +9,7 @@ tutorial names. A tutorial that fails, or writes to standard error, writes no pa
 """
 
 import argparse
+import io
 import os
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import jupytext
 import nbclient
 import nbformat
 from nbconvert.exporters import MarkdownExporter
+from PIL import Image
 from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +42,10 @@ def execute(script: Path) -> nbformat.NotebookNode:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}}
+        notebook,
+        timeout=600,
+        resources={"metadata": {"path": str(ROOT)}},
+        config=Config({"KernelManager": {"transport": "ipc"}}),
     )
     client.execute(env=os.environ | surroundings)
     for cell in notebook.cells:
@@ -57,12 +62,24 @@ def page(name: str, notebook: nbformat.NotebookNode) -> tuple[str, dict[str, byt
         name + "_{cell_index}_{index}{extension}"
     )
     text, resources = MarkdownExporter(config=settings).from_notebook_node(notebook)
-    pictures = dict(sorted(resources["outputs"].items()))
+    pictures = {
+        picture: _with_palette(data)
+        for picture, data in sorted(resources["outputs"].items())
+    }
     for picture, data in pictures.items():
         if len(data) > LARGEST:
             raise RuntimeError(f"{picture} has {len(data)} bytes, more than {LARGEST}.")
+    text = text.replace("![png](", "![Figure](")
     note = f"<!-- Made from docs/tutorials/{name}.py by render.py; do not edit. -->\n\n"
     return note + text.strip() + "\n", pictures
+
+
+def _with_palette(data: bytes) -> bytes:
+    """The same PNG in at most 256 colours: about half the bytes."""
+    small = io.BytesIO()
+    picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(256)
+    picture.save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def main():
