@@ -11,8 +11,6 @@
 # 64 points. The study is about 45 lines; no peer has a tutorial of it.
 
 # %%
-import time
-
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -45,7 +43,6 @@ def errors(crossbar, bits):
     return jax.vmap(one)(bits)
 
 
-started = time.perf_counter()
 error = {}
 for size in SIZES:
     for name, device in sj.devices.PRESETS.items():
@@ -129,4 +126,3 @@ for name, (joules, size, bits) in best.items():
         f"{name:10} cheapest below 5 % error: {size} x {size}, {bits} bits, {joules:.2g} J"
     )
 assert "epiram" in best
-print(f"the whole study took {time.perf_counter() - started:.0f} s")

@@ -117,8 +117,10 @@ assert sum(first) >= 6 * 64 and sum(last) >= 6 * 64
 # %% [markdown]
 # Peers have sent more than twelve times 64 KiB: a large tensor comes in ranges from several
 # peers at once, and when no range is left to ask for, another peer is asked for what a slow
-# one still owes, and the first answer wins. These tensors have one range each. In processes of their own, nodes are opened by `sj.comm.open_node_process`, or
-# by `sedma node start` on a command line.
+# one still owes, and the first answer wins. These tensors have one range each.
+#
+# In processes of their own, nodes are opened by `sj.comm.open_node_process`, or by
+# `sedma node start` on a command line.
 
 # %%
 for stack in stacks.values():
