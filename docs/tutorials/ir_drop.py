@@ -8,8 +8,10 @@
 # the array.
 #
 # The study solves the wires of a 128 x 128 array exactly, as badcrossbar and CrossSim do,
-# and asks what it does to a product and to a classifier. It takes about 36 lines here,
-# 15 in CrossSim without the classifier.
+# and asks what it does to a product and to a classifier.
+#
+# There are 104 lines of code on this page, nodal analysis, classifier, checks and figures
+# included; CrossSim's product takes 15.
 
 # %%
 import jax
@@ -163,6 +165,7 @@ assert accuracy[10.0] < accuracy[0.0] - 0.05
 # %%
 figure, axis = plt.subplots()
 axis.semilogx([*accuracy][1:], [*accuracy.values()][1:], "o-", label="through wires")
+axis.set_xticks([1, 3, 10], ["1", "3", "10"])
 axis.axhline(digital, color="grey", linestyle=":", label="digital")
 axis.set(xlabel="wire between two cells, ohm", ylabel="share of digits told right")
 axis.legend()

@@ -11,6 +11,7 @@ tutorial names. A tutorial that fails, or writes to standard error, writes no pa
 import argparse
 import io
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,13 +42,16 @@ def execute(script: Path) -> nbformat.NotebookNode:
         "MATPLOTLIBRC": str(HERE),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=600,
-        resources={"metadata": {"path": str(ROOT)}},
-        config=Config({"KernelManager": {"transport": "ipc"}}),
-    )
-    client.execute(env=os.environ | surroundings)
+    with tempfile.TemporaryDirectory() as folder:
+        # Sockets in a folder of its own: no port, and no other kernel's socket.
+        sockets = {"transport": "ipc", "ip": f"{folder}/kernel"}
+        client = nbclient.NotebookClient(
+            notebook,
+            timeout=600,
+            resources={"metadata": {"path": str(ROOT)}},
+            config=Config({"KernelManager": sockets}),
+        )
+        client.execute(env=os.environ | surroundings)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
