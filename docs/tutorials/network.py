@@ -4,8 +4,8 @@
 # `sj.nn.analogize` puts the matrices of a network of Equinox on crossbar arrays. What comes
 # back is a pytree, as the network was: `jit`, `vmap` and `grad` go around it, and it is
 # saved as any other. Converting is one line; there are 79 lines of code on
-# this page, networks, checks and figure included. Peers' examples of a ResNet and of a small
-# GPT take 19 and 357.
+# this page, networks, checks and figure included. Peers' examples of a ResNet and of a
+# small GPT take 19 and 357.
 
 # %%
 import tempfile
