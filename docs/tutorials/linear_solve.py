@@ -13,7 +13,6 @@
 
 # %%
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import scipy.io
@@ -104,4 +103,3 @@ stopped = sj.linalg.solve(
 )
 print(sj.linalg.RESULTS[stopped.result])
 assert stopped.result == sj.linalg.RESULTS.not_contractive
-jnp.asarray(stopped.value).block_until_ready()
