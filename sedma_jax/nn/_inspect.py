@@ -93,7 +93,8 @@ class NetworkFigures(tuple[LayerFigures, ...]):
             )
         text = io.StringIO()
         # Wide enough that no line wraps.
-        Console(file=text, width=1000).print(table)
+        # Under Jupyter rich would display the table, and write nothing to the file.
+        Console(file=text, width=1000, force_jupyter=False).print(table)
         lines = (line.rstrip() for line in text.getvalue().splitlines())
         return "\n".join(line for line in lines if line)
 

@@ -115,3 +115,9 @@ def test_table_and_names():
         assert f"{figure.error:.2%}" in cells
     single = inspect(analogize(MODEL["one"], EPIRAM, **FAST))
     assert "(model)" in str(single) and jnp.isfinite(single[0].error)
+
+
+def test_a_table_is_text_in_a_notebook_too(monkeypatch):
+    figures = inspect(analogize(MODEL, EPIRAM, **FAST))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "['two']" in str(figures) and "epiram" in str(figures)
