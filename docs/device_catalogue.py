@@ -92,7 +92,9 @@ def measured_arrays() -> str:
     for name, array in arrays().items():
         device = array.device
         window = f"{device.g_min * 1e6:.4g} to {device.g_max * 1e6:.4g}"
-        kinds = [type(part).__name__ for part in (array.programming, array.drift, array.read)]
+        kinds = [
+            type(part).__name__ for part in (array.programming, array.drift, array.read)
+        ]
         kinds = ["none" if kind == "NoneType" else f"`{kind}`" for kind in kinds]
         lines.append(f"| `{name}` | {window} | " + " | ".join(kinds) + " |")
     return "\n".join(lines)
