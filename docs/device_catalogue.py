@@ -5,9 +5,9 @@ import io
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from sedma_jax.kernels import move_state, nominal_response
 
 import sedma_jax as sj
-from sedma_jax.kernels import move_state, nominal_response
 
 PRESETS = ("AG_ASI", "ALOX_HFO2", "EPIRAM", "TAOX_HFOX")
 ROWS = (

@@ -1,4 +1,4 @@
-"""The site: its Python runs, its reference is complete, its links and pictures are there."""
+"""The site: its Python runs, its reference is complete, its links and pictures exist."""
 
 import re
 import subprocess
