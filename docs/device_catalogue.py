@@ -5,9 +5,9 @@ import io
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from sedma_jax.kernels import move_state, nominal_response
 
 import sedma_jax as sj
-from sedma_jax.kernels import move_state, nominal_response
 
 PRESETS = ("AG_ASI", "ALOX_HFO2", "EPIRAM", "TAOX_HFOX")
 ROWS = (
@@ -92,7 +92,9 @@ def measured_arrays() -> str:
     for name, array in arrays().items():
         device = array.device
         window = f"{device.g_min * 1e6:.4g} to {device.g_max * 1e6:.4g}"
-        kinds = [type(part).__name__ for part in (array.programming, array.drift, array.read)]
+        kinds = [
+            type(part).__name__ for part in (array.programming, array.drift, array.read)
+        ]
         kinds = ["none" if kind == "NoneType" else f"`{kind}`" for kind in kinds]
         lines.append(f"| `{name}` | {window} | " + " | ".join(kinds) + " |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the site builds from the package and from `bench/results`, so that nothing is typed twice.
+"""What the site makes from the package and from `bench/results`: nothing is typed twice.
 
 `mkdocs.yml` names this file. `docs/api_topics.py` has the pages of the API reference.
 """

@@ -2,10 +2,9 @@
 
     python docs/in_browser.py [--shots FOLDER]
 
-Needs `pip install playwright` and a Chromium (`CHROMIUM=PATH`, default `chromium`). Fails on
-an error in the console, a request that fails or leaves the site, a picture without size, and
-a page that is wider than its window at 400 or 1,400 pixels. Pages are served from a loopback
-port, and once from the folder.
+Needs `pip install playwright` and a Chromium (`CHROMIUM=PATH`, default `chromium`). Fails
+on an error in the console, a request that fails or leaves the site, a picture without size,
+and a page that is wider than its window at 400 or 1,400 pixels.
 """
 
 import argparse
@@ -42,7 +41,9 @@ def main() -> int:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     found = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"]
+        )
         for width in WIDTHS:
             page = browser.new_page(viewport={"width": width, "height": 900})
             faults = _listen(page, origin)

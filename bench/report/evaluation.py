@@ -21,6 +21,8 @@ from bench.report.evaluation_plots import plots
 from bench.report.evaluation_tables import TABLES
 from bench.shared import machine, parser_of
 
+# Colours and fonts, as on the site.
+LOOK = Path(__file__).parents[2] / "docs" / "pages" / "assets" / "look.css"
 HERE = Path(__file__).parent
 MISSING = "not measured"
 
@@ -190,6 +192,7 @@ def page(results: dict, plan: dict, *, quick: bool = False) -> str:
     extents = {name: extent(found.get(name)) for name in plan}
     tables = [table_of(table, found) for table in (*TABLES, *CASE_STUDIES)]
     return environment.get_template("evaluation.html.jinja").render(
+        look=LOOK.read_text(),
         tables=tables,
         total=total(tables),
         plots=plots(found),

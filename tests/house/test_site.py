@@ -1,4 +1,4 @@
-"""The site: its Python runs, its reference is complete, its links and pictures are there."""
+"""The site: its Python runs, its reference is complete, its links and pictures exist."""
 
 import re
 import subprocess
@@ -14,8 +14,12 @@ import sedma_jax as sj
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "pages"
-TEXTS = {p.relative_to(PAGES).as_posix(): p.read_text() for p in sorted(PAGES.rglob("*.md"))}
-CODE = {page: re.findall(r"```python\n(.*?)```", text, re.S) for page, text in TEXTS.items()}
+TEXTS = {
+    p.relative_to(PAGES).as_posix(): p.read_text() for p in sorted(PAGES.rglob("*.md"))
+}
+CODE = {
+    page: re.findall(r"```python\n(.*?)```", text, re.S) for page, text in TEXTS.items()
+}
 
 
 @pytest.fixture
@@ -58,13 +62,7 @@ def test_reference_has_every_public_name_once(api_topics):
     assert len(listed) == len(set(listed))
     modules = {name for name in dir(sj) if type(getattr(sj, name)).__name__ == "module"}
     assert set(listed) == set(dir(sj)) - modules
-    assert set(api_topics.MODULES) | {"kernels"} == modules | {
-        "costs",
-        "devices",
-        "kernels",
-        "meliso_compat",
-        "noise_models",
-    }
+    assert set(api_topics.MODULES) == modules
 
 
 def test_dir_shows_public_names_only():
@@ -85,7 +83,12 @@ def test_command_line_page_has_every_option_of_every_command():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    for said in ("`sedma run`", "`sedma deploy watch`", "--memory URL", "`sedma job submit`"):
+    for said in (
+        "`sedma run`",
+        "`sedma deploy watch`",
+        "--memory URL",
+        "`sedma job submit`",
+    ):
         assert said in done.stdout, said
 
 
@@ -116,7 +119,7 @@ def test_site_is_whole_and_fetches_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {p: _Page(p.read_text()) for p in sorted(tmp_path.rglob("*.html"))}
-    assert len(pages) > 50
+    assert len(pages) >= 50
     for path, page in pages.items():
         for source in page.sources:
             assert not urlsplit(source).netloc, f"{path} fetches {source}"
