@@ -248,7 +248,8 @@ def test_numbers_of_all_kinds_make_one_device():
     for share in (np.float32(0.25), np.float64(0.25), Decimal("0.25")):
         for pulses in (64, np.int8(64), np.uint64(64)):
             got = dataclasses.replace(EPIRAM, sigma_c2c=share, pulses_ltp=pulses)
-            assert got == want and all(type(v) is float for v in vars(got).values())
+            figures = [v for v in vars(got).values() if v is not None]  # no curves
+            assert got == want and all(type(v) is float for v in figures)
     assert sj.ADC(np.int64(8)) == sj.ADC(8) and hash(sj.DAC(np.uint8(4)).bits) == 4
 
 
