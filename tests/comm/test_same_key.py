@@ -12,6 +12,9 @@ from comm_nodes import EVERYONE, wait_until
 from sedma_jax import comm
 from sedma_jax._cli.main import main
 from sedma_jax.comm._libp2p.keystore import BARE_KEY, load_or_create
+from sedma_jax.comm._node import gossip
+from sedma_jax.comm._rpc import wire_pb2 as wire
+from sedma_jax.comm._rpc.messages import parse
 
 
 def open_with(key, **settings):
@@ -56,6 +59,22 @@ def test_a_node_that_starts_again_is_no_second_one(copied):
                 cid = node.put(np.arange(10))
                 assert not node.status()["same_key"]
                 assert hub.get(cid, timeout=30).tolist() == list(range(10))
+
+
+def test_a_status_that_was_forgotten_is_of_no_other_node(tmp_path, monkeypatch):
+    """After 16 minutes of an hour's soak a node took itself for another."""
+    monkeypatch.setattr("sedma_jax.comm._node.node.MOST_ISSUED", 3)
+    with comm.open_node(key=tmp_path / "key", status_every=600) as node:
+        issued = [gossip.own_status(node.node) for _ in range(6)]
+        back = [parse(wire.SignedStatus, data) for data in issued]
+        for each in back:
+            data = wire.Statuses(statuses=[each]).SerializeToString()
+            gossip.take_statuses(node.node, data)
+        assert not node.status()["same_key"]
+        node.node.issued.remove(node.node.sequence)  # as if another had signed it
+        data = wire.Statuses(statuses=back[-1:]).SerializeToString()
+        gossip.take_statuses(node.node, data)
+        assert node.status()["same_key"]
 
 
 def test_commands_say_so(copied, tmp_path):

@@ -78,10 +78,19 @@ def take_statuses(node: Node, data: bytes) -> None:
         if status.peer != node.host.get_id().to_bytes():
             node.peers.take_status(signed)
         # An earlier run of this node signed smaller numbers, its own are known.
-        elif status.sequence > node.started and status.sequence not in node.issued:
+        elif status.sequence > _recognised(node) and status.sequence not in node.issued:
             if not node.same_key:
                 log.error("%s", another_uses_the_key(node.name))
             node.same_key = True
+
+
+def _recognised(node: Node) -> int:
+    """The number above which this node knows all that it has signed.
+
+    A peer may come back with one that was forgotten since.
+    """
+    full = len(node.issued) == node.issued.maxlen
+    return max(node.started, node.issued[0] - 1) if full else node.started
 
 
 async def run(node: Node) -> None:
