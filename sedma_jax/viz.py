@@ -369,6 +369,13 @@ def pulse_fit(found: Fit) -> Figure:
     """Draw measured traces, the curves fitted to them, and the residuals.
 
     **Arguments:** `found`: from `sedma_jax.devices.fit`. Pulses across, conductance up.
+
+    **Example:**
+
+        >>> up = np.linspace(1e-6, 1e-5, 65)  # siemens
+        >>> figure = sj.viz.pulse_fit(sj.devices.fit(up, up[::-1]))
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['conductance (µS)', 'residual (µS)']
     """
     figure = _figure(6.0, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
@@ -385,7 +392,14 @@ def pulse_fit(found: Fit) -> Figure:
 
 
 def pulse_response(device: Device) -> Figure:
-    """Draw the conductance of a device over its pulses up, then down, without noise."""
+    """Draw the conductance of a device over its pulses up, then down, without noise.
+
+    **Example:**
+
+        >>> figure = sj.viz.pulse_response(sj.devices.EPIRAM)
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['LTP', 'LTD']
+    """
     figure = _figure(5.0, 3.0)
     axis = figure.subplots()
     axis.set(xlabel="pulse", ylabel="conductance (µS)")

@@ -26,7 +26,16 @@ _NEAR_ONE = 1e-3
 
 
 class AbstractPulseCurve(eqx.Module):
-    """The share of the window that a share of its pulses covers, and the inverse."""
+    """The share of the window that a share of its pulses covers, and the inverse.
+
+    **Example:**
+
+        >>> curve = sj.kernels.SoftBoundCurve(exponent=0.0)  # a straight line
+        >>> isinstance(curve, sj.kernels.AbstractPulseCurve)
+        True
+        >>> float(curve.needed(curve.covered(jnp.array(0.25))))
+        0.25
+    """
 
     @abc.abstractmethod
     def covered(self, pulses: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
@@ -45,7 +54,8 @@ class TabulatedCurve(AbstractPulseCurve):
 
     **Raises:** `ValueError` if one of them is not so, or their lengths differ.
 
-    Examples:
+    **Example:**
+
         >>> curve = sj.kernels.TabulatedCurve([0.0, 0.5, 1.0], [0.0, 0.8, 1.0])
         >>> float(curve.covered(jnp.array(0.25)))
         0.4...
@@ -100,7 +110,8 @@ class SoftBoundCurve(AbstractPulseCurve):
 
     **Raises:** `ValueError` for a figure out of range.
 
-    Examples:
+    **Example:**
+
         >>> curve = sj.kernels.SoftBoundCurve(exponent=0.5)  # p = 1 - (1 - x)**2
         >>> float(curve.covered(jnp.array(0.5)))
         0.75

@@ -40,7 +40,8 @@ class LogarithmicRelaxation(AbstractDrift):
     - `mean`, `deviation`: of `c` over the cells, a share per e-fold of time.
     - `t_0`: in seconds.
 
-    Examples:
+    **Example:**
+
         >>> model = sj.kernels.LogarithmicRelaxation(-0.01, 0.0, t_0=1.0)
         >>> g = sj.kernels.drift(model, jnp.ones(1), np.e - 1, key=jr.key(0))
         >>> round(float(g[0]), 4)
@@ -73,7 +74,8 @@ class ExponentialRelaxation(AbstractDrift):
     - `mean`, `deviation`: of `c` over the cells, the share in the end.
     - `tau`: in seconds.
 
-    Examples:
+    **Example:**
+
         >>> model = sj.kernels.ExponentialRelaxation(-0.1, 0.0, tau=1.0)
         >>> g = sj.kernels.drift(model, jnp.ones(1), 1000.0, key=jr.key(0))
         >>> round(float(g[0]), 4)
@@ -105,7 +107,8 @@ class DriftInTurn(AbstractDrift):
 
     - `models`: at least one, such as a relaxation and a `TelegraphNoise`.
 
-    Examples:
+    **Example:**
+
         >>> slow = sj.kernels.ExponentialRelaxation(-0.1, 0.0, tau=1.0)
         >>> model = sj.kernels.DriftInTurn((slow, slow))
         >>> g = sj.kernels.drift(model, jnp.ones(1), 1000.0, key=jr.key(0))

@@ -38,6 +38,12 @@ class Traps(eqx.Module):
 
     - `amplitude`: share of the conductance that a full trap takes away; 0 without a trap.
     - `tau_0`, `tau_1`: mean times empty and full, in seconds.
+
+    **Example:**
+
+        >>> traps = sj.kernels.Traps(jnp.full(2, 0.1), jnp.full(2, 3.0), jnp.full(2, 1.0))
+        >>> np.asarray(traps.tau_1 / (traps.tau_0 + traps.tau_1))  # share of time full
+        array([0.25, 0.25]...)
     """
 
     amplitude: Float[Array, " *cells"]
@@ -62,7 +68,8 @@ class TelegraphNoise(AbstractDrift):
 
     **Raises:** `ValueError` for a figure out of range.
 
-    Examples:
+    **Example:**
+
         >>> model = sj.kernels.TelegraphNoise(1.0, 0.2, tau_0=5.0, tau_1=5.0)
         >>> g = jnp.full(3, 1e-5)
         >>> seen = sj.kernels.drift(model, g, 7.0, key=jr.key(0))
@@ -117,7 +124,8 @@ def draw_traps(
     - `shape`, `dtype`: of the result; floating.
     - `key`: typed key that identifies the array.
 
-    Examples:
+    **Example:**
+
         >>> model = sj.kernels.TelegraphNoise(0.0, 0.2, tau_0=5.0, tau_1=5.0)
         >>> float(sj.kernels.draw_traps(model, (4,), float, key=jr.key(0)).amplitude.sum())
         0.0
@@ -150,7 +158,8 @@ def telegraph_state(
     - `t_step`, `levels`: as in `TelegraphNoise`.
     - `key`: typed key. The same key gives one trajectory at all times.
 
-    Examples:
+    **Example:**
+
         >>> traps = sj.kernels.Traps(jnp.ones(1), jnp.full(1, 3.0), jnp.full(1, 1.0))
         >>> at = lambda t: sj.kernels.telegraph_state(traps, t, key=jr.key(1))
         >>> jax.vmap(at)(jnp.arange(4.0)).shape

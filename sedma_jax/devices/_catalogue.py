@@ -19,6 +19,12 @@ class Technology(eqx.Module):
 
     - `device`: a `Device` where pulses are published, otherwise a `MeasuredArray`.
     - `source`: author, year, place, and where its figures were read.
+
+    **Example:**
+
+        >>> technology = sj.devices.CATALOGUE["epiram"]
+        >>> technology.device is sj.devices.EPIRAM, "MELISO+" in technology.source
+        (True, True)
     """
 
     device: Device | MeasuredArray
@@ -98,7 +104,8 @@ def named(name: str) -> Device | MeasuredArray:
 
     **Raises:** `ValueError` for a name that is not in the catalogue.
 
-    Examples:
+    **Example:**
+
         >>> sj.devices.named("EPIRAM") is sj.devices.EPIRAM
         True
     """

@@ -44,7 +44,8 @@ def load(path: str | os.PathLike) -> Device:
     **Raises:** `ValueError` if the file cannot be read, has a field that a device has not,
     lacks one that it needs, or holds a figure out of range; each in one line.
 
-    Examples:
+    **Example:**
+
         >>> import os, tempfile
         >>> path = os.path.join(tempfile.mkdtemp(), "mine.json")
         >>> sj.devices.save(sj.devices.EPIRAM, path)
@@ -113,7 +114,8 @@ def save(device: Device, path: str | os.PathLike) -> None:
     **Raises:** `ValueError` for another ending, for what is no `Device`, or for one that
     has figures for several devices.
 
-    Examples:
+    **Example:**
+
         >>> import os, tempfile
         >>> sj.devices.save(sj.devices.AG_ASI, os.path.join(tempfile.mkdtemp(), "a.json"))
     """

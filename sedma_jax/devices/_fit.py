@@ -35,6 +35,13 @@ class Quality(NamedTuple):
         the label, and the label is not identified.
         It is that of the exponential law, also for tables.
     - `curve`: the fitted trace, and `mean` the measured one, in siemens.
+
+    **Example:**
+
+        >>> up = np.linspace(1e-6, 1e-5, 65)  # siemens; a straight line, fitted as one
+        >>> quality = sj.devices.fit(up, up[::-1]).ltp
+        >>> quality.rms < 1e-9, quality.curve.shape
+        (True, (65,))
     """
 
     r2: float
@@ -50,6 +57,13 @@ class Fit(NamedTuple):
     - `device`: with the window, the labels or tables, and the noise that were found.
     - `ltp`, `ltd`: the quality of both directions.
     - `read_noise`, `pulse_noise`: deviations of a read and of one pulse, in siemens.
+
+    **Example:**
+
+        >>> up = np.linspace(1e-6, 1e-5, 65)  # siemens
+        >>> found = sj.devices.fit(up, up[::-1])
+        >>> round(float(found.device.g_min) * 1e6, 3), found.read_noise < 1e-9
+        (1.0, True)
     """
 
     device: Device
@@ -87,7 +101,8 @@ def fit(
 
     Source of the law: Chen, Peng & Yu (2018), IEEE TCAD 37, 3067, Eq. 1-3.
 
-    Examples:
+    **Example:**
+
         >>> x = np.linspace(0, 1, 65)
         >>> up = 1e-6 + 9e-6 * np.expm1(-2 * x) / np.expm1(-2)
         >>> found = sj.devices.fit(up, 1.1e-5 - up)

@@ -42,6 +42,14 @@ class ReadFit(eqx.Module):
         its logarithm over the cells.
     - `jumps`: number of cells with a trap whose trace changed level at least twice; dwell
         times come from these.
+
+    **Example:**
+
+        >>> k = sj.kernels
+        >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
+        >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
+        >>> sj.devices.ReadFit(drift, quiet, white=0.0, white_spread=0.0, jumps=12).jumps
+        12
     """
 
     drift: DriftInTurn
@@ -74,7 +82,8 @@ def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) ->
     **Raises:** `ValueError` for fewer, for what is not positive and finite, for constant
     traces, and where fewer than 4 cells jump, so that dwell times cannot be identified.
 
-    Examples:
+    **Example:**
+
         >>> trap = sj.kernels.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0)
         >>> g = 1e-5 * jnp.ones(32)
         >>> read = lambda t: sj.kernels.drift(trap, g, t, key=jr.key(0))
@@ -245,7 +254,8 @@ def simulate_reads(
     - `reads`: their number, at the time step of the fit.
     - `key`: typed key.
 
-    Examples:
+    **Example:**
+
         >>> k = sj.kernels
         >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
         >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
