@@ -223,8 +223,9 @@ async def bodies(node: Watched, seconds: float) -> dict:
         )
         stack.callback(attackers.kill)
         assert attackers.stdin is not None and attackers.stdout is not None
-        others = int(await attackers.stdout.receive_some())
+        await attackers.stdout.receive_some()
         held = await node.connected()
+        others = held - 1  # who is refused learns of it after the handshake
         empty = node.peak() - before
         quiet = await asked(honest, node.daemon.id, seconds, AT_ONCE)
         await attackers.stdin.send_all(b"\n")

@@ -69,8 +69,11 @@ def slopes(samples: list[dict], names: list[str]) -> dict:
     return found
 
 
-def soaked(folder: Path, seconds: float, every: float) -> dict:
-    """Run everything for some seconds; the record."""
+def soaked(folder: Path, seconds: float, every: float, out: Path) -> dict:
+    """Run everything for some seconds; the record.
+
+    What is known so far is in a file beside `out`, for runs that do not get to their end.
+    """
     friends = [comm.key_id(folder / f"{name}.key") for name in ("friend", "checker")]
     nodes = five_nodes(folder, friends)
     service = job_service(folder, comm.key_id(folder / "client.key"))
@@ -84,6 +87,7 @@ def soaked(folder: Path, seconds: float, every: float) -> dict:
                 samples.append(sampled(daemons, load.elapsed))
                 if len(samples) % 20 == 0:
                     print(f"{load.elapsed:.0f} s: {dict(load.tensors.counts)}", flush=True)
+                    write_json(out.with_suffix(".part.json"), so_far(load, samples))
         ran = load.elapsed
         for i, daemon in enumerate(nodes):
             if i % 2:  # the others answer as they are
@@ -98,18 +102,26 @@ def soaked(folder: Path, seconds: float, every: float) -> dict:
     finally:
         for daemon in daemons:
             daemon.kill()
+    return so_far(load, samples) | {
+        "jobs": dict(load.jobs) | {"rewards": rewards},
+        "ended_alone": ended_alone,
+        "growth": slopes(samples, [daemon.name for daemon in daemons]),
+        "seconds": round(ran, 1),
+    }
+
+
+def so_far(load: Load, samples: list[dict]) -> dict:
+    """What is known while it runs."""
     counts = load.tensors.counts
     return {
-        "seconds": round(ran, 1),
+        "seconds": round(load.elapsed, 1),
         "tensors": dict(sorted(counts.items())),
         "lost": counts["lost"],
         "corrupt": len(load.tensors.corrupt),
-        "jobs": dict(load.jobs) | {"rewards": rewards},
+        "jobs": dict(load.jobs),
         "kills": dict(load.kills),
-        "ended_alone": ended_alone,
         "unexpected": load.unexpected,
         "refusals": dict(load.tensors.errors.most_common(20)),
-        "growth": slopes(samples, [daemon.name for daemon in daemons]),
         "bound": GROWTH,
         "fields": FIELDS,
         "samples": samples,
@@ -170,10 +182,11 @@ def main():
     about = machine()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         started = time.monotonic()
-        record = soaked(Path(folder), options.seconds, options.every)
+        record = soaked(Path(folder), options.seconds, options.every, options.out)
         record = {"machine": about, "failures": failures(record)} | record
         print(f"{time.monotonic() - started:.0f} s with the checks at the end")
     write_json(options.out, record)
+    options.out.with_suffix(".part.json").unlink(missing_ok=True)
     plot(record, options.plot)
     shown = ("seconds", "tensors", "lost", "corrupt", "jobs", "kills", "failures")
     for name in shown:

@@ -16,7 +16,7 @@ memories of the old version are not misread.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
@@ -63,10 +63,10 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
 def classify_checked(A: Matrix, y: ArrayLike | None = None) -> Workload:
     """As `classify`, of a sparse matrix that `checked_sparse` has given."""
     if isinstance(A, Sparse):
-        entries = scipy.sparse.coo_array(A)
-        entries.data = _of_order_one(entries.data)
-        (m, n), (rows, cols), values = entries.shape, entries.coords, entries.data
-        product = entries.tocsr()
+        entries = cast(scipy.sparse.coo_array, A)
+        values = _of_order_one(entries.data)
+        (m, n), (rows, cols) = entries.shape, entries.coords
+        product = scipy.sparse.coo_array((values, (rows, cols)), shape=(m, n)).tocsr()
     else:
         product = _of_order_one(np.asarray(real_floats(A, "A", integers=np.float64)))
         (m, n), (rows, cols) = product.shape, product.nonzero()
