@@ -95,9 +95,10 @@ def _value(path: str, name: str, value: Any) -> Any:
 
 def _numbers(path: str, name: str, value: Any, several: bool | None = None) -> Any:
     number = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
-    if isinstance(value, list) and several is not False and all(map(number, value)):
-        return [float(v) for v in value]
-    if number(value) and not several:
+    if isinstance(value, list):
+        if several is not False and all(map(number, value)):
+            return [float(v) for v in value]
+    elif number(value) and not several:
         return float(value)
     wanted = "a list of numbers" if several else "a number"
     raise _refusal(path, f"`{name}` to be {wanted}", repr(value))
@@ -120,8 +121,9 @@ def save(device: Device, path: str | os.PathLike) -> None:
         >>> sj.devices.save(sj.devices.AG_ASI, os.path.join(tempfile.mkdtemp(), "a.json"))
     """
     call = "sedma_jax.devices.save"
-    check_kind(call, Device, "a `Device`", "A `MeasuredArray` has its in `device`.",
-               device=device)  # fmt: skip
+    check_kind(
+        call, Device, "a `Device`", "A `MeasuredArray` has its in `device`.", device=device
+    )
     path = os.fspath(path)
     if not path.lower().endswith(".json"):
         raise ValueError(

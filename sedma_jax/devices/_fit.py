@@ -148,11 +148,11 @@ def fit(
         **shapes,
     )
     moved = lambda g: g_min + (g - low) * factor
-    quality = [
+    up, down = (
         Quality(p.r2, p.rms * factor, p.label_error, moved(p.curve), moved(p.mean))
         for p in parts
-    ]
-    return Fit(device, *quality, read * factor, pulse * factor)
+    )
+    return Fit(device, up, down, read * factor, pulse * factor)
 
 
 _NAMES = ("ltp", "ltd")
@@ -200,12 +200,18 @@ def _traces(ltp: Any, ltd: Any) -> tuple[np.ndarray, np.ndarray]:
         if not 1 <= trace.ndim <= 3 or trace.shape[-1] < _LEAST_PULSES or not trace.size:
             raise _refusal(
                 f"at least {_LEAST_PULSES} pulses along the last of one to three axes of "
-                f"`{name}`", f"shape {trace.shape}", "Two figures fit any curve.",
-            )  # fmt: skip
+                f"`{name}`",
+                f"shape {trace.shape}",
+                "Two figures fit any curve.",
+            )
         if not np.isfinite(trace).all():
             raise _refusal(f"`{name}` to be finite", "NaN or infinity", "Leave those out.")
-        found.append(trace.reshape(-1 if trace.ndim < 3 else len(trace), *(
-            (1, trace.shape[-1]) if trace.ndim < 3 else trace.shape[1:])))  # fmt: skip
+        found.append(
+            trace.reshape(
+                -1 if trace.ndim < 3 else len(trace),
+                *((1, trace.shape[-1]) if trace.ndim < 3 else trace.shape[1:]),
+            )
+        )
     return found[0], found[1]
 
 
@@ -213,7 +219,8 @@ def _columns(path: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         lines = read_regular(path, _LARGEST_BYTES).decode().splitlines()
     except FileRefusal as refused:
-        raise _refusal(*refused.args[:2], f"The file is {path}.") from refused.__cause__
+        wanted, got = refused.args[:2]
+        raise _refusal(wanted, got, f"The file is {path}.") from refused.__cause__
     except UnicodeDecodeError:
         raise _refusal("a text file", "other bytes", f"The file is {path}.") from None
     rows = [line.split(",") for line in lines if line.strip()]
@@ -231,8 +238,11 @@ def _unit(unit: str | None, window: Any) -> float:
     if unit is None:
         ends = () if window is None else tuple(window)
         if len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 0.1:
-            raise _refusal("`window`, two conductances in siemens, with `unit=None`",
-                           repr(window), "Write `window=(1e-6, 1e-5)`.")  # fmt: skip
+            raise _refusal(
+                "`window`, two conductances in siemens, with `unit=None`",
+                repr(window),
+                "Write `window=(1e-6, 1e-5)`.",
+            )
         return 1.0
     if unit not in _UNITS:
         raise _refusal(f"`unit` to be one of {', '.join(_UNITS)}", repr(unit), "Or None.")
@@ -273,7 +283,8 @@ def _direction(name: str, trace: np.ndarray) -> _Part:
         raise _refusal(f"`{name}` to {way} from pulse to pulse", got, "Are they swapped?")
     rest = mean - curve
     freedom = mean.size - 3
-    covariance = np.linalg.pinv(found.jac.T @ found.jac) * (2 * found.cost / freedom)
+    jacobian = np.asarray(found.jac)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian) * (2 * found.cost / freedom)
     slope = (_label(u + 1e-4) - _label(u - 1e-4)) / 2e-4
     pulse, read = _noise(trace - curve)
     return _Part(

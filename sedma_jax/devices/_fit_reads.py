@@ -139,15 +139,15 @@ def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) ->
     steps = np.abs(np.diff(rest, axis=1))
     # Of normal numbers the median magnitude is 0.6745 deviations.
     sigma = np.maximum(np.median(steps, axis=1) / (0.6745 * np.sqrt(2)), 1e-6)
-    noise = float(np.median(sigma)), float(np.std(np.log(sigma)))
+    white_noise, white_spread = float(np.median(sigma)), float(np.std(np.log(sigma)))
 
     def relaxation(deviation):
         return LogarithmicRelaxation(centre, deviation, t_0 * t_step)
 
     def put_together(deviation):
-        white = PolynomialCurve((0.0, noise[0]), 1.0)
+        white = PolynomialCurve((0.0, white_noise), 1.0)
         drift = DriftInTurn((relaxation(deviation), *models))
-        return ReadFit(drift, StationaryReadNoise(white), *noise, jumps)
+        return ReadFit(drift, StationaryReadNoise(white), white_noise, white_spread, jumps)
 
     alone = simulate_reads(
         put_together(0.0), jnp.ones(max(256, len(g))), g.shape[1], key=jr.key(0)
