@@ -147,7 +147,8 @@ def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) ->
     def put_together(deviation):
         white = PolynomialCurve((0.0, white_noise), 1.0)
         drift = DriftInTurn((relaxation(deviation), *models))
-        return ReadFit(drift, StationaryReadNoise(white), white_noise, white_spread, jumps)
+        read = StationaryReadNoise(deviation=white)
+        return ReadFit(drift, read, white_noise, white_spread, jumps)
 
     alone = simulate_reads(
         put_together(0.0), jnp.ones(max(256, len(g))), g.shape[1], key=jr.key(0)
