@@ -11,7 +11,7 @@ import sedma_jax as sj
 TOPICS = {
     "programming": (
         "Programming",
-        "Device program program_exactly program_residual program_bit_sliced program_pool "
+        "Device save_tree load_tree program program_exactly program_residual program_bit_sliced program_pool "
         "program_sharded Programming ProgramStats Scheme VerifyRule open_loop "
         "write_and_verify rewrite_and_verify hadamard_verify gradient_programming "
         "sampled_rewrite rewrite_law acceptance_band stagnation differential offset "
