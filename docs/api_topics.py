@@ -11,7 +11,7 @@ import sedma_jax as sj
 TOPICS = {
     "programming": (
         "Programming",
-        "Device save_tree load_tree program program_exactly program_residual program_bit_sliced program_pool "
+        "Device program program_exactly program_residual program_bit_sliced program_pool "
         "program_sharded Programming ProgramStats Scheme VerifyRule open_loop "
         "write_and_verify rewrite_and_verify hadamard_verify gradient_programming "
         "sampled_rewrite rewrite_law acceptance_band stagnation differential offset "
@@ -21,7 +21,7 @@ TOPICS = {
         "Crossbars and products",
         "Crossbar AbstractCrossbar PooledCrossbar Bank matvec matvec_sharded "
         "stream_matvec bit_serial_matvec bit_planes per_cell_noisy_matvec stored_matrix "
-        "ADC DAC calibrated_adc clip_rate",
+        "ADC DAC calibrated_adc clip_rate save_tree load_tree",
     ),
     "effects": (
         "Effects",

@@ -2,6 +2,7 @@
 
 import typing as _typing
 from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
 
 # Each needs an extra.
 _EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn", "viz")
@@ -41,8 +42,10 @@ else:  # a type checker that saw this function would take every name for a modul
 
 
 def _public_names():
-    public = vars(_import_module("._public", __name__))
-    return {name: value for name, value in public.items() if not name.startswith("_")}
+    # Import hooks, such as that of jaxtyping, add modules of their own.
+    own = lambda name, value: name in _MODULES or not isinstance(value, _ModuleType)
+    public = vars(_import_module("._public", __name__)).items()
+    return {n: value for n, value in public if not n.startswith("_") and own(n, value)}
 
 
 def __dir__():
