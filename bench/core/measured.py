@@ -1,12 +1,13 @@
 """Models fitted to real measurements, judged on cells that the fit did not see.
 
-    SEDMA_DATA=DIR python -m bench.core.measured [--data DIR] [--results DIR]
+    SEDMA_DATA=DIR python -m bench.core.measured [--data DIR] [--results DIR] [--plot FILE]
 
 DIR has the folder `measured`: 1,000 pulses up and 1,000 down of a ReRAM (Gong et al. 2018)
 and 501 successive reads of 156 cells of a 1T4R array. Every other cell is fitted; as many
 cells as the others are simulated from their first reads, with ten keys, and compared:
 spread of the cells, steps from read to read, autocorrelation and spectrum of the relative
 conductance, and its course in time. Gong's curve is fitted by a label and by a table.
+The plot shows measured traces, whose terms allow no copy in this repository.
 """
 
 import os
@@ -17,7 +18,7 @@ import jax.random as jr
 import numpy as np
 
 import sedma_jax as sj
-from bench.shared import parser_of, write_json
+from bench.shared import ROOT, parser_of, write_json
 
 LAGS = (1, 2, 5, 10, 20, 50, 100)
 SHARES = (0.1, 0.5, 0.9)
@@ -154,6 +155,7 @@ def draw(held, simulated, found):
 def main():
     parser = parser_of(__doc__, results=True)
     parser.add_argument("--data", type=Path, default=os.environ.get("SEDMA_DATA"))
+    parser.add_argument("--plot", type=Path, default=ROOT / "build" / "measured.png")
     options = parser.parse_args()
     if options.data is None:
         parser.error("name the folder of the measurements: --data DIR, or SEDMA_DATA")
@@ -161,7 +163,8 @@ def main():
     reads, (held, simulated) = judge_reads(folder / "rram_1t4r_reads_after_set.tsv")
     pulses, found = judge_pulses(folder / "gong2018_ltp_ltd.csv")
     write_json(options.results / "measured.json", {"reads": reads, "gong_2018": pulses})
-    draw(held, simulated, found).savefig(options.results / "measured.png", dpi=100)
+    options.plot.parent.mkdir(parents=True, exist_ok=True)
+    draw(held, simulated, found).savefig(options.plot, dpi=100)
 
 
 if __name__ == "__main__":
