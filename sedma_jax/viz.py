@@ -385,8 +385,7 @@ def pulse_fit(found: Fit) -> Figure:
         above.plot(part.curve * 1e6, color=_GREY)
         below.plot((part.mean - part.curve) * 1e6, ".", ms=2, color=colour)
     above.set_ylabel("conductance (µS)")
-    below.set_ylabel("residual (µS)")
-    below.set_xlabel("pulse")
+    below.set(xlabel="pulse", ylabel="residual (µS)")
     above.legend(frameon=False)
     return figure
 
