@@ -43,8 +43,6 @@ WITHOUT = [
     "sedma_jax.deploy",
     "sedma_jax.deploy.agents",
     "sedma_jax.memory",
-    "sedma_jax.nn",
-    "sedma_jax.nn.flax",
 ]
 
 
