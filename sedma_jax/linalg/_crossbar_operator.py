@@ -29,6 +29,16 @@ class CrossbarLinearOperator(lx.AbstractLinearOperator):
 
     `transpose` is the operator of the stored matrix transposed, without noise and
     converters, which gradients of solutions need; `as_matrix` is the stored matrix.
+
+    **Example:**
+
+        >>> import lineax as lx
+        >>> A, b = np.array([[4.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
+        >>> crossbar = sj.program_exactly(A, "epiram", array=2)
+        >>> operator = sj.linalg.CrossbarLinearOperator(crossbar)  # no key, no noise
+        >>> z = lx.linear_solve(operator, b, lx.GMRES(rtol=1e-4, atol=0.0)).value
+        >>> print(np.asarray(11 * z).round(2))  # A^-1 b = (1, 7) / 11
+        [1. 7.]
     """
 
     crossbar: AbstractCrossbar

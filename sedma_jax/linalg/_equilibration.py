@@ -17,6 +17,16 @@ class Equilibration(eqx.Module):
     """Factors that turn `A` into `diag(rows) A diag(columns)`.
 
     - `rows`, `columns`: positive; powers of two if `equilibrate` made them.
+
+    **Example:**
+
+        >>> A = np.array([[4.0, 2.0], [0.5, 0.25]])
+        >>> scaling = sj.linalg.Equilibration(jnp.array([0.25, 2.0]), jnp.array([1.0, 2.0]))
+        >>> print(np.asarray(scaling.rows)[:, None] * A * np.asarray(scaling.columns))
+        [[1. 1.]
+         [1. 1.]]
+        >>> print(scaling.T.rows)  # of the transposed matrix
+        [1. 2.]
     """
 
     rows: Float[Array, " m"]
@@ -52,6 +62,12 @@ def equilibrate(A: Matrix, *, rounds: int = 20) -> Equilibration:
 
     - `ValueError`: if a row or column is all zero, or `A` is traced or not what `program`
         takes.
+
+    **Example:**
+
+        >>> scaling = sj.linalg.equilibrate(np.diag([4.0, 0.25]))
+        >>> print(scaling.rows * jnp.array([4.0, 0.25]) * scaling.columns)
+        [1. 1.]
     """
     if isinstance(A, jax.core.Tracer):
         raise ValueError(

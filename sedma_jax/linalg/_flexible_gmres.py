@@ -39,6 +39,17 @@ class FlexibleGMRES(lx.AbstractLinearSolver):
     - `inner_steps`, `inner_rtol`: limits of an inner solve, as in `IterativeRefinement`.
     - `slowest`: share of the residual that a cycle may leave. The default is the rate at
         which the default `max_steps` gains ten decades.
+
+    **Example:**
+
+        >>> import lineax as lx
+        >>> A, b = jnp.array([[4.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
+        >>> crossbar, _ = sj.program(A, "epiram", array=2, key=jr.key(0))
+        >>> analog = sj.linalg.CrossbarLinearOperator(crossbar, key=jr.key(1))
+        >>> solver = sj.linalg.FlexibleGMRES(analog, rtol=1e-5)
+        >>> z = lx.linear_solve(lx.MatrixLinearOperator(A), b, solver).value
+        >>> print(np.asarray(11 * z).round(2))  # A^-1 b = (1, 7) / 11
+        [1. 7.]
     """
 
     analog: lx.AbstractLinearOperator

@@ -44,6 +44,17 @@ class IterativeRefinement(lx.AbstractLinearSolver):
     - `inner_rtol`: relative residual at which an inner solve ends, as the arrays see it.
         A value below the contraction gains nothing.
     - `patience`: corrections in a row that may fail to lower the least residual by 5 %.
+
+    **Example:**
+
+        >>> import lineax as lx
+        >>> A, b = jnp.array([[4.0, 1.0], [1.0, 3.0]]), jnp.array([1.0, 2.0])
+        >>> crossbar, _ = sj.program(A, "epiram", array=2, key=jr.key(0))
+        >>> analog = sj.linalg.CrossbarLinearOperator(crossbar, key=jr.key(1))
+        >>> solver = sj.linalg.IterativeRefinement(analog, rtol=1e-5)
+        >>> stats = lx.linear_solve(lx.MatrixLinearOperator(A), b, solver).stats
+        >>> bool(stats["residual"] <= 1e-5), bool(stats["contraction"] < 0.1)
+        (True, True)
     """
 
     analog: lx.AbstractLinearOperator

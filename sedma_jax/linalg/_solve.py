@@ -38,6 +38,16 @@ class RESULTS(lx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     - `rounding_limited`: the residual is as small as the rounding errors in computing it.
     - `out_of_range`: the dtype of residuals cannot hold the solution.
     - `max_steps_reached`: the residual was still falling.
+
+    **Example:**
+
+        >>> from functools import partial
+        >>> A, b = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0])
+        >>> one_step = partial(sj.linalg.IterativeRefinement, max_steps=1)
+        >>> options = dict(method=one_step, rtol=1e-6, array=2, throw=False, key=jr.key(0))
+        >>> result = sj.linalg.solve(A, b, "epiram", **options).result
+        >>> bool(result == sj.linalg.RESULTS.max_steps_reached)  # a step gains 100 x
+        True
     """
 
     not_contractive = (
@@ -73,6 +83,15 @@ class Solution(eqx.Module):
     - `slices`: arrays that hold each tile.
     - `stats`: what programming took, each slice counted once.
     - `crossbar`, `scaling`: the programmed matrix, for solving with another `b`.
+
+    **Example:**
+
+        >>> A, b = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0])
+        >>> solution = sj.linalg.solve(A, b, "epiram", rtol=1e-5, array=2, key=jr.key(0))
+        >>> bool(jnp.all(jnp.abs(A @ solution.value - b) < 1e-4)), solution.slices
+        (True, 1)
+        >>> bool(solution.analog_products > solution.digital_products > 0)
+        True
     """
 
     value: Float[Array, " n"]
@@ -137,6 +156,13 @@ def solve(
         dtype, as 1e-10 is in single precision; if `slices` are below 1 or not in order.
     - `RuntimeError`: with the text of the result, if `throw` and the residual is not
         reached.
+
+    **Example:**
+
+        >>> A, b = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0])
+        >>> solution = sj.linalg.solve(A, b, "epiram", rtol=1e-5, array=2, key=jr.key(0))
+        >>> print(np.asarray(11 * solution.value).round(2))  # A^-1 b = (1, 7) / 11
+        [1. 7.]
     """
     check_key(key)
     call = "linalg.solve"

@@ -11,7 +11,17 @@ from ._registration import register, transposed_tags
 
 
 class SparseLinearOperator(lx.AbstractLinearOperator):
-    """A sparse matrix by its nonzeros: exact products, for computing residuals."""
+    """A sparse matrix by its nonzeros: exact products, for computing residuals.
+
+    **Example:**
+
+        >>> import scipy.sparse
+        >>> A = scipy.sparse.coo_array([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]])
+        >>> operator = sj.linalg.SparseLinearOperator.of(A)
+        >>> x = jnp.array([1.0, 2.0, 3.0])
+        >>> print(operator.mv(x), operator.transpose().mv(jnp.ones(2)))
+        [4. 1.] [1. 2. 0.]
+    """
 
     data: Float[Array, " nonzeros"]
     row: Int[Array, " nonzeros"]

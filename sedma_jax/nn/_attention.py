@@ -24,6 +24,16 @@ class AnalogAttention(eqx.Module):
     - `query_proj`, `key_proj`, `value_proj`, `output_proj`: the projections.
     - `dropout`: of the attention weights.
     - `layer`: the digital layer without its weights.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.MultiheadAttention(num_heads=2, query_size=4, key=jr.key(0))
+        >>> analog = sj.nn.analogize(layer, "epiram", array=4, key=jr.key(1))
+        >>> tokens = jr.normal(jr.key(2), (5, 4))
+        >>> y = analog(tokens, tokens, tokens, key=jr.key(3))
+        >>> y.shape, bool(jnp.max(jnp.abs(y - layer(tokens, tokens, tokens))) < 0.3)
+        ((5, 4), True)
     """
 
     query_proj: AnalogLinear

@@ -88,6 +88,15 @@ def analogize(
     - `ValueError`: if no layer is converted; if a path of a mapping leads nowhere; if a
         layer has no weight of its own; and as `program_matrix` does.
     - `TypeError`: for an unknown option.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> model = eqx.nn.MLP(4, 3, width_size=4, depth=1, key=jr.key(0))
+        >>> first = lambda path, layer: path == "layers[0]"
+        >>> analog = sj.nn.analogize(model, "epiram", where=first, array=4, key=jr.key(1))
+        >>> [type(layer).__name__ for layer in analog.layers]
+        ['AnalogLinear', 'Linear']
     """
     check_key(key)
     where = _not_embedding if where is None else where
@@ -139,6 +148,15 @@ def digitize(model: PyTree) -> PyTree:
     Errors of programming, drift and faults stay in the weights; noise of reads, converters
     and corrections are gone. Of a device without noise, weights come back to within the
     band in which programming accepts them.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> analog = sj.nn.analogize(layer, "epiram", array=4, key=jr.key(1))
+        >>> held = sj.nn.digitize(analog)  # a plain layer, with the errors of programming
+        >>> type(held).__name__, bool(jnp.max(jnp.abs(held.weight - layer.weight)) < 0.03)
+        ('Linear', True)
     """
     return jtu.tree_map(
         lambda leaf: leaf.digital() if isinstance(leaf, _ANALOG) else leaf,
@@ -161,6 +179,16 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
 
     - `model`: with analog layers.
     - `key`: typed key; or None, to take the keys away.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> model = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> analog = sj.nn.analogize(model, sj.noise_models.PCM, array=4, key=jr.key(1))
+        >>> x, keys = jnp.ones(4), jr.split(jr.key(2))
+        >>> one, two = (sj.nn.with_read_keys(analog, key=key) for key in keys)
+        >>> bool(jnp.all(one(x) == one(x))), bool(jnp.all(one(x) == two(x)))
+        (True, False)
     """
     if key is not None:
         check_key(key)

@@ -20,6 +20,14 @@ class AnalogEmbedding(eqx.Module):
 
     - `matrix`: features by entries, with a word line for each entry.
     - `read_key`, `layer`, `dtype`: as in `AnalogLinear`.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> table = eqx.nn.Embedding(6, 4, key=jr.key(0))
+        >>> analog = sj.nn.AnalogEmbedding(table, "epiram", array=4, key=jr.key(1))
+        >>> bool(jnp.max(jnp.abs(analog(5, key=jr.key(2)) - table(5))) < 0.1)
+        True
     """
 
     matrix: AnalogMatrix
@@ -30,7 +38,7 @@ class AnalogEmbedding(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Embedding,
-        device: Device | MeasuredArray,
+        device: Device | MeasuredArray | str,
         *,
         key: PRNGKeyArray,
         **options,

@@ -23,10 +23,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._extras import install_hint
 from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import CostModel, Device
-from ..noise_models import MeasuredArray
+from ..kernels import CostModel
 from ._channels_last import each_axis, padded
-from ._convert import Path, Technology, Where, check_paths, of_path, path_key, refused_at
+from ._convert import (
+    Path,
+    Technologies,
+    Technology,
+    Where,
+    check_paths,
+    of_path,
+    path_key,
+    refused_at,
+)
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
@@ -49,7 +57,16 @@ except ImportError as error:
 
 
 class ProgrammedMatrix(nnx.Variable):
-    """An `AnalogMatrix`. It is not an `nnx.Param`, so optimisers leave the arrays alone."""
+    """An `AnalogMatrix`. It is not an `nnx.Param`, so optimisers leave the arrays alone.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> isinstance(analog.matrix, nnx.Param), analog.matrix.get_value().shape
+        (False, (3, 4))
+    """
 
 
 class AnalogModule(nnx.Module):
@@ -59,6 +76,14 @@ class AnalogModule(nnx.Module):
     - `layer`: the digital layer, bias included, without the weights.
     - `kernel_dtype`: of those weights.
     - `reads`: stream that gives the keys of the reads.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> isinstance(analog, sj.nn.flax.AnalogModule), analog.layer.kernel is None
+        (True, True)
     """
 
     def __init__(
@@ -84,7 +109,17 @@ class AnalogModule(nnx.Module):
 
 
 class AnalogLinear(AnalogModule):
-    """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays."""
+    """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> x = jnp.ones((2, 4), jnp.float32)
+        >>> bool(jnp.max(jnp.abs(analog(x) - layer(x))) < 0.1)
+        True
+    """
 
     def __call__(self, inputs: Float[Array, "..."], out_sharding: Any = None) -> Array:
         """Multiply any number of vectors, each with its own noise.
@@ -109,7 +144,16 @@ class AnalogLinear(AnalogModule):
 
 
 class AnalogConv(AnalogModule):
-    """`nnx.Conv` on crossbar arrays: every patch is one product."""
+    """`nnx.Conv` on crossbar arrays: every patch is one product.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Conv(1, 2, kernel_size=(2, 2), padding="VALID", rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> analog(jnp.ones((5, 3, 3, 1), jnp.float32)).shape  # five images, channels last
+        (5, 2, 2, 2)
+    """
 
     def __call__(self, inputs: Float[Array, "..."], out_sharding: Any = None) -> Array:
         """Convolve images, channels last; every patch has its own noise.
@@ -148,7 +192,18 @@ class AnalogConv(AnalogModule):
 
 
 class AnalogEmbed(AnalogModule):
-    """`nnx.Embed` on crossbar arrays: an entry is read by driving its word line."""
+    """`nnx.Embed` on crossbar arrays: an entry is read by driving its word line.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> table, every = nnx.Embed(6, 4, rngs=nnx.Rngs(0)), lambda path, layer: True
+        >>> how = dict(where=every, array=4, rngs=nnx.Rngs(1))
+        >>> analog = sj.nn.flax.analogize(table, "epiram", **how)
+        >>> numbers = jnp.array([5, 0], jnp.int32)
+        >>> bool(jnp.max(jnp.abs(analog(numbers) - table(numbers))) < 0.1)
+        True
+    """
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
         """Read entries by number, each with its own noise.
@@ -180,7 +235,7 @@ class AnalogEmbed(AnalogModule):
 
 def analogize(
     model: nnx.Module,
-    device: Technology | Mapping[Path, Technology] | Callable[[Path, Any], Technology],
+    device: Technologies,
     *,
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
@@ -210,6 +265,17 @@ def analogize(
     - `ValueError`: if no layer is converted; if a path of a mapping leads nowhere; if a
         layer has no device, or holds the weights of several, as those of `nnx.vmap` do;
         and as `sedma_jax.nn.program_matrix` does.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> rngs = nnx.Rngs(0)
+        >>> model = nnx.Sequential(nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs))
+        >>> first = lambda path, layer: path == "layers[0]"
+        >>> how = dict(where=first, array=4, rngs=nnx.Rngs(1))
+        >>> analog = sj.nn.flax.analogize(model, "epiram", **how)
+        >>> [type(layer).__name__ for layer in analog.layers]
+        ['AnalogLinear', 'Linear']
     """
     where = _not_embed if where is None else where
     chosen = {
@@ -237,7 +303,7 @@ def analogize(
         if plans and path in plans:
             own["plan"] = plans[path]
         technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Device | MeasuredArray | str):
+        if not isinstance(technology, Technology | str):
             raise ValueError(
                 "`sedma_jax.nn.flax.analogize` needs a `sedma_jax.Device` for each layer. "
                 f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."
@@ -259,6 +325,15 @@ def digitize(model: nnx.Module) -> nnx.Module:
     """Replace analog layers by those of NNX, with the weights that the arrays hold.
 
     Half precision, where the layers had it, rounds them.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> held = sj.nn.flax.digitize(analog)  # with the errors of programming
+        >>> bool(jnp.max(jnp.abs(held.kernel[...] - layer.kernel[...])) < 0.03)
+        True
     """
 
     def convert(parts: tuple, node: Any) -> Any:
@@ -280,7 +355,17 @@ def inspect(
     mean_square: float = 1 / 3,
     costs: CostModel | None = None,
 ) -> NetworkFigures:
-    """List figures of each analog layer, as `sedma_jax.nn.inspect` does."""
+    """List figures of each analog layer, as `sedma_jax.nn.inspect` does.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(6, 3, rngs=nnx.Rngs(0))
+        >>> analog = sj.nn.flax.analogize(layer, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> figures = sj.nn.flax.inspect(analog, layer)[0]
+        >>> figures.shape, figures.tiles, figures.error < 0.03  # 4 + 2 inputs
+        ((3, 6), 2, True)
+    """
     weights = None
     if digital is not None:
         layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
@@ -306,6 +391,16 @@ def age(
     """Let the arrays drift; arguments and errors are those of `sedma_jax.nn.age`.
 
     The new model reads from the streams of the old one.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> layer, pcm = nnx.Linear(4, 3, rngs=nnx.Rngs(0)), sj.noise_models.PCM
+        >>> fresh = sj.nn.flax.analogize(layer, pcm, array=4, rngs=nnx.Rngs(1))
+        >>> old = sj.nn.flax.age(fresh, 3.15e7, key=jr.key(2))  # a year
+        >>> held = lambda model: sj.nn.flax.digitize(model).kernel[...]
+        >>> bool(jnp.linalg.norm(held(old)) < 0.8 * jnp.linalg.norm(held(fresh)))
+        True
     """
     check_key(key)
     models = drift_models(matrices(model), seconds, drift, compensation_reads)
@@ -327,7 +422,17 @@ def age(
 
 
 def matrices(model: nnx.Module) -> dict[Path, AnalogMatrix]:
-    """The matrix of each analog layer, by its path."""
+    """The matrix of each analog layer, by its path.
+
+    **Example:**
+
+        >>> from flax import nnx
+        >>> rngs = nnx.Rngs(0)
+        >>> model = nnx.Sequential(nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs))
+        >>> analog = sj.nn.flax.analogize(model, "epiram", array=4, rngs=nnx.Rngs(1))
+        >>> {path: m.shape for path, m in sj.nn.flax.matrices(analog).items()}
+        {'layers[0]': (4, 4), 'layers[1]': (3, 4)}
+    """
     return {path: node._programmed() for path, node in _analog(model).items()}
 
 

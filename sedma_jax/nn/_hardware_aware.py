@@ -59,7 +59,17 @@ Digital = Any  # `eqx.nn.Linear` or `eqx.nn.Conv`, whose weights have no common 
 
 
 class Hardware(eqx.Module):
-    """The hardware that a layer is trained for; see the arguments of `hardware_aware`."""
+    """The hardware that a layer is trained for; see the arguments of `hardware_aware`.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> adc = sj.ADC(bits=8)
+        >>> aware = sj.nn.hardware_aware(layer, "epiram", adc=adc, clip=2.5, array=64)
+        >>> aware.hardware.adc.bits, aware.hardware.clip, aware.hardware.array
+        (8, 2.5, (64, 64))
+    """
 
     device: Device
     rule: VerifyRule | None
@@ -77,6 +87,15 @@ class HardwareAwareLinear(eqx.Module):
     - `hardware`: the hardware that they are trained for. It gets no gradient.
     - `drawn`: weights with programming errors, from `draw_programming`; None to draw them
         in each call.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> aware = sj.nn.hardware_aware(layer, "epiram", array=4)
+        >>> y = aware(jnp.ones(4), key=jr.key(1))  # with errors of programming
+        >>> bool(jnp.all(y == layer(jnp.ones(4)))), y.shape
+        (False, (3,))
     """
 
     layer: eqx.nn.Linear
@@ -100,6 +119,14 @@ class HardwareAwareConv(eqx.Module):
     """A convolution that computes as crossbar arrays will: each patch is one product.
 
     - `layer`, `hardware`, `drawn`: as in `HardwareAwareLinear`.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Conv2d(1, 2, kernel_size=2, key=jr.key(0))
+        >>> aware = sj.nn.hardware_aware(layer, "epiram", array=4)
+        >>> aware(jnp.ones((1, 3, 3)), key=jr.key(1)).shape
+        (2, 2, 2)
     """
 
     layer: eqx.nn.Conv
@@ -179,6 +206,16 @@ def hardware_aware(
 
     - `ValueError`: if no layer is replaced, if `clip <= 0`, or if the ADC has a full scale
         for each tile.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> model = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> aware = sj.nn.hardware_aware(model, "epiram", array=4)
+        >>> loss = lambda model: jnp.sum(model(jnp.ones(4), key=jr.key(1)))
+        >>> slope = eqx.filter_grad(loss)(aware).layer.weight  # straight through the errors
+        >>> bool(jnp.max(jnp.abs(slope - 1)) < 0.2)
+        True
     """
     call = "nn.hardware_aware"
     device = device_of(call, device)
@@ -237,6 +274,16 @@ def draw_programming(model: PyTree, *, key: PRNGKeyArray) -> PyTree:
 
     - `model`: from `hardware_aware`.
     - `key`: typed key; the errors of a layer depend only on the key and on the path.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> aware = sj.nn.hardware_aware(layer, "epiram", array=4)
+        >>> noisy = sj.nn.draw_programming(aware, key=jr.key(1))  # once for a whole batch
+        >>> ys = jax.vmap(noisy)(jnp.ones((2, 4)), key=jr.split(jr.key(2)))
+        >>> bool(jnp.allclose(ys[0], ys[1], rtol=1e-5))  # epiram has no read noise
+        True
     """
     check_key(key)
 
@@ -256,6 +303,14 @@ def plain(model: PyTree) -> PyTree:
 
     The weights are clipped as in training. The result is the digital model, which
     `analogize` can program.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> aware = sj.nn.hardware_aware(layer, "epiram", array=4)
+        >>> bool(jnp.all(sj.nn.plain(aware).weight == layer.weight))  # nothing was clipped
+        True
     """
 
     def one(path: tuple, layer: Any) -> Any:

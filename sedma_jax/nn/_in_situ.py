@@ -49,6 +49,15 @@ class PulsedState(eqx.Module):
     - `pulses`: number of pulses of either sign that each cell got so far, the unit in which
         endurance is measured.
     - `energy`: energy of all pulses so far, in joules.
+
+    **Example:**
+
+        >>> device = sj.Device(g_min=0.0, g_max=1e-5, pulses_ltp=1000, pulses_ltd=1000)
+        >>> optimiser = sj.nn.pulsed_updates(device, w_max=0.5, key=jr.key(0))
+        >>> weights, change = jnp.zeros((2, 2)), jnp.full((2, 2), 0.01)
+        >>> _, state = optimiser.update(change, optimiser.init(weights), weights)
+        >>> bool(np.all(np.abs(state.pulses - 10) <= 1))  # a pulse is 1 / 1000 of the range
+        True
     """
 
     key: PRNGKeyArray
@@ -82,6 +91,16 @@ def pulsed_updates(
 
     - `ValueError`: if `w_max <= 0` or `max_pulses < 1`, if `key` is not a typed key, or if
         `update` is called without parameters.
+
+    **Example:**
+
+        >>> import optax
+        >>> device = sj.Device(g_min=0.0, g_max=1e-5, pulses_ltp=1000, pulses_ltd=1000)
+        >>> pulses = sj.nn.pulsed_updates(device, w_max=0.5, key=jr.key(0))
+        >>> optimiser, w = optax.chain(optax.sgd(0.1), pulses), jnp.zeros((2, 2))
+        >>> step, state = optimiser.update(jnp.ones((2, 2)), optimiser.init(w), w)
+        >>> bool(jnp.max(jnp.abs(step + 0.1)) <= 0.0011)  # to within a pulse, 1 / 1000
+        True
     """
     device = check_window("pulsed_updates", device, w_max, max_pulses, key)
 

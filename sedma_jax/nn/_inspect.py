@@ -51,6 +51,15 @@ class LayerFigures(NamedTuple):
 
     The last four are None after programming by published statistics, which contain no
     pulses, voltages or times.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(6, 3, key=jr.key(0))
+        >>> analog = sj.nn.analogize(layer, "epiram", array=4, key=jr.key(1))
+        >>> figures = sj.nn.inspect(analog)[0]
+        >>> figures.shape, figures.tiles, figures.error < 0.03  # 4 + 2 inputs
+        ((3, 6), 2, True)
     """
 
     path: Path
@@ -70,6 +79,15 @@ class NetworkFigures(tuple[LayerFigures, ...]):
     """A tuple of `LayerFigures` that prints as a table.
 
     `pandas.DataFrame(figures)` accepts it directly.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> model = eqx.nn.MLP(4, 3, width_size=4, depth=1, key=jr.key(0))
+        >>> analog = sj.nn.analogize(model, "epiram", array=4, key=jr.key(1))
+        >>> figures = sj.nn.inspect(analog)
+        >>> sum(layer.tiles for layer in figures), figures[0].read_energy < 1e-12  # joules
+        (2, True)
     """
 
     def __repr__(self):
@@ -130,6 +148,17 @@ def inspect(
 
     - `ValueError`: if there is no analog layer; if `digital` has other layers, or weights
         of another shape; if `costs` is given and a converter is ideal.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> model = eqx.nn.MLP(4, 3, width_size=4, depth=1, key=jr.key(0))
+        >>> analog = sj.nn.analogize(model, "epiram", array=4, key=jr.key(1))
+        >>> print(sj.nn.inspect(analog, model))  # pulses and joules follow the key
+        layer kind device shape tiles error pulses write J read J
+        ───...
+        layers[0] AnalogLinear epiram 4 x 4 1 of 4 x 4 0...% ...
+        layers[1] AnalogLinear epiram 3 x 4 1 of 4 x 4 0...% ...
     """
     check_costs("inspect", mean_square, costs)
     weights = None if digital is None else digital_weights(digital)

@@ -41,6 +41,15 @@ class AnalogLinear(eqx.Module):
     - `read_key`: from `with_read_keys`, or None.
     - `layer`: the digital layer without its weights.
     - `dtype`: of those weights.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> analog = sj.nn.AnalogLinear(layer, "epiram", array=4, key=jr.key(1))
+        >>> x = jnp.ones(4)
+        >>> bool(jnp.max(jnp.abs(analog(x, key=jr.key(2)) - layer(x))) < 0.1)
+        True
     """
 
     matrix: AnalogMatrix
@@ -52,7 +61,7 @@ class AnalogLinear(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Linear,
-        device: Device | MeasuredArray,
+        device: Device | MeasuredArray | str,
         *,
         key: PRNGKeyArray,
         **options,
@@ -99,6 +108,15 @@ class AnalogConv(eqx.Module):
     Groups are the blocks of a block-diagonal matrix, on tiles that lie side by side.
 
     - `matrix`, `bias`, `read_key`, `layer`, `dtype`: as in `AnalogLinear`.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Conv2d(1, 2, kernel_size=2, key=jr.key(0))
+        >>> analog = sj.nn.AnalogConv(layer, "epiram", array=4, key=jr.key(1))
+        >>> y = analog(jnp.ones((1, 3, 3)), key=jr.key(2))  # 4 patches, each one product
+        >>> y.shape, analog.matrix.shape  # filters, and entries of each
+        ((2, 2, 2), (2, 4))
     """
 
     matrix: AnalogMatrix
@@ -110,7 +128,7 @@ class AnalogConv(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Conv,
-        device: Device | MeasuredArray,
+        device: Device | MeasuredArray | str,
         *,
         key: PRNGKeyArray,
         **options,

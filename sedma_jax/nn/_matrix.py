@@ -73,6 +73,12 @@ class AnalogMatrix(eqx.Module):
     - `exact`: `A`, kept in digital memory where products are corrected.
     - `lam`: regularisation parameter of the smoothing of corrected products.
     - `encoding`: how inputs are encoded.
+
+    **Example:**
+
+        >>> matrix = sj.nn.program_matrix(np.eye(4), "epiram", array=4, key=jr.key(0))
+        >>> matrix.shape, matrix.draws, bool(matrix.error < 0.03)  # no noise of reads
+        ((4, 4), False, True)
     """
 
     crossbar: AbstractCrossbar
@@ -163,6 +169,15 @@ def program_matrix(
     - `ValueError`: as `sedma_jax.program` and `sedma_jax.program_pool` do; if `lam` is
         negative or not finite; if `groups` does not divide the outputs; if anything of
         programming is asked for together with statistics.
+
+    **Example:**
+
+        >>> A = np.array([[1.0, 2.0], [3.0, -4.0]])
+        >>> adc = sj.ADC(bits=8)
+        >>> matrix = sj.nn.program_matrix(A, "epiram", array=2, adc=adc, key=jr.key(0))
+        >>> y = sj.nn.analog_linear(matrix, jnp.ones(2), key=jr.key(1))
+        >>> bool(jnp.max(jnp.abs(y - np.array([3.0, -1.0]))) < 0.2)
+        True
     """
     check_key(key)
     call = "nn.program_matrix"
@@ -276,6 +291,14 @@ def multiply(
     **Raises:**
 
     - `ValueError`: if `x` is complex.
+
+    **Example:**
+
+        >>> matrix = sj.nn.program_matrix(np.eye(4), "epiram", array=4, key=jr.key(0))
+        >>> x = jr.normal(jr.key(1), (3, 4))
+        >>> y = sj.nn.multiply(matrix, x, key=jr.key(2))
+        >>> y.shape, bool(jnp.max(jnp.abs(y - x)) < 0.2)
+        ((3, 4), True)
     """
     check_single(matrix)
     check_real(x)
@@ -342,6 +365,13 @@ def analog_linear(
     **Raises:**
 
     - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
+
+    **Example:**
+
+        >>> matrix = sj.nn.program_matrix(2 * np.eye(4), "epiram", array=4, key=jr.key(0))
+        >>> y = sj.nn.analog_linear(matrix, jnp.ones(4), jnp.full(4, 3.0), key=jr.key(1))
+        >>> bool(jnp.max(jnp.abs(y - 5)) < 0.1)  # 2 x 1 + 3
+        True
     """
     check_key(key)
     _check_matrix("analog_linear", matrix)
@@ -382,6 +412,15 @@ def analog_conv(
     **Raises:**
 
     - `ValueError`: if `x` does not fit the matrix, or `key` is not a typed key.
+
+    **Example:**
+
+        >>> means = np.full((1, 4), 0.25)  # a filter of 2 x 2
+        >>> matrix = sj.nn.program_matrix(means, "epiram", array=4, key=jr.key(0))
+        >>> size = dict(kernel_size=(2, 2), stride=(2, 2), padding="VALID", dilation=(1, 1))
+        >>> y = sj.nn.analog_conv(matrix, jnp.ones((1, 4, 4)), **size, key=jr.key(1))
+        >>> y.shape, bool(jnp.max(jnp.abs(y - 1)) < 0.05)
+        ((1, 2, 2), True)
     """
     check_key(key)
     _check_matrix("analog_conv", matrix)

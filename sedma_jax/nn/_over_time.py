@@ -60,6 +60,16 @@ def age(
     - `ValueError`: if there is no analog layer; if a layer has no drift model; if a path
         in `drift` leads nowhere; if `seconds` or `compensation_reads` is below zero or
         not finite.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> layer = eqx.nn.Linear(4, 3, key=jr.key(0))
+        >>> fresh = sj.nn.analogize(layer, sj.noise_models.PCM, array=4, key=jr.key(1))
+        >>> size = lambda model: float(jnp.linalg.norm(sj.nn.digitize(model).weight))
+        >>> old = sj.nn.age(fresh, 3.15e7, key=jr.key(2))  # a year
+        >>> size(old) < 0.8 * size(fresh)
+        True
     """
     matrices: dict[Path, AnalogMatrix] = {}
 

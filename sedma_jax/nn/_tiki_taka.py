@@ -47,6 +47,15 @@ class TikiTakaState(eqx.Module):
     - `fast_response`, `slow_response`: responses of the cells of A and of C.
     - `fast_pulses`, `slow_pulses`: number of pulses that each cell of A and of C got.
     - `count`: number of updates so far.
+
+    **Example:**
+
+        >>> how = dict(w_max=0.5, transfer_every=2, transfer_rate=1.0)
+        >>> optimiser = sj.nn.tiki_taka("epiram", **how, key=jr.key(0))
+        >>> weights, change = jnp.zeros((3, 2)), jnp.full((3, 2), 0.01)
+        >>> _, state = optimiser.update(change, optimiser.init(weights), weights)
+        >>> int(state.count), state.fast.shape, float(state.energy) > 0
+        (1, (3, 2), True)
     """
 
     key: PRNGKeyArray
@@ -97,6 +106,16 @@ def tiki_taka(
 
     - `ValueError`: as `pulsed_updates` does; if `transfer_every < 1` or
         `transfer_rate <= 0`.
+
+    **Example:**
+
+        >>> how = dict(w_max=0.5, transfer_every=2, transfer_rate=1.0)
+        >>> optimiser = sj.nn.tiki_taka("epiram", **how, key=jr.key(0))
+        >>> weights, change = jnp.zeros((3, 2)), jnp.full((3, 2), 0.05)
+        >>> first, state = optimiser.update(change, optimiser.init(weights), weights)
+        >>> second, state = optimiser.update(change, state, weights)  # moves column 0
+        >>> print(np.any(first, axis=0), np.any(second, axis=0))
+        [False False] [ True False]
     """
     device = check_window("tiki_taka", device, w_max, max_pulses, key)
     fast_w_max = w_max if fast_w_max is None else fast_w_max

@@ -42,10 +42,7 @@ WITHOUT = [
     "sedma_jax.data",
     "sedma_jax.deploy",
     "sedma_jax.deploy.agents",
-    "sedma_jax.linalg",
     "sedma_jax.memory",
-    "sedma_jax.nn",
-    "sedma_jax.nn.flax",
 ]
 
 

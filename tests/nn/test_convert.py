@@ -150,6 +150,23 @@ def test_devices_options_and_plans_by_layer():
     assert [b.matrix.dac.bits for b in by_function] == [2, 3]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        eqx.nn.Linear(4, 3, key=jr.key(0)),
+        eqx.nn.Conv1d(1, 2, 3, key=jr.key(0)),
+        eqx.nn.Embedding(4, 3, key=jr.key(0)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_device_may_be_named(layer):
+    make = lambda device: analogize(
+        layer, device, where=lambda path, layer: True, array=4, key=jr.key(1)
+    )
+    by_name, by_device = make("epiram"), make(sj.devices.EPIRAM)
+    np.testing.assert_array_equal(by_name.held(), by_device.held())
+
+
 def test_converters_of_a_layer_are_those_of_matvec():
     (layer, _), x = MODEL.blocks, jr.normal(jr.key(7), (3, 4))
     converters = dict(dac=sj.DAC(4), adc=sj.ADC(5))

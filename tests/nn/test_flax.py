@@ -142,6 +142,13 @@ def test_reads_draw_from_their_stream():
     assert np.all(y[0] != y[1])
 
 
+def test_a_device_may_be_named():
+    layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    make = lambda device: sj.nn.flax.analogize(layer, device, array=4, rngs=nnx.Rngs(1))
+    held = [sj.nn.flax.digitize(make(d)).kernel for d in ("epiram", sj.devices.EPIRAM)]
+    np.testing.assert_array_equal(held[0][...], held[1][...])
+
+
 def test_training_moves_digital_parameters_alone():
     model, x = Model(nnx.Rngs(0)), jr.normal(jr.key(1), (2, 5, 2), np.float32)
     analog = analogize(model, NOISY, rngs=nnx.Rngs(1), **FAST)
