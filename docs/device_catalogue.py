@@ -9,7 +9,6 @@ from sedma_jax.kernels import move_state, nominal_response
 
 import sedma_jax as sj
 
-PRESETS = ("AG_ASI", "ALOX_HFO2", "EPIRAM", "TAOX_HFOX")
 ROWS = (
     ("window, µS", lambda d: f"{d.g_min * 1e6:.4g} to {d.g_max * 1e6:.4g}"),
     ("on/off ratio", lambda d: f"{d.g_max / d.g_min:.4g}"),
@@ -30,7 +29,7 @@ ROWS = (
 
 def files() -> dict[str, str | bytes]:
     """The page and its pictures, by path in the site."""
-    devices = {name: getattr(sj.devices, name) for name in PRESETS}
+    devices = sj.devices.PRESETS
     table = ["| | " + " | ".join(f"`{n}`" for n in devices) + " |", "| --- " * 5 + "|"]
     for title, cell in ROWS:
         cells = " | ".join(cell(device) for device in devices.values())
@@ -38,8 +37,8 @@ def files() -> dict[str, str | bytes]:
     measured = measured_arrays()
     text = f"""# Device catalogue
 
-Figures of the four materials that ship as `sj.devices`, and of the measured arrays of
-`sj.noise_models`. This page is made from the package: `sedma devices` prints the same.
+All that `sj.devices.CATALOGUE` has, by the names that `sj.devices.named` takes. This page
+is made from the package: `sedma devices` prints the same.
 
 ## Four materials
 
@@ -72,6 +71,10 @@ not say.
 Standard deviation of programming over the target, as each source has it:
 
 ![Programming noise of measured arrays](assets/programming_noise.svg)
+
+## Sources
+
+{sources()}
 """
     return {
         "devices.md": text,
@@ -82,8 +85,14 @@ Standard deviation of programming over the target, as each source has it:
 
 def arrays() -> dict[str, sj.kernels.MeasuredArray]:
     """The measured arrays, by name."""
-    every = {name: getattr(sj.noise_models, name) for name in dir(sj.noise_models)}
+    every = {name: known.device for name, known in sj.devices.CATALOGUE.items()}
     return {n: a for n, a in every.items() if isinstance(a, sj.kernels.MeasuredArray)}
+
+
+def sources() -> str:
+    """A list of where the figures of each are from."""
+    known = sj.devices.CATALOGUE.items()
+    return "\n".join(f"- `{name}`: {technology.source}." for name, technology in known)
 
 
 def measured_arrays() -> str:

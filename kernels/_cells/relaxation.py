@@ -6,6 +6,9 @@ is a share of the conductance, `g(t) = g (1 + c h(t))`, with one `c` per cell, n
 the cells.
 """
 
+import abc
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -22,19 +25,37 @@ from .device import Scalar
 from .drift import AbstractDrift
 
 
-def _check(model) -> None:
-    call = f"sedma_jax.kernels.{type(model).__name__}"
-    check_numbers(call, FINITE, "It is a share of the conductance.", mean=model.mean)
-    remedy = "It is a share of the conductance."
-    check_numbers(call, FROM_ZERO, remedy, deviation=model.deviation)
+class _Relaxation(AbstractDrift):
+    """`g (1 + c h(t))`, with the `h` of each kind."""
+
+    mean: Scalar
+    deviation: Scalar
+
+    def __check_init__(self):
+        call = f"sedma_jax.kernels.{type(self).__name__}"
+        share, time = "It is a share of the conductance.", "It is a time, in seconds."
+        check_numbers(call, FINITE, share, mean=self.mean)
+        check_numbers(call, FROM_ZERO, share, deviation=self.deviation)
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:]}
+        check_numbers(call, POSITIVE, time, **own)
+
+    @abc.abstractmethod
+    def growth(self, time: Float[Array, ""]) -> Float[Array, ""]:
+        """The function `h`."""
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        share = self.mean + self.deviation * jr.normal(key, g.shape, g.dtype)
+        return jnp.maximum(g * (1 + share * self.growth(time)), 0)
 
 
-def _relaxed(model, g, growth, key):
-    share = model.mean + model.deviation * jr.normal(key, g.shape, g.dtype)
-    return jnp.maximum(g * (1 + share * growth), 0)
-
-
-class LogarithmicRelaxation(AbstractDrift):
+class LogarithmicRelaxation(_Relaxation):
     """`h(t) = log(1 + t / t_0)`: the same change in every decade after `t_0`.
 
     - `mean`, `deviation`: of `c` over the cells, a share per e-fold of time.
@@ -48,27 +69,13 @@ class LogarithmicRelaxation(AbstractDrift):
         0.99
     """
 
-    mean: Scalar
-    deviation: Scalar
     t_0: Scalar
 
-    def __check_init__(self):
-        _check(self)
-        call = "sedma_jax.kernels.LogarithmicRelaxation"
-        check_numbers(call, POSITIVE, "It is a time, in seconds.", t_0=self.t_0)
-
-    def drifted(
-        self,
-        g: Float[Array, " *cells"],
-        time: Float[Array, ""],
-        g_target: Float[Array, " *cells"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " *cells"]:
-        del g_target
-        return _relaxed(self, g, jnp.log1p(time / self.t_0), key)
+    def growth(self, time: Float[Array, ""]) -> Float[Array, ""]:
+        return jnp.log1p(time / self.t_0)
 
 
-class ExponentialRelaxation(AbstractDrift):
+class ExponentialRelaxation(_Relaxation):
     """`h(t) = 1 - exp(-t / tau)`: a change that ends.
 
     - `mean`, `deviation`: of `c` over the cells, the share in the end.
@@ -82,24 +89,10 @@ class ExponentialRelaxation(AbstractDrift):
         0.9
     """
 
-    mean: Scalar
-    deviation: Scalar
     tau: Scalar
 
-    def __check_init__(self):
-        _check(self)
-        call = "sedma_jax.kernels.ExponentialRelaxation"
-        check_numbers(call, POSITIVE, "It is a time, in seconds.", tau=self.tau)
-
-    def drifted(
-        self,
-        g: Float[Array, " *cells"],
-        time: Float[Array, ""],
-        g_target: Float[Array, " *cells"],
-        key: PRNGKeyArray,
-    ) -> Float[Array, " *cells"]:
-        del g_target
-        return _relaxed(self, g, -jnp.expm1(-time / self.tau), key)
+    def growth(self, time: Float[Array, ""]) -> Float[Array, ""]:
+        return -jnp.expm1(-time / self.tau)
 
 
 class DriftInTurn(AbstractDrift):

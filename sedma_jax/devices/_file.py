@@ -17,12 +17,14 @@ import dataclasses
 import json
 import os
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._files.read_files import read_regular
 from .._files.refusal import FileRefusal
+from .._files.whole_files import replacing
 from ..kernels import (
     AbstractPulseCurve,
     Device,
@@ -46,10 +48,8 @@ def load(path: str | os.PathLike) -> Device:
 
     **Example:**
 
-        >>> import os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "mine.json")
-        >>> sj.devices.save(sj.devices.EPIRAM, path)
-        >>> sj.devices.name_of(sj.devices.load(path))
+        >>> sj.devices.save(sj.devices.EPIRAM, "mine.json")
+        >>> sj.devices.name_of(sj.devices.load("mine.json"))
         'epiram'
     """
     path = os.fspath(path)
@@ -112,13 +112,16 @@ def _refusal(path: str, wanted: str, got: object) -> ValueError:
 def save(device: Device, path: str | os.PathLike) -> None:
     """Write a device to a `.json` file, which `load` reads to the same figures.
 
-    **Raises:** `ValueError` for another ending, for what is no `Device`, or for one that
-    has figures for several devices.
+    An earlier file of the name stays whole until the new one is.
+
+    **Raises:** `ValueError` for another ending, for what is no `Device`, for one that has
+    figures for several devices, or if there can be no such file.
 
     **Example:**
 
-        >>> import os, tempfile
-        >>> sj.devices.save(sj.devices.AG_ASI, os.path.join(tempfile.mkdtemp(), "a.json"))
+        >>> sj.devices.save(sj.devices.AG_ASI, "mine.json")
+        >>> sj.devices.load("mine.json").g_max == sj.devices.AG_ASI.g_max
+        True
     """
     call = "sedma_jax.devices.save"
     check_kind(
@@ -135,8 +138,8 @@ def save(device: Device, path: str | os.PathLike) -> None:
         if value is not None and (name.startswith("curve_") or value != field.default):
             record[name] = _plain(call, name, value)
     text = json.dumps(record, indent=1) + "\n"
-    with open(path, "w") as file:
-        file.write(text)
+    with replacing(Path(path)) as part:
+        part.write_text(text)
 
 
 def _plain(call: str, name: str, value: Any) -> Any:

@@ -260,7 +260,7 @@ def _solve(mean: np.ndarray):
     x = np.linspace(0, 1, mean.size)
     size = np.ptp(mean)
     model = lambda p: p[0] + (p[1] - p[0]) * _shape(x, p[2])
-    residual = lambda p: (model(p) * size) / size - mean / size
+    residual = lambda p: model(p) - mean / size
     first = [mean[0] / size, mean[-1] / size, 1.0]
     limits = ([-np.inf, -np.inf, -_LARGEST_CURVATURE], [np.inf, np.inf, _LARGEST_CURVATURE])
     found = least_squares(

@@ -1,5 +1,7 @@
 """An end-to-end run whose later stages fail, and what goes on from it."""
 
+import argparse
+import dataclasses
 import json
 import shutil
 
@@ -9,7 +11,7 @@ from comm_nodes import nodes
 from control_plane import TOUR as WORKFLOW, kubeconfig
 
 import sedma_jax as sj
-from sedma_jax._cli._run.resume import stages_of
+from sedma_jax._cli._run.resume import inputs_of, stages_of
 from sedma_jax._cli.main import main
 
 STAGES = ["load", "open", "classify", "recall", "plan", "program", "correct", "learn"]
@@ -159,3 +161,14 @@ def test_only_what_is_not_done_or_would_be_done_otherwise_is_done(tmp_path):
     assert stages_of(done, other, apply=True) == ["deploy", "apply"]
     manifest.unlink()
     assert stages_of(done, asked, apply=False) == ["deploy"]
+
+
+def test_a_device_of_a_file_is_known_by_its_figures_and_not_by_its_name():
+    def inputs(device):
+        options = argparse.Namespace(devices={"mine.toml": device}, seed=0, float64=False)
+        return inputs_of("mine.toml", np.eye(3), np.ones(3), None, options)
+
+    mine = sj.devices.EPIRAM
+    other = dataclasses.replace(mine, sigma_c2c=2 * mine.sigma_c2c)
+    assert inputs(mine) == inputs(dataclasses.replace(mine))
+    assert inputs(mine)["device"] != inputs(other)["device"]

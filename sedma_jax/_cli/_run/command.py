@@ -107,16 +107,21 @@ def _load(
 
 
 def _arrays(options: argparse.Namespace) -> tuple[Pool | None, list[str]]:
-    """The pool that `--pool` names, if any, and the names of what is run."""
+    """The pool that `--pool` names, if any, and the names of what is run.
+
+    Without a pool `options.devices` then has the device of each name.
+    """
     pool = _pool(options)
     if pool is not None:
         materials = (devices.name_of(k.device) for k in pool.kinds if k.device is not None)
         return pool, ["+".join(dict.fromkeys(materials))]
     names = list(dict.fromkeys(options.device or ["epiram"]))
-    for name in names:
-        if name not in (*devices.PRESETS, "all"):
-            devices.load(name)  # refused before the work starts
-    return None, list(devices.PRESETS) if "all" in names else names
+    if "all" in names:
+        names = list(devices.PRESETS)
+    known = devices.PRESETS
+    # Read once, and what is no device is refused before the work starts.
+    options.devices = {n: known[n] if n in known else devices.load(n) for n in names}
+    return None, names
 
 
 def _finish(

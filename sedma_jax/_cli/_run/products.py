@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from scipy.sparse import csr_array
 
-from ... import devices
 from ..._files.whole_files import replacing
 from ..._products.corrected import corrected_matvec
 from ..._products.correction import CorrectionInfo
@@ -35,11 +34,6 @@ if TYPE_CHECKING:  # an extra
 Matrix = np.ndarray | csr_array
 
 
-def _device(name: str) -> Device:
-    """A preset, or the device of a file."""
-    return devices.PRESETS[name] if name in devices.PRESETS else devices.load(name)
-
-
 def run_with_memory(
     name: str,
     matrix: Matrix,
@@ -57,7 +51,7 @@ def run_with_memory(
         y, info, _ = long_term.adaptive_matvec(
             matrix,
             x,
-            _device(name) if pool is None else pool,
+            options.devices[name] if pool is None else pool,
             memory=memory,
             trace=trace,
             key=jax.random.key(options.seed),
@@ -156,7 +150,7 @@ def _program(
 ) -> tuple[Any, dict[str, Any], Device, tuple[int, int]]:
     """The programmed matrix, its layout, and the device and array for the input."""
     if pool is None:
-        device, array = _device(name), options.array
+        device, array = options.devices[name], options.array
         count = lambda: len(tile_source(matrix, *array).inputs)
         with progress_bar(
             f"programming {name}", total=count, rounds=options.slices
@@ -200,7 +194,7 @@ def _stream(
         y, info = stream_corrected_matvec(
             matrix,
             x,
-            _device(name),
+            options.devices[name],
             lam=options.lam,
             array=options.array,
             arrays=options.arrays,

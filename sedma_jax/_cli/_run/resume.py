@@ -15,6 +15,7 @@ from ..._files.read_files import read_regular, told
 from ..._files.refusal import LARGEST_BYTES, FileRefusal
 from ..._tiling.pool import Pool
 from ..._tiling.tile_source import tile_source
+from .._terminal.device_names import PRESETS
 
 # The fields of `delivery_of` whose change makes `stages_of` repeat a stage.
 _PEERS, _WORKFLOW = "peers_asked", "workflow"
@@ -44,7 +45,10 @@ def inputs_of(
 ) -> dict[str, Any]:
     """What a product depends on, in the form that `result.json` keeps."""
     rows, cols = 256, 256  # any would do, as long as it stays: it orders the digest
-    arrays = name if pool is None else _digest(eqx.tree_pformat(pool, short_arrays=False))
+    arrays = name
+    if pool is not None or name not in PRESETS:  # the name of a file says nothing of it
+        held = options.devices[name] if pool is None else pool
+        arrays = _digest(eqx.tree_pformat(held, short_arrays=False))
     return {
         "matrix": tile_source(matrix, rows, cols).digest(),
         "vector": _digest(np.asarray(x).tobytes()),
