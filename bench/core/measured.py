@@ -130,8 +130,9 @@ def draw(held, simulated, found):
         axis.set(title=f"{title}, 8 cells", xlabel="read", ylabel="relative, shifted")
     for g, name in ((held, "measured, held out"), (simulated, "simulated")):
         z = relative(g)
-        axes[2].hist(z.ravel(), np.linspace(0.6, 1.4, 81), density=True, histtype="step",
-                     label=name)  # fmt: skip
+        axes[2].hist(
+            z.ravel(), np.linspace(0.6, 1.4, 81), density=True, histtype="step", label=name
+        )
         rest = z - z.mean(axis=1, keepdims=True)
         lags = np.arange(1, 150)
         auto = [np.mean(np.mean(rest[:, n:] * rest[:, :-n], 1) / rest.var(1)) for n in lags]

@@ -37,9 +37,8 @@ class ReadFit(eqx.Module):
     """What `fit_reads` found.
 
     - `drift`: relaxation and telegraph noise, for `age`.
-    - `read`: white noise of the median cell, for `with_read_noise`.
-    - `white`, `white_spread`: its median share of the conductance, and the deviation of
-        its logarithm over the cells.
+    - `white`, `white_spread`: median share of the conductance that white noise has, and
+        the deviation of its logarithm over the cells.
     - `jumps`: number of cells with a trap whose trace changed level at least twice; dwell
         times come from these.
 
@@ -47,16 +46,20 @@ class ReadFit(eqx.Module):
 
         >>> k = sj.kernels
         >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
-        >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
-        >>> sj.devices.ReadFit(drift, quiet, white=0.0, white_spread=0.0, jumps=12).jumps
-        12
+        >>> found = sj.devices.ReadFit(drift, white=0.01, white_spread=0.2, jumps=12)
+        >>> round(float(1e6 * found.read.deviation(jnp.array(1e-5))), 4)  # of 10 uS
+        0.1
     """
 
     drift: DriftInTurn
-    read: StationaryReadNoise
     white: float = eqx.field(static=True)
     white_spread: float = eqx.field(static=True)
     jumps: int = eqx.field(static=True)
+
+    @property
+    def read(self) -> StationaryReadNoise:
+        """White noise of the median cell, for `with_read_noise`."""
+        return StationaryReadNoise(deviation=PolynomialCurve((0.0, self.white), 1.0))
 
 
 class _Levels(NamedTuple):
@@ -139,16 +142,14 @@ def fit_reads(conductance: ArrayLike, t_step: float = 1.0, *, traps: int = 3) ->
     steps = np.abs(np.diff(rest, axis=1))
     # Of normal numbers the median magnitude is 0.6745 deviations.
     sigma = np.maximum(np.median(steps, axis=1) / (0.6745 * np.sqrt(2)), 1e-6)
-    white_noise, white_spread = float(np.median(sigma)), float(np.std(np.log(sigma)))
+    white, white_spread = float(np.median(sigma)), float(np.std(np.log(sigma)))
 
     def relaxation(deviation):
         return LogarithmicRelaxation(centre, deviation, t_0 * t_step)
 
     def put_together(deviation):
-        white = PolynomialCurve((0.0, white_noise), 1.0)
         drift = DriftInTurn((relaxation(deviation), *models))
-        read = StationaryReadNoise(deviation=white)
-        return ReadFit(drift, read, white_noise, white_spread, jumps)
+        return ReadFit(drift, white, white_spread, jumps)
 
     alone = simulate_reads(
         put_together(0.0), jnp.ones(max(256, len(g))), g.shape[1], key=jr.key(0)
@@ -259,8 +260,7 @@ def simulate_reads(
 
         >>> k = sj.kernels
         >>> drift = k.DriftInTurn((k.TelegraphNoise(1.0, 0.1, tau_0=9.0, tau_1=9.0),))
-        >>> quiet = k.StationaryReadNoise(k.PolynomialCurve((0.0,), 1.0))
-        >>> found = sj.devices.ReadFit(drift, quiet, 0.0, 0.0, 0)
+        >>> found = sj.devices.ReadFit(drift, white=0.0, white_spread=0.0, jumps=0)
         >>> sj.devices.simulate_reads(found, jnp.ones(3), 5, key=jr.key(0)).shape
         (3, 5)
     """

@@ -10,8 +10,6 @@ import pytest
 from sedma_jax.kernels import (
     DriftInTurn,
     LogarithmicRelaxation,
-    PolynomialCurve,
-    StationaryReadNoise,
     TelegraphNoise,
 )
 from tolerances import Z
@@ -27,7 +25,6 @@ TRUE = ReadFit(
             TelegraphNoise(0.8, 0.1, 12.0, 8.0, 0.3, 0.3),
         )
     ),
-    StationaryReadNoise(PolynomialCurve((0.0, 0.005), 1.0)),
     0.005,
     0.2,
     0,
@@ -72,10 +69,12 @@ def test_the_time_step_scales_the_times_alone(traces):
         (lambda g: np.where(g > 1.99e-5, np.nan, g), "above 0"),
         (lambda g: 1 / g, "pass 1 / R"),
         (lambda g: np.full_like(g, 1e-5), "constant"),
-        (lambda g: 1e-5 * (1 + 1e-3 * np.random.default_rng(0).normal(size=g.shape)),
-         "jump twice"),
+        (
+            lambda g: 1e-5 * (1 + 1e-3 * np.random.default_rng(0).normal(size=g.shape)),
+            "jump twice",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_identified_is_refused(traces, change, words):
     with pytest.raises(ValueError, match=words) as refused:
         fit_reads(change(traces))
@@ -93,11 +92,14 @@ def test_cells_that_the_fit_did_not_see_are_like_simulated_ones():
     g = 1 / np.loadtxt(_measured())[:, 3:]
     held = g[1::2]
     found = sj.devices.fit_reads(g[::2])
-    simulated = np.concatenate([
-        np.asarray(simulate_reads(found, jnp.asarray(held[:, 0]), held.shape[1],
-                                  key=jr.key(n)))
-        for n in range(4)
-    ])  # fmt: skip
+    simulated = np.concatenate(
+        [
+            np.asarray(
+                simulate_reads(found, jnp.asarray(held[:, 0]), held.shape[1], key=jr.key(n))
+            )
+            for n in range(4)
+        ]
+    )
     spread = lambda g: np.median((g / np.median(g, axis=1, keepdims=True)).std(axis=1))
     # The logarithm of the spread of a cell has a deviation of about 0.8 over the cells.
     bound = Z * 1.2533 * 0.8 * np.sqrt(1 / len(held) + 1 / len(simulated))

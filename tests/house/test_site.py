@@ -79,7 +79,6 @@ def test_dir_shows_public_names_only():
 
 def test_command_line_page_has_every_option_of_every_command():
     code = "import sys; sys.path[:0] = ['docs']; import hooks; print(hooks.command_line())"
-    pytest.importorskip("mkdocs")
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -112,7 +111,6 @@ class _Page(HTMLParser):
 @pytest.mark.slow
 def test_site_is_whole_and_fetches_nothing(tmp_path):
     """Every internal link, anchor, picture, style and script of the built site exists."""
-    pytest.importorskip("mkdocs")
     command = f"-m mkdocs -q build --strict -f {ROOT / 'docs/mkdocs.yml'} -d {tmp_path}"
     done = subprocess.run(
         [sys.executable, *command.split()], capture_output=True, text=True, cwd=ROOT

@@ -83,9 +83,16 @@ def test_a_crossbar_jumps_between_two_conductances():
 
 @pytest.mark.parametrize(
     "change",
-    [{"share": 1.5}, {"amplitude": -0.1}, {"tau_0": 0.0}, {"tau_1": np.nan},
-     {"tau_spread": -1.0}, {"t_step": 0.0}, {"levels": 31}],
-)  # fmt: skip
+    [
+        {"share": 1.5},
+        {"amplitude": -0.1},
+        {"tau_0": 0.0},
+        {"tau_1": np.nan},
+        {"tau_spread": -1.0},
+        {"t_step": 0.0},
+        {"levels": 31},
+    ],
+)
 def test_nonsense_is_refused_by_name(change):
     good = dict(share=0.5, amplitude=0.1, tau_0=1.0, tau_1=1.0)
     with pytest.raises(ValueError, match=f"`{next(iter(change))}`"):
