@@ -110,14 +110,9 @@ def _no_noise(key, shape, dtype):
 
 def _rounds(draw):
     device = Device(
-        g_min=1e-6,
-        g_max=5e-5,
-        pulses_ltp=64.0,
-        pulses_ltd=64.0,
-        nonlinearity_ltp=1.2,
-        nonlinearity_ltd=-1.2,
-        sigma_c2c=0.02,
-    )
+        g_min=1e-6, g_max=5e-5, pulses_ltp=64.0, pulses_ltd=64.0,
+        nonlinearity_ltp=1.2, nonlinearity_ltd=-1.2, sigma_c2c=0.02,
+    )  # fmt: skip
     response = nominal_response(device, FLOAT)
 
     def program(target, key):

@@ -368,15 +368,11 @@ def main():
         "n": n,
         "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
         f"{platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "sedma-jax": sj.__version__,
-        },
+        "versions": {"python": platform.python_version(), "jax": jax.__version__,
+                     "numpy": np.__version__, "sedma-jax": sj.__version__},
         "limits_per_second": measured,
         "cases": {},
-    }
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         rivals, skipped = start_rivals(python, weights, inputs, Path(folder))
         result["versions"] |= {k: r.hello["version"] for k, r in rivals.items()}

@@ -85,9 +85,8 @@ def measure(materials, ways, keys, steps, report):
     roots = jax.vmap(jr.key)(jnp.arange(keys))
     starts, longer = digital_networks(roots, xs, ys, steps)
     digital = np.asarray(digital_accuracies(longer, test))
-    train_keys, array_keys = (
-        jax.vmap(lambda k, n=n: jr.fold_in(k, n))(roots) for n in (8, 9)
-    )
+    train_keys, array_keys = (jax.vmap(lambda k, n=n: jr.fold_in(k, n))(roots)
+                              for n in (8, 9))  # fmt: skip
     records = []
     for way in settings(sj.devices.EPIRAM):
         if ways is not None and way not in ways:
@@ -144,14 +143,8 @@ def main():
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s")
     if options.results:
-        found = {
-            "machine": about,
-            "seconds": seconds,
-            "keys": options.keys,
-            "steps": options.steps,
-            "clip": CLIP,
-            "rows": rows,
-        }
+        found = {"machine": about, "seconds": seconds, "keys": options.keys,
+                 "steps": options.steps, "clip": CLIP, "rows": rows}  # fmt: skip
         write_json(options.results / "digits.json", found)
         note = (
             f"\nMean ± standard deviation over {options.keys} keys (least) of the share of "

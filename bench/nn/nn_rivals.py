@@ -48,13 +48,8 @@ class Digital:
         self.noise = noise
         first, second, last = self.layers()
         for name, layer in (("first", first), ("second", second), ("last", last)):
-            self.write(
-                layer,
-                *(
-                    self.torch.from_numpy(found[f"{name}_{part}"])
-                    for part in ("weight", "bias")
-                ),
-            )
+            self.write(layer, *(self.torch.from_numpy(found[f"{name}_{part}"])
+                                for part in ("weight", "bias")))  # fmt: skip
         relu_pool = lambda: (nn.ReLU(), nn.MaxPool2d(2))
         self.model = self.sequence(
             first, *relu_pool(), second, *relu_pool(), nn.Flatten(), last

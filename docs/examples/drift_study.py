@@ -66,11 +66,8 @@ def main():
                 )
     for time in TIMES:
         for compensate in (False, True):
-            right = [
-                r["accuracy"]
-                for r in records
-                if (r["time"], r["compensated"]) == (time, compensate)
-            ]
+            right = [r["accuracy"] for r in records
+                     if (r["time"], r["compensated"]) == (time, compensate)]  # fmt: skip
             label = "compensated" if compensate else "as it drifts"
             print(f"{time:10.3g} s  {label:12} {np.mean(right):.3f} ± {np.std(right):.3f}")
     if args.out is not None:

@@ -78,14 +78,9 @@ def main():
                 joules = getattr(getattr(state[-1], "inner_state", None), "energy", 0.0)
                 right = float(jnp.mean(told == test_y))
                 records.append(
-                    dict(
-                        material=name,
-                        seed=seed,
-                        optimiser=label,
-                        accuracy=right,
-                        energy=float(joules),
-                    )
-                )
+                    dict(material=name, seed=seed, optimiser=label, accuracy=right,
+                         energy=float(joules))
+                )  # fmt: skip
         for label in ("sgd", "pulsed", "tiki-taka"):
             rows = [r for r in records if (r["material"], r["optimiser"]) == (name, label)]
             right = [r["accuracy"] for r in rows]

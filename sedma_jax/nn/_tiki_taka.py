@@ -213,14 +213,9 @@ def _update_leaf(
     fast_key, read_key, slow_key = jr.split(key, 3)
     w = flat(weight)
     a = pulsed_change(
-        fast,
-        flat(change),
-        arrays.fast_w_max,
-        arrays.device,
-        fast_response,
-        arrays.max_pulses,
-        key=fast_key,
-    )
+        fast, flat(change), arrays.fast_w_max, arrays.device, fast_response,
+        arrays.max_pulses, key=fast_key,
+    )  # fmt: skip
     column = (count // arrays.transfer_every - 1) % w.shape[1]
 
     def transfer():
@@ -269,14 +264,9 @@ def _pulse_column(
     device, w_max = arrays.device, arrays.w_max
     old = _column(w, column, w.shape)
     c = pulsed_change(
-        weight_state(old, w_max, device),
-        arrays.transfer_rate * read,
-        w_max,
-        device,
-        _column_response(response, column, w.shape),
-        arrays.max_pulses,
-        key=key,
-    )
+        weight_state(old, w_max, device), arrays.transfer_rate * read, w_max, device,
+        _column_response(response, column, w.shape), arrays.max_pulses, key=key,
+    )  # fmt: skip
     new = state_weight(c.state, w_max, device)
     step = jnp.where(c.pulses == 0, 0, new - old).astype(w.dtype)
     put = lambda part: lax.dynamic_update_slice_in_dim(jnp.zeros_like(w), part, column, 1)

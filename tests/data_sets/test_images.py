@@ -45,35 +45,15 @@ ANNOTATIONS = {
         {"id": 5, "file_name": "000000000005.jpg", "height": 30, "width": 20},
     ],
     "annotations": [
-        {
-            "id": 1,
-            "image_id": 9,
-            "category_id": 18,
-            "bbox": [10, 4, 20, 8],
-            "area": 100.5,
-            "iscrowd": 0,
-            "segmentation": [[10, 4, 30, 4, 30, 12]],
-        },
-        {
-            "id": 2,
-            "image_id": 5,
-            "category_id": 1,
-            "bbox": [0, 0, 5.5, 6],
-            "area": 33,
-            "iscrowd": 1,
-            "segmentation": {"counts": [1, 2], "size": [30, 20]},
-        },
-        {
-            "id": 3,
-            "image_id": 9,
-            "category_id": 1,
-            "bbox": [0, 0, 2, 3],
-            "area": 6.0,
-            "iscrowd": 0,
-        },
+        {"id": 1, "image_id": 9, "category_id": 18, "bbox": [10, 4, 20, 8], "area": 100.5,
+         "iscrowd": 0, "segmentation": [[10, 4, 30, 4, 30, 12]]},
+        {"id": 2, "image_id": 5, "category_id": 1, "bbox": [0, 0, 5.5, 6], "area": 33,
+         "iscrowd": 1, "segmentation": {"counts": [1, 2], "size": [30, 20]}},
+        {"id": 3, "image_id": 9, "category_id": 1, "bbox": [0, 0, 2, 3], "area": 6.0,
+         "iscrowd": 0},
     ],
     "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
-}
+}  # fmt: skip
 
 
 @pytest.fixture

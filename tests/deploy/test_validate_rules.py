@@ -211,25 +211,18 @@ def test_rules_of_other_kinds(manifest, field):
     "manifest",
     [
         of_pod(volumes=[{"name": "v"}], container=MOUNT),  # an emptyDir by default
-        of_pod(
-            kind="StatefulSet",
-            container=MOUNT,
-            spec={"volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": CLAIM}]},
-        ),
+        of_pod(kind="StatefulSet", container=MOUNT, spec={
+            "volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": CLAIM}]}),
         of_pod(spec={"strategy": {"rollingUpdate": {"maxSurge": "150%"}}}),
         of_pod(terminationGracePeriodSeconds=-1),
         of_pod(hostNetwork=True, container={"ports": [{"containerPort": 80}]}),
-        of_pod(
-            container={
-                "imagePullPolicy": "",
-                "ports": [{"containerPort": 80, "protocol": ""}],
-            }
-        ),
+        of_pod(container={"imagePullPolicy": "", "ports": [
+            {"containerPort": 80, "protocol": ""}]}),
         of_spec("v1", "Service", ports=[{"port": 80, "targetPort": None}]),
         # A kind of the cluster's own, with rules that only the cluster knows.
         {**of_spec("serving.knative.dev/v1", "Service"), "metadata": {"name": "a.b"}},
         of_spec("networking.k8s.io/v1", "NetworkPolicy", egress=[None, {"ports": [None]}]),
     ],
-)
+)  # fmt: skip
 def test_what_the_server_gives_a_default_is_accepted(manifest):
     assert deploy.validate([manifest]) == []

@@ -114,12 +114,9 @@ def test_models_layer_by_layer():
     )
     # Noise of a layer follows from its path: a table alone is the same.
     alone = analogize(
-        model,
-        sj.devices.EPIRAM,
-        where=lambda path, layer: path == "table",
-        rngs=nnx.Rngs(1),
-        **FAST,
-    )
+        model, sj.devices.EPIRAM, where=lambda path, layer: path == "table",
+        rngs=nnx.Rngs(1), **FAST,
+    )  # fmt: skip
     np.testing.assert_array_equal(
         sj.nn.flax.matrices(alone)["table"].crossbar.strips, held["table"].crossbar.strips
     )

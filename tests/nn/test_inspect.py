@@ -95,9 +95,8 @@ def test_table_and_names():
     devices = {place.replace("attend", "['attend']"): d for place, d in devices.items()}
     # Of statistics, a scheme has no say.
     own = lambda path, layer: {} if "key" in path else dict(scheme=sj.sampled_rewrite)
-    program = eqx.filter_jit(
-        lambda: analogize(model, devices, layer_options=own, array=(8, 4), key=jr.key(2))
-    )
+    program = eqx.filter_jit(lambda: analogize(
+        model, devices, layer_options=own, array=(8, 4), key=jr.key(2)))  # fmt: skip
     analog = program()
     figures = inspect(analog)
     names = {f.path: f.device for f in figures}

@@ -111,10 +111,8 @@ def test_laws_by_layer_and_pools():
     analog = analogize(MODEL, DEVICE, plans={"[1]": pool}, layer_options=options, **FAST)
     laws = {"": CMO.drift, "[1]": SAME}
     old = age(analog, YEAR, drift=laws, key=jr.key(3))
-    first, second = (
-        now - factor(YEAR) * then
-        for now, then in zip(*map(weights, (old, analog)), strict=True)
-    )
+    first, second = (now - factor(YEAR) * then for now, then in
+                     zip(*map(weights, (old, analog)), strict=True))  # fmt: skip
     assert np.abs(first).max() > 0.01
     np.testing.assert_allclose(second, 0, rtol=0, atol=1e-13)
     shared = age([analog[0]] * 2, YEAR, drift=CMO.drift, key=jr.key(3))

@@ -214,16 +214,11 @@ def test_tiki_taka_undoes_the_bias_of_asymmetric_devices():
     device = sj.Device(
         1e-6, 1e-5, 500, 500, nonlinearity_ltp=5.0, nonlinearity_ltd=-5.0, sigma_c2c=0.005
     )
-    plainly = jax.jit(
-        lambda seed, key: settle(pulsed_updates(device, w_max=1.0, key=key), 0.02, seed)
-    )
-    transferred = jax.jit(
-        lambda seed, key: settle(
-            tiki_taka(device, w_max=1.0, transfer_every=2, transfer_rate=0.1, key=key),
-            0.02,
-            seed,
-        )
-    )
+    plainly = jax.jit(lambda seed, key: settle(
+        pulsed_updates(device, w_max=1.0, key=key), 0.02, seed))  # fmt: skip
+    transferred = jax.jit(lambda seed, key: settle(
+        tiki_taka(device, w_max=1.0, transfer_every=2, transfer_rate=0.1, key=key),
+        0.02, seed))  # fmt: skip
     bias = {"sgd": [], "tiki-taka": []}
     for seed in range(4):
         for name, run in (("sgd", plainly), ("tiki-taka", transferred)):

@@ -50,220 +50,88 @@ solve = dict(A=np.eye(4), b=np.ones(4), device=EPIRAM, rtol=1e-4, key=KEY)
 # What is called, its right arguments, and wrong values of some.
 CALLS = [
     (*with_options(sj.program), DEVICES | OPTIONS | {"progress": (True, 1)}),
-    (
-        *with_options(sj.program_residual, slices=2),
-        DEVICES | OPTIONS | {"slices": (0, 1.5, None), "reads": (0, 0.5)},
-    ),
-    (
-        *with_options(sj.program_bit_sliced, cell_bits=2, slices=2),
-        DEVICES | OPTIONS | {"cell_bits": (0, 2.5, "2"), "slices": (0, None, 12)},
-    ),
-    (
-        sj.program_exactly,
-        dict(A=A, device=EPIRAM),
-        DEVICES | {k: OPTIONS[k] for k in ("array", "mapping", "scaling")},
-    ),
+    (*with_options(sj.program_residual, slices=2), DEVICES | OPTIONS | {
+        "slices": (0, 1.5, None), "reads": (0, 0.5)}),
+    (*with_options(sj.program_bit_sliced, cell_bits=2, slices=2), DEVICES | OPTIONS | {
+        "cell_bits": (0, 2.5, "2"), "slices": (0, None, 12)}),
+    (sj.program_exactly, dict(A=A, device=EPIRAM), DEVICES | {
+        k: OPTIONS[k] for k in ("array", "mapping", "scaling")}),
     (*with_options(sj.program_sharded, mesh=None), {"device": (8, PCM), "mesh": (2, None)}),
-    (
-        *with_options(sj.program_pool, plan=POOL),
-        {
-            "device": (8, PCM, "epiran"),
-            "plan": (8, "pool", None, [8]),
-            "scheme": OPTIONS["scheme"],
-            "rule": OPTIONS["rule"],
-        },
-    ),
-    (
-        sj.plan_partitions,
-        dict(shape=(5, 6), pool=POOL),
-        {
-            "pool": (8, None, (8, 8)),
-            "shape": (5, (5,), (0, 6), (5, 6.0)),
-            "device": (8, PCM),
-            "lam_mem": (0.0, NAN, INF, "1"),
-            "slowdown": ((1.0, 2.0), (NAN,), (0.0,)),
-        },
-    ),
+    (*with_options(sj.program_pool, plan=POOL), {
+        "device": (8, PCM, "epiran"), "plan": (8, "pool", None, [8]),
+        "scheme": OPTIONS["scheme"], "rule": OPTIONS["rule"]}),
+    (sj.plan_partitions, dict(shape=(5, 6), pool=POOL), {
+        "pool": (8, None, (8, 8)), "shape": (5, (5,), (0, 6), (5, 6.0)),
+        "device": (8, PCM), "lam_mem": (0.0, NAN, INF, "1"),
+        "slowdown": ((1.0, 2.0), (NAN,), (0.0,))}),
     (sj.matvec, dict(crossbar=CROSSBAR, x=X, key=KEY), CROSSBARS | CONVERTERS),
     (sj.stored_matrix, dict(crossbar=CROSSBAR), CROSSBARS),
     (sj.matvec_sharded, dict(crossbar=CROSSBAR, x=X, key=KEY), CROSSBARS | CONVERTERS),
-    (
-        sj.bit_serial_matvec,
-        dict(crossbar=CROSSBAR, x=X, bits=4, key=KEY),
-        CROSSBARS | {"adc": (8,), "bits": (1, 4.0, None)},
-    ),
-    (
-        sj.bit_planes,
-        dict(x=X[None], bits=4),
-        {"bits": (1, 4.5), "x": (X, X[None] + 1j, X[None] * NAN)},
-    ),
-    (
-        sj.calibrated_adc,
-        dict(crossbar=CROSSBAR, x=X, bits=6, key=KEY),
-        CROSSBARS
-        | {"bits": (1, 40, None), "percentile": (-1, 101, NAN, "99"), "dac": (8,)},
-    ),
-    (
-        sj.clip_rate,
-        dict(crossbar=CROSSBAR, x=X, adc=sj.ADC(6, 1.0), key=KEY),
-        CROSSBARS | {"adc": (8, None), "dac": (8,)},
-    ),
-    (
-        sj.age,
-        dict(crossbar=CROSSBAR, model=PCM.drift, time=1.0, key=KEY),
-        CROSSBARS
-        | {"model": (PCM, PCM.read, None, "pcm"), "time": TIMES, "target": (BOTH, A)},
-    ),
-    (
-        sj.retain,
-        dict(crossbar=CROSSBAR, table=TABLE, time=1.0, key=KEY),
-        CROSSBARS | {"table": (PCM, None), "time": TIMES},
-    ),
-    (
-        sj.perturb,
-        dict(crossbar=CROSSBAR, noise=PCM.programming, key=KEY),
-        CROSSBARS | {"noise": (PCM, PCM.read, 0.1)},
-    ),
-    (
-        sj.with_read_noise,
-        dict(crossbar=CROSSBAR, model=PCM.read),
-        CROSSBARS
-        | {"model": (PCM, PCM.programming, 0.1), "time": TIMES, "programmed": (BOTH,)},
-    ),
-    (
-        sj.per_cell_noisy_matvec,
-        dict(crossbar=CROSSBAR, x=X, model=PCM.read, key=KEY),
-        CROSSBARS | CONVERTERS | {"model": (PCM,), "time": TIMES, "programmed": (BOTH,)},
-    ),
-    (
-        sj.with_nonlinear_current,
-        dict(crossbar=CROSSBAR, model=CUBIC),
-        CROSSBARS | {"model": (PCM, 0.1)},
-    ),
-    (
-        sj.fault_map,
-        dict(crossbar=CROSSBAR, p_on=0.1, p_off=0.1, key=KEY),
-        CROSSBARS | {"p_on": (-0.1, 1.1, NAN, "1 %", None), "p_off": (5, INF)},
-    ),
-    (
-        sj.inject_faults,
-        dict(crossbar=CROSSBAR, faults=0),
-        CROSSBARS
-        | {"faults": (0, CROSSBAR.conductance, jnp.full_like(CROSSBAR.conductance, 2))},
-    ),
-    (
-        sj.with_conductance,
-        dict(crossbar=CROSSBAR, conductance=CROSSBAR.conductance),
-        CROSSBARS
-        | {
-            "conductance": (
-                1e-6,
-                *(jnp.full_like(CROSSBAR.conductance, v) for v in (NAN, -1e-6, 20.0)),
-            )
-        },
-    ),
-    (
-        sj.with_line_resistance,
-        dict(crossbar=CROSSBAR, r_word=1.0, r_bit=1.0),
-        CROSSBARS | {"r_word": OHMS, "r_bit": OHMS},
-    ),
-    (
-        sj.with_approximate_line_resistance,
-        dict(crossbar=CROSSBAR, r_word=1.0, r_bit=1.0),
-        CROSSBARS | {"r_word": OHMS, "r_bit": OHMS},
-    ),
-    (
-        sj.compensate_drift,
-        dict(crossbar=CROSSBAR, reference=CROSSBAR, inputs=X, key=KEY),
-        CROSSBARS | {"reference": (BOTH, None), "ratio": (1.0, None)},
-    ),
-    (
-        *with_options(sj.corrected_matvec, x=X),
-        DEVICES
-        | OPTIONS
-        | CONVERTERS
-        | {
-            "lam": (-1.0, NAN, INF, "1", None, np.ones(2)),
-            "programmed": (CROSSBAR, BOTH[::-1]),
-        },
-    ),
-    (
-        *with_options(sj.stream_matvec, x=X),
-        DEVICES | OPTIONS | CONVERTERS | {"chunk_tiles": (0, 1.5, None)},
-    ),
-    (
-        *with_options(sj.stream_corrected_matvec, x=X),
-        DEVICES | CONVERTERS | {"lam": (-1.0, NAN, None), "chunk_tiles": (0,)},
-    ),
+    (sj.bit_serial_matvec, dict(crossbar=CROSSBAR, x=X, bits=4, key=KEY),
+     CROSSBARS | {"adc": (8,), "bits": (1, 4.0, None)}),
+    (sj.bit_planes, dict(x=X[None], bits=4), {
+        "bits": (1, 4.5), "x": (X, X[None] + 1j, X[None] * NAN)}),
+    (sj.calibrated_adc, dict(crossbar=CROSSBAR, x=X, bits=6, key=KEY), CROSSBARS | {
+        "bits": (1, 40, None), "percentile": (-1, 101, NAN, "99"), "dac": (8,)}),
+    (sj.clip_rate, dict(crossbar=CROSSBAR, x=X, adc=sj.ADC(6, 1.0), key=KEY), CROSSBARS | {
+        "adc": (8, None), "dac": (8,)}),
+    (sj.age, dict(crossbar=CROSSBAR, model=PCM.drift, time=1.0, key=KEY), CROSSBARS | {
+        "model": (PCM, PCM.read, None, "pcm"), "time": TIMES, "target": (BOTH, A)}),
+    (sj.retain, dict(crossbar=CROSSBAR, table=TABLE, time=1.0, key=KEY), CROSSBARS | {
+        "table": (PCM, None), "time": TIMES}),
+    (sj.perturb, dict(crossbar=CROSSBAR, noise=PCM.programming, key=KEY), CROSSBARS | {
+        "noise": (PCM, PCM.read, 0.1)}),
+    (sj.with_read_noise, dict(crossbar=CROSSBAR, model=PCM.read), CROSSBARS | {
+        "model": (PCM, PCM.programming, 0.1), "time": TIMES, "programmed": (BOTH,)}),
+    (sj.per_cell_noisy_matvec, dict(crossbar=CROSSBAR, x=X, model=PCM.read, key=KEY),
+     CROSSBARS | CONVERTERS | {"model": (PCM,), "time": TIMES, "programmed": (BOTH,)}),
+    (sj.with_nonlinear_current, dict(crossbar=CROSSBAR, model=CUBIC), CROSSBARS | {
+        "model": (PCM, 0.1)}),
+    (sj.fault_map, dict(crossbar=CROSSBAR, p_on=0.1, p_off=0.1, key=KEY), CROSSBARS | {
+        "p_on": (-0.1, 1.1, NAN, "1 %", None), "p_off": (5, INF)}),
+    (sj.inject_faults, dict(crossbar=CROSSBAR, faults=0), CROSSBARS | {
+        "faults": (0, CROSSBAR.conductance, jnp.full_like(CROSSBAR.conductance, 2))}),
+    (sj.with_conductance, dict(crossbar=CROSSBAR, conductance=CROSSBAR.conductance),
+     CROSSBARS | {"conductance": (
+         1e-6, *(jnp.full_like(CROSSBAR.conductance, v) for v in (NAN, -1e-6, 20.0)))}),
+    (sj.with_line_resistance, dict(crossbar=CROSSBAR, r_word=1.0, r_bit=1.0),
+     CROSSBARS | {"r_word": OHMS, "r_bit": OHMS}),
+    (sj.with_approximate_line_resistance, dict(crossbar=CROSSBAR, r_word=1.0, r_bit=1.0),
+     CROSSBARS | {"r_word": OHMS, "r_bit": OHMS}),
+    (sj.compensate_drift, dict(crossbar=CROSSBAR, reference=CROSSBAR, inputs=X, key=KEY),
+     CROSSBARS | {"reference": (BOTH, None), "ratio": (1.0, None)}),
+    (*with_options(sj.corrected_matvec, x=X), DEVICES | OPTIONS | CONVERTERS | {
+        "lam": (-1.0, NAN, INF, "1", None, np.ones(2)),
+        "programmed": (CROSSBAR, BOTH[::-1])}),
+    (*with_options(sj.stream_matvec, x=X), DEVICES | OPTIONS | CONVERTERS | {
+        "chunk_tiles": (0, 1.5, None)}),
+    (*with_options(sj.stream_corrected_matvec, x=X), DEVICES | CONVERTERS | {
+        "lam": (-1.0, NAN, None), "chunk_tiles": (0,)}),
     (sj.denoise, dict(p=X, lam=0.1), {"lam": (-1.0, NAN, INF, "1", None, X)}),
-    (
-        nn.program_matrix,
-        dict(weight=A, device=EPIRAM, key=KEY),
-        CONVERTERS
-        | {
-            "device": ("epiran", 8, None),
-            "encoding": ("open", 1),
-            "groups": (0, 1.5, 2),
-            "lam": (NAN,),
-            "array": (0,),
-            "plan": (8,),
-        },
-    ),
-    (
-        nn.analogize,
-        dict(model=LINEAR, device=EPIRAM, key=KEY),
-        CONVERTERS | {"device": ("epiran", 8, None)},
-    ),
-    (
-        *aware(),
-        DEVICES
-        | CONVERTERS
-        | {"clip": (0, NAN, "2"), **{k: OPTIONS[k] for k in ("array", "scheme", "rule")}},
-    ),
-    (
-        nn.pulsed_updates,
-        dict(device=EPIRAM, w_max=1.0, key=KEY),
-        DEVICES | {"w_max": (0.0, NAN, INF, "1", None), "max_pulses": (0, NAN)},
-    ),
-    (
-        nn.tiki_taka,
-        dict(device=EPIRAM, w_max=1.0, transfer_every=2, transfer_rate=0.1, key=KEY),
-        DEVICES
-        | {
-            "w_max": (NAN,),
-            "transfer_every": (0, 2.5, None),
-            "transfer_rate": (0.0, NAN, None),
-            "fast_w_max": (0.0, NAN),
-        },
-    ),
-    (
-        linalg.solve,
-        solve,
-        DEVICES
-        | {
-            "array": (0,),
-            "slices": (0, (2, 1), 1.5, None),
-            "rtol": (NAN, 0.0, "1"),
-            "method": ("gmres", None),
-        },
-    ),
-    (
-        linalg.CrossbarLinearOperator,
-        dict(crossbar=CROSSBAR, key=KEY),
-        CROSSBARS | CONVERTERS,
-    ),
+    (nn.program_matrix, dict(weight=A, device=EPIRAM, key=KEY), CONVERTERS | {
+        "device": ("epiran", 8, None), "encoding": ("open", 1), "groups": (0, 1.5, 2),
+        "lam": (NAN,), "array": (0,), "plan": (8,)}),
+    (nn.analogize, dict(model=LINEAR, device=EPIRAM, key=KEY), CONVERTERS | {
+        "device": ("epiran", 8, None)}),
+    (*aware(), DEVICES | CONVERTERS | {
+        "clip": (0, NAN, "2"), **{k: OPTIONS[k] for k in ("array", "scheme", "rule")}}),
+    (nn.pulsed_updates, dict(device=EPIRAM, w_max=1.0, key=KEY), DEVICES | {
+        "w_max": (0.0, NAN, INF, "1", None), "max_pulses": (0, NAN)}),
+    (nn.tiki_taka, dict(device=EPIRAM, w_max=1.0, transfer_every=2, transfer_rate=0.1,
+                        key=KEY),
+     DEVICES | {"w_max": (NAN,), "transfer_every": (0, 2.5, None),
+                "transfer_rate": (0.0, NAN, None), "fast_w_max": (0.0, NAN)}),
+    (linalg.solve, solve, DEVICES | {
+        "array": (0,), "slices": (0, (2, 1), 1.5, None), "rtol": (NAN, 0.0, "1"),
+        "method": ("gmres", None)}),
+    (linalg.CrossbarLinearOperator, dict(crossbar=CROSSBAR, key=KEY),
+     CROSSBARS | CONVERTERS),
     (linalg.equilibrate, dict(A=A), {"rounds": (0, 1.5, None)}),
-    (
-        sj.meliso_compat.corrected,
-        dict(A=A, x=X, device=EPIRAM, iterations=1, key=KEY),
-        DEVICES | {"iterations": (0, 1.5, None), "A": (np.ones((5, 6)),), "x": (X[:5],)},
-    ),
-    (
-        sj.meliso_compat.uncorrected,
-        dict(A=A, x=X, device=EPIRAM, iterations=1, key=KEY),
-        DEVICES | {"iterations": (0,)},
-    ),
-]
+    (sj.meliso_compat.corrected, dict(A=A, x=X, device=EPIRAM, iterations=1, key=KEY),
+     DEVICES | {"iterations": (0, 1.5, None), "A": (np.ones((5, 6)),), "x": (X[:5],)}),
+    (sj.meliso_compat.uncorrected, dict(A=A, x=X, device=EPIRAM, iterations=1, key=KEY),
+     DEVICES | {"iterations": (0,)}),
+]  # fmt: skip
 CASES = [
     pytest.param(call, right | {name: value}, name, id=f"{call.__name__}-{name}-{i}")
     for call, right, wrong in CALLS

@@ -51,13 +51,9 @@ def test_cells_follow_the_published_curve(start, change):
     per_window = QUIET.pulses_ltp if change > 0 else QUIET.pulses_ltd
     response = nominal_response(QUIET, jnp.float64)
     done = pulsed_change(
-        jnp.full((1, 1), start),
-        jnp.full((1, 1), 2 * change / per_window),
-        1.0,
-        QUIET,
-        response,
-        key=jr.key(0),
-    )
+        jnp.full((1, 1), start), jnp.full((1, 1), 2 * change / per_window), 1.0, QUIET,
+        response, key=jr.key(0),
+    )  # fmt: skip
     x = abs(change) / per_window
     if change > 0:
         u = float(response.ltp)
@@ -77,13 +73,9 @@ def test_noise_grows_with_the_root_of_the_pulses():
     device = Device(1e-6, 1e-5, 100, 100, sigma_c2c=0.01)
     n, pulses = 20_000, 16
     done = pulsed_change(
-        jnp.full((n, 1), 0.4),
-        jnp.full((n, 1), 2 * pulses / 100),
-        1.0,
-        device,
-        nominal_response(device, jnp.float64),
-        key=jr.key(3),
-    )
+        jnp.full((n, 1), 0.4), jnp.full((n, 1), 2 * pulses / 100), 1.0, device,
+        nominal_response(device, jnp.float64), key=jr.key(3),
+    )  # fmt: skip
     noise = done.state - 0.4 - pulses / 100
     np.testing.assert_allclose(np.mean(noise), 0, atol=mean_atol(0.04, n))
     np.testing.assert_allclose(np.std(noise), 0.04, rtol=4.9 / np.sqrt(2 * n))
