@@ -13,12 +13,22 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 
+# Half the time of the tests: programs that compile quickly and run slowly.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+
+
 def pytest_configure(config):
-    """Keep compiled programs from test to test and from run to run.
+    """Compile quickly, and keep compiled programs from test to test and from run to run.
 
     Here and in the commands under test, which leave the cache of whoever runs the tests
     alone. Each worker has a folder, since JAX may read what another is still writing.
+    `-m slow` compiles as users do: tests whose promise is about bits are among the slow.
     """
+    if config.option.markexpr != "slow":
+        os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)  # before the first program
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     folder = str(config.cache.mkdir("compiled") / worker)
     os.environ["SEDMA_COMPILATION_CACHE"] = folder

