@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._cells.device import Device
 from .._cells.pulse import Response
-from .._numerics.count import add_counts, total_count
+from .._numerics.count import add_counts, row_counts, total_count
 from .._numerics.gradients import root
 from .._numerics.random import bits, normal
 from .closed_loop import (
@@ -190,7 +190,7 @@ def _draw_outcome(target, initial, used, key, *, device, rule):
     last = _erase(initial, erased, device) + _set(state, erased, device)
     written, more = attempts > 0, jnp.maximum(attempts - 1, 0)
     stats = WriteStats(
-        pulses=total_count(2 * attempts),
+        pulses=total_count(row_counts(2 * attempts)),
         iterations=jnp.max(attempts).astype(jnp.int32),
         write_energy=_sum(written, more * tries + last),
         verify_energy=_sum(used, _read(initial, device))

@@ -87,7 +87,8 @@ class Scheme:
         if not folded:
             return write(target, initial, used, device, response, rule, key=key)
         # Of each pair the cell that carries the weight; the other has the target zero.
-        written = jnp.max(target, axis=-3, keepdims=True)
+        # A reduction would keep what computes the targets apart from what uses them.
+        written = jnp.maximum(*jnp.split(target, 2, axis=-3))
         state, stats = write(
             written,
             jnp.zeros_like(written),

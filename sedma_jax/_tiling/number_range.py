@@ -5,6 +5,7 @@ and, as XLA computes, magnitudes below 1.2e-38 are zero. Numbers that vanish bes
 ones are a rounding error, and pass; numbers that vanish with all others do not.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,22 @@ def check_range(
             f"{place}. Rescale it, or compute in float64: "
             "`jax.config.update('jax_enable_x64', True)`, or `--float64` of the tool."
         )
+
+
+def surely_in_range(values: np.ndarray, dtype: Any, *, vectors: bool = False) -> bool:
+    """Whether one pass shows that numbers are finite, and that they pass `check_range`.
+
+    The root of their squares' sum bounds the largest from above, and their root mean square
+    from below. False where that says nothing, as of several vectors that differ in size.
+    """
+    several = vectors and values.ndim > 1 and len(values) > 1
+    contiguous = values.flags.c_contiguous or values.flags.f_contiguous
+    if several or not contiguous or values.dtype not in (np.float32, np.float64):
+        return False
+    flat = values.ravel(order="K")
+    with np.errstate(all="ignore"):
+        root, held = math.sqrt(flat @ flat), np.finfo(dtype)
+    return float(held.tiny / held.eps) * math.sqrt(values.size) < root < float(held.max)
 
 
 def narrowed(values: Any, dtype: Any, name: str) -> Any:

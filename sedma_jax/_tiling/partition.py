@@ -13,7 +13,7 @@ import scipy.sparse
 from jax.experimental import checkify, sparse as jax_sparse
 from jaxtyping import Array, Float, Int, Num
 
-from .._functions import on_device, on_host
+from .._functions import aligned, on_device, on_host
 from ..kernels import (
     Count,
     add_counts,
@@ -34,7 +34,7 @@ from .native import (
     native_array,
     programmed_dtype,
 )
-from .number_range import check_range
+from .number_range import check_range, surely_in_range
 
 Vectors = Num[Array | np.ndarray, "*batch n"]
 Sparse = scipy.sparse.sparray | scipy.sparse.spmatrix | jax_sparse.BCOO
@@ -146,7 +146,7 @@ def _tiles_on_host(matrix: np.ndarray, grid: tuple[int, int], rows: int, cols: i
     turned while the cache holds it, which takes half the time of one copy of all."""
     n = matrix.shape[1]
     inputs, outputs = grid
-    tiles = np.empty((inputs, outputs, rows, cols), matrix.dtype)
+    tiles = aligned((inputs, outputs, rows, cols), matrix.dtype)
     lines = np.zeros((cols, inputs * rows), matrix.dtype)
     blocks = np.empty((inputs, cols, rows), matrix.dtype)
     for across in range(outputs):
@@ -192,9 +192,10 @@ def checked_array(
     value = as_floats(value, name)
     if not isinstance(value, jax.core.Tracer):
         known = np.asarray(value)
-        check_finite(known, name)
         held = programmed_dtype(value.dtype) if dtype is None else dtype
-        check_range(known, name, held, axis=-1 if vectors else None)
+        if not surely_in_range(known, held, vectors=vectors):
+            check_finite(known, name)
+            check_range(known, name, held, axis=-1 if vectors else None)
     # `native_array` hands on the array itself that a user gave.
     array = on_device(value, given=True)
     if isinstance(array, jax.core.Tracer):

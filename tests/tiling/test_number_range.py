@@ -10,7 +10,7 @@ import scipy.sparse
 from hypothesis import given, strategies as st
 
 import sedma_jax as sj
-from sedma_jax._tiling.number_range import check_range
+from sedma_jax._tiling.number_range import check_range, surely_in_range
 from sedma_jax._tiling.tile_source import tile_source
 
 RNG = np.random.default_rng(0)
@@ -156,3 +156,26 @@ def test_the_largest_number_is_looked_for_once():
         source = inspect.unwrap(tile_source)(File(), 8, 8)
         source.cut(np.arange(64))
     assert len(reads) == 64 + 1  # the tiles, and all rows in one slab
+
+
+WORST = (np.nan, np.inf, -np.inf, 3e38, 1e-38, 1e-45, 0.0, 1.0, 1e300, 1e-300)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("background", [0.0, 1e-40, 1e-38, 1.0, 2e38])
+@pytest.mark.parametrize("worst", WORST)
+def test_what_passes_is_finite_and_in_the_range_of_float32(dtype, background, worst):
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.full((3, 5), background, dtype)
+        values[1, 2] = worst
+        held = values.astype(np.float32)
+    if surely_in_range(values, np.float32):
+        assert np.all(np.isfinite(held)) and np.max(np.abs(held)) > 1e-37
+
+
+def test_ordinary_matrices_pass_and_vectors_are_left_to_the_full_look():
+    values = np.random.default_rng(0).standard_normal((3, 5))
+    assert surely_in_range(values, np.float32)
+    assert surely_in_range(np.asfortranarray(values), np.float32)
+    assert not surely_in_range(values, np.float32, vectors=True)
+    assert not surely_in_range(values[:, ::2], np.float32)
