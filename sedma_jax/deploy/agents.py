@@ -30,7 +30,7 @@ def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:
     **Example:**
 
         >>> import safetensors.numpy
-        >>> request = safetensors.numpy.save({"A": np.eye(2)})  # with `x`, the answer has `y`
+        >>> request = safetensors.numpy.save({"A": np.eye(2)})  # and no x
         >>> sj.deploy.agents.crossbar(request, call=lambda name, request: b"")
         Traceback (most recent call last):
         ValueError: `crossbar` needs tensors A and x. Got ['A']. Send both.
