@@ -64,7 +64,7 @@ def public_names(module: str) -> list[str]:
     if not hasattr(found, "__path__"):  # a file: what it defines, not what it imports
         names = defined_names(Path(found.__file__))
     else:
-        names = [n for n in dir(found) if n[0] != "_" and n != "require"]
+        names = dir(found)
     return [n for n in names if not isinstance(getattr(found, n), ModuleType)]
 
 

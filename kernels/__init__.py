@@ -271,3 +271,7 @@ from ._reading.tiling import (
 
 rewrite_law = sampled_rewrite
 """The former name of `sampled_rewrite`."""
+
+
+def __dir__():
+    return sorted(name for name in globals() if not name.startswith("_"))

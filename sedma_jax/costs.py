@@ -5,6 +5,7 @@ the last decade, at the resolution of the workload. `sedma_jax.kernels.mvm_cost`
 neither of them models. Change a constant with `dataclasses.replace` or `equinox.tree_at`.
 """
 
+from ._dir import later_names
 from .kernels import (
     AdcCost,
     ArrayGeometry,
@@ -13,6 +14,8 @@ from .kernels import (
     DigitalCost,
     DriverCost,
 )
+
+__dir__ = later_names(globals())
 
 # ISAAC prints power and area of a unit of 8 arrays of 128 x 128 cells at one read per
 # 100 ns. A component that serves every word or bit line works this many times per read:

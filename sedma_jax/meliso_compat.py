@@ -41,6 +41,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ._arguments import device_of
+from ._dir import later_names
 from ._keys import check_key
 from ._tiling.partition import checked_array
 from .kernels import (
@@ -53,6 +54,8 @@ from .kernels import (
     safe_norm,
     series_conductance,
 )
+
+__dir__ = later_names(globals())
 
 INPUT_BITS = 10
 """Resolution of the bit-serial inputs (the first commits of the published code)."""
@@ -276,9 +279,7 @@ def _write(
     return moved, _Cost(latency, jnp.sum(squared * count * (width * mean + line)))
 
 
-def _batch_maxima(
-    pulses: Float[Array, "lines outputs"],
-) -> Float[Array, "lines batches"]:
+def _batch_maxima(pulses: Float[Array, "lines outputs"]) -> Float[Array, "lines batches"]:
     """Largest number of pulses in each write batch, or 0 if none is positive."""
     lines, outputs = pulses.shape
     size = math.ceil(outputs / WRITE_BATCHES)
@@ -378,9 +379,8 @@ def _checked(
     A, x = checked_array(A, "A", ndim=2), checked_array(x, "x", ndim=1)
     if A.shape[1] != x.shape[0]:
         raise ValueError(
-            f"`{call}` needs `x` of one entry for each column "
-            f"of `A`. Got shapes {A.shape} and {x.shape}. Transpose `A` if it is the other "
-            "way round."
+            f"`{call}` needs `x` of one entry for each column of `A`. Got shapes {A.shape} "
+            f"and {x.shape}. Transpose `A` if it is the other way round."
         )
     for letter, values in (("A", A), ("x", x)):
         known = known_numbers(values)

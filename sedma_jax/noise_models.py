@@ -22,6 +22,7 @@ import math
 
 import jax.numpy as jnp
 
+from ._dir import later_names
 from .kernels import (
     FROM_ZERO,
     POSITIVE,
@@ -42,6 +43,8 @@ from .kernels import (
     StationaryReadNoise,
     check_numbers,
 )
+
+__dir__ = later_names(globals(), "MeasuredArray")
 
 
 def window(g_min: float, g_max: float, v_read: float = 0.5) -> Device:

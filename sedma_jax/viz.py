@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._dir import later_names
 from ._extras import install_hint
 from ._tiling.native import real_floats
 from .devices import Fit
@@ -28,6 +29,8 @@ except ImportError as error:
     raise ImportError(
         f"`sedma_jax.viz` needs matplotlib, which is not installed. {install_hint('viz')}"
     ) from error
+
+__dir__ = later_names(globals())
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#666666"
 _LINES = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#D55E00")
@@ -453,9 +456,3 @@ def _same_shape(function: str, **arrays: ArrayLike) -> tuple[np.ndarray, np.ndar
             f"Got {first.shape} and {second.shape}. Pass both in the same layout."
         )
     return first, second
-
-
-def __dir__():
-    """The pictures; the imports of this file are not shown."""
-    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
-    return sorted(name for name in own if not name.startswith("_"))

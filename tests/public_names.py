@@ -24,6 +24,11 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def name_for_users(path):
+    """The dotted name by which users reach the names of a file."""
+    return UNDER_ANOTHER_NAME.get(module_name(path), module_name(path))
+
+
 def docstring(tree, name):
     """The text that documents a name, in the file that defines it."""
     definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -44,6 +49,13 @@ def _is_public(path):
     return named or not private
 
 
+def _defined(node):
+    """The public names that a statement at the top of a file defines."""
+    named = getattr(node, "targets", [getattr(node, "target", node)])
+    names = [getattr(n, "id", None) or getattr(n, "name", None) for n in named]
+    return [name for name in names if name and name[0] != "_"]
+
+
 def public_names(path):
     """The `(file, name)` that a file makes public; the name of a module is None."""
     for node in TREES[path].body:
@@ -55,17 +67,27 @@ def public_names(path):
                 if alias.asname and source in TREES:  # else a package: it checks its own
                     yield source, alias.name if node.module else None
         elif _is_public(path):
-            named = getattr(node, "targets", [getattr(node, "target", node)])
-            names = [getattr(n, "id", None) or getattr(n, "name", None) for n in named]
-            yield from ((path, name) for name in names if name and name[0] != "_")
+            yield from ((path, name) for name in _defined(node))
 
 
 def public_modules():
     """The `(file, name)` that each public module hands on, by its name for users."""
     found = {}
     for path in TREES:
-        name = module_name(path)
         names = [(source, name) for source, name in public_names(path) if name]
         if names:
-            found[UNDER_ANOTHER_NAME.get(name, name)] = names
+            found[name_for_users(path)] = names
+    return found
+
+
+def shown_names(module):
+    """What `dir` has to show: what a module defines, hands on as `X as X`, or contains."""
+    path = next(path for path in TREES if module == name_for_users(path))
+    inside = (name.rpartition(".") for name in public_modules())
+    found = {last for package, _, last in inside if package == module}
+    for node in TREES[path].body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names if alias.asname == alias.name}
+        else:
+            found |= set(_defined(node))
     return found

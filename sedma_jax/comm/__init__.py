@@ -6,8 +6,12 @@ Needs the extra `comm`. Synchronous code uses `open_node`, code under trio `runn
 generated `_rpc/wire_pb2.py`. Only trio is used throughout.
 """
 
+from .._dir import later_names
+
+__dir__ = later_names(globals())
+
 from ._jobs.client import JobClient as JobClient, open_jobs as open_jobs
-from ._libp2p import library  # first: it says what to install  # noqa: F401
+from ._libp2p import library as _library  # it says what to install  # noqa: F401
 from ._libp2p.keystore import key_id as key_id
 from ._node.node import Node as Node
 from ._node.running import running_node as running_node

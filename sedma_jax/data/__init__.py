@@ -8,10 +8,11 @@
 Nothing is downloaded, and only one image or batch is held at a time.
 """
 
+from .._dir import later_names
 from .._extras import require
 
 require("data", "PIL", "pycocotools", "skimage", "sklearn", "tokenizers")
-
+__dir__ = later_names(globals())
 
 from ._bundled import (
     PHOTOGRAPHS as PHOTOGRAPHS,

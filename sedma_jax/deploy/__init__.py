@@ -1,5 +1,9 @@
 """Deploy agent workflows: a specification in, a placement near the optimum out."""
 
+import typing as _typing
+from importlib import import_module as _import_module
+
+from .._dir import later_names
 from .._extras import require
 
 require(
@@ -11,7 +15,7 @@ require(
     "pydantic",
     "yaml",
 )
-
+__dir__ = later_names(globals(), "agents")
 
 from ._control.apply import apply as apply
 from ._control.cluster import ClusterError as ClusterError
@@ -60,4 +64,20 @@ from ._workflow.yaml_files import (
 )
 
 Node = ClusterNode
-"""The former name of `ClusterNode`; `sedma_jax.comm.Node` is a libp2p node."""
+"""The former name of `ClusterNode`; `sedma_jax.comm.Node` is a libp2p node.
+
+**Example:**
+
+    >>> sj.deploy.Node is sj.deploy.ClusterNode
+    True
+"""
+
+if _typing.TYPE_CHECKING:
+    from . import agents as agents
+else:
+
+    def __getattr__(name):
+        # It needs the whole simulator, which deploying does not.
+        if name == "agents":
+            return _import_module(".agents", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,10 @@ import numpy as np
 import safetensors.numpy
 
 from .. import devices
+from .._dir import later_names
 from .._products.corrected import corrected_matvec
+
+__dir__ = later_names(globals())
 
 
 def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:
@@ -20,9 +23,17 @@ def crossbar(request: bytes, call: Callable[[str, bytes], bytes]) -> bytes:
 
     **Returns:**
 
-    Safetensors with `y` (m,).
+    Safetensors with `y` (m,), of the dtype of `A`.
 
-    **Raises:** `ValueError` for a request without `A` and `x`.
+    **Raises:** `ValueError` for a request without `A` and `x`, and as `corrected_matvec`.
+
+    **Example:**
+
+        >>> import safetensors.numpy
+        >>> request = safetensors.numpy.save({"A": np.eye(2)})  # and no x
+        >>> sj.deploy.agents.crossbar(request, call=lambda name, request: b"")
+        Traceback (most recent call last):
+        ValueError: `crossbar` needs tensors A and x. Got ['A']. Send both.
     """
     del call
     tensors = safetensors.numpy.load(request)

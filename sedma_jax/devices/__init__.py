@@ -6,6 +6,10 @@
 `fit` finds one from measurements.
 """
 
+from .._dir import later_names
+
+__dir__ = later_names(globals())
+
 from ..kernels import Device as Device
 from ._catalogue import CATALOGUE as CATALOGUE, Technology as Technology, named as named
 from ._file import load as load, save as save

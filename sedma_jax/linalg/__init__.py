@@ -4,10 +4,11 @@ solution = sedma_jax.linalg.solve(A, b, sedma_jax.devices.EPIRAM, key=key)
 operator = sedma_jax.linalg.CrossbarLinearOperator(crossbar)
 """
 
+from .._dir import later_names
 from .._extras import require
 
 require("linalg", "lineax")
-
+__dir__ = later_names(globals())
 
 from ._crossbar_operator import CrossbarLinearOperator as CrossbarLinearOperator
 from ._equilibration import Equilibration as Equilibration, equilibrate as equilibrate

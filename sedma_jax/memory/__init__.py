@@ -5,10 +5,11 @@ memory.record("partition", "dense-tall", {"rows": 256, "cols": 64}, 0.87)
 best = memory.recall("partition", "dense-tall")[0]
 """
 
+from .._dir import later_names
 from .._extras import require
 
 require("memory", "alembic", "cachetools", "platformdirs", "sqlalchemy")
-
+__dir__ = later_names(globals())
 
 from ._adaptive import AdaptiveInfo as AdaptiveInfo, adaptive_matvec as adaptive_matvec
 from ._decision import Ablation as Ablation

@@ -3,6 +3,10 @@
 import typing as _typing
 from importlib import import_module as _import_module
 
+from .._dir import later_names
+
+__dir__ = later_names(globals(), "flax")
+
 from ._attention import AnalogAttention as AnalogAttention
 from ._convert import (
     analogize as analogize,
@@ -44,7 +48,3 @@ else:
         if name == "flax":
             return _import_module("._flax", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted(name for name in {*globals(), "flax"} if not name.startswith("_"))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._dir import later_names
 from .._extras import install_hint
 from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
@@ -54,6 +55,8 @@ except ImportError as error:
     raise ImportError(
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
     ) from error
+
+__dir__ = later_names(globals())
 
 
 class ProgrammedMatrix(nnx.Variable):
@@ -484,9 +487,3 @@ def _no_sharding(out_sharding: Any) -> None:
             "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
             f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
         )
-
-
-def __dir__():
-    """What users call; the imports of this file are not shown."""
-    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
-    return sorted(name for name in own if not name.startswith("_"))

@@ -24,7 +24,20 @@ _TRAVEL_SECONDS = 600.0  # for the tensors of a job
 
 
 class JobClient:
-    """A connection to a service; `open_jobs` makes one."""
+    """A connection to a service; `open_jobs` makes one.
+
+    Every method raises `ConnectionError` if the service goes away, `RemoteError` with its
+    message if it refuses, and `trio.TooSlowError` if it does not answer in time.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as node:  # a node, and no service
+        ...     with sj.comm.open_jobs(node.addresses[0]) as jobs:
+        ...         jobs.jobs()
+        Traceback (most recent call last):
+        sedma_jax...RemoteError: a call of a node needs one of ... Got 'job-list'. ...
+    """
 
     def __init__(self, node: OpenNode, service: str):
         self.node, self.service = node, service
@@ -75,7 +88,9 @@ class JobClient:
         **Arguments:**
 
         - `id`: of the job.
-        - `wait`: seconds to wait for its end, up to 60.
+        - `wait`: seconds to wait for its end, 0 to 60.
+
+        **Raises:** `RemoteError` for a job that is none of this client.
         """
         question = json.dumps({"id": id, "wait": wait}).encode()
         return self._ask("job-status", question, 30.0 + wait)
@@ -83,7 +98,7 @@ class JobClient:
     def result(self, id: str, timeout: float = 600.0) -> tuple[np.ndarray, dict]:
         """Wait for the end of a job; its verified product, and the job.
 
-        **Raises:** `RuntimeError` if the job failed, `TimeoutError`.
+        **Raises:** `RuntimeError` if the job failed, `TimeoutError` after `timeout` s.
         """
         end = time.monotonic() + timeout
         while True:
@@ -131,11 +146,21 @@ def open_jobs(address: str, *, key: Path | None = None) -> Iterator[JobClient]:
 
     **Arguments:**
 
-    - `address`: of the service, with `/p2p/ID`.
+    - `address`: of the service, with `/p2p/ID`, as `sedma serve` prints it.
     - `key`: file of this client's key, by which the service lets it in and knows its jobs;
         a new one if left out. A second client with the same key waits for the first.
 
-    **Raises:** `ConnectionError` if the service is away or refuses this client.
+    **Raises:** `ConnectionError` if the service is away or refuses this client;
+    `ValueError` for an invalid address or a file that holds no key; `PermissionError` for a
+    key that others may read.
+
+    **Example:**
+
+        >>> with sj.comm.open_node() as node:  # it lets nobody in, nor does `sedma serve`
+        ...     with sj.comm.open_jobs(node.addresses[0]) as jobs:
+        ...         y, job = jobs.result(jobs.submit(np.eye(2), np.ones(2))["id"])
+        Traceback (most recent call last):
+        ConnectionError: ... needs a service ... Start `sedma serve` with --allow ...
     """
     with _alone(key):
         service = frozenset({address.rpartition("/p2p/")[2]})

@@ -75,8 +75,18 @@ def _as_file(keys: KeyPair) -> bytes:
 def key_id(path: Path) -> str:
     """The id of the peer whose key is in `path`; the key is generated on first use.
 
+    It is the Ed25519 public key in the text form of libp2p.
+
     **Raises:** `PermissionError` if others may read the file, `ValueError` if it holds no
     key.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> name = sj.comm.key_id(Path("node.key"))
+        >>> with sj.comm.open_node(key=Path("node.key")) as node:
+        ...     print(node.name == name, name[:8])
+        True 12D3KooW
     """
     return str(PeerID.from_pubkey(load_or_create(path).public_key))
 

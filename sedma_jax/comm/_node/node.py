@@ -40,7 +40,18 @@ FIND_SECONDS = 3.0  # for the routing table; connected peers are asked meanwhile
 
 
 class Node:
-    """A running node; `running_node` makes one. Its methods are for its trio thread."""
+    """A running node; `running_node` makes one. Its methods are for its trio thread.
+
+    Other threads reach it by `OpenNode.call`.
+
+    **Example:**
+
+        >>> with sj.comm.open_node() as opened:
+        ...     node = opened.node
+        ...     cid = opened.call(node.put, np.arange(3.0))
+        ...     print(opened.call(node.get, cid), node.connected())
+        [0. 1. 2.] []
+    """
 
     # `running_node` sets these.
     relaying: WayThroughNat
@@ -100,6 +111,9 @@ class Node:
         """Connect to a peer by any of its addresses; its id.
 
         **Arguments:** `vouched`: False for addresses that strangers have named.
+
+        **Raises:** `ConnectionError` if it cannot be reached, `PermissionError` if it is
+        not on the allow-list, `ValueError` for an invalid address.
         """
         infos = [peer_address(address) for address in addresses]
         peer = infos[0].peer_id
@@ -145,6 +159,9 @@ class Node:
 
         With `replicas` above 1, other peers are asked to hold it too before this returns.
         Fewer connected peers are no error: the missing replicas follow.
+
+        **Raises:** `ValueError` for an array that no manifest can describe, `MemoryError`
+        if `NodeSettings.capacity` has no room.
         """
         array = tensor_of(array)
         manifest, part = await self._describe_and_stage(array)

@@ -41,7 +41,21 @@ async def running_node(
     memory: LongTermMemory | None = None,
     short_term: ShortTermMemory | None = None,
 ) -> AsyncIterator[Node]:
-    """Run a node while the block runs; `memory` and `short_term` as in `open_node`."""
+    """Run a node while the block runs, under trio.
+
+    **Arguments:** as of `open_node`, which runs a node beside synchronous code.
+
+    **Raises:** `OSError` if an address to listen on is taken; as `open_node` does.
+
+    **Example:**
+
+        >>> import trio
+        >>> async def main():
+        ...     async with sj.comm.running_node(sj.comm.NodeSettings()) as node:
+        ...         return await node.get(await node.put(np.arange(3.0)))
+        >>> print(trio.run(main))
+        [0. 1. 2.]
+    """
     allowed = allow_list(settings)
     listen = [Multiaddr(address) for address in settings.listen]
     keys = new_ed25519_keys() if settings.key is None else load_or_create(settings.key)

@@ -39,6 +39,18 @@ class NodeSettings:
     - `namespace`: a name that peers share to find each other at a relay.
     - `remember_every`: seconds between two writes to long-term memory, if there is one.
     - `own_muxer`: False for libp2p's own muxer, for comparisons.
+
+    **Raises:** `ValueError` for fewer than one replica, a period that is not positive, or a
+    zone or namespace of another length.
+
+    **Example:**
+
+        >>> settings = sj.comm.NodeSettings(capacity=10**9, zone="rack-1")
+        >>> settings.allowed, settings.listen  # nobody is let in, and a port is found
+        (frozenset(), ('/ip4/127.0.0.1/tcp/0',))
+        >>> sj.comm.NodeSettings(replicas=0)
+        Traceback (most recent call last):
+        ValueError: `NodeSettings` needs replicas >= 1, ...
     """
 
     listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)

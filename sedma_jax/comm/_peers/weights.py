@@ -45,6 +45,16 @@ class WeightLearner:
         to the traffic. Without the prior, a term that separates all failures would get a
         weight that takes long to unlearn.
     - `window`: number of transfers that are remembered.
+
+    **Example:**
+
+        >>> learner = sj.comm.WeightLearner()
+        >>> terms = np.array([0.0, 1.0, 0.0], np.float32)  # availability, latency, memory
+        >>> for _ in range(10):
+        ...     learner.record(terms, completed=1, attempted=1)
+        >>> learner.learn()
+        >>> bool(learner.model.weights[1] > 1)  # short latencies went well: it rises from 1
+        True
     """
 
     def __init__(
@@ -61,7 +71,12 @@ class WeightLearner:
         self.lessons = 0  # number of calls of `learn`
 
     def record(self, terms: np.ndarray, completed: float, attempted: float) -> None:
-        """Remember a transfer of which `completed` of `attempted` parts arrived."""
+        """Remember a transfer of which `completed` of `attempted` parts arrived.
+
+        **Arguments:** `terms`: those of Eq. 7 of its peer: idle fraction, 1 / ms, GB.
+
+        **Raises:** `ValueError` for terms that are not finite, and counts that cannot be.
+        """
         if not (np.isfinite(terms).all() and 0 <= completed <= attempted < np.inf):
             raise ValueError(
                 "`WeightLearner.record` needs finite terms and 0 <= completed <= "

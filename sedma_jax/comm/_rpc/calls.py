@@ -21,7 +21,19 @@ STREAMS = 24  # calls in flight per peer; more wait
 
 
 class RemoteError(RuntimeError):
-    """The peer answered that it could not do what was asked."""
+    """The peer answered that it could not do what was asked.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     peer = b.connect(*a.addresses)
+        ...     try:
+        ...         b.call(b.node.calls.call, peer, "sing")
+        ...     except sj.comm.RemoteError as error:
+        ...         print(error)
+        a call of a node needs one of echo, ... Got 'sing'. ...
+    """
 
 
 class StreamingCall:

@@ -24,7 +24,18 @@ LARGEST_BODY = 2**30
 
 
 class MessageError(ValueError):
-    """A message that breaks the protocol or its limits."""
+    """A message that breaks the protocol or its limits.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     try:
+        ...         b.call(b.node.calls.call, b.connect(*a.addresses), 20_000 * "a")
+        ...     except sj.comm.MessageError as error:
+        ...         print(error)
+        a call of a node needs a header of at most 16384 bytes. Got 200.... ...
+    """
 
 
 def prefix_and_header(header: wire.Header, body_length: int) -> bytes:

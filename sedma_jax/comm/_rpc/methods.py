@@ -33,6 +33,21 @@ class Call:
     """A request as its method sees it.
 
     `receive` and `send` are for calls that stream.
+
+    - `peer`: id of the caller.
+    - `meta`, `body`: bytes of the request, at most 16 KiB with the header, and as many as
+        its method takes.
+
+    **Example:**
+
+        >>> async def twice(call):
+        ...     return 2 * bytes(call.body)
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     a.node.methods.add("twice", twice)
+        ...     answer = b.call(b.node.calls.call, b.connect(*a.addresses), "twice", b"ab")
+        >>> bytes(answer)
+        b'abab'
     """
 
     peer: str

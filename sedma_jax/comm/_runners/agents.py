@@ -52,6 +52,16 @@ def agent_id(name: str, secret: str) -> str:
     - `secret`: shared by the agents of a workflow, at least 32 random characters.
 
     **Raises:** `ValueError` for a secret that may be guessed.
+
+    **Example:**
+
+        >>> secret = "what `openssl rand -hex 32` prints"
+        >>> name = sj.comm.agent_id("tour/critic", secret)
+        >>> name == sj.comm.agent_id("tour/critic", secret), name[:8]
+        (True, '12D3KooW')
+        >>> sj.comm.agent_id("tour/critic", "secret")
+        Traceback (most recent call last):
+        ValueError: Agents need a secret of at least 32 random characters, ...
     """
     return str(PeerID.from_pubkey(_keys(name, secret).public_key))
 
@@ -67,6 +77,18 @@ class AgentPeer:
     - `answer`: maps a request to its answer; called in threads, several at once.
 
     **Raises:** `ValueError` for a secret that may be guessed.
+
+    **Example:**
+
+        >>> secret = "what `openssl rand -hex 32` prints"
+        >>> critic = sj.comm.AgentPeer(
+        ...     "critic", secret=secret, neighbours=["guide"], port=0, answer=bytes.upper
+        ... )
+        >>> guide = sj.comm.AgentPeer("guide", secret=secret, neighbours=["critic"])
+        >>> guide.call("critic", "127.0.0.1", critic.port, b"fine", seconds=10.0)
+        b'FINE'
+        >>> guide.close(), critic.close()
+        (None, None)
     """
 
     def __init__(
@@ -100,7 +122,7 @@ class AgentPeer:
     def call(
         self, name: str, host: str, port: int, request: bytes, seconds: float
     ) -> bytes:
-        """Ask the agent `name` at a host and port.
+        """Ask the agent `name` at a host and port, within `seconds`.
 
         **Raises:** `OSError` if the agent fails, cannot be reached, or is a different one.
         """

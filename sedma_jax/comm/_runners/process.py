@@ -48,6 +48,13 @@ class ProcessNode:
 
     It has the methods of `OpenNode` that need no access to the node itself. Once the
     process has ended they raise `ConnectionError`.
+
+    **Example:**
+
+        >>> with sj.comm.open_node_process() as node:
+        ...     cid = node.put(np.arange(3.0))
+        ...     print(node.get(cid), node.status()["tensors"])
+        [0. 1. 2.] 1
     """
 
     def __init__(self, process: subprocess.Popen, link: socket.socket):
@@ -178,6 +185,15 @@ def open_node_process(
     **Arguments:** a `NodeSettings`, or its fields by name.
 
     **Raises:** what `open_node` does, and `ConnectionError` if the process ends.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node_process(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     met = b.connect(*a.addresses) == a.name
+        ...     found = b.get(a.put(np.arange(3.0)))  # from the other process, and verified
+        >>> met, found.tolist()
+        (True, [0.0, 1.0, 2.0])
     """
     settings = settings or NodeSettings(**named)
     mine, theirs = socket.socketpair()

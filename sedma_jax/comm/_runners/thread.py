@@ -20,7 +20,15 @@ from .._tensors.manifest import tensor_of
 
 
 class OpenNode:
-    """A running node; every method may be called from any thread but the node's own."""
+    """A running node; every method may be called from any thread but the node's own.
+
+    **Example:**
+
+        >>> with sj.comm.open_node() as node:
+        ...     cid = node.put(jnp.arange(3))
+        ...     print(node.get(cid), node.status()["tensors"], node.peers())
+        [0 1 2] 1 []
+    """
 
     def __init__(self, node: Node, token: trio.lowlevel.TrioToken):
         self.node, self._token = node, token
@@ -64,13 +72,20 @@ class OpenNode:
         )
 
     def connect(self, *addresses: str) -> str:
-        """Connect to a peer by any of its addresses; its id."""
+        """Connect to a peer by any of its addresses; its id.
+
+        **Raises:** `ConnectionError` if it cannot be reached, `PermissionError` if it is
+        not on the allow-list, `ValueError` for an invalid address.
+        """
         return self.call(self.node.connect, *addresses)
 
     def put(self, array: jax.Array | ArrayLike) -> str:
         """Offer an array of JAX or NumPy to peers; its CID.
 
         A NumPy array is copied, since its owner may change it.
+
+        **Raises:** `ValueError` for an array that no manifest can describe, `MemoryError`
+        if `NodeSettings.capacity` has no room.
         """
         mine = tensor_of(array)
         if not isinstance(array, jax.Array):
@@ -117,7 +132,18 @@ class OpenNode:
 
 
 def alias(array: np.ndarray) -> jax.Array:
-    """An array of JAX in the memory of a NumPy array that nobody will change."""
+    """An array of JAX in the memory of a NumPy array that nobody will change.
+
+    JAX copies memory that is not aligned to 64 bytes, and dtypes that it does not have,
+    as float64 without `jax_enable_x64`. What `get` fetches from a peer is aligned.
+
+    **Example:**
+
+        >>> memory = np.zeros(32, np.float32)
+        >>> aligned = memory[-memory.ctypes.data % 64 // 4 :][:16]
+        >>> sj.comm.alias(aligned).unsafe_buffer_pointer() == aligned.ctypes.data
+        True
+    """
     if array.dtype == bool or jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         return jax.numpy.asarray(array)
     # JAX does not accept read-only memory, although it does not write to it.
@@ -156,10 +182,17 @@ def open_node(
         and `memory_free`, and of the `load ID` of its peers; the memory with these samples
         is the node's `short_term`.
 
-    ```python
-    with sj.comm.open_node(allowed=frozenset({other})) as node:
-        cid = node.put(array)
-    ```
+    **Raises:** `ValueError` for invalid settings or a file that holds no key,
+    `PermissionError` for a key that others may read, `OSError` if the node cannot listen.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     met = b.connect(*a.addresses) == a.name
+        ...     found = b.get(a.put(np.arange(3.0)))  # from a, and verified
+        >>> met, found.tolist()
+        (True, [0.0, 1.0, 2.0])
     """
     settings = settings or NodeSettings(**named)
     started, stop = threading.Event(), trio.Event()

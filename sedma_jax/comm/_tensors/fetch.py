@@ -37,12 +37,36 @@ _NETWORK = (ConnectionError, RemoteError, MessageError, OSError, trio.TooSlowErr
 
 
 class FetchError(RuntimeError):
-    """No provider could send the tensor or block."""
+    """No provider could send the tensor or block.
+
+    **Example:**
+
+        >>> cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+        >>> with sj.comm.open_node() as node:
+        ...     try:
+        ...         node.get(cid)
+        ...     except sj.comm.FetchError as error:
+        ...         print(error)
+        `Node.get` needs a provider of bafkrei.... Got none. Check the CID, ...
+    """
 
 
 @dataclass
 class Transfer:
-    """The ranges that each provider completed, attempted and corrupted in one fetch."""
+    """The ranges of up to 1 MiB that each provider completed, attempted and corrupted.
+
+    `seconds` is the time of the whole fetch.
+
+    **Example:**
+
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     provider = b.connect(*a.addresses)
+        ...     _ = b.get(a.put(np.arange(3.0)))
+        ...     transfer = b.node.last_transfer
+        >>> transfer.completed == transfer.attempted == {provider: 1}, transfer.corrupt
+        (True, {})
+    """
 
     seconds: float = 0.0
     completed: dict[str, int] = field(default_factory=dict)

@@ -29,12 +29,41 @@ _DIGEST = 32
 
 
 class ManifestError(ValueError):
-    """A manifest that contradicts itself or exceeds a limit."""
+    """A manifest that contradicts itself or exceeds a limit; it counts against its sender.
+
+    `get` then asks the next provider, and raises `FetchError` if there is none.
+
+    **Example:**
+
+        >>> async def empty(call):
+        ...     return b""
+        >>> everyone = sj.comm.NodeSettings(allowed=frozenset({sj.comm.EVERYONE}))
+        >>> with sj.comm.open_node(everyone) as a, sj.comm.open_node(everyone) as b:
+        ...     a.node.methods.add("manifest", empty)
+        ...     _ = b.connect(*a.addresses)
+        ...     b.get(a.put(np.arange(3.0)))
+        Traceback (most recent call last):
+        sedma_jax...FetchError: ... Got 12D3KooW...: no manifest. ...
+    """
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a tensor; its CID is the digest of `raw`."""
+    """The description of a tensor; its CID is the digest of `raw`.
+
+    - `dtype`, `shape`: as NumPy names them.
+    - `nbytes`: bytes of the tensor, 1 to 2**32.
+    - `sha256`: digests of 32 bytes of its chunks of 256 KiB, one after the other.
+    - `raw`: the manifest as it travels.
+
+    **Example:**
+
+        >>> with sj.comm.open_node() as node:
+        ...     cid = node.put(np.zeros((2, 3), np.float32))
+        ...     manifest = node.node.store.get(cid).manifest
+        >>> manifest.shape, manifest.nbytes, len(manifest.sha256), manifest.cid == cid
+        ((2, 3), 24, 32, True)
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -147,7 +176,19 @@ def text_of(cid: bytes) -> str:
 
 
 def check_cid(text: str) -> str:
-    """A CID that somebody typed, in its usual form; `ValueError` if it is none."""
+    """A CID that somebody typed, in its usual form; `ValueError` if it is none.
+
+    It is of version 1 and of codec `raw`, as `put` returns it.
+
+    **Example:**
+
+        >>> cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+        >>> sj.comm.check_cid(cid) == cid
+        True
+        >>> sj.comm.check_cid(cid[:40])
+        Traceback (most recent call last):
+        ValueError: ... Got 'bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzd'. Copy all of it.
+    """
     try:
         cid = parse_cid(text)
         if cid.version == 1 and cid.codec == "raw" and len(text) < 100:

@@ -45,10 +45,20 @@ def apply(
     - `trace`: records the stages `dry-run` and `apply`.
     - `key`: for the placement.
 
+    **Returns:** what came of it: replicas, placement, and numbers of objects.
+
     **Raises:** `ValueError` if there is no such context, no placement, or an object of
     someone else in the way; `ClusterError` for what the server refuses; `LeaseLost` while
     another controller leads; `RolloutFailed` if the deployment did not get ready. The last
     three are `RuntimeError`s.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> nowhere = sj.deploy.Target(kubeconfig="none.yaml")
+        >>> sj.deploy.apply(flow, nowhere, key=jr.key(0))
+        Traceback (most recent call last):
+        ValueError: A cluster needs a kubeconfig. Got none.yaml: ...
     """
     return roll_out(workflow, target or Target(), trace=trace or Trace(), key=key)
 

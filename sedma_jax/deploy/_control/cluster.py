@@ -36,7 +36,18 @@ _REMEDIES = {
 
 
 class ClusterError(RuntimeError):
-    """The API server refused a request, or could not be reached (`status` 0)."""
+    """The API server refused a request, or could not be reached (`status` 0).
+
+    `said` is what the server said, and `status` the one of HTTP.
+
+    **Example:**
+
+        >>> error = sj.deploy.ClusterError(403, "apply Deployment front", "not allowed")
+        >>> print(error)
+        The API server did not apply Deployment front (403): not allowed. Give the user ...
+        >>> error.status, isinstance(error, RuntimeError)
+        (403, True)
+    """
 
     def __init__(self, status: int, action: str, said: str):
         remedy = _REMEDIES.get(status, "Try again; see the API server's log if it stays.")

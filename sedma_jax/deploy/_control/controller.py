@@ -29,7 +29,20 @@ def silent(status: DeploymentStatus) -> None:
 
 
 class RolloutFailed(RuntimeError):
-    """A rollout did not get ready; the message says why, and what runs now."""
+    """A rollout did not get ready; the message says why, and what runs now.
+
+    **Example:**
+
+        >>> def rolled_out(apply):
+        ...     try:
+        ...         return apply()
+        ...     except sj.deploy.RolloutFailed as error:  # it was taken back
+        ...         return f"not deployed: {error}"
+        >>> def out_of_memory():
+        ...     raise sj.deploy.RolloutFailed("front-0 is out of memory.")
+        >>> rolled_out(out_of_memory)
+        'not deployed: front-0 is out of memory.'
+    """
 
 
 class Controller:

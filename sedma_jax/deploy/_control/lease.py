@@ -17,7 +17,16 @@ _API = ("coordination.k8s.io/v1", "Lease")
 
 
 class LeaseLost(RuntimeError):
-    """Another controller leads, or the lease could not be renewed in time."""
+    """Another controller leads, or the lease could not be renewed in time.
+
+    **Example:**
+
+        >>> error = sj.deploy.LeaseLost("`sedma deploy` needs the lease sedma-tour.")
+        >>> isinstance(error, RuntimeError)
+        True
+        >>> isinstance(error, sj.deploy.ClusterError)  # the server itself refused nothing
+        False
+    """
 
 
 class Lease:

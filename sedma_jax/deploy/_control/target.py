@@ -12,6 +12,17 @@ class Target:
     - `timeout`: seconds within which all replicas have to be ready.
     - `lost_after`: seconds of silence after which a node counts as lost.
     - `force`: whether to take fields that others manage.
+
+    **Raises:** `ValueError` for a negative number of seconds.
+
+    **Example:**
+
+        >>> target = sj.deploy.Target(context="staging", timeout=60)
+        >>> target.kubeconfig is None, target.lost_after  # as kubectl finds it; seconds
+        (True, 30.0)
+        >>> sj.deploy.Target(timeout=-1)
+        Traceback (most recent call last):
+        ValueError: `Target` needs `timeout` of 0 seconds or more. Got -1. ...
     """
 
     kubeconfig: str | None = None
@@ -36,6 +47,12 @@ class Applied:
     - `ready`: the number of replicas that are ready, which is all of them.
     - `placement`: the node of every replica; empty if the workflow names no nodes.
     - `objects`: how many objects were created, changed, pruned and left the same.
+
+    **Example:**
+
+        >>> applied = sj.deploy.Applied(1, {"crossbar-0": "localhost"}, {"create": 6})
+        >>> applied.ready == len(applied.placement)
+        True
     """
 
     ready: int

@@ -38,6 +38,15 @@ def compile(
 
     The text of every file by its path: `serve/*.py`, `Dockerfile`, `compose.yaml`,
     `manifests/*.yaml`, and `placement.json` where there is a placement.
+
+    **Example:**
+
+        >>> files = sj.deploy.compile(sj.deploy.default_workflow())
+        >>> [name for name in files if not name.startswith("serve/")]
+        ['Dockerfile', 'compose.yaml', 'manifests/00-workflow.yaml',
+         'manifests/10-crossbar.yaml']
+        >>> "sedma_jax.deploy.agents:crossbar" in files["compose.yaml"]
+        True
     """
     workflow = workflow or default_workflow()
     nodes = _nodes_of_agents(workflow, placement) if placement else {}
@@ -74,13 +83,36 @@ def _note(workflow: Workflow) -> str:
 def plan(
     workflow: Workflow | None = None, *, key: jax.Array, prove_seconds: float = 10.0
 ) -> Placement:
-    """Place a workflow on its nodes; see `place`."""
+    """Place a workflow on its nodes; see `place`.
+
+    **Arguments:**
+
+    - `workflow`: needs nodes; one agent on one node if left out.
+    - `key`: for the annealing.
+    - `prove_seconds`: wall time of the proof; 0 for none.
+
+    **Raises:** `ValueError` for a workflow without nodes; `Infeasible` if no placement was
+    found.
+
+    **Example:**
+
+        >>> placement = sj.deploy.plan(sj.deploy.default_workflow(), key=jr.key(0))
+        >>> placement.nodes.tolist(), placement.optimal  # the only agent on the only node
+        ([0], True)
+    """
     problem = placement_problem(workflow or default_workflow())
     return place(problem, key=key, prove_seconds=prove_seconds)
 
 
 def default_workflow() -> Workflow:
-    """Give the workflow that `sedma run` takes by default: one agent on one node."""
+    """Give the workflow that `sedma run` takes by default: one agent on one node.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> flow.agents[0].entry, flow.nodes[0].name
+        ('sedma_jax.deploy.agents:crossbar', 'localhost')
+    """
     agent = Agent(
         name="crossbar",
         entry="sedma_jax.deploy.agents:crossbar",
@@ -95,7 +127,20 @@ def default_workflow() -> Workflow:
 
 
 def describe(workflow: Workflow, placement: Placement) -> JsonObject:
-    """Describe a placement: the node of every replica, and the parts of the cost."""
+    """Describe a placement: the node of every replica, and the parts of the cost.
+
+    **Returns:** a record for JSON. The costs are those of Eq. 11-13: MB/s times ms / Gbps,
+    and `overhead_gb` in GB.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> told = sj.deploy.describe(flow, sj.deploy.plan(flow, key=jr.key(0)))
+        >>> told["placement"], told["communication"]
+        ({'crossbar-0': 'localhost'}, 0.0)
+        >>> round(told["overhead_gb"], 4), round(told["cost"], 4)  # 64Mi; lambda is 0.5
+        (0.0671, 0.0336)
+    """
     names = [node.name for node in workflow.nodes]
     cost = placement.cost
     return {
@@ -185,7 +230,16 @@ def _compose(workflow: Workflow) -> JsonObject:
 
 
 def node_shares(workflow: Workflow, placement: Placement) -> list[JsonObject]:
-    """Say what every node holds: its replicas, and their share of its memory and CPU."""
+    """Say what every node holds: its replicas, and their share of its memory and CPU.
+
+    **Returns:** a record for JSON for each node; shares are 1 where a node is full.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> sj.deploy.node_shares(flow, sj.deploy.plan(flow, key=jr.key(0)))
+        [{'node': 'localhost', 'memory': 0.265625, 'cpu': 0.5, 'replicas': ['crossbar-0']}]
+    """
     problem = placement_problem(workflow)
     names = replica_names(workflow)
     shares = []

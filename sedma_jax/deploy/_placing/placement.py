@@ -25,17 +25,41 @@ _SMALL_CHAINS = 32
 
 
 class Infeasible(ValueError):
-    """No placement meets the constraints; the message says which, and by how much."""
+    """No placement meets the constraints; the message says which, and by how much.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> small = sj.deploy.ClusterNode(name="small", memory="512Mi", cpu="2")
+        >>> try:
+        ...     sj.deploy.plan(flow.model_copy(update={"nodes": (small,)}), key=jr.key(0))
+        ... except sj.deploy.Infeasible as error:
+        ...     print(error)
+        No placement is possible: agent 0 needs 1.074 GB ... than the roomiest node has; ...
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where every agent goes, and what that costs."""
+    """Where every agent goes, and what that costs.
 
-    nodes: np.ndarray  # of every agent
+    - `nodes`: number of the node of every agent; a replica is an agent here.
+    - `cost`: the parts of its cost, and the excess over capacities.
+    - `bound`: no placement costs less; None if no proof was tried.
+    - `optimal`: whether that is proven.
+    - `proposals`: moves that the annealing tried; 0 if the proof ended in time.
+
+    **Example:**
+
+        >>> placement = sj.deploy.plan(sj.deploy.default_workflow(), key=jr.key(0))
+        >>> placement.optimal, placement.proposals, bool(placement.cost.feasible)
+        (True, 0.0, True)
+    """
+
+    nodes: np.ndarray
     cost: PlacementCost
-    bound: float | None  # no placement costs less; None if no proof was tried
-    optimal: bool  # proven
+    bound: float | None
+    optimal: bool
     proposals: float
 
 
@@ -70,6 +94,15 @@ def place(
     the process made before.
 
     **Raises:** `Infeasible` if none was found.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> pair = [sj.deploy.ClusterNode(name=n, memory="4Gi", cpu="2") for n in "ab"]
+        >>> flow = flow.model_copy(update={"nodes": tuple(pair)})
+        >>> problem = sj.deploy.placement_problem(flow, home=np.array([1]), move_cost=1.0)
+        >>> sj.deploy.place(problem, key=jr.key(0)).nodes.tolist()  # moving would cost
+        [1]
     """
     impossible = shortages(problem)
     if impossible:
@@ -251,7 +284,20 @@ def _cut(problem: PlacementProblem, seed: int) -> np.ndarray:
 
 
 def shortages(problem: PlacementProblem) -> list[str]:
-    """Say what no placement can meet: agents without a node, sums above the capacity."""
+    """Say what no placement can meet: agents without a node, sums above the capacity.
+
+    **Returns:** one phrase for each; without any there may still be no placement.
+
+    **Example:**
+
+        >>> flow = sj.deploy.default_workflow()
+        >>> sj.deploy.shortages(sj.deploy.placement_problem(flow))
+        []
+        >>> slow = sj.deploy.ClusterNode(name="slow", memory="4Gi", cpu="500m")
+        >>> flow = flow.model_copy(update={"nodes": (slow,)})
+        >>> sj.deploy.shortages(sj.deploy.placement_problem(flow))[0]
+        'agent 0 needs 1 cores, 0.5 more than the largest node has'
+    """
     memory, cpu = np.asarray(problem.memory), np.asarray(problem.cpu)
     allowed = np.asarray(problem.allowed)
     room = np.asarray(problem.node_memory - problem.base)

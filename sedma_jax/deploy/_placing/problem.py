@@ -17,7 +17,15 @@ _Pairs = dict[tuple[int, int], float]  # MB/s between two replicas, the lower nu
 
 
 def replica_names(workflow: Workflow) -> list[str]:
-    """Name every replica, in the order of the problem's agents: `front-0`, `front-1`."""
+    """Name every replica, in the order of the problem's agents: `front-0`, `front-1`.
+
+    **Example:**
+
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu="1")
+        >>> front = sj.deploy.Agent(name="front", replicas=2, **what)
+        >>> sj.deploy.replica_names(sj.deploy.Workflow(name="tour", agents=(front,)))
+        ['front-0', 'front-1']
+    """
     return [f"{a.name}-{r}" for a in workflow.agents for r in range(a.replicas)]
 
 
@@ -40,7 +48,16 @@ def placement_problem(
 
     Volumes in MB/s, split evenly over replicas; sizes in GB; distances in ms / Gbps.
 
-    **Raises:** `ValueError` for a workflow without nodes.
+    **Raises:** `ValueError` for a workflow without nodes, or with numbers that float32
+    does not hold.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> print(np.asarray(problem.memory).round(2), problem.cpu)  # 1Gi is 1.07 GB
+        [1.07] [1.]
+        >>> print(np.asarray(problem.node_memory).round(2), problem.distance)
+        [4.29] [[0.]]
     """
     if not workflow.nodes:
         raise ValueError(
@@ -141,7 +158,17 @@ def _whole(values: np.ndarray | Iterable[int]) -> jax.Array:
 
 
 def distances(workflow: Workflow) -> np.ndarray:
-    """Give latency / bandwidth of nodes (Eq. 13) in ms / Gbps, zero on the diagonal."""
+    """Give latency / bandwidth of nodes (Eq. 13) in ms / Gbps, zero on the diagonal.
+
+    **Example:**
+
+        >>> what = dict(memory="4Gi", cpu="2")
+        >>> nodes = tuple(sj.deploy.ClusterNode(name=z, zone=z, **what) for z in "ab")
+        >>> flow = sj.deploy.default_workflow().model_copy(update={"nodes": nodes})
+        >>> print(sj.deploy.distances(flow))  # 1 ms and 4 Gbps from zone to zone
+        [[0.   0.25]
+         [0.25 0.  ]]
+    """
     network, nodes = workflow.network, workflow.nodes
     cost = lambda link: link.latency_ms / link.bandwidth_gbps
     found = np.zeros((len(nodes), len(nodes)))

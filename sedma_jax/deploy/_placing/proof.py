@@ -22,12 +22,24 @@ _Term = tuple[float, cp_model.IntVar]  # of the cost: what the variable costs pe
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """What CP-SAT found within its time."""
+    """What CP-SAT found within its time.
 
-    placement: np.ndarray | None  # node of every agent; None if none was found
-    bound: float  # no placement costs less
+    - `placement`: number of the node of every agent; None if none was found.
+    - `bound`: no placement costs less.
+    - `optimal`, `infeasible`: whether that is proven.
+
+    **Example:**
+
+        >>> problem = sj.deploy.placement_problem(sj.deploy.default_workflow())
+        >>> proof = sj.deploy.prove(problem)
+        >>> proof.optimal, proof.infeasible, round(proof.bound, 4)  # half of 64Mi, in GB
+        (True, False, 0.0336)
+    """
+
+    placement: np.ndarray | None
+    bound: float
     optimal: bool
-    infeasible: bool  # proven
+    infeasible: bool
 
 
 def prove(
@@ -52,6 +64,15 @@ def prove(
 
     The best placement found, and the bound proven. One worker finds the same each time,
     unless wall time ends first.
+
+    **Example:**
+
+        >>> what = dict(entry="app:answer", memory="3Gi", cpu="1")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> node = sj.deploy.ClusterNode(name="small", memory="4Gi", cpu="2")
+        >>> flow = sj.deploy.Workflow(name="tour", agents=agents, nodes=(node,))
+        >>> sj.deploy.prove(sj.deploy.placement_problem(flow)).infeasible  # 6 of 4 Gi
+        True
     """
     model = cp_model.CpModel()
     p = _arrays(problem)

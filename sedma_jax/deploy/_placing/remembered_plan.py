@@ -43,6 +43,16 @@ def remembered_plan(
     number of patterns written.
 
     **Raises:** as `place`.
+
+    **Example:**
+
+        >>> memory, flow = sj.memory.open("sqlite://"), sj.deploy.default_workflow()
+        >>> for seed in range(2):
+        ...     key = jr.key(seed)
+        ...     found, told = sj.deploy.remembered_plan(flow, memory, key=key)
+        ...     print(told["choice"], told["patterns"], found.nodes)
+        explored 0 [0]
+        recalled 1 [0]
     """
     problem = placement_problem(workflow)
     if memory is None:

@@ -14,10 +14,23 @@ _BUILT_IN = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 @dataclass(frozen=True)
 class Refusal:
-    """One reason for which the API server would refuse an object."""
+    """One reason for which the API server would refuse an object.
 
-    object: str  # kind and name
-    field: str  # as the server writes it: spec.template.spec.containers[0].image
+    - `object`: its kind and name.
+    - `field`: as the server writes it, `spec.template.spec.containers[0].image`.
+    - `reason`: what the field needs, and what was received.
+    - `file`, `line`: where it stands, from 1; empty and 0 for what is in no file.
+
+    **Example:**
+
+        >>> upper = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "Tour"}}
+        >>> (refusal,) = sj.deploy.validate([upper])
+        >>> refusal.object, refusal.field, refusal.file
+        ('Namespace Tour', 'metadata.name', '')
+    """
+
+    object: str
+    field: str
     reason: str
     file: str = ""
     line: int = 0
@@ -46,6 +59,14 @@ def validate(
     **Returns:**
 
     What would be refused, in the order of `manifests`; empty if nothing would be.
+
+    **Example:**
+
+        >>> space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tour"}}
+        >>> sj.deploy.validate([space])
+        []
+        >>> print(*sj.deploy.validate([space | {"metadata": {"name": "Tour"}}]))
+        Namespace Tour: metadata.name: ...
     """
     manifests = list(manifests)
     known = None if namespaces is None else {*namespaces, *_BUILT_IN, *_made(manifests)}
@@ -64,6 +85,16 @@ def validate_files(
     **Returns:** the number of objects, and what would be refused of them.
 
     **Raises:** `ValueError` for a file that cannot be read, or is no YAML.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> manifest = sj.deploy.compile()["manifests/10-crossbar.yaml"]
+        >>> wrong = manifest.replace("replicas: 1", "replicas: one")
+        >>> _ = Path("agent.yaml").write_text(wrong)
+        >>> _, (refusal,) = sj.deploy.validate_files(["agent.yaml"])
+        >>> print(refusal)
+        agent.yaml:...: Deployment crossbar: spec.replicas: ...
     """
     documents = [(str(path), *read) for path in paths for read in load_documents(path)]
     manifests = [manifest for _, manifest, _ in documents]

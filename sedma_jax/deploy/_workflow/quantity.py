@@ -22,6 +22,14 @@ def parse_quantity(text: str | int | float) -> Decimal:
 
     **Raises:** `ValueError` for anything else, `2GiB` and `2GB` included, with what to
     write instead.
+
+    **Example:**
+
+        >>> float(sj.deploy.parse_quantity("500m")), int(sj.deploy.parse_quantity("2Gi"))
+        (0.5, 2147483648)
+        >>> sj.deploy.parse_quantity("2GB")
+        Traceback (most recent call last):
+        ValueError: A quantity needs a Kubernetes suffix. Got '2GB'. Write 2G.
     """
     written = str(text)
     match = _FORM.fullmatch(written)

@@ -31,56 +31,128 @@ class _Strict(BaseModel):
 
 
 class SharedModel(_Strict):
-    """Weights that the agents of one node share."""
+    """Weights that the agents of one node share.
+
+    - `memory`: quantity of bytes, at least 4096, taken once on each node that needs it.
+
+    **Example:**
+
+        >>> model = sj.deploy.SharedModel(name="minilm", memory="90M")
+        >>> what = dict(entry="app:answer", memory="1G", cpu="1", model="minilm")
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("front", "back"))
+        >>> sj.deploy.Workflow(name="tour", agents=agents, models=(model,)).models[0].memory
+        '90M'
+    """
 
     name: Name
     memory: Bytes
 
 
 class Agent(_Strict):
-    """One agent: its code, what it takes, and its number of replicas."""
+    """One agent: its code, what it takes, and its number of replicas.
+
+    - `name`: 1 to 52 of a-z, 0-9 and '-'.
+    - `entry`: `module:function`, a function of (request: bytes, call) that returns bytes.
+    - `image`: built from the compiled Dockerfile if left out.
+    - `memory`: quantity of bytes of each replica, at least 6 MiB; without `model`.
+    - `cpu`: quantity of cores of each replica, at least 1m.
+    - `model`: name of a `SharedModel`.
+    - `replicas`: 1 to 1000.
+    - `stateful`: whether replicas keep their names, as those of a StatefulSet.
+    - `nodes`: nodes it may run on; any if empty.
+
+    **Raises:** `pydantic.ValidationError`, a `ValueError`, with a line for each field.
+
+    **Example:**
+
+        >>> agent = sj.deploy.Agent(name="guide", entry="app:answer", memory="1Gi", cpu=0.5)
+        >>> agent.cpu, agent.replicas, agent.image
+        ('0.5', 1, None)
+        >>> sj.deploy.Agent(name="guide", entry="app:answer", memory="1GB", cpu=0.5)
+        Traceback (most recent call last):
+        pydantic_core...ValidationError: ... Got '1GB'. Write 1G. ...
+    """
 
     name: Name
-    entry: EntryPoint  # a function of (request: bytes, call) that returns bytes
-    image: Image | None = None  # built from the compiled Dockerfile if left out
+    entry: EntryPoint
+    image: Image | None = None
     memory: Memory
     cpu: Cpu
     model: Name | None = None
     replicas: Annotated[Count, Field(ge=1, le=1000)] = 1
     stateful: Switch = False
-    nodes: tuple[str, ...] = ()  # nodes it may run on; any if empty
+    nodes: tuple[str, ...] = ()
 
 
 class Edge(_Strict):
-    """The calls that one agent makes to another."""
+    """The calls that one agent makes to another.
+
+    - `source`, `target`: names of the agent that calls and of the one that answers.
+    - `protocol`: what they speak.
+    - `volume`: MB per request, both ways; above 0.
+    - `rate`: requests per second; above 0.
+
+    **Example:**
+
+        >>> edge = sj.deploy.Edge(source="guide", target="critic", volume=0.5, rate=20)
+        >>> edge.volume * edge.rate, edge.protocol  # MB/s
+        (10.0, 'http')
+    """
 
     source: Name
     target: Name
     protocol: Literal["http", "grpc", "libp2p"] = "http"
-    volume: Annotated[Number, Field(gt=0)]  # MB per request, both ways
-    rate: Annotated[Number, Field(gt=0)] = 1.0  # requests per second
+    volume: Annotated[Number, Field(gt=0)]
+    rate: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class ClusterNode(_Strict):
-    """What a node of the cluster offers."""
+    """What a node of the cluster offers.
+
+    - `name`: that of `kubectl get nodes`.
+    - `memory`, `cpu`: quantities of bytes and of cores.
+    - `rack`, `zone`: which `Link` of the `Network` leads to another node.
+    - `base`: quantity of bytes that a node's runtime takes once it is used.
+
+    **Example:**
+
+        >>> node = sj.deploy.ClusterNode(name="worker-1", memory="16Gi", cpu=4, zone="a")
+        >>> node.cpu, node.base
+        ('4', '64Mi')
+    """
 
     name: NodeName
     memory: Bytes
     cpu: Cpu
     rack: str = ""
     zone: str = ""
-    base: Bytes = "64Mi"  # memory that a node's runtime takes once it is used
+    base: Bytes = "64Mi"
 
 
 class Link(_Strict):
-    """Latency and bandwidth between two nodes."""
+    """Latency, in ms, and bandwidth, in Gbps, between two nodes; at least and above 0.
+
+    **Example:**
+
+        >>> link = sj.deploy.Link(latency_ms=1, bandwidth_gbps=4)
+        >>> link.latency_ms / link.bandwidth_gbps  # the network cost of Eq. 13
+        0.25
+    """
 
     latency_ms: Annotated[Number, Field(ge=0)]
     bandwidth_gbps: Annotated[Number, Field(gt=0)]
 
 
 class Network(_Strict):
-    """Links in a rack, in a zone, and between zones."""
+    """Links in a rack, in a zone, and between zones (`region`).
+
+    **Example:**
+
+        >>> slow = sj.deploy.Link(latency_ms=30, bandwidth_gbps=1)
+        >>> network = sj.deploy.Network(region=slow)
+        >>> network.region.latency_ms, network.zone.latency_ms  # the default within a zone
+        (30.0, 0.25)
+    """
 
     rack: Link = Link(latency_ms=0.05, bandwidth_gbps=25)
     zone: Link = Link(latency_ms=0.25, bandwidth_gbps=10)
@@ -88,7 +160,21 @@ class Network(_Strict):
 
 
 class JaxJob(_Strict):
-    """A JAX program on several hosts."""
+    """A JAX program on several hosts.
+
+    - `image`, `command`: what runs on each of them; 1 to 64 words.
+    - `processes`: number of hosts, 1 to 10,000.
+    - `memory`, `cpu`: quantities of bytes, at least 6 MiB, and of cores, of each process.
+    - `carrier`: an Indexed Job, or a JobSet, which the cluster has to know.
+
+    **Example:**
+
+        >>> what = dict(image="registry/train:1", command=("python", "train.py"))
+        >>> job = sj.deploy.JaxJob(name="train", processes=4, memory="8Gi", cpu=4, **what)
+        >>> flow = sj.deploy.default_workflow().model_copy(update={"jobs": (job,)})
+        >>> "completions: 4" in sj.deploy.compile(flow)["manifests/20-train.yaml"]
+        True
+    """
 
     name: Name
     image: Image
@@ -102,8 +188,22 @@ class JaxJob(_Strict):
 class Workflow(_Strict):
     """A workflow of agents and the cluster to place it on.
 
-    **Raises:** `pydantic.ValidationError` for names that are unknown or given twice, and
-    for cycles unless `cycles` is true.
+    - `agents`: 1 to 10,000; `edges`: up to 200,000, one from one agent to another.
+    - `nodes`: without any, no placement is made.
+    - `cycles`: whether agents may call each other in a circle.
+    - `lambda_mem`: weight of the memory overhead in Eq. 11, at least 0.
+
+    **Raises:** `pydantic.ValidationError`, a `ValueError`, for names that are unknown or
+    given twice, and for cycles unless `cycles` is true.
+
+    **Example:**
+
+        >>> what = dict(entry="app:answer", memory="1Gi", cpu=1)
+        >>> agents = tuple(sj.deploy.Agent(name=n, **what) for n in ("guide", "critic"))
+        >>> edge = sj.deploy.Edge(source="guide", target="author", volume=0.5)
+        >>> sj.deploy.Workflow(name="tour", agents=agents, edges=(edge,))
+        Traceback (most recent call last):
+        pydantic_core...ValidationError: ... Got 'author'. Choose of: guide, critic ...
     """
 
     name: Name
@@ -112,9 +212,9 @@ class Workflow(_Strict):
     edges: tuple[Edge, ...] = Field(default=(), max_length=200_000)
     models: tuple[SharedModel, ...] = ()
     jobs: tuple[JaxJob, ...] = ()
-    nodes: tuple[ClusterNode, ...] = ()  # without nodes no placement is made
+    nodes: tuple[ClusterNode, ...] = ()
     network: Network = Network()
-    cycles: Switch = False  # whether agents may call each other in a circle
+    cycles: Switch = False
     lambda_mem: Annotated[Number, Field(ge=0)] = 0.5
 
     @model_validator(mode="after")

@@ -34,6 +34,15 @@ def load_workflow(path: str | Path) -> Workflow:
 
     **Raises:** `ValueError` with one line per error: file, line, field, what it needs,
     what was received, and the remedy.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> agent = "{name: guide, entry: 'app:answer', memory: 1GB, cpu: 1}"
+        >>> _ = Path("tour.yaml").write_text("name: tour\\nagents: [" + agent + "]")
+        >>> sj.deploy.load_workflow("tour.yaml")
+        Traceback (most recent call last):
+        ValueError: tour.yaml:2: agents.0.memory: ... Got '1GB'. Write 1G.
     """
     return parse_workflow(_read(Path(path)), str(path))
 
@@ -153,7 +162,17 @@ def printable(text: str) -> str:
 
 
 def parse_workflow(content: bytes | str, name: str = "workflow") -> Workflow:
-    """Read a workflow from YAML text; errors call it `name` instead of a file name."""
+    """Read a workflow from YAML text; errors call it `name` instead of a file name.
+
+    **Raises:** `ValueError` as `load_workflow`.
+
+    **Example:**
+
+        >>> agent = "{name: guide, entry: 'app:answer', memory: 1Gi, cpu: 0.5}"
+        >>> flow = sj.deploy.parse_workflow("{name: tour, agents: [" + agent + "]}")
+        >>> flow.agents[0].memory, flow.agents[0].replicas
+        ('1Gi', 1)
+    """
     try:
         root, *more = _composed(content) or [None]
         if more:
