@@ -86,7 +86,8 @@ number, cycles = table[:, 0], 1e-6 * table[:, 1:]
 # Both branches follow $s(f) = (1 - e^{-u f}) / (1 - e^{-u})$, with $f$ the share of the
 # pulses that cross the window. Device tables state the curvature $u$ as a *nonlinearity
 # label*, 10.1 times the largest distance of the curve from a straight line, with the sign
-# of $u$; that of depression is negative.
+# of $u$; that of depression is negative. `sj.devices.fit` does this fit in one call, noise
+# included; here it is done by hand, so that each step is seen.
 
 
 # %%

@@ -5,7 +5,7 @@ fraction
 
     s(x) = (1 - exp(-u x)) / (1 - exp(-u)),       0 <= x <= 1,
 
-of the window (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067, Eq. 1-3, with `u = P / A`). Data
+of the window (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067, Eq. 8-10, with `u = P / A`). Data
 sheets quote the curvature `u` through a label `NL` that is proportional to the largest
 distance between this curve and the diagonal.
 """

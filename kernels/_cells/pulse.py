@@ -2,8 +2,9 @@
 
 The *state* of a cell is the fraction of the conductance window that it has reached. Pulses
 move the cell along the response curve of `device.py`, upwards along the potentiation curve
-and downwards along the depression curve; `n` pulses add noise of standard deviation
-`sigma_c2c * sqrt(n)` (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067).
+and downwards along the depression curve. The noise of one pulse, `sigma_c2c`, is a share of
+the window (Chen, Peng & Yu 2018, IEEE TCAD 37, 3067, Fig. 18); that of `n` independent ones
+has a standard deviation of `sigma_c2c * sqrt(n)`.
 """
 
 import equinox as eqx

@@ -98,9 +98,10 @@ def _interpolate(x: Any, at: Any, values: Any) -> Any:
 class SoftBoundCurve(AbstractPulseCurve):
     """Steps that shrink towards a bound: `dp/dx` proportional to `(bound - p)**exponent`.
 
-    With exponent 1 these are the soft bounds of Fusi & Abbott (2007, Nat. Neurosci. 10,
-    485), which is the exponential law with `u = log(bound / (bound - 1))`; other exponents
-    are the power law of Frascaroli et al. (2018, Sci. Rep. 8, 7178). With
+    Soft bounds are those of Fusi & Abbott (2007, Nat. Neurosci. 10, 485), by which
+    Frascaroli et al. (2018, Sci. Rep. 8, 7178) describe HfO2 cells; aihwkit's
+    `PowStepDevice` cites both for its power law. Exponent 1 is the exponential law with
+    `u = log(bound / (bound - 1))`. With
     `f(z) = (z**(1 - exponent) - 1) / (1 - exponent)`, or `log z`,
     `f(bound - p(x)) = f(bound) + x (f(bound - 1) - f(bound))`.
 

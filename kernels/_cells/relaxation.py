@@ -1,9 +1,10 @@
 """Relaxation after programming, and several models of retention in a row.
 
-Filaments that were just written lose or gain atoms quickly, then ever more slowly: Wan et
-al. (2022, Nature 608, 504, Methods) measure most of the change within a second. The change
-is a share of the conductance, `g(t) = g (1 + c h(t))`, with one `c` per cell, normal over
-the cells.
+Cells that were just written change quickly, then ever more slowly: Wan et al. (2022, Nature
+608, 504, Extended Data Fig. 3d) see a relaxation at first that is faster than the later
+loss. Both forms of `h` below are descriptions, not a law of that paper. The change is a
+share of the conductance, `g(t) = g (1 + c h(t))`, with one `c` per cell, normal over the
+cells.
 """
 
 import abc

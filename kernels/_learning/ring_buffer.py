@@ -139,7 +139,8 @@ def summarise(buffer: RingBuffer, last: int | None = None) -> Summary:
     variance = jnp.sum(error**2) / jnp.maximum(n - 1, 1)
     place = jnp.arange(samples.size, dtype=dtype)
     place = jnp.where(held, place - jnp.sum(jnp.where(held, place, 0)) / n, 0)
-    slope = jnp.sum(place * error) / jnp.maximum(jnp.sum(place**2), 1)
+    # Two samples give 0.5, more give more; fewer have no slope.
+    slope = jnp.sum(place * error) / jnp.maximum(jnp.sum(place**2), 0.5)
     return Summary(count, mean, variance, slope)
 
 

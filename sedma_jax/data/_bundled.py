@@ -32,7 +32,14 @@ PHOTOGRAPHS = {
 
 
 class Digits(eqx.Module):
-    """Handwritten digits, from 0 (paper) to 1 (ink), and their labels."""
+    """Handwritten digits, from 0 (paper) to 1 (ink), and their labels, 0 to 9.
+
+    **Example:**
+
+        >>> blank = sj.data.Digits(np.zeros((2, 8, 8)), labels=np.array([3, 7]))
+        >>> blank.images.shape, blank.labels.tolist()
+        ((2, 8, 8), [3, 7])
+    """
 
     images: Float[np.ndarray, "digits 8 8"]
     labels: Int[np.ndarray, " digits"]
@@ -43,6 +50,12 @@ def digits() -> Digits:
 
     They are the test set of Alpaydin & Kaynak (1998, UCI, optical recognition of
     handwritten digits), by 13 writers who did not contribute to its training set.
+
+    **Example:**
+
+        >>> digits = sj.data.digits()
+        >>> digits.images.shape, float(digits.images.max()), int(digits.labels.max())
+        ((1797, 8, 8), 1.0, 9)
     """
     from sklearn.datasets import load_digits
 
@@ -60,6 +73,12 @@ def photograph(name: str) -> UInt8[np.ndarray, "height width 3"]:
     **Raises:**
 
     - `ValueError`: if there is no photograph of that name.
+
+    **Example:**
+
+        >>> grey = sj.data.photograph("camera")
+        >>> grey.shape, bool((grey[..., 0] == grey[..., 2]).all())  # red is blue
+        ((512, 512, 3), True)
     """
     if name not in PHOTOGRAPHS:
         raise ValueError(

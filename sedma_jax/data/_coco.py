@@ -31,6 +31,18 @@ class CocoIndex(eqx.Module):
     - `categories`: number of the category of each box, as published (1 to 90 with gaps).
     - `crowds`: whether a box stands for a crowd, in which detections are not counted.
     - `category_names`: the name of each category.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> index = sj.data.CocoIndex(
+        ...     Path("val2017"), np.array([7, 9]), ("7.jpg", "9.jpg"), np.full((2, 2), 480),
+        ...     starts=np.array([0, 2, 3]), boxes=np.ones((3, 4)), areas=np.ones(3),
+        ...     categories=np.ones(3, int), crowds=np.zeros(3, bool),
+        ...     category_names={1: "cat"},
+        ... )
+        >>> np.diff(index.starts).tolist()  # cats in each image
+        [2, 1]
     """
 
     folder: Path = eqx.field(static=True)
@@ -51,6 +63,16 @@ class CocoImage(eqx.Module):
     - `image`: red, green and blue, 0 to 255.
     - `scale`: size of this image over that of the published one, `(vertical, horizontal)`.
         Boxes and areas are in pixels of this image.
+
+    **Example:**
+
+        >>> image = sj.data.CocoImage(
+        ...     7, np.zeros((9, 9, 3), np.uint8), (1.0, 1.0), np.array([[1.0, 2, 3, 4]]),
+        ...     areas=np.array([12.0]), categories=np.array([1]), crowds=np.array([False]),
+        ... )
+        >>> left, top, width, height = image.boxes[0].tolist()
+        >>> left + width, top + height  # the lower right corner
+        (4.0, 6.0)
     """
 
     image_id: int
@@ -84,6 +106,17 @@ def index_coco(folder: str | os.PathLike[str], split: str = "val2017") -> CocoIn
         format; if a file name leads out of its folder; if a box is not finite or has
         negative sides; if a box belongs to no image or category; if two images have the
         same number.
+
+    **Example:**
+
+        >>> import json
+        >>> from pathlib import Path
+        >>> image = {"id": 7, "file_name": "cat.jpg", "height": 480, "width": 640}
+        >>> content = {"images": [image], "annotations": [], "categories": []}
+        >>> Path("annotations").mkdir()
+        >>> _ = Path("annotations/instances_val2017.json").write_text(json.dumps(content))
+        >>> sj.data.index_coco(".").sizes.tolist()  # height and width
+        [[480, 640]]
     """
     with refusing("index_coco", folder):
         plain_name(split, "`split`")
@@ -140,7 +173,21 @@ def stream_coco(
     **Raises:**
 
     - `ValueError`: if an image is missing, damaged, of another size than the annotations
-        say, or larger than 67,108,864 pixels.
+        say, or larger than 67,108,864 pixels; if a side of `size` is below 1.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> Image.new("RGB", (8, 4)).save("7.png")  # 8 wide
+        >>> index = sj.data.CocoIndex(
+        ...     Path(), np.array([7]), ("7.png",), np.array([[4, 8]]), np.array([0, 1]),
+        ...     np.array([[2.0, 1.0, 4.0, 2.0]]), np.array([8.0]), np.array([1]),
+        ...     np.array([False]), {1: "cat"},
+        ... )
+        >>> (image,) = sj.data.stream_coco(index, size=(4, 4))
+        >>> image.image.shape, image.boxes.tolist()  # half as wide
+        ((4, 4, 3), [[1.0, 1.0, 2.0, 2.0]])
     """
     check_sides("stream_coco", *(size or ()))
     for i in range(len(index.files)) if order is None else order:

@@ -12,7 +12,26 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 
 class EncoderLayer(eqx.Module):
-    """One layer of `SentenceEncoder`: attention, then two linear layers at each place."""
+    """One layer of `SentenceEncoder`: attention, then two linear layers at each place.
+
+    A norm follows each of the two, after what went in is added (Devlin et al. 2019, NAACL).
+
+    - `query`, `key`, `value`, `out`: of attention, width to width.
+    - `fc1`, `fc2`: width to hidden and back, with an exact GELU between them.
+    - `attention_norm`, `output_norm`: over the width.
+    - `heads`: number of heads, which divides the width.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> linear, norm = eqx.nn.Linear(4, 4, key=jr.key(0)), eqx.nn.LayerNorm(4)
+        >>> layer = sj.data.EncoderLayer(*[linear] * 4, norm, linear, linear, norm, heads=2)
+        >>> mask = jnp.array([True, True, False])
+        >>> run, x = jax.jit(lambda x: layer(x, mask)[:2]), jr.normal(jr.key(1), (3, 4))
+        >>> change = run(x) - run(x.at[2].set(9.0))  # what the mask leaves out is not seen
+        >>> print(np.abs(change).max().round(5))
+        0.0
+    """
 
     query: eqx.nn.Linear
     key: eqx.nn.Linear
@@ -58,6 +77,20 @@ class SentenceEncoder(eqx.Module):
     sentence (Reimers & Gurevych 2019, EMNLP). Its linear layers are `equinox.nn.Linear`, or
     layers that replace them, such as `sedma_jax.nn.AnalogLinear`, and are called with all
     places of a sentence at once: `layer(x, key=key)` with `x` of `(length, inputs)`.
+
+    - `words`, `positions`, `types`: embeddings of words, of places and of the two kinds of
+        sentences, of which the first is taken. They are added, and `norm` is applied.
+    - `layers`: of attention, in their order.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> tables = (eqx.nn.Embedding(8, 4, key=key) for key in jr.split(jr.key(0), 3))
+        >>> encoder = sj.data.SentenceEncoder(*tables, eqx.nn.LayerNorm(4), layers=())
+        >>> run = jax.jit(lambda tokens: encoder(tokens, jnp.array([True, True, False])))
+        >>> v, w = run(jnp.array([5, 3, 0])), run(jnp.array([5, 3, 7]))  # two, and padding
+        >>> print(np.linalg.norm(v).round(5), np.linalg.norm(v - w).round(5))
+        1.0 0.0
     """
 
     words: eqx.nn.Embedding

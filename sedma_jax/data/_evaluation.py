@@ -22,7 +22,16 @@ Report = Callable[[str], object]
 
 
 class Accuracy(eqx.Module):
-    """Shares of images whose class is ranked first or in the first five; image count."""
+    """Shares of images, from 0 to 1, and the number of images.
+
+    - `top_1`, `top_5`: share whose class is ranked first, or in the first five.
+
+    **Example:**
+
+        >>> accuracy = sj.data.Accuracy(top_1=0.75, top_5=1.0, images=4)
+        >>> accuracy.top_1 * accuracy.images  # images that were told right
+        3.0
+    """
 
     top_1: float
     top_5: float
@@ -34,6 +43,14 @@ class AnswerScores(eqx.Module):
 
     - `f1_answered`, `f1_unanswerable`: `f1` of the questions with and without an answer;
         NaN if there are none.
+
+    **Example:**
+
+        >>> scores = sj.data.AnswerScores(
+        ...     exact_match=0.5, f1=0.75, f1_answered=0.5, f1_unanswerable=1.0, questions=4
+        ... )
+        >>> (scores.f1_answered + scores.f1_unanswerable) / 2 == scores.f1  # two of each
+        True
     """
 
     exact_match: float
@@ -65,6 +82,15 @@ def evaluate_classifier(
     **Raises:**
 
     - `ValueError`: if there are no images, or as `in_top` does.
+
+    **Example:**
+
+        >>> images, labels = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 0, 1, 2])
+        >>> always_0 = lambda images: np.eye(10)[np.zeros(len(images), int)]
+        >>> batches = [sj.data.ImageBatch(images, labels)]
+        >>> sj.data.evaluate_classifier(always_0, batches).top_1
+        top-1 50.00%, top-5 100.00% of 4 images
+        0.5
     """
     right, count = np.zeros(2), 0
     for batch in batches:
@@ -96,6 +122,15 @@ def evaluate_detector(
     **Raises:**
 
     - `ValueError`: if there are no images, or as `average_precision` does.
+
+    **Example:**
+
+        >>> boxes, area, cat = np.array([[10.0, 0, 50, 80]]), np.array([4e3]), np.array([1])
+        >>> pixels, crowd = np.zeros((90, 90, 3), np.uint8), np.array([False])
+        >>> image = sj.data.CocoImage(7, pixels, (1.0, 1.0), boxes, area, cat, crowd)
+        >>> oracle = lambda i: sj.data.Detections(i.boxes, np.ones(1), i.categories)
+        >>> _ = sj.data.evaluate_detector(oracle, [image])
+        mAP 1.000, at overlap 0.5 1.000, at 0.75 1.000, on 1 images
     """
     truth, found = [], []
     for image in images:
@@ -132,6 +167,14 @@ def evaluate_reader(
     **Raises:**
 
     - `ValueError`: if there are no questions.
+
+    **Example:**
+
+        >>> what = "1", "Memory", "Cells drift.", "What drifts?"
+        >>> question = sj.data.Question(*what, answers=("Cells",), starts=(0,))
+        >>> sj.data.evaluate_reader(lambda question: "the cells", [question]).f1_answered
+        exact match 100.00%, F1 100.00% of 1 questions
+        1.0
     """
     rows = []
     for question in questions:

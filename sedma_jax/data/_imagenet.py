@@ -32,6 +32,16 @@ class ImageNetIndex(eqx.Module):
     - `labels`: class of each image, as a place in `wnids`.
     - `wnids`: WordNet numbers of the classes, sorted, which is the order that classifiers
         are trained with.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> index = sj.data.ImageNetIndex(
+        ...     Path("val"), files=np.array([b"2.JPEG", b"1.JPEG"]),
+        ...     labels=np.array([1, 0]), wnids=("n01440764", "n02123045"),
+        ... )
+        >>> index.wnids[index.labels[0]]  # class of the first image
+        'n02123045'
     """
 
     folder: Path = eqx.field(static=True)
@@ -41,14 +51,29 @@ class ImageNetIndex(eqx.Module):
 
 
 class LabelledImage(eqx.Module):
-    """An image, with red, green and blue from 0 to 255, and its class."""
+    """An image, with red, green and blue from 0 to 255, and its class.
+
+    **Example:**
+
+        >>> black = sj.data.LabelledImage(np.zeros((4, 6, 3), np.uint8), label=7)
+        >>> height, width, _ = black.image.shape
+        >>> height, width
+        (4, 6)
+    """
 
     image: UInt8[np.ndarray, "height width 3"]
     label: int
 
 
 class ImageBatch(eqx.Module):
-    """Images of one size, and their classes."""
+    """Images of one size, with red, green and blue from 0 to 255, and their classes.
+
+    **Example:**
+
+        >>> batch = sj.data.ImageBatch(np.zeros((2, 4, 6, 3), np.uint8), np.array([7, 3]))
+        >>> len(batch.images) == len(batch.labels)
+        True
+    """
 
     images: UInt8[np.ndarray, "batch height width 3"]
     labels: Int[np.ndarray, " batch"]
@@ -77,6 +102,16 @@ def index_imagenet(folder: str | os.PathLike[str], split: str = "val") -> ImageN
 
     - `ValueError`: if a folder or a file is missing or damaged, if there are no images,
         or if labels and images differ in number.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> for wnid in ("n02123045", "n01440764"):
+        ...     Path("val", wnid).mkdir(parents=True)
+        ...     Path("val", wnid, "1.JPEG").touch()  # not opened before it is streamed
+        >>> index = sj.data.index_imagenet(".")
+        >>> index.wnids, index.labels.tolist()
+        (('n01440764', 'n02123045'), [0, 1])
     """
     folder = Path(folder)
     with refusing("index_imagenet", folder):
@@ -126,7 +161,18 @@ def stream_imagenet(
     **Raises:**
 
     - `ValueError`: if an image is missing, damaged, larger than 67,108,864 pixels, or
-        smaller than the crop.
+        smaller than the crop; if `shorter_side` or `crop` is below 1.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> Image.new("RGB", (12, 8)).save("1.png")  # 12 wide
+        >>> cat = np.array([b"1.png"]), np.array([0]), ("n02123045",)
+        >>> index = sj.data.ImageNetIndex(Path(), *cat)
+        >>> (record,) = sj.data.stream_imagenet(index, shorter_side=4, crop=3)
+        >>> record.image.shape  # of 6 x 4 the centre
+        (3, 3, 3)
     """
     check_sides("stream_imagenet", shorter_side, crop)
     for i in range(len(index.labels)) if order is None else order:
@@ -142,6 +188,12 @@ def image_batches(records: Iterable[LabelledImage], size: int) -> Iterator[Image
     **Raises:**
 
     - `ValueError`: if `size < 1`, or if images of one batch differ in size.
+
+    **Example:**
+
+        >>> black = sj.data.LabelledImage(np.zeros((4, 6, 3), np.uint8), label=7)
+        >>> [batch.images.shape for batch in sj.data.image_batches([black] * 3, 2)]
+        [(2, 4, 6, 3), (1, 4, 6, 3)]
     """
     if size < 1:
         raise ValueError(

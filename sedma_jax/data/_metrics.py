@@ -27,6 +27,12 @@ class Detections(eqx.Module):
     - `boxes`: left, top, width and height, in pixels of the image that it was given.
     - `scores`: confidence, higher being surer.
     - `categories`: numbers of the categories, as COCO publishes them.
+
+    **Example:**
+
+        >>> nothing = sj.data.Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+        >>> nothing.boxes.shape
+        (0, 4)
     """
 
     boxes: Float[np.ndarray | Array, "found 4"]
@@ -42,6 +48,15 @@ class AveragePrecision(eqx.Module):
     - `ap_small`, `ap_medium`, `ap_large`: `ap` of objects of less than 32 x 32 pixels, of
         up to 96 x 96, and of more.
     - `recall`: highest recall with at most 100 detections per image, averaged as `ap` is.
+
+    **Example:**
+
+        >>> found = sj.data.AveragePrecision(
+        ...     ap=0.4, ap_50=0.6, ap_75=0.45, ap_small=float("nan"), ap_medium=0.35,
+        ...     ap_large=0.5, recall=0.55,
+        ... )
+        >>> found.ap <= found.ap_50  # as much overlap as 0.95 is asked for in the mean
+        True
     """
 
     ap: float
@@ -72,6 +87,12 @@ def in_top(
     **Raises:**
 
     - `ValueError`: if `k < 1`, if a score is NaN, or if a label is not a class.
+
+    **Example:**
+
+        >>> scores, labels = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]]), np.array([2, 0])
+        >>> print(sj.data.in_top(scores, labels, 1), sj.data.in_top(scores, labels, 2))
+        [False  True] [ True  True]
     """
     scores, labels = (np.asarray(native_array(a, "in_top")) for a in (scores, labels))
     classes = scores.shape[1]
@@ -93,6 +114,11 @@ def normalise_answer(text: str) -> str:
 
     This is done in this order, as in SQuAD's evaluation (Rajpurkar et al. 2016, EMNLP,
     section 6.1).
+
+    **Example:**
+
+        >>> sj.data.normalise_answer("The word  line's end.")
+        'word lines end'
     """
     text = text.lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", text).split())
@@ -102,6 +128,13 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """1 if the prediction equals one of the answers, all normalised; otherwise 0.
 
     Without answers the correct prediction is empty (SQuAD v2.0).
+
+    **Example:**
+
+        >>> sj.data.exact_match("The cells.", ["traps", "cells"])
+        1.0
+        >>> sj.data.exact_match("The cells.", []), sj.data.exact_match("", [])
+        (0.0, 1.0)
     """
     said = normalise_answer(prediction)
     return float(any(said == normalise_answer(answer) for answer in answers or ("",)))
@@ -110,8 +143,14 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 def f1(prediction: str, answers: Sequence[str]) -> float:
     """Overlap of words: harmonic mean of precision and recall, for the best answer.
 
-    A word counts as often as both texts have it. If one text is empty once normalised,
-    the figure is 1 if both are, otherwise 0, as in v2.0; v1.1 always gives 0.
+    A word counts as often as both texts have it (Rajpurkar et al. 2016, EMNLP, section
+    6.1). If one text is empty once normalised, the figure is 1 if both are, otherwise 0,
+    as in v2.0; v1.1 always gives 0.
+
+    **Example:**
+
+        >>> sj.data.f1("two bit lines", ["bit lines"])  # precision 2/3, recall 1
+        0.8
     """
     return max(_overlap(prediction, answer) for answer in answers or ("",))
 
@@ -137,6 +176,16 @@ def average_precision(
     **Raises:**
 
     - `ValueError`: if the two differ in length, or if a box or score is not finite.
+
+    **Example:**
+
+        >>> boxes, area, cat = np.array([[10.0, 0, 50, 80]]), np.array([4e3]), np.array([1])
+        >>> pixels, crowd = np.zeros((90, 90, 3), np.uint8), np.array([False])
+        >>> image = sj.data.CocoImage(7, pixels, (1.0, 1.0), boxes, area, cat, crowd)
+        >>> found = sj.data.Detections(boxes * [1, 1, 1, 0.6], np.array([0.9]), cat)
+        >>> result = sj.data.average_precision([image], [found])  # an overlap of 0.6
+        >>> round(result.ap_50, 3), round(result.ap_75, 3)
+        (1.0, 0.0)
     """
     if len(images) != len(found):
         raise ValueError(

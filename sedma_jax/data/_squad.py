@@ -23,6 +23,13 @@ class Question(eqx.Module):
     - `answers`: answers that people gave, all parts of the paragraph; empty if it does not
         say.
     - `starts`: place of the first character of each answer in the paragraph.
+
+    **Example:**
+
+        >>> what = "1", "Memory", "Cells drift.", "What drifts?"
+        >>> question = sj.data.Question(*what, answers=("Cells",), starts=(0,))
+        >>> question.context[question.starts[0] :].startswith(question.answers[0])
+        True
     """
 
     question_id: str = eqx.field(static=True)
@@ -48,6 +55,18 @@ def stream_squad(path: str | os.PathLike[str]) -> Iterator[Question]:
     - `ValueError`: if the file is missing, damaged, longer than 512 MiB or not in this
         format; if an answer begins outside its paragraph; if a question of v1.1 has no
         answer, or one of v2.0 has answers and is marked as impossible.
+
+    **Example:**
+
+        >>> import json
+        >>> from pathlib import Path
+        >>> asked = {"id": "1", "question": "What drifts?", "answers": []}
+        >>> asked["is_impossible"] = True
+        >>> paragraph = {"context": "Cells are read.", "qas": [asked]}
+        >>> content = {"data": [{"title": "Memory", "paragraphs": [paragraph]}]}
+        >>> _ = Path("dev-v2.0.json").write_text(json.dumps(content))
+        >>> [question.answers for question in sj.data.stream_squad("dev-v2.0.json")]
+        [()]
     """
     with refusing("stream_squad", path):
         content = read_json(Path(path), "json.dump")

@@ -99,7 +99,7 @@ def fit(
     **Raises:** `ValueError` for fewer than 8 pulses, NaN, constant traces, traces in the
     wrong direction or in another unit.
 
-    Source of the law: Chen, Peng & Yu (2018), IEEE TCAD 37, 3067, Eq. 1-3.
+    Source of the law: Chen, Peng & Yu (2018), IEEE TCAD 37, 3067, Eq. 8-10.
 
     **Example:**
 

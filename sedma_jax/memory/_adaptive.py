@@ -44,6 +44,16 @@ class AdaptiveInfo(eqx.Module):
     - `before`: rewards of earlier runs.
     - `lam_mem`: price of memory, in seconds per MB.
     - `seconds`: of wall time, by stage.
+
+    **Example:**
+
+        >>> pool = sj.Pool((sj.ArrayKind(8, 8, 4, sj.devices.EPIRAM),))
+        >>> how = dict(memory=sj.memory.open("sqlite://"), pressure=0.5)
+        >>> A, x = np.ones((8, 8)), np.ones(8)
+        >>> run = lambda n: sj.memory.adaptive_matvec(A, x, pool, **how, key=jr.key(n))[1]
+        >>> first, second = run(0), run(1)
+        >>> first.recalled, first.searched, second.recalled > 0, second.searched
+        (0, True, True, False)
     """
 
     correction: CorrectionInfo
@@ -78,6 +88,9 @@ def adaptive_matvec(
 ) -> tuple[Float[Array, "*batch m"], AdaptiveInfo, ShortTerm]:
     """Multiply by a matrix with choices drawn from memory, and write back what they bring.
 
+    This is Algorithm 1 up to the product: the tiling by Eq. 4, the correction by Eq. 5, its
+    λ by Eq. 6.
+
     **Arguments:**
 
     - `A`, `x`: as in `corrected_matvec`.
@@ -98,8 +111,19 @@ def adaptive_matvec(
 
     **Raises:**
 
-    - `ValueError`: as `plan_partitions`, `program_pool` and `corrected_matvec` do.
+    - `ValueError`: as `plan_partitions`, `program_pool` and `corrected_matvec` do; if
+        `pressure` is not from 0 to 1.
     - `ConnectionError`: as the memory does.
+
+    **Example:**
+
+        >>> pool = sj.Pool((sj.ArrayKind(8, 8, 4, sj.devices.EPIRAM),))
+        >>> A, x = np.ones((8, 8)), np.ones(8)
+        >>> y, info, short_term = sj.memory.adaptive_matvec(
+        ...     A, x, pool, memory=None, pressure=0.5, key=jr.key(0)
+        ... )
+        >>> bool(jnp.max(jnp.abs(y - 8)) < 0.08), info.searched  # nothing is remembered yet
+        (True, True)
     """
     trace = (trace or Trace()).part()
     short_term = ShortTerm() if short_term is None else short_term

@@ -49,6 +49,12 @@ class Ablation:
         MELISO+.
     - `adaptive_partition`: choose the tiling; otherwise the largest arrays are laid side
         by side.
+
+    **Example:**
+
+        >>> fixed = sj.memory.Ablation(adaptive_lambda=False)  # λ of MELISO+
+        >>> fixed.adaptive_lambda, fixed.adaptive_partition
+        (False, True)
     """
 
     long_term: bool = True

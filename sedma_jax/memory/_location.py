@@ -24,6 +24,12 @@ def default_url() -> str:
     This is `memory.db` in the folder for application data, on Linux
     `$XDG_DATA_HOME/sedma` or `~/.local/share/sedma`, unless the environment variable
     `SEDMA_MEMORY` names another URL.
+
+    **Example:**
+
+        >>> url = sj.memory.default_url()
+        >>> url.startswith("sqlite:///"), url.endswith("memory.db")
+        (True, True)
     """
     if named := os.environ.get("SEDMA_MEMORY"):
         return named

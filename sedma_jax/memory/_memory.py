@@ -31,6 +31,15 @@ class Memory:
 
     It is a context manager, and `len(memory)` is the number of patterns. Threads may share
     a memory; a process forked from this one has to open its own.
+
+    **Example:**
+
+        >>> memory = sj.memory.open("sqlite://")  # forgotten when closed
+        >>> memory.record("tiling", "tall", {"rows": 64}, 1.0)
+        >>> memory.record("tiling", "tall", {"rows": 256}, 2.0)
+        >>> [pattern.choice["rows"] for pattern in memory.recall("tiling", "tall")]
+        [256, 64]
+        >>> memory.close()
     """
 
     def __init__(self, store: Store, capacity: int):
@@ -110,6 +119,8 @@ class Memory:
 
         Every write committed before the call, by any process, is seen; with
         `staleness=s`, every write committed at least `s` seconds before.
+
+        **Raises:** as `record` does.
         """
         check_name("kind", kind)
         check_name("workload", workload)
@@ -121,6 +132,8 @@ class Memory:
         Features are divided by their standard deviation over the patterns of the kind that
         have as many features as those asked for; other patterns are left out. The answer is
         as current as that of `recall`.
+
+        **Raises:** as `record` does, and `ValueError` if `k < 1`.
         """
         check_name("kind", kind)
         packed = packed_features(features)
@@ -259,8 +272,17 @@ def open(
     **Raises:**
 
     - `ValueError`: for a URL of another form, a file that is damaged or is not an SQLite
-        file, and tables of a newer version. None of these is changed.
+        file, and tables of a newer version, none of which is changed; for a `cache` or
+        `staleness` below 0, or a `capacity` below 1.
     - `ConnectionError`: if the database cannot be reached, and there is no fallback.
+
+    **Example:**
+
+        >>> with sj.memory.open("sqlite:///patterns.db") as memory:
+        ...     memory.record("tiling", "tall", {"rows": 64}, 1.0)
+        >>> with sj.memory.open("sqlite:///patterns.db") as memory:  # another day
+        ...     len(memory), memory.recall("tiling", "tall")[0].mean
+        (1, 1.0)
     """
     if cache < 0 or capacity < 1 or not 0 <= staleness:
         raise ValueError(

@@ -36,8 +36,16 @@ class Pattern:
     - `spread`: standard deviation of one reward, from `count - 1` degrees of freedom; NaN
         after a single reward.
     - `updated`: when the last reward was recorded, in UTC.
-    - `distance`: distance of `features` from those asked for, if the pattern comes from
-        `nearest`.
+    - `distance`: Euclidean distance of `features` from those asked for, each in units of
+        its standard deviation, if the pattern comes from `nearest`; otherwise None.
+
+    **Example:**
+
+        >>> with sj.memory.open("sqlite://") as memory:
+        ...     memory.record("tiling", "tall", {"rows": 64}, [1.0, 3.0])
+        ...     (pattern,) = memory.recall("tiling", "tall")
+        >>> pattern.count, pattern.mean, round(pattern.spread**2, 6)
+        (2, 2.0, 2.0)
     """
 
     kind: str

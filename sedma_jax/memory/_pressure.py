@@ -11,6 +11,11 @@ def memory_pressure() -> float:
     """Share of memory in use, from 0 to 1: of the machine, or of this container if more.
 
     If the system does not say, as outside Linux, it is taken to be a half.
+
+    **Example:**
+
+        >>> 0 <= sj.memory.memory_pressure() <= 1
+        True
     """
     shares = [share for share in (_machine(), _container()) if share is not None]
     return min(max(shares, default=0.5), 1.0)

@@ -36,6 +36,13 @@ class ShortTerm(eqx.Module):
     - `regime`: changes noticed so far.
     - `products`: by class of workloads, what the last products said of the
         regularisation parameter λ; for the 64 classes seen last.
+
+    **Example:**
+
+        >>> short_term = sj.memory.ShortTerm().add(seconds=1.0).add(seconds=3.0)
+        >>> summary = short_term.summary("seconds")
+        >>> int(summary.count), float(summary.mean), float(summary.slope)
+        (2, 2.0, 2.0)
     """
 
     buffers: dict[str, RingBuffer] = eqx.field(default_factory=dict)

@@ -16,7 +16,16 @@ PRIOR_STD = 0.3
 
 
 class Record(NamedTuple):
-    """Rewards that a choice brought; see `Memory.record`."""
+    """Rewards that a choice brought; see `Memory.record`.
+
+    **Example:**
+
+        >>> tall = sj.memory.Record("tiling", "tall", {"rows": 64}, reward=[1.0, 3.0])
+        >>> with sj.memory.open("sqlite://") as memory:
+        ...     memory.record_all([tall, tall._replace(workload="wide")])  # both or none
+        ...     [pattern.mean for pattern in memory.patterns("tiling")]
+        [2.0, 2.0]
+    """
 
     kind: str
     workload: str

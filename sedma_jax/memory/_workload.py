@@ -23,7 +23,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from .._tiling.native import real_floats
-from .._tiling.partition import Matrix, Sparse, checked_sparse
+from .._tiling.partition import Matrix, Sparse, check_finite, checked_sparse
 
 VERSION = "v1"
 _STEPS = 6
@@ -35,6 +35,12 @@ class Workload(NamedTuple):
 
     - `name`: name of the class, which is stable.
     - `features`: nine figures; see `sedma_jax.memory.classify`.
+
+    **Example:**
+
+        >>> workload = sj.memory.classify(np.eye(64))
+        >>> workload.name, workload.features[:2]  # log2 of rows and of columns
+        ('v1:banded:square:6:even', (6.0, 6.0))
     """
 
     name: str
@@ -49,13 +55,27 @@ def classify(A: Matrix, y: ArrayLike | None = None) -> Workload:
     **Arguments:**
 
     - `A`: dense, scipy sparse or BCOO.
-    - `y`: a product of the matrix, if there is one.
+    - `y`: a product of the matrix, if there is one; a vector or a batch of them.
 
     **Returns:**
 
     The class and its features: log2 of rows and columns, log10 of the density, the largest
-    and the mean distance from the diagonal, log10 of the largest over the mean magnitude,
-    asymmetry, log10 of a lower bound of the condition, and roughness of `y`.
+    and the mean distance from the diagonal as shares of the matrix, log10 of the largest
+    over the mean magnitude, asymmetry, log10 of a lower bound of the condition (six steps
+    of bidiagonalisation, Golub & Kahan 1965), and roughness of `y`, from 0 if constant to 1
+    if alternating.
+
+    **Raises:**
+
+    - `ValueError`: if `A` is no matrix of finite real numbers, or `y` has others.
+
+    **Example:**
+
+        >>> sj.memory.classify(np.ones((256, 64))).name  # 2**7 is the mean side
+        'v1:dense:tall:7:even'
+        >>> smooth, rough = np.ones(8), np.array([1.0, -1.0] * 4)
+        >>> [sj.memory.classify(np.eye(8), y).features[8] for y in (smooth, rough)]
+        [0.0, 0.875]
     """
     return classify_checked(checked_sparse(A) if isinstance(A, Sparse) else A, y)
 
@@ -68,7 +88,14 @@ def classify_checked(A: Matrix, y: ArrayLike | None = None) -> Workload:
         (m, n), (rows, cols) = entries.shape, entries.coords
         product = scipy.sparse.coo_array((values, (rows, cols)), shape=(m, n)).tocsr()
     else:
-        product = _of_order_one(np.asarray(real_floats(A, "A", integers=np.float64)))
+        dense = np.asarray(real_floats(A, "A", integers=np.float64))
+        if dense.ndim != 2 or not dense.size:
+            raise ValueError(
+                f"`A` needs 2 dimensions and at least one entry. Got shape {dense.shape}. "
+                "Reshape it."
+            )
+        check_finite(dense, "A")
+        product = _of_order_one(dense)
         (m, n), (rows, cols) = product.shape, product.nonzero()
         values = product[rows, cols]
     count = max(values.size, 1)
@@ -95,6 +122,7 @@ def classify_checked(A: Matrix, y: ArrayLike | None = None) -> Workload:
 def roughness(y: ArrayLike) -> float:
     """`|L y|^2 / (4 |y|^2)`: 0 if constant, 1/2 for white noise, 1 if alternating."""
     values = np.asarray(real_floats(y, "y"), np.float64)
+    check_finite(values, "y")
     values = _of_order_one(np.atleast_2d(values))
     size = float(np.sum(values**2))
     return float(np.sum(np.diff(values, axis=-1) ** 2)) / (4 * size) if size else 0.0

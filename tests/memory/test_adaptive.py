@@ -52,6 +52,19 @@ def test_classes_and_features_of_version_one_do_not_move():
     assert classify(np.eye(4), y=np.ones(4)).features[8] == 0
 
 
+def test_what_is_no_matrix_is_refused_before_anything_is_chosen():
+    for A, requirement in (
+        (np.ones((0, 3)), "at least one entry"),
+        (np.array([[1.0, np.nan]]), "`A` needs finite entries"),
+    ):
+        with pytest.raises(ValueError, match=requirement):
+            classify(A)
+    with pytest.raises(ValueError, match="`A` needs finite entries"):
+        adaptive_matvec(A, np.ones(2), POOL, memory=None, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="`y` needs finite entries"):
+        classify(np.eye(2), y=np.array([1.0, np.inf]))
+
+
 def test_large_sparse_matrices_stay_sparse():
     n = 10**6  # dense it would take 8 TB
     A = scipy.sparse.dia_array((np.ones((3, n)), [-1, 0, 1]), shape=(n, n))

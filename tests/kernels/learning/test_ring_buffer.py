@@ -25,7 +25,7 @@ def check(summary, want):
         assert float(summary.variance) == float(summary.slope) == 0.0
 
 
-@pytest.mark.parametrize("count", [1, 4, 10, 23])
+@pytest.mark.parametrize("count", [1, 2, 4, 10, 23])
 def test_figures_are_those_of_the_last_samples(count):
     given = np.where(np.arange(23) < count, SAMPLES, np.nan)  # NaN is left out
     buffer = filled(jnp.asarray(given))
