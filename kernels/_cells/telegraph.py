@@ -27,6 +27,7 @@ from .._numerics.requirements import (
     POSITIVE,
     SHARE,
     check_counts,
+    check_kind,
     check_numbers,
 )
 from .device import Scalar
@@ -107,10 +108,66 @@ class TelegraphNoise(AbstractDrift):
         key: PRNGKeyArray,
     ) -> Float[Array, " *cells"]:
         del g_target
-        trap_key, state_key = jr.split(key)
-        traps = draw_traps(self, g.shape, g.dtype, key=trap_key)
-        full = telegraph_state(traps, time, self.t_step, levels=self.levels, key=state_key)
-        return g * (1 - jnp.where(full, traps.amplitude, 0))
+        return _seen(self, g, time, 1, key)
+
+
+class TrapGroup(AbstractDrift):
+    """Several traps in each cell, of amplitudes that rise and fall together.
+
+    A cell that is noisy by one trap is noisy by the others too (measured by
+    `sedma_jax.devices.fit_reads`): its amplitudes are multiplied by one log-normal number
+    of median 1. All else is drawn trap by trap.
+
+    - `models`: of the traps, at least one; each has the `amplitude_spread` of its own.
+    - `common_spread`: deviation of the natural logarithm of the common factor.
+
+    **Raises:** `ValueError` for no traps, for other models, or for a negative spread.
+
+    **Example:**
+
+        >>> trap = sj.kernels.TelegraphNoise(1.0, 0.2, tau_0=5.0, tau_1=5.0)
+        >>> model = sj.kernels.TrapGroup((trap, trap), common_spread=0.5)
+        >>> seen = sj.kernels.drift(model, jnp.ones(9), 7.0, key=jr.key(0))
+        >>> bool(((0 < seen) & (seen <= 1)).all())
+        True
+    """
+
+    models: tuple[TelegraphNoise, ...] = eqx.field(converter=tuple)
+    common_spread: Scalar = 0.0
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.TrapGroup"
+        if not self.models:
+            raise ValueError(
+                f"`{call}` needs `models` to hold at least one. Got none. Use no drift."
+            )
+        for model in self.models:
+            remedy = "Such as `sedma_jax.kernels.TelegraphNoise(0.5, 0.1, 9.0, 9.0)`."
+            check_kind(call, TelegraphNoise, "telegraph noise", remedy, models=model)
+        spread = {"common_spread": self.common_spread}
+        check_numbers(call, FROM_ZERO, "It is a deviation of logarithms.", **spread)
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        factor_key, traps_key = jr.split(key)
+        factor = jnp.exp(self.common_spread * jr.normal(factor_key, g.shape, g.dtype))
+        for number, model in enumerate(self.models):
+            g = _seen(model, g, time, factor, jr.fold_in(traps_key, number))
+        return g
+
+
+def _seen(model: TelegraphNoise, g, time, factor, key):
+    """Conductances beside the traps of a model, amplitudes multiplied by `factor`."""
+    trap_key, state_key = jr.split(key)
+    traps = draw_traps(model, g.shape, g.dtype, key=trap_key)
+    full = telegraph_state(traps, time, model.t_step, levels=model.levels, key=state_key)
+    return g * (1 - jnp.where(full, jnp.minimum(traps.amplitude * factor, 1), 0))
 
 
 def draw_traps(

@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import TelegraphNoise, Traps, draw_traps, drift, telegraph_state
-from tolerances import mean_atol
+from sedma_jax.kernels import (
+    TelegraphNoise,
+    TrapGroup,
+    Traps,
+    draw_traps,
+    drift,
+    telegraph_state,
+)
+from tolerances import mean_atol, var_atol
 
 import sedma_jax as sj
 
@@ -71,6 +78,16 @@ def test_traps_have_the_statistics_asked_for():
         assert abs(np.log(tau).mean() - np.log(median)) < mean_atol(0.8, CELLS)
 
 
+def test_traps_of_a_group_share_a_factor():
+    # Always full, and of equal amplitude but for the factor: g = (1 - a F)**2.
+    full = TelegraphNoise(1.0, 0.01, 1e-6, 1e6, levels=2)
+    group = TrapGroup((full, full), common_spread=0.5)
+    g = drift(group, jnp.ones(20_000), 3.0, key=jr.key(4))
+    factor = np.log((1 - np.sqrt(np.asarray(g))) / 0.01)
+    assert abs(factor.mean()) < mean_atol(0.5, 20_000)
+    assert abs(factor.var() - 0.25) < var_atol(0.5, 20_000)
+
+
 def test_a_crossbar_jumps_between_two_conductances():
     A = np.random.default_rng(0).normal(size=(6, 5))
     crossbar = sj.program_exactly(A, sj.devices.EPIRAM)
@@ -97,3 +114,15 @@ def test_nonsense_is_refused_by_name(change):
     good = dict(share=0.5, amplitude=0.1, tau_0=1.0, tau_1=1.0)
     with pytest.raises(ValueError, match=f"`{next(iter(change))}`"):
         TelegraphNoise(**(good | change))
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda trap: TrapGroup(()), "models"),
+        (lambda trap: TrapGroup((trap,), -0.1), "common_spread"),
+    ],
+)
+def test_a_group_of_nonsense_is_refused_by_name(make, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        make(TelegraphNoise(0.5, 0.1, 1.0, 1.0))
