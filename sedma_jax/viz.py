@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ._extras import install_hint
 from ._tiling.native import real_floats
-from .devices import Fit, ProgrammingFit, RetentionFit
+from .devices import Fit
 from .kernels import Device, MvmCost, apply_pulses, nominal_response
 
 try:
@@ -459,65 +459,3 @@ def __dir__():
     """The pictures; the imports of this file are not shown."""
     own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
     return sorted(name for name in own if not name.startswith("_"))
-
-
-def programming_fit(found: ProgrammingFit) -> Figure:
-    """Draw the mean error and the deviation over the target, measured and fitted.
-
-    **Arguments:** `found`: from `sedma_jax.devices.fit_programming`. Target across.
-
-    **Example:**
-
-        >>> target = np.tile(np.linspace(1e-6, 1e-5, 10), 50)
-        >>> noise = 1e-7 * np.random.default_rng(0).normal(size=500)
-        >>> found = sj.devices.fit_programming(target, target + noise)
-        >>> figure = sj.viz.programming_fit(found)
-        >>> [axis.get_ylabel() for axis in figure.axes]
-        ['mean error (µS)', 'deviation (µS)']
-    """
-    figure = _figure(6.0, 4.0)
-    target, mean, deviation = 1e6 * found.groups.T
-    line = np.linspace(target.min(), target.max(), 101)
-    curves = (found.model.shift, found.model.deviation)
-    for axis, measured, curve, name in zip(
-        figure.subplots(2, 1, sharex=True),
-        (mean, deviation),
-        curves,
-        ("mean error", "deviation"),
-        strict=True,
-    ):
-        axis.plot(target, measured, "o", ms=4, color=_BLUE, label="measured")
-        if curve is not None:
-            fitted = 1e6 * np.asarray(curve(jnp.asarray(line * 1e-6)))
-            axis.plot(line, fitted, color=_GREY, label=f"fitted, χ² {found.chi2:.2f}")
-        axis.set_ylabel(f"{name} (µS)")
-    figure.axes[1].set_xlabel("target (µS)")
-    figure.axes[1].legend(frameon=False)
-    return figure
-
-
-def retention_fit(found: RetentionFit) -> Figure:
-    """Draw the coefficients of the cells, and the relative residuals of their reads.
-
-    **Arguments:** `found`: from `sedma_jax.devices.fit_retention`.
-
-    **Example:**
-
-        >>> t = np.array([0.0, 1.0, 10.0, 100.0, 1000.0])
-        >>> g = np.outer([1e-5, 2e-5, 3e-5], 1 - 0.02 * np.log1p(t / 5))
-        >>> figure = sj.viz.retention_fit(sj.devices.fit_retention(t, g))
-        >>> [axis.get_xlabel() for axis in figure.axes]
-        ['start (µS)', 'number of the read']
-    """
-    figure = _figure(7.0, 3.0)
-    left, right = figure.subplots(1, 2)
-    left.errorbar(
-        found.start * 1e6, found.coefficient, found.error, fmt="o", ms=3, color=_BLUE
-    )
-    law = type(found.model).__name__
-    left.set(xlabel="start (µS)", ylabel="coefficient", title=f"{law}, R² {found.r2:.3f}")
-    right.plot(
-        1 + np.arange(found.residuals.shape[1]), found.residuals.T, color=_GREY, lw=0.5
-    )
-    right.set(xlabel="number of the read", ylabel="relative residual")
-    return figure

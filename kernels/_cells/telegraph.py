@@ -55,13 +55,15 @@ class Traps(eqx.Module):
 class TelegraphNoise(AbstractDrift):
     """Statistics of the traps of an array; it acts as drift, `g (1 - amplitude full(t))`.
 
-    Amplitudes and dwell times are log-normal over the cells. Pass one key for all times,
-    and successive reads jump as a telegraph does. `g` is that of the empty trap.
+    Dwell times are log-normal over the cells, and so is `a / (1 - a)` of an amplitude `a`,
+    the relative change of the resistance. Pass one key for all times, and successive reads
+    jump as a telegraph does. `g` is that of the empty trap.
 
     - `share`: probability that a cell has a trap, from 0 to 1.
-    - `amplitude`: median share of the conductance, from 0 to 1; draws are cut off at 1.
+    - `amplitude`: median share of the conductance, from 0 to 1.
     - `tau_0`, `tau_1`: median mean times empty and full, in seconds.
-    - `amplitude_spread`, `tau_spread`: deviations of their natural logarithms.
+    - `amplitude_spread`, `tau_spread`: deviations of the natural logarithms of
+        `a / (1 - a)` and of the dwell times.
     - `t_step`: distance of the times, in seconds, at which states can differ: that of two
         reads. Other times are rounded down.
     - `levels`: there are `2**levels` steps, 1 to 30; later times have the last state.
@@ -115,8 +117,8 @@ class TrapGroup(AbstractDrift):
     """Several traps in each cell, of amplitudes that rise and fall together.
 
     A cell that is noisy by one trap is noisy by the others too (measured by
-    `sedma_jax.devices.fit_reads`): its amplitudes are multiplied by one log-normal number
-    of median 1. All else is drawn trap by trap.
+    `sedma_jax.devices.fit_reads`): the changes of resistance of all are multiplied by
+    one log-normal number of median 1. All else is drawn trap by trap.
 
     - `models`: of the traps, at least one; each has the `amplitude_spread` of its own.
     - `common_spread`: deviation of the natural logarithm of the common factor.
@@ -163,11 +165,16 @@ class TrapGroup(AbstractDrift):
 
 
 def _seen(model: TelegraphNoise, g, time, factor, key):
-    """Conductances beside the traps of a model, amplitudes multiplied by `factor`."""
+    """Conductances beside the traps of a model, changes of resistance times `factor`."""
     trap_key, state_key = jr.split(key)
     traps = draw_traps(model, g.shape, g.dtype, key=trap_key)
     full = telegraph_state(traps, time, model.t_step, levels=model.levels, key=state_key)
-    return g * (1 - jnp.where(full, jnp.minimum(traps.amplitude * factor, 1), 0))
+    return g * (1 - jnp.where(full, _scaled(traps.amplitude, factor), 0))
+
+
+def _scaled(amplitude, factor):
+    """The amplitude `a` of which `a / (1 - a)` is `factor` times that of another."""
+    return amplitude * factor / (1 - amplitude + amplitude * factor)
 
 
 def draw_traps(
@@ -189,10 +196,11 @@ def draw_traps(
     """
     has_key, amplitude_key, empty_key, full_key = jr.split(key, 4)
     normal = lambda key: jr.normal(key, shape, dtype)
-    amplitude = model.amplitude * jnp.exp(model.amplitude_spread * normal(amplitude_key))
+    median = jnp.asarray(model.amplitude, dtype)
+    factor = jnp.exp(model.amplitude_spread * normal(amplitude_key))
     has = jr.uniform(has_key, shape, dtype) < model.share
     return Traps(
-        jnp.where(has, jnp.minimum(amplitude, 1), 0).astype(dtype),
+        jnp.where(has, _scaled(median, factor), 0).astype(dtype),
         (model.tau_0 * jnp.exp(model.tau_spread * normal(empty_key))).astype(dtype),
         (model.tau_1 * jnp.exp(model.tau_spread * normal(full_key))).astype(dtype),
     )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from unittest.mock import MagicMock
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,3 +217,17 @@ def test_a_run_takes_a_file(save, capsys, tmp_path):
 def test_the_command_lists_all(capsys):
     assert main(["devices", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(sj.devices.CATALOGUE)
+
+
+def test_a_job_takes_a_file(save, capsys, tmp_path, monkeypatch):
+    client = MagicMock()
+    client.__enter__.return_value.submit.return_value = {"id": "one"}
+    monkeypatch.setattr("sedma_jax._cli.job._opened", lambda options: client)
+    np.save(tmp_path / "a.npy", np.eye(3))
+    device = save("mine.toml", GOOD)
+    words = ["job", "submit", str(tmp_path / "a.npy"), "--device", str(device)]
+    assert main(words) == 0 and capsys.readouterr().out == "one\n"
+    sent = client.__enter__.return_value.submit.call_args.kwargs["device"]
+    assert eqx.tree_equal(sent, sj.devices.load(device))
+    assert main([*words[:-1], str(save("wrong.toml", "colour = 3\n"))]) == 2
+    assert "colour" in capsys.readouterr().err

@@ -72,18 +72,19 @@ def test_traps_have_the_statistics_asked_for():
     traps = draw_traps(model, (CELLS,), jnp.float64, key=jr.key(1))
     has = np.asarray(traps.amplitude) > 0
     assert abs(has.mean() - 0.25) < mean_atol(np.sqrt(0.25 * 0.75), CELLS)
-    logs = np.log(traps.amplitude[has])
+    amplitude = np.asarray(traps.amplitude)[has]
+    logs = np.log(amplitude / (1 - amplitude)) - np.log(0.1 / 0.9) + np.log(0.1)
     assert abs(logs.mean() - np.log(0.1)) < mean_atol(0.4, has.sum())
     for tau, median in ((traps.tau_0, 2.0), (traps.tau_1, 4.0)):
         assert abs(np.log(tau).mean() - np.log(median)) < mean_atol(0.8, CELLS)
 
 
 def test_traps_of_a_group_share_a_factor():
-    # Always full, and of equal amplitude but for the factor: g = (1 - a F)**2.
+    # Always full, and of equal amplitude but for the factor F: g = (1 + r F)**-2.
     full = TelegraphNoise(1.0, 0.01, 1e-6, 1e6, levels=2)
     group = TrapGroup((full, full), common_spread=0.5)
     g = drift(group, jnp.ones(20_000), 3.0, key=jr.key(4))
-    factor = np.log((1 - np.sqrt(np.asarray(g))) / 0.01)
+    factor = np.log((np.asarray(g) ** -0.5 - 1) * 0.99 / 0.01)
     assert abs(factor.mean()) < mean_atol(0.5, 20_000)
     assert abs(factor.var() - 0.25) < var_atol(0.5, 20_000)
 
