@@ -95,14 +95,8 @@ def fit_programming(
     x = flat / reference
     spread, mean = (np.vander(x, d + 1, increasing=True) for d in degrees)
     least = 1e-3 * float(np.sqrt(np.mean(off**2)))
-    sigma = np.full(off.size, max(float(off.std()), least))
-    for _ in range(_ROUNDS):
-        shift, rest, loose = _weighted(mean, off, sigma)
-        size = np.abs(rest) / np.sqrt(loose) * np.sqrt(np.pi / 2)
-        deviation, *_ = _weighted(spread, size, sigma)
-        before, sigma = sigma, np.maximum(spread @ deviation, least)
-        if np.allclose(sigma, before, rtol=1e-9, atol=0):
-            break
+    shift, rest, loose, deviation = _in_turn(mean, spread, off, least)
+    sigma = np.maximum(spread @ deviation, least)
     if not (spread @ deviation > least).all():
         low = flat[np.argmin(spread @ deviation)]
         raise refusal(
@@ -184,6 +178,21 @@ def _check(target: np.ndarray, error: np.ndarray, degrees: list[int]) -> None:
     if not np.ptp(error) > 1e-9 * target.max():
         remedy = "Are the columns the same?"
         raise refusal(_CALL, "errors that scatter", f"{error[0]:.3g} S in all", remedy)
+
+
+def _in_turn(
+    mean: np.ndarray, spread: np.ndarray, error: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients of the mean, what it leaves and how loosely, those of the deviation."""
+    sigma = np.full(error.size, max(float(error.std()), least))
+    for left in reversed(range(_ROUNDS)):
+        shift, rest, loose = _weighted(mean, error, sigma)
+        size = np.abs(rest) / np.sqrt(loose) * np.sqrt(np.pi / 2)
+        deviation, *_ = _weighted(spread, size, sigma)
+        before, sigma = sigma, np.maximum(spread @ deviation, least)
+        if not left or np.allclose(sigma, before, rtol=1e-9, atol=0):
+            return shift, rest, loose, deviation
+    raise AssertionError("there is a last round")
 
 
 def _weighted(

@@ -281,6 +281,7 @@ def _two_levels(
     fall, rise = np.full(cells, 0.1), np.full(cells, 0.1)
     start = np.full((cells, 2), 0.5)
     likelihood, weight = np.zeros(cells), np.zeros((cells, reads, 2))
+    pairs, out = np.zeros((cells, 2, 2)), np.zeros((cells, 2))
     for _ in range(rounds):
         centre = np.stack([high, low], axis=1)
         flat = z - trend[:, None] * growth

@@ -162,7 +162,7 @@ def _chosen(kind: type, table: dict[str, Any], where: str) -> type:
                 given = name
     if given not in names:
         raise RecordRefusal(f"a `kind`{where} among {', '.join(names)}", _text(given))
-    return getattr(kernels, given)
+    return getattr(kernels, str(given))
 
 
 def _value(owner: str, name: str, value: Any, where: str, depth: int) -> Any:
@@ -189,10 +189,10 @@ def _value(owner: str, name: str, value: Any, where: str, depth: int) -> Any:
 
 def _numbers(value: Any, where: str, several: bool) -> Any:
     number = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
-    if several and isinstance(value, list) and all(map(number, value)):
-        return tuple(map(_float, value))
-    if not several and number(value):
-        return _float(value)
+    parts = value if several and isinstance(value, list) else [value]
+    if several == isinstance(value, list) and all(map(number, parts)):
+        found = tuple(map(_float, parts))
+        return found if several else found[0]
     wanted = "a list of numbers" if several else "a number"
     raise RecordRefusal(f"{where} to be {wanted}", _text(value))
 
