@@ -9,14 +9,20 @@ from sedma_jax.kernels import move_state, nominal_response
 
 import sedma_jax as sj
 
+
+def curve(device, name: str) -> str:
+    """A label, or the kind of the curve that stands in its place."""
+    shape = getattr(device, f"curve_{name}")
+    if shape is not None:
+        return type(shape).__name__
+    return f"{getattr(device, f'nonlinearity_{name}'):.3g}"
+
+
 ROWS = (
     ("window, µS", lambda d: f"{d.g_min * 1e6:.4g} to {d.g_max * 1e6:.4g}"),
     ("on/off ratio", lambda d: f"{d.g_max / d.g_min:.4g}"),
     ("pulses up, down", lambda d: f"{d.pulses_ltp:.0f}, {d.pulses_ltd:.0f}"),
-    (
-        "nonlinearity up, down",
-        lambda d: f"{d.nonlinearity_ltp:.3g}, {d.nonlinearity_ltd:.3g}",
-    ),
+    ("nonlinearity up, down", lambda d: f"{curve(d, 'ltp')}, {curve(d, 'ltd')}"),
     ("cycle-to-cycle, % of window", lambda d: f"{d.sigma_c2c * 100:.3g}"),
     ("device-to-device, label units", lambda d: f"{d.sigma_d2d:.3g}"),
     ("read noise, % of range", lambda d: f"{d.sigma_read * 100:.3g}"),
@@ -29,24 +35,28 @@ ROWS = (
 
 def files() -> dict[str, str | bytes]:
     """The page and its pictures, by path in the site."""
-    devices = sj.devices.PRESETS
-    table = ["| | " + " | ".join(f"`{n}`" for n in devices) + " |", "| --- " * 5 + "|"]
+    devices = sj.devices.PULSED
+    table = ["| | " + " | ".join(f"`{n}`" for n in devices) + " |"]
+    table.append("| --- " * (len(devices) + 1) + "|")
     for title, cell in ROWS:
         cells = " | ".join(cell(device) for device in devices.values())
         table.append(f"| {title} | {cells} |")
-    measured = measured_arrays()
     text = f"""# Device catalogue
 
-All that `sj.devices.CATALOGUE` has, by the names that `sj.devices.named` takes. This page
-is made from the package: `sedma devices` prints the same.
+All {len(sj.devices.CATALOGUE)} entries of `sj.devices.CATALOGUE`, by the names which
+`sj.devices.named` takes. This page is made from the package; `sedma devices` prints it.
 
-## Four materials
+## Devices with pulses
 
 {chr(10).join(table)}
 
+The first four are those that MELISO+ simulates, `sj.devices.PRESETS`. Where a source has
+no voltages, widths or times, those of `sj.Device` stand here, and energies and times of
+writing mean nothing: see the list of sources below.
+
 Conductance over identical pulses, without noise, each window scaled to 1:
 
-![Pulse response of the four materials](assets/pulse_response.svg)
+![Pulse response of each device](assets/pulse_response.svg)
 
 A device of your own is a copy with other figures; `sj.Device` has the meaning and the range
 of each in the [reference](api/kernels.md#sedma_jax.kernels.Device):
@@ -60,17 +70,26 @@ mine = dataclasses.replace(sj.devices.EPIRAM, sigma_c2c=0.01, g_max=80e-6)
 assert abs(float(mine.g_max) - 80e-6) < 1e-10
 ```
 
+[Devices from measurements](howto/devices.md) finds one in your data.
+
 ## Measured arrays
 
 Published statistics in place of a pulse model. `programming`, `drift` and `read` of one are
-taken by `sj.perturb`, `sj.age` and `sj.with_read_noise`; `None` means that its source does
+taken by `sj.perturb`, `sj.age` and `sj.with_read_noise`; `none` means that its source does
 not say.
 
-{measured}
+{measured_arrays()}
 
 Standard deviation of programming over the target, as each source has it:
 
-![Programming noise of measured arrays](assets/programming_noise.svg)
+![Programming noise of each measured array](assets/programming_noise.svg)
+
+## Windows
+
+Of these the window alone was found. Their pulses are the placeholders of
+`sj.noise_models.window`: take them with `sj.program_exactly`.
+
+![Conductance windows of all entries](assets/windows.svg)
 
 ## Sources
 
@@ -80,6 +99,7 @@ Standard deviation of programming over the target, as each source has it:
         "devices.md": text,
         "assets/pulse_response.svg": responses(devices),
         "assets/programming_noise.svg": programming(),
+        "assets/windows.svg": windows(),
     }
 
 
@@ -91,8 +111,11 @@ def arrays() -> dict[str, sj.kernels.MeasuredArray]:
 
 def sources() -> str:
     """A list of where the figures of each are from."""
-    known = sj.devices.CATALOGUE.items()
-    return "\n".join(f"- `{name}`: {technology.source}." for name, technology in known)
+    lines = []
+    for name, technology in sj.devices.CATALOGUE.items():
+        derived = f" Derived: {technology.derived}." if technology.derived else ""
+        lines.append(f"- `{name}`: {technology.source}.{derived}")
+    return "\n".join(lines)
 
 
 def measured_arrays() -> str:
@@ -110,8 +133,8 @@ def measured_arrays() -> str:
 
 
 def responses(devices) -> bytes:
-    """Potentiation and depression of each material, without noise."""
-    figure = Figure(figsize=(7, 3), layout="constrained")
+    """Potentiation and depression of each device, without noise."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
     axis = figure.subplots()
     for name, device in devices.items():
         response = nominal_response(device, jnp.float32)
@@ -123,7 +146,7 @@ def responses(devices) -> bytes:
         (line,) = axis.plot(np.linspace(0, 1, 65), rising, label=name)
         axis.plot(np.linspace(1, 2, 65), falling, color=line.get_color())
     axis.set(xlabel="pulses / pulses of the window: up, then down", ylabel="state")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize="small")
     return svg(figure)
 
 
@@ -132,12 +155,27 @@ def programming() -> bytes:
     figure = Figure(figsize=(7, 3), layout="constrained")
     axis = figure.subplots()
     for name, array in arrays().items():
-        if array.programming is not None:
-            g = jnp.linspace(float(array.device.g_min), float(array.device.g_max), 60)
-            spread = array.programming.deviation(g)
-            axis.plot(np.asarray(g) * 1e6, np.asarray(spread) * 1e6, label=name)
+        g = jnp.linspace(float(array.device.g_min), float(array.device.g_max), 60)
+        spread = array.programming.deviation(g)
+        axis.plot(np.asarray(g) * 1e6, np.asarray(spread) * 1e6, label=name)
     axis.set(xlabel="target, µS", ylabel="standard deviation, µS")
     axis.legend(frameon=False, fontsize="small")
+    return svg(figure)
+
+
+def windows() -> bytes:
+    """The window of every entry; one that begins at 0 is open to the left."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    names = list(sj.devices.CATALOGUE)
+    for row, name in enumerate(names):
+        known = sj.devices.CATALOGUE[name].device
+        device = known.device if isinstance(known, sj.kernels.MeasuredArray) else known
+        low, high = float(device.g_min), float(device.g_max)
+        axis.plot([max(low, 1e-11) * 1e6, high * 1e6], [row, row], lw=4)
+    axis.set_yticks(range(len(names)), names, fontsize="small")
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlim=(3e-5, 1e3), xlabel="conductance, µS")
     return svg(figure)
 
 

@@ -54,6 +54,7 @@ from ._cells.pulse import (
 )
 from ._cells.pulse_curve import (
     AbstractPulseCurve as AbstractPulseCurve,
+    ExponentialCurve as ExponentialCurve,
     SoftBoundCurve as SoftBoundCurve,
     TabulatedCurve as TabulatedCurve,
 )
@@ -64,6 +65,7 @@ from ._cells.relaxation import (
 )
 from ._cells.telegraph import (
     TelegraphNoise as TelegraphNoise,
+    TrapGroup as TrapGroup,
     Traps as Traps,
     draw_traps as draw_traps,
     telegraph_state as telegraph_state,

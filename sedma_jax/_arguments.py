@@ -12,13 +12,13 @@ def device_of(call: str, device: Device | str, name: str = "device") -> Device:
 
     **Raises:**
 
-    - `ValueError`: if it is no `Device`, and no name of a preset.
+    - `ValueError`: if it is no `Device`, and no name of one with pulses.
     """
     if isinstance(device, Device):
         return device
     call = f"sedma_jax.{call}"
     if isinstance(device, str):
-        return devices.PRESETS[one_of(call, name, device, devices.PRESETS)]
+        return devices.PULSED[one_of(call, name, device, devices.PULSED)]
     remedy = "Such as `sedma_jax.devices.EPIRAM`."
     if isinstance(device, MeasuredArray):
         remedy = (

@@ -4,9 +4,12 @@
 
 DIR has the folder `measured`: 1,000 pulses up and 1,000 down of a ReRAM (Gong et al. 2018)
 and 501 successive reads of 156 cells of a 1T4R array. Every other cell is fitted; as many
-cells as the others are simulated from their first reads, with ten keys, and compared:
-spread of the cells, steps from read to read, autocorrelation and spectrum of the relative
-conductance, and its course in time. Gong's curve is fitted by a label and by a table.
+cells as the others are simulated from their first reads, with ten keys, and compared; then
+the halves change places, since they differ from each other by twice the standard error of
+such halves. Compared are the spread of the cells, steps from read to read, autocorrelation
+and spectrum of the relative conductance, and its course in time. The errors beside the
+autocorrelation are standard errors over the measured cells. Gong's curve is fitted by a
+label and by a table.
 The plot shows measured traces, whose terms allow no copy in this repository.
 """
 
@@ -62,35 +65,60 @@ def figures(g):
     }
 
 
-def judge_reads(path):
-    """Fit half of the cells; figures of both halves and of simulated cells."""
-    g = 1 / np.loadtxt(path)[:, 3:]
-    seen, held = g[::2], g[1::2]
+def autocorrelation_error(g):
+    """Standard errors of the autocorrelation, over the cells."""
+    rest = relative(g) - relative(g).mean(axis=1, keepdims=True)
+    variance = np.mean(rest**2, axis=1)
+    each = lambda n: np.mean(rest[:, n:] * rest[:, :-n], axis=1) / variance
+    return {str(n): float(np.std(each(n), ddof=1) / np.sqrt(len(g))) for n in LAGS}
+
+
+def plain(model):
+    """The figures of a model."""
+    return {name: float(value) for name, value in vars(model).items() if name != "levels"}
+
+
+def judge_half(seen, held):
+    """Fit one half of the cells, and simulate the other from its first reads."""
     found = sj.devices.fit_reads(seen)
     start = jnp.asarray(held[:, 0])
     simulated = np.concatenate(
         [
             np.asarray(
-                sj.devices.simulate_reads(found, start, g.shape[1], key=jr.key(number))
+                sj.devices.simulate_reads(found, start, held.shape[1], key=jr.key(number))
             )
             for number in range(KEYS)
         ]
     )
-    relaxation, *traps = found.drift.models
-    plain = lambda model: {
-        name: float(value) for name, value in vars(model).items() if name != "levels"
-    }
+    relaxation, group = found.drift.models
     return {
         "cells_fitted": len(seen),
         "cells_held_out": len(held),
         "relaxation": plain(relaxation),
-        "traps": [plain(trap) for trap in traps],
+        "common_spread": float(group.common_spread),
+        "traps": [plain(trap) for trap in group.models],
         "white": found.white,
         "white_spread": found.white_spread,
         "fitted": figures(seen),
         "held_out": figures(held),
         "simulated": figures(simulated),
-    }, (held, simulated)
+    }, simulated
+
+
+def judge_reads(path):
+    """Both halves in turn, and all cells beside all that were simulated for them."""
+    g = 1 / np.loadtxt(path)[:, 3:]
+    halves, traces = zip(
+        judge_half(g[::2], g[1::2]), judge_half(g[1::2], g[::2]), strict=True
+    )
+    simulated = np.concatenate(traces)
+    record = {
+        "halves": list(halves),
+        "measured": figures(g),
+        "autocorrelation_error": autocorrelation_error(g),
+        "simulated": figures(simulated),
+    }
+    return record, (g, simulated)
 
 
 def judge_pulses(path):
@@ -128,7 +156,7 @@ def draw(held, simulated, found):
     ):
         axis.plot(relative(g)[:8].T + 0.3 * np.arange(8), lw=0.7)
         axis.set(title=f"{title}, 8 cells", xlabel="read", ylabel="relative, shifted")
-    for g, name in ((held, "measured, held out"), (simulated, "simulated")):
+    for g, name in ((held, "measured"), (simulated, "simulated")):
         z = relative(g)
         axes[2].hist(
             z.ravel(), np.linspace(0.6, 1.4, 81), density=True, histtype="step", label=name

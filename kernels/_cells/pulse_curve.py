@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._numerics.gradients import saturated, saturation_fraction
 from .._numerics.requirements import (
+    FINITE,
     FROM_ONE,
     FROM_ZERO,
     check_numbers,
@@ -93,6 +95,44 @@ class TabulatedCurve(AbstractPulseCurve):
 
 def _interpolate(x: Any, at: Any, values: Any) -> Any:
     return jnp.interp(x, at.astype(x.dtype), values.astype(x.dtype))
+
+
+class ExponentialCurve(AbstractPulseCurve):
+    """The exponential law, `(1 - exp(-u x)) / (1 - exp(-u))`, of either curvature.
+
+    Labels of a `Device` let both directions be steepest where they start, `u > 0`. With
+    `u < 0` a train starts slowly and ends steeply, as where depression runs back along the
+    path of potentiation: the tables of ferroelectric synapses then have labels of one sign
+    for both directions (Jerry et al. 2017, IEEE IEDM).
+
+    - `curvature`: `u`; 0 is a straight line.
+
+    **Raises:** `ValueError` if it is not finite.
+
+    **Example:**
+
+        >>> curve = sj.kernels.ExponentialCurve(-2 * np.log(3))  # (9**x - 1) / 8
+        >>> round(float(curve.covered(jnp.array(0.5))), 4)
+        0.25
+    """
+
+    curvature: Float[Array, ""] | float = 0.0
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.ExponentialCurve"
+        check_numbers(call, FINITE, "0 is a straight line.", curvature=self.curvature)
+
+    def covered(self, pulses: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
+        return saturated(pulses, self._curvature(pulses))
+
+    def needed(self, share: Float[Array, " *cells"]) -> Float[Array, " *cells"]:
+        # Where the curve is flat the share rounds to 1, and the logarithm is infinite.
+        return jnp.minimum(saturation_fraction(share, self._curvature(share)), 1)
+
+    def _curvature(self, like: Float[Array, " *cells"]) -> Float[Array, ""]:
+        u = jnp.asarray(self.curvature, like.dtype)
+        # The straight line is the limit; the formulas need another number than zero.
+        return u + jnp.where(u == 0, jnp.finfo(like.dtype).eps, 0).astype(like.dtype)
 
 
 class SoftBoundCurve(AbstractPulseCurve):

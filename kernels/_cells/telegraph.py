@@ -27,6 +27,7 @@ from .._numerics.requirements import (
     POSITIVE,
     SHARE,
     check_counts,
+    check_kind,
     check_numbers,
 )
 from .device import Scalar
@@ -54,13 +55,15 @@ class Traps(eqx.Module):
 class TelegraphNoise(AbstractDrift):
     """Statistics of the traps of an array; it acts as drift, `g (1 - amplitude full(t))`.
 
-    Amplitudes and dwell times are log-normal over the cells. Pass one key for all times,
-    and successive reads jump as a telegraph does. `g` is that of the empty trap.
+    Dwell times are log-normal over the cells, and so is `a / (1 - a)` of an amplitude `a`,
+    the relative change of the resistance. Pass one key for all times, and successive reads
+    jump as a telegraph does. `g` is that of the empty trap.
 
     - `share`: probability that a cell has a trap, from 0 to 1.
-    - `amplitude`: median share of the conductance, from 0 to 1; draws are cut off at 1.
+    - `amplitude`: median share of the conductance, from 0 to 1.
     - `tau_0`, `tau_1`: median mean times empty and full, in seconds.
-    - `amplitude_spread`, `tau_spread`: deviations of their natural logarithms.
+    - `amplitude_spread`, `tau_spread`: deviations of the natural logarithms of
+        `a / (1 - a)` and of the dwell times.
     - `t_step`: distance of the times, in seconds, at which states can differ: that of two
         reads. Other times are rounded down.
     - `levels`: there are `2**levels` steps, 1 to 30; later times have the last state.
@@ -107,10 +110,71 @@ class TelegraphNoise(AbstractDrift):
         key: PRNGKeyArray,
     ) -> Float[Array, " *cells"]:
         del g_target
-        trap_key, state_key = jr.split(key)
-        traps = draw_traps(self, g.shape, g.dtype, key=trap_key)
-        full = telegraph_state(traps, time, self.t_step, levels=self.levels, key=state_key)
-        return g * (1 - jnp.where(full, traps.amplitude, 0))
+        return _seen(self, g, time, 1, key)
+
+
+class TrapGroup(AbstractDrift):
+    """Several traps in each cell, of amplitudes that rise and fall together.
+
+    A cell that is noisy by one trap is noisy by the others too (measured by
+    `sedma_jax.devices.fit_reads`): the changes of resistance of all are multiplied by
+    one log-normal number of median 1. All else is drawn trap by trap.
+
+    - `models`: of the traps, at least one; each has the `amplitude_spread` of its own.
+    - `common_spread`: deviation of the natural logarithm of the common factor.
+
+    **Raises:** `ValueError` for no traps, for other models, or for a negative spread.
+
+    **Example:**
+
+        >>> trap = sj.kernels.TelegraphNoise(1.0, 0.2, tau_0=5.0, tau_1=5.0)
+        >>> model = sj.kernels.TrapGroup((trap, trap), common_spread=0.5)
+        >>> seen = sj.kernels.drift(model, jnp.ones(9), 7.0, key=jr.key(0))
+        >>> bool(((0 < seen) & (seen <= 1)).all())
+        True
+    """
+
+    models: tuple[TelegraphNoise, ...] = eqx.field(converter=tuple)
+    common_spread: Scalar = 0.0
+
+    def __check_init__(self):
+        call = "sedma_jax.kernels.TrapGroup"
+        if not self.models:
+            raise ValueError(
+                f"`{call}` needs `models` to hold at least one. Got none. Use no drift."
+            )
+        for model in self.models:
+            remedy = "Such as `sedma_jax.kernels.TelegraphNoise(0.5, 0.1, 9.0, 9.0)`."
+            check_kind(call, TelegraphNoise, "telegraph noise", remedy, models=model)
+        spread = {"common_spread": self.common_spread}
+        check_numbers(call, FROM_ZERO, "It is a deviation of logarithms.", **spread)
+
+    def drifted(
+        self,
+        g: Float[Array, " *cells"],
+        time: Float[Array, ""],
+        g_target: Float[Array, " *cells"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, " *cells"]:
+        del g_target
+        factor_key, traps_key = jr.split(key)
+        factor = jnp.exp(self.common_spread * jr.normal(factor_key, g.shape, g.dtype))
+        for number, model in enumerate(self.models):
+            g = _seen(model, g, time, factor, jr.fold_in(traps_key, number))
+        return g
+
+
+def _seen(model: TelegraphNoise, g, time, factor, key):
+    """Conductances beside the traps of a model, changes of resistance times `factor`."""
+    trap_key, state_key = jr.split(key)
+    traps = draw_traps(model, g.shape, g.dtype, key=trap_key)
+    full = telegraph_state(traps, time, model.t_step, levels=model.levels, key=state_key)
+    return g * (1 - jnp.where(full, _scaled(traps.amplitude, factor), 0))
+
+
+def _scaled(amplitude, factor):
+    """The amplitude `a` of which `a / (1 - a)` is `factor` times that of another."""
+    return amplitude * factor / (1 - amplitude + amplitude * factor)
 
 
 def draw_traps(
@@ -132,10 +196,11 @@ def draw_traps(
     """
     has_key, amplitude_key, empty_key, full_key = jr.split(key, 4)
     normal = lambda key: jr.normal(key, shape, dtype)
-    amplitude = model.amplitude * jnp.exp(model.amplitude_spread * normal(amplitude_key))
+    median = jnp.asarray(model.amplitude, dtype)
+    factor = jnp.exp(model.amplitude_spread * normal(amplitude_key))
     has = jr.uniform(has_key, shape, dtype) < model.share
     return Traps(
-        jnp.where(has, jnp.minimum(amplitude, 1), 0).astype(dtype),
+        jnp.where(has, _scaled(median, factor), 0).astype(dtype),
         (model.tau_0 * jnp.exp(model.tau_spread * normal(empty_key))).astype(dtype),
         (model.tau_1 * jnp.exp(model.tau_spread * normal(full_key))).astype(dtype),
     )

@@ -23,20 +23,24 @@ def list_devices(options: argparse.Namespace) -> int:
     """Perform `sedma devices`; return the exit status."""
     from .. import devices
 
-    presets = {name: _plain(device) for name, device in devices.PRESETS.items()}
+    pulsed = {name: _plain(device) for name, device in devices.PULSED.items()}
     measured = _measured_arrays()
+    windows = _windows()
     if options.json:
-        print(json.dumps(presets | measured))
+        print(json.dumps(pulsed | measured | windows))
         return 0
-    print_table(
-        ("", *presets),
-        [
-            (field, *(f"{figures[field]:g}" for figures in presets.values()))
-            for field in next(iter(presets.values()))
-        ],
-        right=(*presets,),
-        title="Devices. SI units; sigma as a fraction of the conductance window.",
-    )
+    # Two tables: eight columns of figures are wider than most terminals.
+    names = list(pulsed)
+    for part in (names[:4], names[4:]):
+        print_table(
+            ("", *part),
+            [
+                (field, *(_cell(pulsed[name].get(field), "g") for name in part))
+                for field in dict.fromkeys(f for name in part for f in pulsed[name])
+            ],
+            right=(*part,),
+            title="Devices. SI units; sigma as a fraction of the conductance window.",
+        )
     fields = [f for f in next(iter(measured.values())) if f != "source"]
     print_table(
         ("", *fields),
@@ -49,16 +53,50 @@ def list_devices(options: argparse.Namespace) -> int:
         "programming as a fraction of the window, at its middle and its top.",
     )
     print_table(
-        ("", "source"),
-        [(name, known.source) for name, known in devices.CATALOGUE.items()],
+        ("", "g_min", "g_max"),
+        [
+            (name, *(_cell(figures[field]) for field in ("g_min", "g_max")))
+            for name, figures in windows.items()
+        ],
+        right=("g_min", "g_max"),
+        title="Windows, in siemens: no more is published where they were read.",
+    )
+    print_table(
+        ("", "source", "derived"),
+        [
+            (name, known.source, known.derived or "-")
+            for name, known in devices.CATALOGUE.items()
+        ],
         title="Sources. By name in sedma_jax.devices.CATALOGUE.",
     )
     return 0
 
 
-def _plain(device: Any) -> dict[str, float]:
-    """The figures of a device; shapes that it has not are left out."""
-    return {name: value for name, value in vars(device).items() if value is not None}
+def _plain(device: Any) -> dict[str, Any]:
+    """The figures of a device; of a curve its kind and its figures."""
+    from ..devices._records import plain
+
+    return {
+        name: value if isinstance(value, float) else plain(value, name)
+        for name, value in vars(device).items()
+        if value is not None
+    }
+
+
+def _windows() -> dict[str, dict[str, Any]]:
+    """The window of each technology of which no more is published, and its source."""
+    from ..devices import CATALOGUE, PULSED
+    from ..kernels import Device
+
+    return {
+        name: {
+            "g_min": technology.device.g_min,
+            "g_max": technology.device.g_max,
+            "source": technology.source,
+        }
+        for name, technology in CATALOGUE.items()
+        if isinstance(technology.device, Device) and name not in PULSED
+    }
 
 
 def _measured_arrays() -> dict[str, dict[str, Any]]:
@@ -95,7 +133,9 @@ def _figures(g_min: Any, g_max: Any, noise: "ProgrammingNoise") -> dict[str, flo
     }
 
 
-def _cell(value: str | float | None) -> str:
+def _cell(value: Any, form: str = ".3g") -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.3g}"
+    if isinstance(value, dict):
+        return value["kind"]
+    return value if isinstance(value, str) else f"{value:{form}}"

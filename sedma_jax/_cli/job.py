@@ -12,7 +12,7 @@ from typing import Any
 from .._files.read_files import check_input
 from .._files.whole_files import check_target, replacing
 from ._terminal import numbers as numbers
-from ._terminal.device_names import PRESETS, device_name
+from ._terminal.device_names import PULSED, device_or_file
 from ._terminal.tables import figure, print_table
 from .peer_options import state_folder
 
@@ -36,11 +36,10 @@ def add_parser(commands: Any) -> None:
     )
     submit.add_argument(
         "--device",
-        type=device_name,
+        type=device_or_file,
         default="epiram",
-        choices=PRESETS,
-        metavar="NAME",
-        help=f"{', '.join(PRESETS)} (default: epiram)",
+        metavar="NAME|FILE",
+        help=f"{', '.join(PULSED)}, or a .json or .toml file (default: epiram)",
     )
     submit.add_argument(
         "--seed", type=numbers.seed, default=0, help="seed of all randomness (default: 0)"
@@ -105,7 +104,10 @@ def submit_job(options: argparse.Namespace) -> int:
 
     from .._files.load import load_matrix, load_vector
     from .._tiling.number_range import narrowed
+    from ..devices._file import load_device
 
+    name = options.device
+    device = name if name in PULSED else load_device(name)
     dtype = np.float64 if options.float64 else np.float32
     matrix = narrowed(load_matrix(options.matrix), dtype, options.matrix)
     if options.vector is None:
@@ -116,7 +118,7 @@ def submit_job(options: argparse.Namespace) -> int:
         job = client.submit(
             matrix,
             narrowed(x, dtype, options.vector or "x"),
-            device=options.device,
+            device=device,
             seed=options.seed,
             id=options.id,
         )

@@ -13,6 +13,7 @@ from scipy.sparse import coo_array
 
 from .. import devices
 from .._tiling.number_range import narrowed
+from ..devices._file import named_or_own
 from ._run.records import adaptive_record
 
 if TYPE_CHECKING:  # an extra
@@ -44,6 +45,7 @@ def job_worker(memory: "Memory") -> Callable:
         request: Any, token: str, matrix: np.ndarray | coo_array, x: np.ndarray
     ) -> tuple[np.ndarray, dict]:
         nonlocal short_term
+        device = named_or_own(request.device)
         dtype = np.result_type(matrix.dtype, x.dtype)
         if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
             dtype = np.dtype(np.float32)
@@ -52,12 +54,14 @@ def job_worker(memory: "Memory") -> Callable:
         y, info, short_term = adaptive_matvec(
             given,
             x,
-            devices.PRESETS[request.device],
+            device,
             memory=_Once(memory, token),  # pyright: ignore[reportArgumentType]
             short_term=short_term,
             key=jax.random.key(request.seed),
         )
-        return np.asarray(y), adaptive_record(request.device, given, request.seed, info)
+        return np.asarray(y), adaptive_record(
+            devices.name_of(device), given, request.seed, info
+        )
 
     return work
 

@@ -73,7 +73,7 @@ def program(
     **Arguments:**
 
     - `A`: matrix of any shape `m x n`, dense, scipy sparse or BCOO. Integers convert.
-    - `device`: the technology, or the name of one of `sedma_jax.devices.PRESETS`.
+    - `device`: the technology, or the name of one of `sedma_jax.devices.PULSED`.
     - `programming`, `options`: how; a `Programming`, and its fields as keywords: `array`,
         `arrays`, `mapping`, `scaling`, `scheme` and `rule`.
     - `progress`: called with the tiles done and the tiles in all; not inside `jit`.

@@ -16,7 +16,7 @@ _LARGEST_BYTES = 2**20
 def load_pool(path: str) -> Pool:
     """Read a pool from a `.toml` or `.json` file.
 
-    It holds a list `arrays` of tables with `device` (a name of `devices.PRESETS`),
+    It holds a list `arrays` of tables with `device` (a name of `devices.PULSED`),
     `rows` (word lines), `cols` (bit lines) and `count`:
 
         [[arrays]]
@@ -66,8 +66,8 @@ def _kind(path: str, number: int, entry: Any) -> ArrayKind:
         got = ", ".join(map(str, entry)) if isinstance(entry, dict) else _shown(entry)
         raise _refusal(path, wanted, got[:60] or "none")
     name = str(entry["device"]).lower().replace("_", "-")
-    if name not in devices.PRESETS:
-        known = ", ".join(devices.PRESETS)
+    if name not in devices.PULSED:
+        known = ", ".join(devices.PULSED)
         wanted = f"a device of array {number} that is one of {known}"
         raise _refusal(path, wanted, _shown(entry["device"]))
     for field in _FIELDS[1:]:
@@ -75,7 +75,7 @@ def _kind(path: str, number: int, entry: Any) -> ArrayKind:
         if type(value) is not int or not 1 <= value <= 2**20:
             wanted = f"a whole `{field}` of array {number} from 1 to {2**20:,}"
             raise _refusal(path, wanted, _shown(value))
-    return ArrayKind(entry["rows"], entry["cols"], entry["count"], devices.PRESETS[name])
+    return ArrayKind(entry["rows"], entry["cols"], entry["count"], devices.PULSED[name])
 
 
 def _shown(value: object) -> str:

@@ -12,13 +12,17 @@ import equinox as eqx
 from .. import noise_models as published
 from ..kernels import Device, MeasuredArray, one_of
 from ._presets import AG_ASI, ALOX_HFO2, EPIRAM, TAOX_HFOX
+from ._pulsed import HZO_FEFET, LI_ECRAM, PCMO, TAOX_TIO2
 
 
 class Technology(eqx.Module):
     """A published technology.
 
-    - `device`: a `Device` where pulses are published, otherwise a `MeasuredArray`.
+    - `device`: a `Device` where pulses are published, otherwise a `MeasuredArray`; of a few
+        the window alone, as `noise_models.window` has it.
     - `source`: author, year, place, and where its figures were read.
+    - `derived`: which figures do not stand in the source as they are, and where they come
+        from; empty if all do.
 
     **Example:**
 
@@ -29,6 +33,7 @@ class Technology(eqx.Module):
 
     device: Device | MeasuredArray
     source: str = eqx.field(static=True)
+    derived: str = eqx.field(static=True, default="")
 
 
 _MELISO = "; figures of MELISO+ (2025), arXiv 2508.13298, device configurations"
@@ -36,12 +41,22 @@ _WAN = "Wan et al. (2022), Nature 608, 504, Extended Data Fig. 3"
 _HERMES = "Le Gallo et al. (2023), Nat. Electron. 6, 680; aihwkit `hermes.py`"
 _AGRAWAL = "Agrawal et al. (2022), IEEE IEDM, 21.7, Fig. 10; CrossSim `SONOS.py`"
 _CMO = "Falcone et al. (2025), arXiv 2502.04524; aihwkit `reram.py`"
+_CHEN = "Chen, Peng & Yu (2018), IEEE TCAD 37, 3067, Table I"
+_JERRY = "Jerry et al. (2017), IEEE IEDM, table of the last page"
+_PENG = "Peng et al. (2019), IEEE IEDM, Table 1"
+_RESISTANCE = "window from R_on and the on/off ratio"
+_FEWER = _RESISTANCE + "; noise below 1 % taken as 1 %; pulses as many as states"
+_WINDOW = _RESISTANCE + "; pulses and noise are not published there: placeholders"
 _SONOS_V_READ = 0.5
 _SONOS_G_MAX = 3200e-9 / _SONOS_V_READ  # its fits reach 3200 nA
 
 
 def _array(like: MeasuredArray, programming) -> MeasuredArray:
     return MeasuredArray(like.device, programming)
+
+
+def _window(r_on: float, ratio: float) -> Device:
+    return published.window(1 / r_on / ratio, 1 / r_on)
 
 
 _SONOS = MeasuredArray(
@@ -57,6 +72,29 @@ CATALOGUE: Mapping[str, Technology] = MappingProxyType(
         "alox-hfo2": Technology(ALOX_HFO2, "Woo et al. (2016), IEEE EDL 37, 994" + _MELISO),
         "epiram": Technology(EPIRAM, "Choi et al. (2018), Nat. Mater. 17, 335" + _MELISO),
         "taox-hfox": Technology(TAOX_HFOX, "Wu et al. (2018), VLSI" + _MELISO),
+        "taox-tio2": Technology(
+            TAOX_TIO2,
+            f"Gao et al. (2015), Nanotechnology 26, 455204; {_CHEN}; pulses of {_JERRY}",
+            _FEWER,
+        ),
+        "pcmo": Technology(
+            PCMO,
+            f"Park et al. (2013), IEEE IEDM, 625; {_CHEN}; pulses of {_JERRY}",
+            _FEWER,
+        ),
+        "hzo-fefet": Technology(
+            HZO_FEFET,
+            _JERRY,
+            _RESISTANCE + "; noise below 0.5 % taken as 0.5 %; pulses as many as states; "
+            "the label of depression, +1.46, as a curve of its curvature, 1.1783",
+        ),
+        "li-ecram": Technology(
+            LI_ECRAM,
+            "Tang et al. (2018), IEEE IEDM; steps as aihwkit fits them, "
+            f"`presets/devices.py`, `EcRamPresetDevice`; R_on and on/off ratio of {_PENG}",
+            _RESISTANCE + "; pulses and labels from linear steps, integrated; noise of a "
+            "pulse is 0.3 steps; voltages and widths are not published there",
+        ),
         "wan-2022": Technology(published.WAN_2022, _WAN + ", 1 s; aihwkit `reram.py`"),
         "wan-2022-1d": Technology(
             _array(published.WAN_2022, published.WAN_2022_1D),
@@ -93,7 +131,23 @@ CATALOGUE: Mapping[str, Technology] = MappingProxyType(
         ),
         "hermes-1": Technology(published.HERMES_1, _HERMES + ", one cell"),
         "hermes-2": Technology(published.HERMES_2, _HERMES + ", two cells"),
-        "sonos": Technology(_SONOS, _AGRAWAL + "; read at 0.5 V"),
+        "sonos": Technology(
+            _SONOS, _AGRAWAL + "; read at 0.5 V", "conductances are currents over 0.5 V"
+        ),
+        "jain-2019": Technology(
+            _window(6e3, 17), f"Jain et al. (2019), IEEE ISSCC, RRAM; {_PENG}", _WINDOW
+        ),
+        "kim-2019": Technology(
+            _window(40e3, 12.5), f"Kim et al. (2019), VLSI, GST PCM; {_PENG}", _WINDOW
+        ),
+        "ni-2018": Technology(
+            _window(500e3, 100), f"Ni et al. (2018), IEEE IEDM, HZO FeFET; {_PENG}", _WINDOW
+        ),
+        "dutta-2020": Technology(
+            _window(4e6, 4),
+            "Dutta et al. (2020), IEEE IEDM, Fig. 9, IWO/HZO FeFET of the back end",
+            _WINDOW,
+        ),
     }
 )
 """Published technologies by name. Read only."""

@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-from .._files.read_files import read_regular
-from .._files.refusal import FileRefusal
 from ..kernels import Device, TabulatedCurve, shown
+from ._columns import columns_of, refusal, unit_of
 
 _CALL = "sedma_jax.devices.fit"
-_UNITS = {"S": 1.0, "mS": 1e-3, "uS": 1e-6, "nS": 1e-9}
-_LARGEST_BYTES = 2**26
 _LEAST_PULSES = 8
 _LARGEST_CURVATURE = 40.0
 
@@ -181,12 +178,13 @@ class _Part(NamedTuple):
 
 
 def _refusal(wanted: str, got: object, remedy: str) -> ValueError:
-    return ValueError(f"`{_CALL}` needs {wanted}. Got {got}. {remedy}")
+    return refusal(_CALL, wanted, got, remedy)
 
 
 def _traces(ltp: Any, ltd: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(ltp, str | os.PathLike):
-        ltp, ltd = _columns(os.fspath(ltp))
+        columns = "two columns of numbers, LTP and LTD"
+        ltp, ltd = columns_of(_CALL, os.fspath(ltp), columns, 2, 2)
     if ltd is None:
         raise _refusal(
             "`ltd` beside `ltp`", "None", "Pass both, or one file of two columns."
@@ -215,25 +213,6 @@ def _traces(ltp: Any, ltd: Any) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-def _columns(path: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        lines = read_regular(path, _LARGEST_BYTES).decode().splitlines()
-    except FileRefusal as refused:
-        wanted, got = refused.args[:2]
-        raise _refusal(wanted, got, f"The file is {path}.") from refused.__cause__
-    except UnicodeDecodeError:
-        raise _refusal("a text file", "other bytes", f"The file is {path}.") from None
-    rows = [line.split(",") for line in lines if line.strip()]
-    for skipped in (0, 1):
-        try:
-            table = np.array([[float(v) for v in row] for row in rows[skipped:]])
-            if table.ndim == 2 and table.shape[1] == 2:
-                return table[:, 0], table[:, 1]
-        except ValueError:
-            continue
-    raise _refusal("two columns of numbers, LTP and LTD", "others", f"The file is {path}.")
-
-
 def _unit(unit: str | None, window: Any) -> float:
     if unit is None:
         ends = () if window is None else tuple(window)
@@ -244,11 +223,10 @@ def _unit(unit: str | None, window: Any) -> float:
                 "Write `window=(1e-6, 1e-5)`.",
             )
         return 1.0
-    if unit not in _UNITS:
-        raise _refusal(f"`unit` to be one of {', '.join(_UNITS)}", repr(unit), "Or None.")
+    scale = unit_of(_CALL, unit)
     if window is not None:
         raise _refusal("no `window` beside a `unit`", repr(window), "It is fitted.")
-    return _UNITS[unit]
+    return scale
 
 
 def _shape(x: np.ndarray, u: float) -> np.ndarray:

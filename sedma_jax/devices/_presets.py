@@ -10,13 +10,6 @@ Mater. 17, 335; EpiRAM) and Wu et al. (2018, Symposium on VLSI Technology; TaOx/
 read at 0.5 V for 5 ns through a transistor of 15 kOhm.
 """
 
-import zlib
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from ..kernels import Device
 
 AG_ASI = Device(
@@ -93,26 +86,3 @@ PRESETS = {
     "taox-hfox": TAOX_HFOX,
 }
 """The four materials, by the names that the command line takes."""
-
-
-def name_of(device: Device | None) -> str:
-    """The name of a preset; any other device is named after its main figures.
-
-    None is "any": an array of a pool that leaves its device open.
-
-    **Example:**
-
-        >>> sj.devices.name_of(sj.devices.EPIRAM), sj.devices.name_of(None)
-        ('epiram', 'any')
-    """
-    if device is None:
-        return "any"
-    for name, known in PRESETS.items():
-        if known is device or bool(eqx.tree_equal(known, device)):
-            return name
-    main = ("g_min", "g_max", "pulses_ltp", "sigma_c2c", "t_ltp")
-    figures = (f"{float(jnp.asarray(getattr(device, name))):.3g}" for name in main)
-    shapes = (device.curve_ltp, device.curve_ltd, device.cycle_noise)
-    content = b"".join(np.asarray(v, float).tobytes() for v in jax.tree.leaves(shapes))
-    shape = [f"{zlib.crc32(content):08x}"] if content else []
-    return "-".join(["custom", *figures, *shape])

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .. import noise_models
 from .._crossbar.crossbar import Crossbar
-from ..devices import PRESETS
+from ..devices import PULSED
 from ..kernels import (
     SHARE,
     CostModel,
@@ -290,7 +290,7 @@ def _read_energy(
 def _name(matrix: AnalogMatrix) -> str:
     if matrix.measured is not None:
         return _known(matrix.measured, _MEASURED)
-    names = [_known(crossbar.device, PRESETS) for crossbar in matrix.crossbars]
+    names = [_known(crossbar.device, PULSED) for crossbar in matrix.crossbars]
     return ", ".join(dict.fromkeys(names))
 
 

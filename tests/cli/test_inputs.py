@@ -35,6 +35,7 @@ COMMANDS = [
     ("memory export out.jsonl --memory sqlite:///{}", ""),
     (f"job submit {{}}.npy --key k --at {AT}", ""),
     (f"job submit m.npy --vector {{}}.npy --key k --at {AT}", ""),
+    (f"job submit m.npy --device {{}}.toml --key k --at {AT}", ""),
     (f"job status x --key {{}} --at {AT}", ""),
     ("job id --key {}", ""),
     ("node put {}.npy --dir d", ""),

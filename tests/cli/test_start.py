@@ -62,6 +62,7 @@ def test_no_help_of_a_command_imports_a_large_library():
 
 def test_what_the_options_say_without_jax_is_what_the_library_has(capsys):
     assert device_names.PRESETS == tuple(sj.devices.PRESETS)
+    assert device_names.PULSED == tuple(sj.devices.PULSED)
     done = subprocess.run([*SEDMA, "run", "--help"], capture_output=True, text=True)
     assert f"{BASELINE_LAMBDA:g}" in done.stdout
 

@@ -1,5 +1,6 @@
 """Jobs of a service: the journal, what is refused, and what comes back."""
 
+import dataclasses
 import json
 import socket
 import threading
@@ -7,6 +8,7 @@ import urllib.request
 from contextlib import contextmanager
 from unittest.mock import Mock
 
+import jax
 import numpy as np
 import pytest
 import scipy.sparse
@@ -14,6 +16,7 @@ import trio
 from comm_nodes import EVERYONE, wait_until
 from hypothesis import given, strategies as st
 
+import sedma_jax as sj
 from sedma_jax import comm
 from sedma_jax._cli.serve import _address
 from sedma_jax.comm._jobs.journal import Journal
@@ -26,9 +29,16 @@ from sedma_jax.comm._jobs.worker_process import Product
 from sedma_jax.comm._node.node import Node
 from sedma_jax.comm._rpc.messages import MessageError
 from sedma_jax.comm._tensors.manifest import describe
+from sedma_jax.devices._file import device_text, named_or_own
 
 CID = describe(np.arange(3.0)).cid
 JOB = JobRequest("one", {"values": CID}, None, CID, "epiram", 7)
+OWN = dataclasses.replace(
+    sj.devices.EPIRAM,
+    nonlinearity_ltp=0.0,
+    curve_ltp=sj.kernels.ExponentialCurve(-1.0),
+    cycle_noise=(1.0, 0.5),
+)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +71,12 @@ def test_a_job_survives_as_bytes():
         "ag-asi",
         2**32 - 1,
     )
-    for job in (JOB, sparse):
+    own = dataclasses.replace(JOB, device=device_text("f", OWN))
+    for job in (JOB, sparse, own):
         assert read_job(encode_job(job)) == job
+    back = named_or_own(read_job(encode_job(own)).device)
+    assert jax.tree.structure(back) == jax.tree.structure(OWN)
+    np.testing.assert_array_equal(jax.tree.leaves(back), jax.tree.leaves(OWN))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +97,9 @@ def test_a_job_survives_as_bytes():
         {"vector": None},
         {"device": "abacus"},
         {"device": []},
+        {"device": {}},
+        {"device": {"g_min": 1e-6, "g_max": 1e-5, "pulses_ltp": 9, "pulses_ltd": "9"}},
+        {"device": {"g_min": 1.0, "g_max": 9.0, "pulses_ltp": 9, "pulses_ltd": 9}},
         {"seed": -1},
         {"seed": 2**32},
         {"seed": False},
@@ -189,13 +206,13 @@ def test_products_come_back_and_strangers_see_nothing(tmp_path):
     with served(tmp_path / "s") as (node, service):
         with comm.open_jobs(node.addresses[0], key=tmp_path / "k") as client:
             assert client.submit(A, x, id="dense")["state"] in ("queued", "running", "done")
-            client.submit(S, x[0], id="sparse", device="taox-hfox")
+            client.submit(S, x[0], id="sparse", device=OWN)
             y, job = client.result("dense", 20)
             np.testing.assert_array_equal(y, x @ A.T)
             assert job["cid"] == describe(y).cid and job["attempts"] == 1
             y, job = client.result("sparse", 20)
             np.testing.assert_allclose(y, S @ x[0], rtol=1e-12)
-            assert job["record"] == {"device": "taox-hfox"}
+            assert named_or_own(job["record"]["device"]).curve_ltp == OWN.curve_ltp
             # Handed in again it is the same job, not another.
             assert client.submit(A, x, id="dense")["finished"]
             with pytest.raises(comm.RemoteError, match="names one job"):

@@ -37,8 +37,12 @@ def traces():
     return np.asarray(simulate_reads(TRUE, g, READS, key=jr.key(7)))
 
 
-def test_the_model_is_recovered(traces):
-    found = fit_reads(traces, traps=1)
+@pytest.fixture(scope="module")
+def found(traces):
+    return fit_reads(traces, traps=1)
+
+
+def test_the_model_is_recovered(found):
     relaxation, trap = found.drift.models
     # Binomial share; medians of n log-normals have the error 1.2533 spread / sqrt(n).
     few = 0.8 * CELLS
@@ -54,8 +58,8 @@ def test_the_model_is_recovered(traces):
     assert abs(relaxation.mean - 0.01) < 0.005
 
 
-def test_the_time_step_scales_the_times_alone(traces):
-    one, ten = fit_reads(traces, traps=1), fit_reads(traces, 10.0, traps=1)
+def test_the_time_step_scales_the_times_alone(found, traces):
+    one, ten = found, fit_reads(traces, 10.0, traps=1)
     slow, quick = ten.drift.models[1], one.drift.models[1]
     np.testing.assert_allclose(slow.tau_0, 10 * quick.tau_0)
     np.testing.assert_allclose(slow.amplitude, quick.amplitude)

@@ -20,6 +20,7 @@ from ..._tiling.number_range import narrowed
 from ..._tiling.pool import Pool
 from ..._tiling.pool_file import load_pool
 from ..._trace import Trace, write_chrome_trace
+from ...devices._file import load_device
 from .._terminal.output import (
     plot_errors,
     show_delivery,
@@ -118,9 +119,9 @@ def _arrays(options: argparse.Namespace) -> tuple[Pool | None, list[str]]:
     names = list(dict.fromkeys(options.device or ["epiram"]))
     if "all" in names:
         names = list(devices.PRESETS)
-    known = devices.PRESETS
+    known = devices.PULSED
     # Read once, and what is no device is refused before the work starts.
-    options.devices = {n: known[n] if n in known else devices.load(n) for n in names}
+    options.devices = {n: known[n] if n in known else load_device(n) for n in names}
     return None, names
 
 

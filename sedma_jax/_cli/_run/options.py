@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from .._terminal import numbers as numbers
-from .._terminal.device_names import PRESETS, device_or_file
+from .._terminal.device_names import PRESETS, PULSED, devices_or_file
 from ..cluster import add_target
 
 
@@ -41,10 +41,10 @@ def _add_product(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--device",
         action="append",
-        type=device_or_file,
+        type=devices_or_file,
         metavar="NAME|FILE",
-        help=f"{', '.join(PRESETS)}, all, or a .json or .toml file; may be repeated "
-        "(default: epiram)",
+        help=f"{', '.join(PULSED)}, all for the first {len(PRESETS)}, or a .json or .toml "
+        "file; may be repeated (default: epiram)",
     )
     run.add_argument(
         "--seed", type=numbers.seed, default=0, help="seed of all draws (default: 0)"

@@ -15,7 +15,7 @@ from ..._files.read_files import read_regular, told
 from ..._files.refusal import LARGEST_BYTES, FileRefusal
 from ..._tiling.pool import Pool
 from ..._tiling.tile_source import tile_source
-from .._terminal.device_names import PRESETS
+from .._terminal.device_names import PULSED
 
 # The fields of `delivery_of` whose change makes `stages_of` repeat a stage.
 _PEERS, _WORKFLOW = "peers_asked", "workflow"
@@ -46,7 +46,7 @@ def inputs_of(
     """What a product depends on, in the form that `result.json` keeps."""
     rows, cols = 256, 256  # any would do, as long as it stays: it orders the digest
     arrays = name
-    if pool is not None or name not in PRESETS:  # the name of a file says nothing of it
+    if pool is not None or name not in PULSED:  # the name of a file says nothing of it
         held = options.devices[name] if pool is None else pool
         arrays = _digest(eqx.tree_pformat(held, short_arrays=False))
     return {

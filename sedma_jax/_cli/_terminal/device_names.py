@@ -4,20 +4,22 @@ from argparse import ArgumentTypeError
 
 PRESETS = ("ag-asi", "alox-hfo2", "epiram", "taox-hfox")
 """The keys of `sedma_jax.devices.PRESETS`."""
-
-
-def device_name(text: str) -> str:
-    """A name as `PRESETS` has it: `AG_ASI` and `ag-asi` are one."""
-    return text.lower().replace("_", "-")
+PULSED = (*PRESETS, "taox-tio2", "pcmo", "hzo-fefet", "li-ecram")
+"""The keys of `sedma_jax.devices.PULSED`."""
 
 
 def device_or_file(text: str) -> str:
-    """A name, or a file of a device, which the run reads."""
+    """A name, as `AG_ASI` or `ag-asi`, or a file of a device, which is read later."""
     if text.lower().endswith((".json", ".toml")):
         return text
-    name = device_name(text)
-    if name not in (*PRESETS, "all"):
+    name = text.lower().replace("_", "-")
+    if name not in PULSED:
         raise ArgumentTypeError(
-            f"{text!r} is none of {', '.join(PRESETS)}, all, or a .json or .toml file"
+            f"{text!r} is none of {', '.join(PULSED)}, and no .json or .toml file"
         )
     return name
+
+
+def devices_or_file(text: str) -> str:
+    """The same, or "all", which stands for the four of `PRESETS`."""
+    return "all" if text.lower() == "all" else device_or_file(text)

@@ -13,6 +13,8 @@ import numpy as np
 
 from ..._tiling.native import real_floats
 from ..._tiling.partition import Sparse, checked_sparse
+from ...devices import Device
+from ...devices._file import device_text
 from .._libp2p.keystore import load_or_create
 from .._libp2p.library import PeerID
 from .._node.settings import NodeSettings
@@ -47,7 +49,7 @@ class JobClient:
         A: Any,
         x: Any,
         *,
-        device: str = "epiram",
+        device: Device | str = "epiram",
         seed: int = 0,
         id: str | None = None,
     ) -> dict:
@@ -57,7 +59,8 @@ class JobClient:
 
         - `A`: matrix, dense or a sparse one of SciPy or JAX, and `x`: one vector or a
             batch; of numbers that float32 or float64 holds exactly.
-        - `device`: name of a preset, and `seed`: seed of all randomness.
+        - `device`: a device with one figure for each property, or the name of one of
+            `sedma_jax.devices.PULSED`; `seed`: seed of all randomness.
         - `id`: of the job; a new one if left out. Submitting it again under the same id
             gives the same job, so that a lost answer does no harm.
 
@@ -77,7 +80,11 @@ class JobClient:
             matrix={name: self.node.put(part) for name, part in parts.items()},
             shape=shape,
             vector=self.node.put(real_floats(x, "x")),
-            device=device,
+            device=(
+                device
+                if isinstance(device, str)
+                else device_text("sedma_jax.comm.JobClient.submit", device)
+            ),
             seed=seed,
         )
         return self._ask("job-submit", encode_job(request), _TRAVEL_SECONDS)

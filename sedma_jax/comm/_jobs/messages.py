@@ -3,6 +3,7 @@
     {"version": 1, "id": "...", "matrix": {"values": CID}, "vector": CID,
      "device": "epiram", "seed": 0}
 
+`device` may be a table of its figures, as `sedma_jax.devices.save` writes it.
 A sparse matrix is `{"data": CID, "rows": CID, "cols": CID, "shape": [m, n]}`. Tensors are
 named by CID, so that they are verified, and sent once if jobs share them.
 """
@@ -12,12 +13,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ...devices import PRESETS
+from ...devices import PULSED
+from ...devices._file import device_of_table, device_text
 from .._rpc.messages import MessageError
 from .._tensors.manifest import check_cid
 
 VERSION = 1
-LARGEST_JOB = 4096  # bytes
+LARGEST_JOB = 16384  # bytes: tensors by CID, and a device with tables
 LARGEST_SIDE = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PARTS = {frozenset({"values"}), frozenset({"data", "rows", "cols", "shape"})}
@@ -32,7 +34,7 @@ class JobRequest:
         nonzeros of a sparse one.
     - `shape`: of a sparse matrix; None for a dense one.
     - `vector`: CID of `x`, one vector or a batch.
-    - `device`: name of a preset.
+    - `device`: name of one of `PULSED`, or the line of another (`device_text`).
     - `seed`: seed of all randomness.
     """
 
@@ -57,7 +59,7 @@ def encode_job(job: JobRequest) -> bytes:
         "id": job.id,
         "matrix": matrix,
         "vector": job.vector,
-        "device": job.device,
+        "device": json.loads(job.device) if job.device[:1] == "{" else job.device,
         "seed": job.seed,
     }
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -76,17 +78,25 @@ def read_job(data: bytes | memoryview) -> JobRequest:
             raise _needs("a shape of two numbers", shape)
         rows, cols = (_whole(side, "sides", 1, LARGEST_SIDE) for side in shape)
         shape = rows, cols
-    device = fields["device"]
-    if not isinstance(device, str) or device not in PRESETS:
-        raise _needs(f"a device, one of {', '.join(PRESETS)}", device)
     return JobRequest(
         id=check_id(fields["id"]),
         matrix={part: _cid(cid) for part, cid in matrix.items()},
         shape=shape,
         vector=_cid(fields["vector"]),
-        device=device,
+        device=_device(fields["device"]),
         seed=_whole(fields["seed"], "a seed", 0, 2**32 - 1),
     )
+
+
+def _device(value: object) -> str:
+    if isinstance(value, str) and value in PULSED:
+        return value
+    if not isinstance(value, dict):
+        raise _needs(f"a device, one of {', '.join(PULSED)}, or a table", value)
+    try:
+        return device_text("JobClient.submit", device_of_table(value))
+    except ValueError as error:
+        raise MessageError(f"`JobClient.submit` needs a device. Got: {error}") from error
 
 
 def read_fields(data: bytes | memoryview, names: set[str]) -> dict:

@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from sedma_jax.kernels import (
     DriftInTurn,
+    ExponentialCurve,
     ExponentialRelaxation,
     LogarithmicRelaxation,
     PolynomialCurve,
@@ -53,6 +54,19 @@ def test_the_exponential_law_is_a_soft_bound():
     np.testing.assert_allclose(
         curve.covered(x), np.expm1(-u * x) / np.expm1(-u), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("u", [-3.0, 0.0, 1e-9, 2.0])
+def test_an_exponential_curve_has_curvatures_of_both_signs(u):
+    curve, x = ExponentialCurve(u), jnp.linspace(0, 1, 17)
+    known = np.expm1(-u * x) / np.expm1(-u) if u else x
+    np.testing.assert_allclose(curve.covered(x), known, rtol=1e-12)
+    np.testing.assert_allclose(curve.needed(curve.covered(x)), x, atol=1e-12)
+    slope = jax.grad(lambda v: ExponentialCurve(v).covered(jnp.array(0.3)))(u)
+    near = lambda v: np.expm1(-0.3 * v) / np.expm1(-v)
+    # The difference of the closed form; about zero its second order is 1e-8.
+    numeric = (near(u + 1e-4) - near(u - 1e-4)) / 2e-4
+    np.testing.assert_allclose(slope, numeric, rtol=1e-6)
 
 
 def test_trains_follow_a_table_up_and_down_from_where_the_cell_is():
@@ -144,6 +158,7 @@ def test_models_in_turn_draw_independently():
         (lambda: TabulatedCurve([0, 1], [0, 0.5, 1]), "shares"),
         (lambda: SoftBoundCurve(1.0, 1.0), "bound"),
         (lambda: SoftBoundCurve(-1.0), "exponent"),
+        (lambda: ExponentialCurve(np.nan), "curvature"),
         (lambda: dataclasses.replace(QUIET, cycle_noise=(np.nan,)), "cycle_noise"),
         (lambda: dataclasses.replace(QUIET, cycle_noise=()), "cycle_noise"),
         (

@@ -5,8 +5,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from sedma_jax.kernels import TelegraphNoise, Traps, draw_traps, drift, telegraph_state
-from tolerances import mean_atol
+from sedma_jax.kernels import (
+    TelegraphNoise,
+    TrapGroup,
+    Traps,
+    draw_traps,
+    drift,
+    telegraph_state,
+)
+from tolerances import mean_atol, var_atol
 
 import sedma_jax as sj
 
@@ -65,10 +72,21 @@ def test_traps_have_the_statistics_asked_for():
     traps = draw_traps(model, (CELLS,), jnp.float64, key=jr.key(1))
     has = np.asarray(traps.amplitude) > 0
     assert abs(has.mean() - 0.25) < mean_atol(np.sqrt(0.25 * 0.75), CELLS)
-    logs = np.log(traps.amplitude[has])
+    amplitude = np.asarray(traps.amplitude)[has]
+    logs = np.log(amplitude / (1 - amplitude)) - np.log(0.1 / 0.9) + np.log(0.1)
     assert abs(logs.mean() - np.log(0.1)) < mean_atol(0.4, has.sum())
     for tau, median in ((traps.tau_0, 2.0), (traps.tau_1, 4.0)):
         assert abs(np.log(tau).mean() - np.log(median)) < mean_atol(0.8, CELLS)
+
+
+def test_traps_of_a_group_share_a_factor():
+    # Always full, and of equal amplitude but for the factor F: g = (1 + r F)**-2.
+    full = TelegraphNoise(1.0, 0.01, 1e-6, 1e6, levels=2)
+    group = TrapGroup((full, full), common_spread=0.5)
+    g = drift(group, jnp.ones(20_000), 3.0, key=jr.key(4))
+    factor = np.log((np.asarray(g) ** -0.5 - 1) * 0.99 / 0.01)
+    assert abs(factor.mean()) < mean_atol(0.5, 20_000)
+    assert abs(factor.var() - 0.25) < var_atol(0.5, 20_000)
 
 
 def test_a_crossbar_jumps_between_two_conductances():
@@ -97,3 +115,15 @@ def test_nonsense_is_refused_by_name(change):
     good = dict(share=0.5, amplitude=0.1, tau_0=1.0, tau_1=1.0)
     with pytest.raises(ValueError, match=f"`{next(iter(change))}`"):
         TelegraphNoise(**(good | change))
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda trap: TrapGroup(()), "models"),
+        (lambda trap: TrapGroup((trap,), -0.1), "common_spread"),
+    ],
+)
+def test_a_group_of_nonsense_is_refused_by_name(make, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        make(TelegraphNoise(0.5, 0.1, 1.0, 1.0))
