@@ -66,15 +66,12 @@ def test_reference_has_every_public_name_once(api_topics):
 
 
 def test_dir_shows_public_names_only():
-    import sedma_jax.viz
-
     assert all(not name.startswith("_") for name in dir(sj))
     own = {"analogize", "digitize", "inspect", "age", "matrices", "AnalogLinear"}
-    for module, expected in ((sj.nn.flax, own), (sedma_jax.viz, {"conductance_map"})):
-        names = dir(module)
-        assert expected <= set(names)
-        for name in names:
-            assert getattr(module, name).__module__ == module.__name__, name
+    names = dir(sj.nn.flax)
+    assert own <= set(names)
+    for name in names:
+        assert getattr(sj.nn.flax, name).__module__ == sj.nn.flax.__name__, name
 
 
 def test_command_line_page_has_every_option_of_every_command():
