@@ -1,8 +1,9 @@
 """Measure a function at many points by as few programs as there are shapes."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,27 @@ Values = Mapping[str, Any]
 Measure = Callable[..., Mapping[str, Any]]
 
 
-def mappable(measure: Measure, points: Sequence[Values]) -> list[str]:
-    """The parameters that the function takes as traced numbers, in one program.
+class Split(NamedTuple):
+    """How the parameters of a function go into a program, by their names.
 
-    All together if it takes them so; otherwise one after another, each that it takes beside
-    those before it. The function is traced for this, and not compiled.
+    - `mapped`: mapped over by `vmap`.
+    - `shared`: traced, but the same for all points of a call.
+
+    All others are parts of the program.
+    """
+
+    mapped: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+def split(
+    measure: Measure, points: Sequence[Values], mapped: Collection[str] | None
+) -> Split:
+    """Which parameters a function takes as traced numbers.
+
+    Those that may be mapped over come first, then the others. All together if it takes them
+    so; otherwise one after another, each that it takes beside those before it. The function
+    is traced for this, and not compiled.
     """
     several = [
         name
@@ -29,47 +46,67 @@ def mappable(measure: Measure, points: Sequence[Values]) -> list[str]:
         if all(_form(point[name]) is not None for point in points)
         and len({value_digest(point[name]) for point in points}) > 1
     ]
-    if _traces(measure, points[0], several):
-        return several
-    taken: list[str] = []
-    for name in several:
-        if _traces(measure, points[0], [*taken, name]):
-            taken.append(name)
+    may = [name for name in several if mapped is None or name in mapped]
+    over = _taken(may, lambda names: _traces(measure, points[0], Split(names, ())))
+    rest = [name for name in several if name not in may] if over else []
+    return Split(over, _taken(rest, lambda n: _traces(measure, points[0], Split(over, n))))
+
+
+def _taken(
+    names: Sequence[str], possible: Callable[[tuple[str, ...]], bool]
+) -> tuple[str, ...]:
+    """All of the names if that is possible, or as many as are, one after another."""
+    if not names or possible(tuple(names)):
+        return tuple(names)
+    taken: tuple[str, ...] = ()
+    for name in names:
+        if possible((*taken, name)):
+            taken += (name,)
     return taken
 
 
 def measured(
-    measure: Measure, points: Sequence[Values], mapped: Collection[str], batch: int
+    measure: Measure, points: Sequence[Values], how: Split, batch: int
 ) -> Iterator[list[tuple[int, Figures]]]:
     """The figures of points with their places, as they come; at most `batch` at a time."""
-    groups: dict[tuple, list[int]] = {}
-    for place, point in enumerate(points):
-        # What is mapped over has one structure in a program, all else one value.
-        parts = (
-            (n, _form(v) if n in mapped else value_digest(v)) for n, v in point.items()
-        )
-        groups.setdefault(tuple(parts), []).append(place)
-    for places in groups.values():
+    traced = how.mapped + how.shared
+    # What is traced has one structure in a program, all else one value.
+    one_program = _grouped(
+        range(len(points)),
+        lambda place: [
+            _form(v) if n in traced else value_digest(v) for n, v in points[place].items()
+        ],
+    )
+    for places in one_program:
         leave_room()
-        if not mapped:
+        if not how.mapped:
             for place in places:
                 with _noted(points[place]):
                     figures = _plain_figures(measure(**points[place]))
                 yield [(place, figures)]
             continue
-        program = _program(measure, points[places[0]], mapped)
-        size = min(batch, len(places))
-        for start in range(0, len(places), size):
-            part = places[start : start + size]
+        program = _program(measure, points[places[0]], how)
+        calls = _grouped(
+            places, lambda place: [value_digest(points[place][n]) for n in how.shared]
+        )
+        size = min(batch, max(map(len, calls)))
+        for part in (c[i : i + size] for c in calls for i in range(0, len(c), size)):
             # The last ones are as many as the others, so that their program serves them.
             filled = part + part[-1:] * (size - len(part))
             with _noted(points[part[0]], len(part)):
-                stacked = _stacked([points[p] for p in filled], mapped)
-                found = jax.device_get(program(stacked))
+                found = jax.device_get(program(*_traced([points[p] for p in filled], how)))
             yield [
                 (place, {name: _number(values[i]) for name, values in found.items()})
                 for i, place in enumerate(part)
             ]
+
+
+def _grouped(places: Iterable[int], mark: Callable[[int], list]) -> list[list[int]]:
+    """The places with equal marks together."""
+    groups: dict[tuple, list[int]] = {}
+    for place in places:
+        groups.setdefault(tuple(mark(place)), []).append(place)
+    return list(groups.values())
 
 
 @contextmanager
@@ -84,30 +121,32 @@ def _noted(point: Values, count: int = 1) -> Iterator[None]:
         raise
 
 
-def _program(measure: Measure, point: Values, mapped: Collection[str]) -> Callable:
+def _program(measure: Measure, point: Values, how: Split) -> Callable:
     """The function as one program of several points; JAX sorts the names of its figures."""
-    fixed = {name: value for name, value in point.items() if name not in mapped}
+    traced = how.mapped + how.shared
+    fixed = {name: value for name, value in point.items() if name not in traced}
     names: list[str] = []
 
-    def one(given):
-        found = _checked(measure(**fixed, **given))
+    def one(mapped, shared):
+        found = _checked(measure(**fixed, **mapped, **shared))
         names[:] = found
         return found
 
-    program = jax.jit(jax.vmap(one))
+    program = jax.jit(jax.vmap(one, in_axes=(0, None)))
 
-    def call(stacked):
-        found = program(stacked)
+    def call(mapped, shared):
+        found = program(mapped, shared)
         return {name: found[name] for name in names}
 
     return call
 
 
-def _traces(measure: Measure, point: Values, names: Collection[str]) -> bool:
-    if not names:
-        return False
+def _traces(measure: Measure, point: Values, how: Split) -> bool:
     try:
-        jax.eval_shape(_program(measure, point, names), _stacked([point], names))
+        with warnings.catch_warnings():
+            # Of Equinox, where a traced value is made a part of the structure.
+            warnings.simplefilter("error", UserWarning)
+            jax.eval_shape(_program(measure, point, how), *_traced([point], how))
     except Exception:  # an untraced call says what is wrong with it, if something is
         return False
     return True
@@ -132,13 +171,19 @@ def _is_number(leaf: Any) -> bool:
     return isinstance(leaf, bool | int | float | jax.Array | np.ndarray | np.generic)
 
 
-def _stacked(points: Sequence[Values], names: Collection[str]) -> dict[str, Any]:
+def _traced(points: Sequence[Values], how: Split) -> tuple[dict, dict]:
+    """The values of what is mapped one upon another, and of what is shared."""
+
     def stack(*leaves):
         if any(isinstance(leaf, jax.Array) for leaf in leaves):
             return jnp.stack(leaves)
         return np.stack([np.asarray(leaf) for leaf in leaves])
 
-    return {name: jax.tree.map(stack, *(p[name] for p in points)) for name in names}
+    def alone(leaf):
+        return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+    mapped = {n: jax.tree.map(stack, *(p[n] for p in points)) for n in how.mapped}
+    return mapped, {n: jax.tree.map(alone, points[0][n]) for n in how.shared}
 
 
 def _checked(found: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .._programming.options import Progress
 from .._progress import progress_bar
 from ..kernels import check_callable, check_counts, check_kind, shown
 from ._content import function_digest, value_digest
-from ._mapped import Measure, mappable, measured
+from ._mapped import Measure, measured, split
 from ._points import Named, plain
 from ._results import Figures, append_results, read_results
 from ._table import Row, Table
@@ -59,7 +59,7 @@ def run(
         it needs, and is called once for each combination of those.
     - `points`: from `grid` or `random`, or dictionaries of one's own.
     - `file`: the results, lines of JSON; made if it is not there.
-    - `mapped`: the parameters to map over, if that is not to be found out.
+    - `mapped`: the parameters that may be mapped over; all by default, none if empty.
     - `batch`: points in a call of a compiled program, which need memory together.
     - `callback`: called with each row that is new, as it comes: parameters and figures.
         Such as the `log` of a run of Weights & Biases.
@@ -150,12 +150,9 @@ def _measure_all(
         if not missing:
             continue
         values = [task.points[key][1] for key in missing]
-        names = list(values[0])
-        if mapped is None:
-            over = mappable(task.measure, [value for _, value in task.points.values()])
-        else:
-            over = [name for name in mapped if name in names]
-        for part in measured(task.measure, values, over, batch):
+        every_value = [value for _, value in task.points.values()]
+        how = split(task.measure, every_value, mapped)
+        for part in measured(task.measure, values, how, batch):
             new = [(missing[place], figures) for place, figures in part]
             for key, figures in new:
                 _check_names(task.points[key][0], {}, figures)
