@@ -160,8 +160,9 @@ def _measure_all(
                 append_results(path, [(k, task.points[k][0], f) for k, f in new])
             found.update(new)
             done += len(new)
-            for key, figures in new if callback is not None else ():
-                callback(task.points[key][0] | figures)
+            if callback is not None:
+                for key, figures in new:
+                    callback(task.points[key][0] | figures)
             if report is not None:
                 report(done, len(every))
 

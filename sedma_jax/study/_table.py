@@ -64,8 +64,10 @@ class Table(tuple[Row, ...]):
             grid.add_row(*(_text(row.get(name)) for name in names))
         text = io.StringIO()
         # Under Jupyter rich would display the table, and write nothing to the file.
-        plain = dict(force_jupyter=False, force_terminal=False, markup=False)
-        Console(file=text, width=1000, **plain).print(grid)
+        console = Console(
+            file=text, width=1000, force_jupyter=False, force_terminal=False, markup=False
+        )
+        console.print(grid)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
         rest = [f" ... {len(self) - _SHOWN:,} more rows"] if len(self) > _SHOWN else []
         return "\n".join([line for line in lines if line] + rest)

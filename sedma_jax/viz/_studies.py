@@ -92,17 +92,18 @@ def pareto_front(
     **Example:**
 
         >>> figure = sj.viz.pareto_front([1e-9, 2e-9, 3e-9], [0.5, 0.9, 0.8])
-        >>> print(figure.axes[0].lines[0].get_ydata())  # the third has less for more
+        >>> print(figure.axes[0].lines[0].get_ydata())  # the third costs more for less
         [0.5 0.9]
     """
     call = "sedma_jax.viz.pareto_front"
     joules, quality = numbers(energy, "energy"), numbers(accuracy, "accuracy")
-    count = len(joules) if names is None and joules.ndim else len(names or ())
+    written = [] if names is None else list(names)
+    count = joules.size if names is None else len(written)
     if not count or joules.shape != (count,) or quality.shape != (count,):
         raise ValueError(
             f"`{call}` needs one energy, one accuracy and, if there are any, one name of "
             f"each design. Got shapes {joules.shape} and {quality.shape}, "
-            f"{'no' if names is None else len(names)} names. Pass columns of a table."
+            f"{'no' if names is None else len(written)} names. Pass columns of a table."
         )
     check_given(call, POSITIVE, "The axis of energy is logarithmic.", energy=joules)
     front = np.flatnonzero(
@@ -115,9 +116,9 @@ def pareto_front(
     axis.plot(
         joules[front], quality[front], "o-", ms=5, color=ORANGE, drawstyle="steps-post"
     )
-    for place in front if names is not None else ():
+    for place in front if written else ():
         axis.annotate(
-            str(names[place]),
+            str(written[place]),
             (joules[place], quality[place]),
             xytext=(4, 4),
             textcoords="offset points",

@@ -138,4 +138,4 @@ def write_outputs(folder: Path, result: dict, outputs: list[np.ndarray]) -> None
     with replacing(folder / "y.npy") as part, open(part, "wb") as file:
         np.save(file, outputs[0] if len(outputs) == 1 else np.stack(outputs))
     with replacing(folder / "result.json") as part:
-        part.writetext(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -121,7 +121,10 @@ def _device(terms: Terms, without: dict[str, str]) -> tuple[MeasuredArray, float
     noise = None
     if read is not None:
         noise = StationaryReadNoise(
-            read.deviation, read.distribution, read.g_min, read.g_max
+            deviation=read.deviation,
+            distribution=read.distribution,
+            g_min=read.g_min,
+            g_max=read.g_max,
         )
     array = MeasuredArray(window, programming or ideal, None, noise)
     return array, (g_max - g_min) / g_max
@@ -152,7 +155,7 @@ def _error(
     if law == model or law not in curves:
         without[at] = f"{model}. `sedma_jax.devices.CATALOGUE` has published statistics."
         return None
-    return ProgrammingNoise(curves[law](), draw, **limits)
+    return ProgrammingNoise(curves[law](), draw, limits["g_min"], limits["g_max"])
 
 
 def _core(
@@ -176,7 +179,7 @@ def _core(
     weight_bits = terms.number(_CALL, "core.weight_bits", 0)
     terms.get("core.offset.style", 1)
     kind = _STYLES.get(inner, inner) if style == "BITSLICED" else style
-    options["mapping"] = {"OFFSET": offset}.get(kind, differential)
+    options["mapping"] = offset if kind == "OFFSET" else differential
     if style == "BITSLICED":
         # The sign is one of the bits of a weight there.
         each = int(bits or math.ceil((weight_bits - 1) / slices))
