@@ -21,7 +21,7 @@ TOPICS = {
         "Crossbars and products",
         "Crossbar AbstractCrossbar PooledCrossbar Bank matvec matvec_sharded "
         "stream_matvec bit_serial_matvec bit_planes per_cell_noisy_matvec stored_matrix "
-        "ADC DAC calibrated_adc clip_rate save_tree load_tree",
+        "ADC DAC calibrated_adc clip_rate cell_columns labelled_arrays save_tree load_tree",
     ),
     "effects": (
         "Effects",
@@ -52,6 +52,7 @@ MODULES = {
     "comm": "Peers and jobs",
     "deploy": "Deployment",
     "data": "Data sets",
+    "study": "Studies",
     "viz": "Pictures",
     "meliso_compat": "MELISO+'s accounting",
     "kernels": "Kernels",

@@ -6,7 +6,7 @@ from types import ModuleType as _ModuleType
 
 # Each needs an extra.
 _EXTRAS = ("comm", "data", "deploy", "linalg", "memory", "nn", "viz")
-_MODULES = ("costs", "devices", "kernels", "meliso_compat", "noise_models")
+_MODULES = ("costs", "devices", "kernels", "meliso_compat", "noise_models", "study")
 
 if _typing.TYPE_CHECKING:
     from . import (

@@ -6,6 +6,7 @@ from . import (
     kernels as kernels,
     meliso_compat as meliso_compat,
     noise_models as noise_models,
+    study as study,
 )
 from ._compilation_cache import (
     enable_compilation_cache as enable_compilation_cache,
@@ -39,6 +40,10 @@ from ._crossbar.read_effects import (
     per_cell_noisy_matvec as per_cell_noisy_matvec,
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
+)
+from ._crossbar.tables import (
+    cell_columns as cell_columns,
+    labelled_arrays as labelled_arrays,
 )
 from ._files.trees import load_tree as load_tree, save_tree as save_tree
 from ._products.corrected import corrected_matvec as corrected_matvec

@@ -1,13 +1,14 @@
 import subprocess
 import sys
 
+import jax.random as jr
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sedma_jax.kernels import MvmWorkload, mvm_cost
 
-from sedma_jax import costs, devices, viz
+from sedma_jax import costs, devices, kernels, noise_models, viz
 
 RNG = np.random.default_rng(0)
 PAIR = RNG.uniform(1e-7, 1e-5, (2, 6, 9))
@@ -198,3 +199,60 @@ def test_a_response_is_drawn_over_its_window():
     window = [device.g_min, device.g_max]
     np.testing.assert_allclose(ends, [window, window[::-1]], rtol=1e-5)
     assert up.get_xdata()[-1] == device.pulses_ltp
+
+
+def test_drift_is_drawn_as_it_is_and_compensated():
+    # Of one exponent, the loss is the same in all cells: compensation takes all of it.
+    exponent, spread = (kernels.PolynomialCurve((c,), 1.0) for c in (0.1, 0.0))
+    model = kernels.PowerLawDrift(exponent, spread, t_0=20.0)
+    times = [20.0, 180.0, 1980.0]
+    key = jr.key(0)
+    raw, flat = draw(viz.drift_curves(model, [1e-6, 2e-5], times=times, cells=3, key=key))
+    for axis, wanted in ((raw, 100 * np.array([2, 10, 100]) ** -0.1), (flat, [100.0] * 3)):
+        assert len(axis.lines) == 2 and axis.get_xscale() == "log"
+        for line in axis.lines:
+            np.testing.assert_allclose(line.get_ydata(), wanted, rtol=1e-6)
+    assert [t.get_text() for t in raw.get_legend().get_texts()] == ["1 µS", "20 µS"]
+
+
+def test_accuracy_over_time_has_a_band_of_a_standard_deviation():
+    times = np.array([1.0, 1e3, 1e6])
+    repeats = RNG.uniform(0.8, 1.0, (3, 5))
+    (axis,) = draw(viz.accuracy_over_time(times, {"raw": repeats, "once": times / 1e7}))
+    mean, std = repeats.mean(1), repeats.std(1, ddof=1)
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), mean)
+    np.testing.assert_array_equal(axis.lines[1].get_ydata(), times / 1e7)
+    (band,) = axis.collections
+    edges = {tuple(point) for point in band.get_paths()[0].vertices.round(9)}
+    for x, low, high in zip(times, mean - std, mean + std, strict=True):
+        assert {(x, round(low, 9)), (x, round(high, 9))} <= edges
+
+
+def test_a_front_is_a_staircase_below_all_others():
+    energy, error = RNG.uniform(1, 2, (2, 40))
+    names = [f"design {i}" for i in range(40)]
+    (axis,) = draw(viz.pareto_front(energy, error, names, error=True))
+    x, y = axis.lines[0].get_data()
+    assert np.all(np.diff(x) > 0) and np.all(np.diff(y) < 0)
+    for e, w in zip(energy, error, strict=True):
+        assert np.any((x <= e) & (y <= w))
+    labels = [f"design {np.flatnonzero(energy == e)[0]}" for e in x]
+    assert [text.get_text() for text in axis.texts] == labels
+    assert len(axis.collections[0].get_offsets()) == 40
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda: viz.drift_curves(noise_models.PCM.drift, [0.0], key=jr.key(0)), "siemens"),
+        (lambda: viz.accuracy_over_time([1.0], {}), "Got nothing"),
+        (lambda: viz.accuracy_over_time([1.0], {"a": [1.0, 2.0]}), "Put times first"),
+        (lambda: viz.accuracy_over_time([0.0], {"a": [1.0]}), "`times` to be positive"),
+        (lambda: viz.pareto_front([1.0], [1.0, 2.0]), "one energy, one accuracy"),
+        (lambda: viz.pareto_front([1.0], [1.0], ["a", "b"]), "2 names"),
+        (lambda: viz.pareto_front([0.0], [1.0]), "`energy` to be positive"),
+    ],
+)
+def test_pictures_of_studies_refuse_what_they_cannot_draw(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()

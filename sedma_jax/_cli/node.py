@@ -207,9 +207,9 @@ def _status(options: argparse.Namespace) -> int:
 
 def _put(options: argparse.Namespace) -> int:
     from .._files.numpy_files import load_npy
+    from .._progress import progress_bar
     from ..comm._runners import control_client
     from ..comm._tensors.manifest import LARGEST_TENSOR
-    from ._terminal.output import progress_bar
 
     array = load_npy(options.file, "`sedma node put`", LARGEST_TENSOR)
     with progress_bar("put", "MB", total=lambda: array.nbytes // 10**6) as progress:
@@ -221,9 +221,9 @@ def _put(options: argparse.Namespace) -> int:
 def _get(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from .._progress import progress_bar
     from ..comm import check_cid
     from ..comm._runners import control_client
-    from ._terminal.output import progress_bar
 
     check_cid(options.cid)
     with progress_bar("get", "MB") as progress:

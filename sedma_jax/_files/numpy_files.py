@@ -125,6 +125,13 @@ def parse_arrays(content: bytes, names: Collection[str]) -> dict[str, np.ndarray
         return {name: _member(archive, m, _KINDS + "U") for name, m in found.items()}
 
 
+def parse_all_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file, of numbers."""
+    with _archive(content) as (archive, members):
+        _check_sizes([*members.values()], content)
+        return {name: _member(archive, member) for name, member in members.items()}
+
+
 @contextmanager
 def _archive(
     content: bytes,

@@ -14,6 +14,11 @@ from ._convert import (
     with_read_keys as with_read_keys,
 )
 from ._embedding import AnalogEmbedding as AnalogEmbedding
+from ._foreign.aihwkit import from_aihwkit as from_aihwkit
+from ._foreign.crosssim import from_crosssim as from_crosssim
+from ._foreign.peer_settings import PeerSettings as PeerSettings
+from ._foreign.pytorch import LoadReport as LoadReport
+from ._foreign.pytorch_equinox import load_pytorch as load_pytorch
 from ._hardware_aware import (
     Hardware as Hardware,
     HardwareAwareConv as HardwareAwareConv,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import sedma_jax._cli._run.command
-from sedma_jax._cli._terminal.output import progress_bar
 from sedma_jax._cli._terminal.tables import print_table
 from sedma_jax._cli.main import main
+from sedma_jax._progress import progress_bar
 
 SEDMA = [sys.executable, "-m", "sedma_jax._cli"]
 COMMANDS = ["--help", "--version", "bench list", "devices", "devices --json"]
@@ -176,7 +176,7 @@ def test_all_tables_are_those_that_fit():
 
 BAR = """\
 import time
-from sedma_jax._cli._terminal.output import progress_bar
+from sedma_jax._progress import progress_bar
 with progress_bar("work", {options}) as report:
     {work}
     time.sleep({seconds})

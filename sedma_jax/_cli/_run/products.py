@@ -18,13 +18,13 @@ from ..._products.correction import CorrectionInfo
 from ..._products.streaming import stream_corrected_matvec
 from ..._programming.pooled import program_pool
 from ..._programming.residual import program_residual
+from ..._progress import progress_bar
 from ..._run import deliver
 from ..._tiling.planning import plan_partitions
 from ..._tiling.pool import Pool
 from ..._tiling.tile_source import tile_source
 from ..._trace import Trace
 from ...kernels import Device
-from .._terminal.output import progress_bar
 from ..cluster import target_of
 from .records import adaptive_record, memory_efficiency, pool_layout, product_record
 

@@ -1,85 +1,18 @@
 """What the commands show and write: tables, progress bars, files."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Column
+from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
 from ..._files.whole_files import replacing
+from ..._progress import after_a_second, text
 from ..._trace import Watch
 from .tables import figure, print_table
-
-
-@contextmanager
-def progress_bar(
-    title: str,
-    unit: str = "partitions",
-    *,
-    total: Callable[[], int] = lambda: 0,
-    rounds: int = 1,
-) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on stderr if that is a terminal and the work takes over a second.
-
-    **Arguments:**
-
-    - `total`: what one round counts to, or 0 while that is not known; called only if
-        there is a bar.
-    - `rounds`: how often the work counts from the start.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    width = min(40, max(4, console.width - 40))  # the text goes first
-    columns = _text("{task.description}"), BarColumn(width), _text("{task.fields[counted]}")
-    bar = Progress(*columns, console=console, transient=True)
-    task = bar.add_task(title, total=None, counted="")
-    before, last = 0, -1
-
-    def report(done: int, whole: int) -> None:
-        nonlocal before, last
-        if rounds > 1 and done <= last:
-            before += whole
-        last = done
-        done, whole = before + done, rounds * whole
-        bar.update(task, completed=done, total=whole, counted=f"{done:,}/{whole:,} {unit}")
-
-    if count := total():
-        report(0, count)
-    with _after_a_second(bar):
-        yield report
-
-
-def _text(text: str) -> TextColumn:
-    """A column that wraps where the terminal is narrow."""
-    return TextColumn(text, table_column=Column(overflow="fold"), markup=False)
-
-
-@contextmanager
-def _after_a_second(bar: Progress) -> Iterator[None]:
-    """Show a display while the block runs, unless that takes less than a second."""
-    timer = threading.Timer(1.0, bar.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()
 
 
 @contextmanager
@@ -89,7 +22,7 @@ def stage_display() -> Iterator[Watch | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = SpinnerColumn(finished_text="+"), _text("{task.description}")
+    columns = SpinnerColumn(finished_text="+"), text("{task.description}")
     bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
     tasks: list[TaskID] = []
 
@@ -99,7 +32,7 @@ def stage_display() -> Iterator[Watch | None]:
         else:
             tasks.append(bar.add_task(stage, total=None))
 
-    with _after_a_second(bar):
+    with after_a_second(bar):
         yield watch
 
 
