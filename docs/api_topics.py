@@ -21,7 +21,12 @@ TOPICS = {
         "Crossbars and products",
         "Crossbar AbstractCrossbar PooledCrossbar Bank matvec matvec_sharded "
         "stream_matvec bit_serial_matvec bit_planes per_cell_noisy_matvec stored_matrix "
-        "ADC DAC calibrated_adc clip_rate save_tree load_tree",
+        "ADC DAC calibrated_adc calibrated_dac averaged_range lossless_adc clip_rate "
+        "save_tree load_tree",
+    ),
+    "converters": (
+        "Real converters",
+        "draw_adc draw_dac ConverterErrors ConverterSpread SarADC RampADC PipelineADC",
     ),
     "effects": (
         "Effects",
