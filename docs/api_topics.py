@@ -20,7 +20,8 @@ TOPICS = {
     "products": (
         "Crossbars and products",
         "Crossbar AbstractCrossbar PooledCrossbar Bank matvec matvec_sharded "
-        "stream_matvec bit_serial_matvec bit_planes per_cell_noisy_matvec stored_matrix "
+        "stream_matvec bit_serial_matvec bit_planes separate_source_matvec "
+        "per_cell_noisy_matvec stored_matrix "
         "ADC DAC calibrated_adc calibrated_dac averaged_range lossless_adc clip_rate "
         "save_tree load_tree",
     ),

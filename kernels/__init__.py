@@ -264,6 +264,10 @@ from ._reading.line_resistance import (
     solve_nodes as solve_nodes,
     transfer_matrix as transfer_matrix,
 )
+from ._reading.line_topologies import (
+    interleaved_transfer as interleaved_transfer,
+    separate_source_conductances as separate_source_conductances,
+)
 from ._reading.patches import image_patches as image_patches
 from ._reading.read import (
     batched_matvec as batched_matvec,

@@ -47,6 +47,7 @@ from ._crossbar.read_effects import (
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
 )
+from ._crossbar.separate_source import separate_source_matvec as separate_source_matvec
 from ._files.trees import load_tree as load_tree, save_tree as save_tree
 from ._products.corrected import corrected_matvec as corrected_matvec
 from ._products.correction import CorrectionInfo as CorrectionInfo, denoise as denoise
