@@ -20,8 +20,14 @@ TOPICS = {
     "products": (
         "Crossbars and products",
         "Crossbar AbstractCrossbar PooledCrossbar Bank matvec matvec_sharded "
-        "stream_matvec bit_serial_matvec bit_planes per_cell_noisy_matvec stored_matrix "
-        "ADC DAC calibrated_adc clip_rate cell_columns labelled_arrays save_tree load_tree",
+        "stream_matvec bit_serial_matvec bit_planes separate_source_matvec "
+        "per_cell_noisy_matvec stored_matrix "
+        "ADC DAC calibrated_adc calibrated_dac averaged_range lossless_adc clip_rate "
+        "cell_columns labelled_arrays save_tree load_tree",
+    ),
+    "converters": (
+        "Real converters",
+        "draw_adc draw_dac ConverterErrors ConverterSpread SarADC RampADC PipelineADC",
     ),
     "effects": (
         "Effects",

@@ -238,7 +238,24 @@ from ._programming.scheme import Scheme as Scheme, as_scheme as as_scheme
 from ._programming.write_verify import (
     write_and_verify as write_and_verify,
 )
-from ._reading.conversion import digitise as digitise
+from ._reading.conversion import (
+    converter_steps as converter_steps,
+    digitise as digitise,
+    largest_code as largest_code,
+)
+from ._reading.converter_errors import (
+    ConverterErrors as ConverterErrors,
+    convert_lines as convert_lines,
+    distort as distort,
+)
+from ._reading.converter_spread import (
+    AbstractConverterSpread as AbstractConverterSpread,
+    ConverterSpread as ConverterSpread,
+    PipelineADC as PipelineADC,
+    RampADC as RampADC,
+    SarADC as SarADC,
+    draw_levels as draw_levels,
+)
 from ._reading.drift_compensation import (
     column_drift_compensation as column_drift_compensation,
     drift_compensation as drift_compensation,
@@ -249,19 +266,33 @@ from ._reading.line_resistance import (
     solve_nodes as solve_nodes,
     transfer_matrix as transfer_matrix,
 )
+from ._reading.line_topologies import (
+    interleaved_transfer as interleaved_transfer,
+    separate_source_conductances as separate_source_conductances,
+)
 from ._reading.patches import image_patches as image_patches
 from ._reading.read import (
-    Strips as Strips,
     batched_matvec as batched_matvec,
     read_strips as read_strips,
     strip_currents as strip_currents,
-    strips_from_tiles as strips_from_tiles,
-    tiles_from_strips as tiles_from_strips,
 )
 from ._reading.read_moments import read_moments as read_moments
+from ._reading.searches import (
+    AbstractSearch as AbstractSearch,
+    PipelineSearch as PipelineSearch,
+    SarSearch as SarSearch,
+    TransitionSearch as TransitionSearch,
+)
 from ._reading.straight_through import (
     clip_columns as clip_columns,
+    digitise_learned as digitise_learned,
     digitise_straight_through as digitise_straight_through,
+    straight_codes as straight_codes,
+)
+from ._reading.strips import (
+    Strips as Strips,
+    strips_from_tiles as strips_from_tiles,
+    tiles_from_strips as tiles_from_strips,
 )
 from ._reading.tiling import (
     cut_tiles as cut_tiles,

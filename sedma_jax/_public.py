@@ -16,7 +16,14 @@ from ._crossbar.bit_serial import (
     bit_planes as bit_planes,
     bit_serial_matvec as bit_serial_matvec,
 )
-from ._crossbar.calibration import calibrated_adc as calibrated_adc, clip_rate as clip_rate
+from ._crossbar.calibration import (
+    averaged_range as averaged_range,
+    calibrated_adc as calibrated_adc,
+    calibrated_dac as calibrated_dac,
+    clip_rate as clip_rate,
+    lossless_adc as lossless_adc,
+)
+from ._crossbar.converter_draws import draw_adc as draw_adc, draw_dac as draw_dac
 from ._crossbar.converters import ADC as ADC, DAC as DAC
 from ._crossbar.crossbar import (
     Crossbar as Crossbar,
@@ -41,6 +48,7 @@ from ._crossbar.read_effects import (
     with_nonlinear_current as with_nonlinear_current,
     with_read_noise as with_read_noise,
 )
+from ._crossbar.separate_source import separate_source_matvec as separate_source_matvec
 from ._crossbar.tables import (
     cell_columns as cell_columns,
     labelled_arrays as labelled_arrays,
@@ -82,9 +90,14 @@ from ._tiling.pool import (
 )
 from ._tiling.pool_file import load_pool as load_pool
 from .kernels import (
+    ConverterErrors as ConverterErrors,
+    ConverterSpread as ConverterSpread,
     Device as Device,
     LambdaChoice as LambdaChoice,
+    PipelineADC as PipelineADC,
+    RampADC as RampADC,
     RememberedLambda as RememberedLambda,
+    SarADC as SarADC,
     Scheme as Scheme,
     VerifyRule as VerifyRule,
     acceptance_band as acceptance_band,

@@ -41,15 +41,22 @@ def digitise(
     """
     remedy = "One of them is the sign. Leave the converter out for no quantisation."
     check_counts("sedma_jax.kernels.digitise", 2, 24, remedy, bits=bits)
-    per_step, lsb = steps(jnp.asarray(full_scale, values.dtype), bits=bits)
+    per_step, lsb = converter_steps(jnp.asarray(full_scale, values.dtype), bits=bits)
     return codes(values, per_step, bits=bits) * lsb
 
 
-def steps(
+def converter_steps(
     full_scale: Float[Array, " *batch"], *, bits: Int[Array, " *#batch"] | int
 ) -> tuple[Float[Array, " *batch"], Float[Array, " *batch"]]:
-    """Number of steps of `digitise` per unit of its input, and the size of one step."""
-    lsb = full_scale / _largest_code(bits, full_scale.dtype)
+    """Number of steps of `digitise` per unit of its input, and the size of one step.
+
+    **Example:**
+
+        >>> per_step, lsb = sj.kernels.converter_steps(jnp.array(6.0), bits=3)
+        >>> print(per_step, lsb)
+        0.5 2.0
+    """
+    lsb = full_scale / largest_code(bits, full_scale.dtype)
     return jnp.where(lsb > 0, 1 / jnp.where(lsb > 0, lsb, 1), 0), lsb
 
 
@@ -60,9 +67,16 @@ def codes(
     bits: Int[Array, " *#batch"] | int,
 ) -> Float[Array, " *batch"]:
     """The whole numbers that a converter outputs."""
-    top = _largest_code(bits, values.dtype)
+    top = largest_code(bits, values.dtype)
     return jnp.clip(jnp.round(values * per_step), -top, top)
 
 
-def _largest_code(bits: Int[Array, " *#batch"] | int, dtype) -> Float[Array, "..."]:
+def largest_code(bits: Int[Array, " *#batch"] | int, dtype) -> Float[Array, "..."]:
+    """The largest whole number that a converter outputs.
+
+    **Example:**
+
+        >>> print(sj.kernels.largest_code(8, jnp.float32))
+        127.0
+    """
     return jnp.ldexp(jnp.ones((), dtype), jnp.asarray(bits) - 1) - 1

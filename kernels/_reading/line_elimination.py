@@ -42,7 +42,17 @@ def eliminate_rows(
     g: Float[Array, "rows cols"], r_word: Float[Array, ""], r_bit: Float[Array, ""]
 ) -> Float[Array, "rows cols"]:
     """Compute the transfer matrix, in siemens, with blocks of `cols` by `cols`."""
-    rows, cols = g.shape
+    return eliminate_beside(g[None], r_word, r_bit)[0]
+
+
+def eliminate_beside(
+    g: Float[Array, "lines rows cols"], r_word: Float[Array, ""], r_bit: Float[Array, ""]
+) -> Float[Array, "lines rows cols"]:
+    """The same where several word lines meet the same node of each bit line in every row.
+
+    Each has a source of its own: the results are the transfer matrices of all of them.
+    """
+    beside, rows, cols = g.shape
     identity = jnp.eye(cols, dtype=g.dtype)
 
     def through_segment(
@@ -53,14 +63,17 @@ def eliminate_rows(
     # With the checkpoint, reverse mode stores `Y` and `C` of every row, and no factors.
     @jax.checkpoint
     def add_row(both, row):
-        ladder, i = row
+        ladders, i = row
         both = through_segment(both[:, :cols], both)
-        both = both.at[:, :cols].add(_admittance(ladder))
-        return both.at[:, cols + i].add(ladder.into), None
+        for line, ladder in enumerate(ladders):
+            both = both.at[:, :cols].add(_admittance(ladder))
+            both = both.at[:, cols + line * rows + i].add(ladder.into)
+        return both, None
 
-    start = jnp.zeros((cols, cols + rows), g.dtype)
-    both, _ = lax.scan(add_row, start, (_ladders(g, r_word), jnp.arange(rows)))
-    return through_segment(both[:, :cols], both[:, cols:]).T
+    start = jnp.zeros((cols, cols + beside * rows), g.dtype)
+    ladders = [_ladders(lines, r_word) for lines in g]
+    both, _ = lax.scan(add_row, start, (ladders, jnp.arange(rows)))
+    return through_segment(both[:, :cols], both[:, cols:]).T.reshape(g.shape)
 
 
 def _ladders(g: Float[Array, "rows cols"], r_word: Float[Array, ""]) -> _Ladder:

@@ -32,6 +32,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .._cells.device import Scalar
 from .line_elimination import eliminate_rows
 
+Shared = Callable[[Float[Array, "*cells"]], Float[Array, "*cells"]]
+
 
 class NodalSolution(eqx.Module):
     """Currents and node voltages of one crossbar, and their accuracy.
@@ -93,7 +95,7 @@ def transfer_matrix(
         >>> print(np.asarray(1e6 * T).round(3))
         [[83.333]]
     """
-    r_word, r_bit = _segments("transfer_matrix", g, r_word, r_bit)
+    r_word, r_bit = check_segments("transfer_matrix", g, r_word, r_bit)
     rows, cols = g.shape
     if cols <= rows:
         return eliminate_rows(g, r_word, r_bit)
@@ -155,8 +157,10 @@ def effective_conductances(
         True
     """
     one = jnp.ones(g.shape[:1], g.dtype)
-    r_word, r_bit = _segments("effective_conductances", g, r_word, r_bit)
-    u, _ = _cell_voltages(g, one, r_word, r_bit, tolerance, max_iterations)
+    r_word, r_bit = check_segments("effective_conductances", g, r_word, r_bit)
+    shared = _shared(r_word, r_bit)
+    applied = jnp.broadcast_to(one[:, None], g.shape)
+    u, _ = cell_voltages(shared, g, applied, tolerance, max_iterations)
     return g * u
 
 
@@ -211,17 +215,18 @@ def solve_nodes(
             "`sedma_jax.kernels.solve_nodes` needs one voltage per word line. Got "
             f"{voltages.shape=} for {g.shape=}. Word lines are the rows of `g`."
         )
-    r_word, r_bit = _segments("solve_nodes", g, r_word, r_bit)
+    r_word, r_bit = check_segments("solve_nodes", g, r_word, r_bit)
     if tolerance is None:
         tolerance = 16 * float(jnp.finfo(g.dtype).eps)
 
     def solve(v):
-        u, (iterations, converged) = _cell_voltages(
-            g, v, r_word, r_bit, tolerance, max_iterations
+        applied = jnp.broadcast_to(v[:, None], g.shape)
+        u, (iterations, converged) = cell_voltages(
+            _shared(r_word, r_bit), g, applied, tolerance, max_iterations
         )
         x = g * u
-        word_line = v[:, None] - r_word * _word_drop(x)
-        bit_line = r_bit * _bit_drop(x)
+        word_line = v[:, None] - r_word * word_drop(x)
+        bit_line = r_bit * bit_drop(x)
         return NodalSolution(
             currents=jnp.sum(x, 0),
             word_line=word_line,
@@ -236,8 +241,8 @@ def solve_nodes(
     return solve(voltages)
 
 
-def _segments(
-    name: str, g: Float[Array, "rows cols"], r_word: Scalar, r_bit: Scalar
+def check_segments(
+    name: str, g: Float[Array, "..."], r_word: Scalar, r_bit: Scalar
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Check the segment resistances, and convert them to the dtype of `g`."""
     for r in (r_word, r_bit):
@@ -249,26 +254,33 @@ def _segments(
     return jnp.asarray(r_word, g.dtype), jnp.asarray(r_bit, g.dtype)
 
 
-def _word_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
+def word_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
     """Segments shared on a word line, times the cell currents: `sum_k min(j, k) x_k`."""
     return jnp.cumsum(lax.cumsum(x, 1, reverse=True), 1)
 
 
-def _bit_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
+def bit_drop(x: Float[Array, "rows cols"]) -> Float[Array, "rows cols"]:
     """Segments shared on a bit line, times the cell currents."""
     return lax.cumsum(jnp.cumsum(x, 0), 0, reverse=True)
 
 
-def _cell_voltages(
-    g: Float[Array, "rows cols"],
-    v: Float[Array, " rows"],
-    r_word: Float[Array, ""],
-    r_bit: Float[Array, ""],
+def _shared(r_word: Float[Array, ""], r_bit: Float[Array, ""]) -> Shared:
+    """What cells drop across the segments that they share with others."""
+    return lambda x: r_word * word_drop(x) + r_bit * bit_drop(x)
+
+
+def cell_voltages(
+    shared: Shared,
+    g: Float[Array, "*cells"],
+    applied: Float[Array, "*cells"],
     tolerance: float,
     max_iterations: int,
-) -> tuple[Float[Array, "rows cols"], tuple[Int[Array, ""], Bool[Array, ""]]]:
-    """Solve for the voltages across the cells; also return steps and convergence."""
-    shared = lambda x: r_word * _word_drop(x) + r_bit * _bit_drop(x)
+) -> tuple[Float[Array, "*cells"], tuple[Int[Array, ""], Bool[Array, ""]]]:
+    """Solve `u + shared(g u) = applied` for the voltages across the cells.
+
+    `shared` is linear, symmetric, and negative for no currents. Also returns the steps, and
+    whether they sufficed.
+    """
 
     def solve(_, b):
         return _conjugate_gradients(shared, g, b, tolerance, max_iterations)
@@ -280,7 +292,7 @@ def _cell_voltages(
 
     return lax.custom_linear_solve(
         lambda u: u + shared(g * u),
-        jnp.broadcast_to(v[:, None], g.shape),
+        applied,
         solve,
         solve_transpose,
         has_aux=True,
@@ -305,12 +317,12 @@ def _or_one(scale: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def _conjugate_gradients(
-    shared: Callable[[Float[Array, "rows cols"]], Float[Array, "rows cols"]],
-    g: Float[Array, "rows cols"],
-    b: Float[Array, "rows cols"],
+    shared: Shared,
+    g: Float[Array, "*cells"],
+    b: Float[Array, "*cells"],
     tolerance: float,
     max_iterations: int,
-) -> tuple[Float[Array, "rows cols"], tuple[Int[Array, ""], Bool[Array, ""]]]:
+) -> tuple[Float[Array, "*cells"], tuple[Int[Array, ""], Bool[Array, ""]]]:
     """Solve `u + L g u = b`; the solution is NaN if the steps run out."""
     # The scales keep float32 products from overflow and underflow, whatever the units.
     weight = g / _or_one(jnp.max(g))

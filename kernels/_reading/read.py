@@ -19,17 +19,17 @@ position of the output address the noise of a bit line, which therefore does not
 how tiles share strips.
 """
 
-import equinox as eqx
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .._cells.device import Scalar
 from .._numerics.random import normal_pair_at
-from .conversion import codes, steps
+from .line_conversion import Factors, convert_batch, converted, factors_of
+from .strips import Strips
 
 # Number of vectors up to which narrow strips are multiplied all at once: on a CPU a product
 # of a few vectors is too small for a loop iteration of its own.
@@ -38,78 +38,8 @@ _FEW = 4
 _WIDE = 2**18
 # Number of currents up to which one product computes those of all strips.
 _HELD = 2**21
-
-
-# Steps per unit of current (None for ideal or ranging converters), and scale of the codes.
-_Factors = tuple[Float[Array, "*strips lines"] | None, Float[Array, "*strips lines"]]
-
-
-class Strips(eqx.Module):
-    """Tiles side by side along the same word lines.
-
-    - `weights`: weights that the cells hold, from -1 to 1, one row per bit line.
-    - `variance`: variance of each weight, in addition to that of the technology.
-    - `higher_order`: weights of the square and the cube of the voltages.
-    - `inputs`: index of the voltages that drive the word lines.
-    - `start`: index of the output to which the first bit line adds.
-    - `number`: number of the word lines, counted over slices; it addresses the noise.
-    - `scale`: factor of each bit line, applied after conversion.
-    - `full_scale`: full scale of the converter of each bit line, in units of the current
-        range of one cell. None for a range that just holds the currents of each tile.
-    - `cols`: number of bit lines of one tile. Static.
-    - `bits`: bits of the converters, including the sign; None for ideal ones.
-    - `paired`: whether each strip spans all outputs, and strips come in pairs of an even
-        `number` and the next one. Static.
-
-    **Example:**
-
-        >>> crossbar = sj.program_exactly(np.eye(4, 6), "epiram", array=(2, 4))
-        >>> crossbar.strips.shape, crossbar.weights.shape  # a row for each bit line
-        ((3, 4, 2), (3, 2, 4))
-    """
-
-    weights: Float[Array, "strips lines rows"]
-    variance: Float[Array, "strips lines rows"] | None
-    higher_order: Float[Array, "strips lines powers"] | None
-    inputs: Int[Array, " strips"]
-    start: Int[Array, " strips"]
-    number: Int[Array, " strips"]
-    scale: Float[Array, "strips lines"]
-    full_scale: Float[Array, "strips lines"] | None
-    cols: int = eqx.field(static=True)
-    bits: Int[Array, " strips"] | None
-    paired: bool = eqx.field(static=True)
-
-
-def strips_from_tiles(
-    tiles: Float[Array, "tiles rows cols"], width: int
-) -> Float[Array, "strips lines rows"]:
-    """Lay tiles into strips of `width` tiles, with one row per bit line.
-
-    **Example:**
-
-        >>> tiles = jnp.zeros((4, 2, 3))  # word lines, bit lines
-        >>> sj.kernels.strips_from_tiles(tiles, width=2).shape  # 2 strips of 6 bit lines
-        (2, 6, 2)
-    """
-    count, rows, cols = tiles.shape
-    return tiles.transpose(0, 2, 1).reshape(count // width, width * cols, rows)
-
-
-def tiles_from_strips(
-    strips: Float[Array, "strips lines rows"], cols: int
-) -> Float[Array, "tiles rows {cols}"]:
-    """Recover the tiles of strips; the inverse of `strips_from_tiles`.
-
-    **Example:**
-
-        >>> tiles = jnp.arange(24.0).reshape(4, 2, 3)
-        >>> strips = sj.kernels.strips_from_tiles(tiles, width=2)
-        >>> bool(jnp.all(sj.kernels.tiles_from_strips(strips, cols=3) == tiles))
-        True
-    """
-    count, lines, rows = strips.shape
-    return strips.reshape(count * lines // cols, cols, rows).transpose(0, 2, 1)
+# Tells the noise of conversions from the noise of reads.
+_CONVERSION = 2**31
 
 
 def strip_currents(
@@ -176,16 +106,19 @@ def read_strips(
         >>> print(sj.kernels.read_strips(strips, volts, 0.0, 1, key=jr.key(0)))
         [[2.5]]
     """
-    factors = _factors(strips)
+    factors = factors_of(strips)
     if voltages.shape[1] <= _FEW and strips.weights[:1].size < _WIDE:
         currents = strip_currents(strips, voltages, sigma, key=key)
-        return _add(strips, jax.vmap(_digital)(strips, factors, currents), outputs)
+        draw = lambda strip, own: _draws(strip, own, currents.shape[:0:-1], currents.dtype)
+        draws = jax.vmap(draw)(strips, _conversion_keys(strips, key))
+        products = jax.vmap(convert_batch)(strips, factors, currents, draws)
+        return _add(strips, products, outputs)
     return _strip_by_strip(strips, factors, voltages, sigma, outputs, key).T
 
 
 def _strip_by_strip(
     strips: Strips,
-    factors: _Factors,
+    factors: Factors,
     voltages: Float[Array, "inputs batch rows"],
     sigma: Scalar,
     outputs: int,
@@ -201,34 +134,36 @@ def _strip_by_strip(
     currents = None
     if strips.weights[..., 0].size * batch <= _HELD:
         currents = jax.vmap(_line_currents)(strips, voltages[strips.inputs])
-    whole = strips, factors, currents
+    whole = strips, factors, currents, _conversion_keys(strips, key)
     leaves, tree = jax.tree.flatten(whole)
     keys = _pair_keys(strips, key)
 
-    def digital(strip, factors, currents, noise):
+    def digital(strip, factors, currents, own, noise):
         v = voltages[strip.inputs]
         if currents is None:
             currents = _line_currents(strip, v)
         if noise is not None:
             currents = currents + _spread(strip, v, sigma).T * noise
-        return _line_digital(strip, factors, currents)
+        draws = _draws(strip, own, currents.shape, currents.dtype)
+        return converted(strip, factors, currents, draws)
 
     def one(sums, step, *, quiet=False):
-        (strip, factors, currents), key = step
+        (strip, factors, currents, own), key = step
         noise = None
         if not quiet:
             shape = (strip.weights.shape[0], batch)
             noise = _line_noise_pair(strip, key, shape, sums.dtype)
             noise = jnp.where(strip.number % 2 == 0, *noise)
-        return _accumulate(sums, strip, digital(strip, factors, currents, noise)), None
+        return _accumulate(sums, strip, digital(strip, factors, currents, own, noise)), None
 
     def two(sums, step):
         """Add two strips whose noise comes from the same blocks of the cipher."""
         pair, key = step
         this, other = (tree.unflatten([leaf[i] for leaf in pair]) for i in (0, 1))
         noise = _line_noise_pair(this[0], key, sums.shape, sums.dtype)
-        first = digital(this[0], this[1], this[2], noise[0])
-        return sums + (first + digital(other[0], other[1], other[2], noise[1])), None
+        first = digital(this[0], this[1], this[2], this[3], noise[0])
+        second = digital(other[0], other[1], other[2], other[3], noise[1])
+        return sums + (first + second), None
 
     def noisy(sums):
         if not strips.paired:
@@ -328,6 +263,22 @@ def _pair_keys(strips: Strips, key: PRNGKeyArray) -> Key[Array, " strips"]:
     return jax.vmap(jr.fold_in, (None, 0))(key, strips.number // 2)
 
 
+def _conversion_keys(strips: Strips, key: PRNGKeyArray) -> Key[Array, " strips"] | None:
+    """The key of the noise of the conversions of each strip, if there is any."""
+    if strips.errors is None or strips.errors.noise is None:
+        return None
+    return _pair_keys(strips, jr.fold_in(key, _CONVERSION))
+
+
+def _draws(
+    strip: Strips, key: PRNGKeyArray | None, shape: tuple[int, ...], dtype: np.dtype
+) -> Float[Array, "lines batch"] | None:
+    """Standard normals for the noise of conversions, with one row per bit line."""
+    if key is None:
+        return None
+    return jnp.where(strip.number % 2 == 0, *_line_noise_pair(strip, key, shape, dtype))
+
+
 def _noise_pair(strip, key, shape, dtype):
     row, column = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
     return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
@@ -344,39 +295,6 @@ def _line_noise_pair(strip, key, shape, dtype):
     """The draws of `_noise_pair`, with one row per bit line."""
     column, row = (lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (0, 1))
     return normal_pair_at(key, row, column + strip.start.astype(jnp.uint32), dtype)
-
-
-def _factors(strips: Strips) -> _Factors:
-    """The factors of the currents and of the codes of each bit line.
-
-    They are computed before the loop, in which XLA would repeat the work for every vector.
-    """
-    if strips.bits is None or strips.full_scale is None:
-        return None, strips.scale
-    per_step, lsb = steps(strips.full_scale, bits=strips.bits[:, None])
-    return per_step, lsb * strips.scale
-
-
-def _digital(
-    strip: Strips, factors: _Factors, currents: Float[Array, "batch lines"]
-) -> Float[Array, "batch lines"]:
-    """Converted and scaled currents of one strip."""
-    return _line_digital(strip, factors, currents.T).T
-
-
-def _line_digital(
-    strip: Strips, factors: _Factors, currents: Float[Array, "lines batch"]
-) -> Float[Array, "lines batch"]:
-    """The same as `_digital`, with one row per bit line."""
-    per_step, scale = factors
-    if strip.bits is None:
-        return currents * scale[:, None]
-    if per_step is None:
-        magnitude = jnp.abs(currents).reshape(-1, strip.cols, currents.shape[1])
-        full_scale = jnp.repeat(jnp.max(magnitude, axis=(1, 2)), strip.cols)
-        per_step, lsb = steps(full_scale, bits=strip.bits)
-        scale = lsb * scale
-    return codes(currents, per_step[:, None], bits=strip.bits) * scale[:, None]
 
 
 def _accumulate(

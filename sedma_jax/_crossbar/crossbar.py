@@ -38,6 +38,7 @@ from ..kernels import (
 )
 from .abstract_crossbar import AbstractCrossbar, check_readable
 from .converters import ADC, DAC, drive_lines, largest_inputs
+from .line_converters import line_errors, line_ranges
 
 
 class Crossbar(eqx.Module):
@@ -96,7 +97,9 @@ class Crossbar(eqx.Module):
         # A call of few vectors makes few draws, and its start counts.
         compiled = read if len(x) > 4 else read.plain
         quiet = is_quiet(self)
-        if not on_host((self, x, dac, adc, key)):
+        # Errors are of each input: none is added to these.
+        whole = dac is None or dac.errors is None
+        if not (whole and on_host((self, x, dac, adc, key))):
             return compiled(self, x, dac, adc, key, quiet=quiet)
         (batch, n), (m, _), (rows, cols) = x.shape, self.shape, self.array
         # A program serves all matrices of as many arrays, and all batches of a bucket.
@@ -106,9 +109,9 @@ class Crossbar(eqx.Module):
             return compiled(self, x, dac, adc, key, quiet=quiet)
         padded = np.zeros((vectors, shape[1]), self.dtype)
         padded[:batch, :n] = x
-        whole, drive = dataclasses.replace(self, shape=shape), largest_inputs(padded, np)
+        filled, drive = dataclasses.replace(self, shape=shape), largest_inputs(padded, np)
         args = on_device(padded), dac, adc, key, on_device(drive)
-        y = compiled(whole, *args, quiet=quiet)
+        y = compiled(filled, *args, quiet=quiet)
         return on_device(np.asarray(y)[:batch, :m])
 
     def stored_matrix(self):
@@ -235,7 +238,7 @@ def read(
 
     `drive` is what `largest_inputs` returns, where that is known.
     """
-    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac, drive)
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac, drive, key=key)
     (m, n), (rows, cols) = crossbar.shape, crossbar.array
     rows, cols = min(rows, n), min(cols, m)
     strips = _cropped(laid_strips(crossbar, adc), rows, cols)
@@ -261,15 +264,20 @@ def _cropped(strips: Strips, rows: int, cols: int) -> Strips:
     if higher_order is not None:
         powers = higher_order[:, :lines].reshape(count, lines, -1, held)
         higher_order = powers[..., :rows].reshape(count, lines, -1)
-    full_scale = strips.full_scale
+    along = lambda array: None if array is None else array[:, :lines]
+    errors = strips.errors
+    if errors is not None:
+        fields = jax.tree.map(along, dataclasses.replace(errors, search=None))
+        errors = dataclasses.replace(fields, search=errors.search)
     return dataclasses.replace(
         strips,
         weights=cut(strips.weights),
         variance=cut(strips.variance),
         higher_order=higher_order,
-        scale=strips.scale[:, :lines],
-        full_scale=None if full_scale is None else full_scale[:, :lines],
+        scale=along(strips.scale),
+        full_scale=along(strips.full_scale),
         cols=cols,
+        errors=errors,
     )
 
 
@@ -298,6 +306,7 @@ def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
     slices = jnp.arange(crossbar.slices, dtype=inputs.dtype)
     numbers = blocks + blocks % 2
     number = inputs + numbers * jnp.repeat(slices, count // crossbar.slices)
+    lay = crossbar.scale, (count, lines)
     return Strips(
         weights=crossbar.strips,
         variance=crossbar.read_variance,
@@ -306,30 +315,13 @@ def laid_strips(crossbar: Crossbar, adc: ADC | None) -> Strips:
         start=crossbar.outputs[::width] * cols,
         number=number,
         scale=crossbar.scale.reshape(count, lines),
-        full_scale=None if adc is None else line_ranges(crossbar, adc),
+        full_scale=None if adc is None else line_ranges(adc, *lay),
         cols=cols,
         bits=None if adc is None else jnp.broadcast_to(adc.bits, (count,)),
         paired=whole and blocks % 2 == 0,
+        errors=None if adc is None else line_errors(adc, *lay),
+        straight=adc is not None and adc.learned,
     )
-
-
-def line_ranges(crossbar: Crossbar, adc: ADC) -> Float[Array, "strips lines"] | None:
-    """Full scale of the converter of each bit line; none if the range is automatic."""
-    if adc.full_scale is None:
-        return None
-    tiles, cols = crossbar.scale.shape
-    full_scale = jnp.asarray(adc.full_scale, crossbar.dtype)
-    shape = (1,) * (3 - full_scale.ndim) + full_scale.shape
-    if len(shape) != 3 or any(
-        have not in (1, want) for have, want in zip(shape, (tiles, 1, cols), strict=True)
-    ):
-        raise ValueError(
-            "`sedma_jax.ADC` needs a `full_scale` for each tile or each bit line, in a "
-            f"shape that broadcasts to {(tiles, 1, cols)}. Got {full_scale.shape}. "
-            "`calibrated_adc` makes it."
-        )
-    full_scale = jnp.broadcast_to(full_scale.reshape(shape), (tiles, 1, cols))
-    return full_scale.reshape(crossbar.strips.shape[:2])
 
 
 def tile_index(crossbar: Crossbar) -> Count:

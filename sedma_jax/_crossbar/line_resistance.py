@@ -13,16 +13,19 @@ from ..kernels import (
     FROM_ZERO,
     check_given,
     effective_conductances,
+    interleaved_transfer,
     series_conductance,
     transfer_matrix,
 )
 from .crossbar import Crossbar, check_crossbar
 from .effects import Conductances, Scalar, TracedScalar, holding
 
-Solve = Callable[[Float[Array, "rows cols"], Scalar, Scalar], Float[Array, "rows cols"]]
+Solve = Callable[[Float[Array, "*cells"], Scalar, Scalar], Float[Array, "*cells"]]
 
 
-def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> Crossbar:
+def with_line_resistance(
+    crossbar: Crossbar, r_word: Scalar, r_bit: Scalar, *, interleaved: bool = False
+) -> Crossbar:
     """Read through word lines and bit lines that have resistance, solved exactly.
 
     The positive and the negative cells of a pair sit in separate crossbars, with the
@@ -34,16 +37,22 @@ def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> C
     and its window is the one that a read sees through the transistor. Effects that are
     called later act on effective conductances, so call this one after those on cells.
 
+    With `interleaved` the two cells of a pair meet the same node of one bit line instead,
+    and word lines of opposite voltage feed them, so that their currents cancel on the spot
+    (CrossSim's interleaved topology). `separate_source_matvec` has source lines.
+
     Elimination costs `O(rows**4)` per array; see `with_approximate_line_resistance`.
 
     **Arguments:**
 
     - `crossbar`: as programmed and aged.
     - `r_word`, `r_bit`: of the wire between two cells, in ohms, from 0 up.
+    - `interleaved`: whether both cells of a pair share a bit line.
 
     **Raises:**
 
-    - `ValueError`: if a resistance is negative or not finite.
+    - `ValueError`: if a resistance is negative or not finite, or if `interleaved` and
+        weights are single cells.
 
     **Example:**
 
@@ -53,7 +62,16 @@ def with_line_resistance(crossbar: Crossbar, r_word: Scalar, r_bit: Scalar) -> C
         >>> bool(jnp.all((lost > 0) & (lost < 0.01)))  # IR drop
         True
     """
-    return _behind_lines("with_line_resistance", crossbar, r_word, r_bit, transfer_matrix)
+    if interleaved:
+        check_crossbar("with_line_resistance", crossbar=crossbar)
+        if crossbar.conductance.shape[1] != 2:
+            raise ValueError(
+                "`sedma_jax.with_line_resistance` needs pairs of cells to interleave. Got "
+                "one cell a weight. Leave `interleaved` out, or program with "
+                "`mapping=differential`."
+            )
+    solve = interleaved_transfer if interleaved else transfer_matrix
+    return _behind_lines("with_line_resistance", crossbar, r_word, r_bit, solve)
 
 
 def with_approximate_line_resistance(
@@ -106,5 +124,8 @@ def _effective(
     solve: Solve,
 ) -> Conductances:
     through = series_conductance(conductance, r_access).astype(conductance.dtype)
-    flat = through.reshape(-1, *through.shape[2:])
+    # Cells of a pair are one circuit, or one each.
+    flat = through
+    if solve is not interleaved_transfer:
+        flat = through.reshape(-1, *through.shape[2:])
     return lax.map(lambda g: solve(g, r_word, r_bit), flat).reshape(through.shape)

@@ -49,6 +49,9 @@ from .effects import (
     width_of,
 )
 
+# Tells the noise of conversions from the noise of reads.
+_CONVERSION = 2**31
+
 
 def with_read_noise(
     crossbar: Crossbar,
@@ -193,7 +196,8 @@ def _per_cell(
     """`per_cell_noisy_matvec`, for vectors that are checked already."""
     device = crossbar.device
     constant_key, cell_key = jr.split(key)
-    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac)
+    converter_key = jr.fold_in(key, _CONVERSION)
+    voltages, drive = drive_lines(x.astype(crossbar.dtype), dac, key=key)
     currents = tile_currents(crossbar, voltages, key=constant_key)
     parts = split_inputs(voltages, crossbar.array[0])[crossbar.inputs]
 
@@ -218,7 +222,7 @@ def _per_cell(
         used_cells(crossbar, crossbar.conductance.shape),
     )
     currents = currents + lax.map(read_tile, tiles)
-    return add_tiles(crossbar, convert(currents, adc)) * drive
+    return add_tiles(crossbar, convert(currents, adc, converter_key)) * drive
 
 
 def with_nonlinear_current(crossbar: Crossbar, model: CubicCurrent) -> Crossbar:

@@ -224,6 +224,12 @@ class _Job(eqx.Module):
                 "A streamed product needs one `full_scale` for all tiles. "
                 f"Got shape {np.shape(adc.full_scale)}. Call `program` and `matvec`."
             )
+        errors = None if adc is None else adc.errors
+        if any(np.size(leaf) > 1 for leaf in jax.tree.leaves(errors)):
+            raise ValueError(
+                "A streamed product needs the same converters for all tiles. Got errors "
+                "of each. Call `program` and `matvec`."
+            )
 
 
 def _chunks(outputs: np.ndarray, size: int) -> list[slice]:

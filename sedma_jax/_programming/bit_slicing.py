@@ -1,10 +1,10 @@
 """Share the bits of each weight between several arrays.
 
 A weight is an integer in sign and magnitude, its magnitude `slices` digits to the base
-`2**cell_bits`. Each digit of a tile has an array of its own, where the sign decides, as for
-any weight, which cell of a differential pair holds it (or which side of the reference, with
-one cell). Products are converted array by array, then shifted and added: the shift is part
-of the scale of each array.
+`2**cell_bits`, or digits of several widths. Each digit of a tile has an array of its own,
+where the sign decides, as for any weight, which cell of a differential pair holds it (or
+which side of the reference, with one cell). Products are converted array by array, then
+shifted and added: the shift is part of the scale of each array.
 """
 
 import dataclasses
@@ -37,23 +37,26 @@ def program_bit_sliced(
     device: Device | str,
     programming: Programming | None = None,
     *,
-    cell_bits: int,
-    slices: int,
+    cell_bits: int | tuple[int, ...],
+    slices: int | None = None,
     key: PRNGKeyArray,
     **options: Unpack[ProgrammingOptions],
 ) -> tuple[Crossbar, ProgramStats]:
     """Program a matrix with a few bits in each cell, on several arrays a tile.
 
-    Weights are rounded to `cell_bits * slices` bits and a sign. Gradients in `A` pass
-    straight through the rounding, by the first slice. `program_residual` shares a weight
-    differently: each of its slices stores what programming missed.
+    Weights are rounded to `cell_bits * slices` bits and a sign, or to the sum of the
+    widths. Gradients in `A` pass straight through the rounding, by the first slice.
+    `program_residual` shares a weight differently: each of its slices stores what
+    programming missed.
 
     **Arguments:**
 
     - `A`, `device`, `programming`, `options`, `key`: as in `program`; `arrays` counts the
         arrays for one slice.
-    - `cell_bits`: bits of the magnitude in each cell, from 1.
-    - `slices`: arrays for each tile, from 1; at most 23 bits in all.
+    - `cell_bits`: bits of the magnitude in each cell, from 1; or those of each slice, the
+        most significant first, such as `(1, 2, 4)`.
+    - `slices`: arrays for each tile, from 1; at most 23 bits in all. Left out where
+        `cell_bits` says how many.
 
     **Returns:**
 
@@ -75,20 +78,15 @@ def program_bit_sliced(
         (2, True)
     """
     check_key(key)
-    bits = [whole(value) or 0 for value in (cell_bits, slices)]
-    if min(bits) < 1 or bits[0] * bits[1] > 23:
-        raise ValueError(
-            "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
-            f"Got {cell_bits=}, {slices=}. Both are whole numbers."
-        )
+    widths = _widths(cell_bits, slices)
     device = device_of("program_bit_sliced", device)
     how = programming_from("program_bit_sliced", programming, **options)
     parts = partition(A, *how.array)
     tiles = jnp.asarray(parts.tiles)
     scale = tile_scales(tiles, how.scaling)
-    digits = _digits(tiles / scale[:, None, :], cell_bits, slices)
+    digits = _digits(tiles / scale[:, None, :], widths)
     held, taken = [], []
-    for place, factor in enumerate(_factors(cell_bits, slices)):
+    for place, factor in enumerate(_factors(widths)):
         crossbar, stats = program_partition(
             dataclasses.replace(parts, tiles=digits[place]),
             device,
@@ -101,28 +99,44 @@ def program_bit_sliced(
     return join_slices(tuple(held)), sum_stats(tuple(taken))
 
 
+def _widths(cell_bits: int | tuple[int, ...], slices: int | None) -> tuple[int, ...]:
+    """Bits of each slice, the most significant first."""
+    given = isinstance(cell_bits, tuple | list)
+    count = len(cell_bits) if given and slices is None else whole(slices) or 0
+    each = cell_bits if given else [cell_bits] * min(count, 24)
+    widths = [whole(width) or 0 for width in each]
+    if len(widths) != count or min(widths, default=0) < 1 or sum(widths) > 23:
+        raise ValueError(
+            "`sedma_jax.program_bit_sliced` needs 1 to 23 bits, `cell_bits * slices`. "
+            f"Got {cell_bits=}, {slices=}. Both are whole numbers, or `cell_bits` is a "
+            "tuple with one for each slice."
+        )
+    return tuple(widths)
+
+
 def _no_scale(tiles):
     return jnp.ones_like(tiles[:, 0])
 
 
 @forgettable
-@partial(jax.jit, static_argnums=(1, 2))
-def _digits(weights, cell_bits, slices):
+@partial(jax.jit, static_argnums=1)
+def _digits(weights, widths):
     """Signed digits in units of the largest one, the most significant first."""
-    base = 2**cell_bits
-    whole = jnp.round(jnp.abs(weights) * (base**slices - 1)).astype(jnp.int32)
-    places = [
-        ((whole >> (cell_bits * place)) & (base - 1)).astype(weights.dtype)
-        for place in reversed(range(slices))
-    ]
-    digits = [jnp.sign(weights) * digit / (base - 1) for digit in places]
+    whole = jnp.round(jnp.abs(weights) * (2 ** sum(widths) - 1)).astype(jnp.int32)
+    digits = []
+    for place, width in enumerate(widths):
+        largest = 2**width - 1
+        digit = (whole >> sum(widths[place + 1 :])) & largest
+        digits.append(jnp.sign(weights) * digit.astype(weights.dtype) / largest)
     straight = weights - lax.stop_gradient(weights)
-    digits[0] = digits[0] + straight / _factors(cell_bits, slices)[0]
+    digits[0] = digits[0] + straight / _factors(widths)[0]
     return digits
 
 
-def _factors(cell_bits, slices):
+def _factors(widths):
     """What one unit of each slice weighs: they add up to 1."""
-    base = 2**cell_bits
-    top = base**slices - 1
-    return tuple((base - 1) * base**place / top for place in reversed(range(slices)))
+    top = 2 ** sum(widths) - 1
+    return tuple(
+        (2**width - 1) * 2 ** sum(widths[place + 1 :]) / top
+        for place, width in enumerate(widths)
+    )

@@ -88,6 +88,11 @@ class PooledCrossbar(eqx.Module):
 
         The largest magnitude that drives a bank is its full read voltage.
         """
+        if any(np.ndim(leaf) for leaf in jax.tree.leaves(dac and dac.errors)):
+            raise ValueError(
+                "A pool of arrays needs the same converter for all inputs. Got a DAC with "
+                "errors of each. Give one number for all, or use one kind of array."
+            )
         y = None
         for number, bank in enumerate(self.banks):
             lines, bank_key = _driven_lines(x, bank, key, number)

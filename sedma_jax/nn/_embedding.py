@@ -95,8 +95,10 @@ def _one_line(matrix: AnalogMatrix, line: Int[Array, ""]) -> AnalogMatrix | None
     None if the layout of the arrays needs the whole product.
     """
     held, adc = matrix.crossbar, matrix.adc
-    by_tile = adc is not None and jnp.ndim(adc.full_scale or 0) > 0
-    if not isinstance(held, Crossbar) or held.slices != 1 or by_tile:
+    real = any(c is not None and c.errors is not None for c in (matrix.dac, adc))
+    full_scale = None if adc is None else adc.full_scale
+    by_tile = full_scale is not None and np.ndim(full_scale) > 0
+    if not isinstance(held, Crossbar) or held.slices != 1 or by_tile or real:
         return None
     rows, cols = held.array
     outputs = -(-held.shape[0] // cols)

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._arguments import device_of
 from .._crossbar.abstract_crossbar import check_converters
-from .._crossbar.converters import ADC, DAC
+from .._crossbar.converters import ADC, DAC, check_ideal, input_range
 from .._keys import check_key
 from .._programming.options import Programming, programming_from
 from .._programming.program import program_tiles
@@ -44,6 +44,7 @@ from ..kernels import (
     clip_columns,
     column_scale,
     cut_tiles,
+    digitise_learned,
     digitise_straight_through,
     gaussian,
     image_patches,
@@ -84,7 +85,8 @@ class HardwareAwareLinear(eqx.Module):
     """A linear layer that computes as crossbar arrays will.
 
     - `layer`: the digital layer, whose weights are trained.
-    - `hardware`: the hardware that they are trained for. It gets no gradient.
+    - `hardware`: the hardware that they are trained for. Of it, only learned ranges of
+        converters get a gradient.
     - `drawn`: weights with programming errors, from `draw_programming`; None to draw them
         in each call.
 
@@ -193,7 +195,8 @@ def hardware_aware(
     - `scheme`, `rule`: how the weights will be programmed. The default, `sampled_rewrite`,
         represents every scheme that stops at an acceptance band, without its loop.
     - `dac`, `adc`: converters, which quantise with a straight-through gradient. A full
-        scale of the ADC needs to be one number.
+        scale of the ADC needs to be one number. With `learned`, and an array of JAX as
+        `full_scale`, the range is trained with the weights.
     - `clip`: weights are clipped at this multiple of the root mean square of their bit
         line, usually 2 to 3. By default nothing is clipped.
     - `array`: word lines and bit lines of one array.
@@ -205,7 +208,7 @@ def hardware_aware(
     **Raises:**
 
     - `ValueError`: if no layer is replaced, if `clip <= 0`, or if the ADC has a full scale
-        for each tile.
+        for each tile, or a converter has errors.
 
     **Example:**
 
@@ -229,6 +232,7 @@ def hardware_aware(
             "`sedma_jax.nn.hardware_aware` needs one `full_scale` for all tiles. Got shape "
             f"{jnp.shape(full_scale)}. Leave it out for an automatic range."
         )
+    check_ideal(call, dac, adc)
     hardware = Hardware(
         device=device,
         rule=how.rule,
@@ -414,11 +418,11 @@ def _product(
     groups, m, n = matrices.shape
     vectors = jnp.asarray(as_floats(vectors, "x"))
     rows, cols = min(hardware.array[0], n), min(hardware.array[1], m)
-    drive = lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=2, keepdims=True))
-    drive = jnp.where(drive == 0, 1, drive)
+    dac, adc = hardware.dac, hardware.adc
+    drive = input_range(vectors, dac)
     volts = vectors / drive
-    if hardware.dac is not None:
-        volts = digitise_straight_through(volts, 1.0, bits=hardware.dac.bits)
+    if dac is not None:
+        volts = digitise_straight_through(volts, 1.0, bits=dac.bits)
     blocks = -(-n // rows)
     volts = jnp.pad(volts, ((0, 0), (0, 0), (0, blocks * rows - n)))
     volts = volts.reshape(*volts.shape[:2], blocks, rows)
@@ -435,13 +439,15 @@ def _product(
     size = jnp.moveaxis(size, 2, 1)[:, :, None, :, None]
     draws = gaussian(device.sigma_read, currents.shape, currents.dtype, key=key)
     currents = currents + draws * size
-    if hardware.adc is not None:
-        full_scale: Any = hardware.adc.full_scale
+    if adc is not None:
+        full_scale: Any = adc.full_scale
         if full_scale is None:
-            full_scale = jnp.max(jnp.abs(currents), axis=(3, 4), keepdims=True)
+            full_scale = jnp.max(jnp.abs(currents), axis=4, keepdims=True)
+            full_scale = lax.stop_gradient(full_scale)
         full_scale = jnp.asarray(full_scale, currents.dtype)
         full_scale = jnp.broadcast_to(full_scale, currents.shape)
-        currents = digitise_straight_through(currents, full_scale, bits=hardware.adc.bits)
+        quantise = digitise_learned if adc.learned else digitise_straight_through
+        currents = quantise(currents, full_scale, bits=adc.bits)
     sums = jnp.sum(currents * scale, axis=1)
     y = jnp.moveaxis(sums, 1, 2).reshape(groups, vectors.shape[1], -1)[:, :, :m]
     return y * drive

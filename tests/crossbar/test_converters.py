@@ -219,3 +219,41 @@ def test_each_slice_has_faults_and_noise_of_its_own():
         scale = np.asarray(crossbar.scale)[t, :outputs]
         variance[last : last + outputs] += 2 * 0.05**2 * (part**2).sum() * scale**2
     assert (np.abs(y.var(0) - variance) <= var_atol(1, count) * variance).all()
+
+
+def test_wider_slices_add_up_to_the_rounded_input():
+    x = random((4, N), 2)
+    planes = np.asarray(sj.bit_planes(jnp.asarray(x), bits=6, slice_bits=2))
+    whole = np.round(x / np.abs(x).max(1, keepdims=True) * 31)
+    np.testing.assert_array_equal(np.tensordot(3 * 4.0 ** np.arange(3), planes, 1), whole)
+    assert len(planes) == 3 and set(np.unique(np.abs(planes * 3))) <= {0, 1, 2, 3}
+    drive, crossbar = np.abs(x).max(1, keepdims=True), program()
+    rounded = whole / 31 * drive
+    y = sj.bit_serial_matvec(crossbar, x, bits=6, slice_bits=2, key=jr.key(0))
+    np.testing.assert_allclose(y, rounded @ A.T, atol=1e-12)
+
+
+@pytest.mark.parametrize(("widths", "slice_bits"), [((1, 2), 2), ((3,), 1)])
+def test_lossless_slices_are_integer_arithmetic(widths, slice_bits):
+    rng = np.random.default_rng(5)
+    whole, x = rng.integers(-7, 8, (M, N)), rng.integers(-31, 32, (6, N))
+    # Cells land up to half a pulse of 128 beside their target.
+    device = sj.Device(g_min=1e-6, g_max=1e-5, pulses_ltp=128, pulses_ltd=128)
+    full = lambda tiles: jnp.full((len(tiles), tiles.shape[2]), 7.0, tiles.dtype)
+    crossbar, _ = sj.program_bit_sliced(
+        whole.astype(float),
+        device,
+        cell_bits=widths,
+        array=ARRAY,
+        scaling=full,
+        key=jr.key(0),
+    )
+    adc = sj.lossless_adc(crossbar, cell_bits=widths, slice_bits=slice_bits)
+    how = dict(bits=6, slice_bits=slice_bits, full_scale=31.0, key=jr.key(1))
+    exact = x @ whole.T
+    y = sj.bit_serial_matvec(crossbar, x.astype(float), adc=adc, **how)
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-9)
+    analog = np.asarray(sj.bit_serial_matvec(crossbar, x.astype(float), **how))
+    assert np.abs(analog - exact).max() > 0.01
+    with pytest.raises(ValueError, match="1 to 23 bits"):
+        sj.program_bit_sliced(A, device, cell_bits=(1, 30), key=jr.key(0))

@@ -227,6 +227,21 @@ def test_tiki_taka_undoes_the_bias_of_asymmetric_devices():
     assert max(bias["tiki-taka"]) < 0.5 * min(bias["sgd"])
 
 
+def test_learned_ranges_of_converters_get_a_gradient():
+    linear = eqx.nn.Linear(4, 3, use_bias=False, key=jr.key(0))
+    x, key = jnp.array([5.0, -7.0, 9.0, 6.0]), jr.key(1)
+    cases = {"adc": sj.ADC, "dac": sj.DAC}
+    for name, kind in cases.items():
+        for learned in (True, False):
+            # All currents, or all inputs, are beyond the range: results grow with it.
+            converter = kind(8, jnp.asarray(1e-4), learned=learned)
+            model = hardware_aware(linear, EPIRAM, array=4, **{name: converter})
+            loss = lambda model: jnp.sum(model(x, key=key))
+            y, slope = eqx.filter_value_and_grad(loss)(model)
+            found = getattr(slope.hardware, name).full_scale
+            np.testing.assert_allclose(found, float(learned) * float(y) / 1e-4, rtol=1e-9)
+
+
 def test_errors_say_what_to_do():
     linear = eqx.nn.Linear(2, 2, key=jr.key(0))
     with pytest.raises(ValueError, match="Leave it out to clip nothing"):
@@ -235,6 +250,9 @@ def test_errors_say_what_to_do():
         hardware_aware(linear, EPIRAM, where=lambda path, layer: False)
     with pytest.raises(ValueError, match="one `full_scale` for all tiles"):
         hardware_aware(linear, EPIRAM, adc=sj.ADC(8, jnp.ones((2, 1, 1))))
+    errors = sj.ConverterErrors(offset=1.0)
+    with pytest.raises(ValueError, match="without `errors`"):
+        hardware_aware(linear, EPIRAM, adc=sj.ADC(8, errors=errors))
     with pytest.raises(ValueError, match="largest weight you expect"):
         pulsed_updates(EPIRAM, w_max=0.0, key=jr.key(0))
     with pytest.raises(ValueError, match="`transfer_every` to be at least 1"):
