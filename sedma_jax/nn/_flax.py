@@ -10,7 +10,6 @@ a stream of its module, as `nnx.Dropout` does: equal streams give the same noise
 order.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,15 +37,27 @@ from ._convert import (
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
-    features,
+    finished,
     kernel_of,
     layer_path,
+    linear_vectors,
     matrix_of,
     weights_name,
 )
 from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
 from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
+from ._training.flax import (
+    DrawnProgramming as DrawnProgramming,
+    HardwareAware as HardwareAware,
+    HardwareOf as HardwareOf,
+    base_of,
+    convertible,
+    draw_programming as draw_programming,
+    hardware_aware as hardware_aware,
+    plain as plain,
+    refuse_converted,
+)
 
 try:
     from flax import nnx
@@ -97,16 +108,6 @@ class AnalogModule(nnx.Module):
     def _programmed(self) -> AnalogMatrix:
         return self.matrix.get_value()
 
-    def _finished(self, y: Array, inputs: Array, bias: Any) -> Array:
-        """Add the bias, and cast to the output dtype of the digital layer."""
-        if bias is not None:
-            y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
-        half = self.kernel_dtype.itemsize < 4
-        if self.layer.dtype is not None or half:
-            answer = self.kernel_dtype if inputs.dtype == self.kernel_dtype else y.dtype
-            return y.astype(self.layer.dtype or answer)
-        return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
-
 
 class AnalogLinear(AnalogModule):
     """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays.
@@ -129,18 +130,9 @@ class AnalogLinear(AnalogModule):
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
         _no_sharding(out_sharding)
-        wanted, outputs, axes = features(self.layer)
-        # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
-        axes = sorted(axis % inputs.ndim for axis in axes)
-        if tuple(inputs.shape[axis] for axis in axes) != wanted:
-            raise ValueError(
-                f"`sedma_jax.nn.flax.AnalogLinear` with inputs {wanted} needs them on axes "
-                f"{axes} of its argument. Got shape {inputs.shape}. Put vectors there."
-            )
-        x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
-        batch = x.shape[: x.ndim - len(axes)]
-        y = multiply(self._programmed(), x.reshape(-1, math.prod(wanted)), key=self.reads())
-        return self._finished(y.reshape(*batch, *outputs), inputs, self.layer.bias)
+        x, shape = linear_vectors("AnalogLinear", self.layer, inputs)
+        y = multiply(self._programmed(), x, key=self.reads())
+        return finished(self.layer, self.kernel_dtype, y.reshape(shape), inputs)
 
 
 class AnalogConv(AnalogModule):
@@ -188,7 +180,8 @@ class AnalogConv(AnalogModule):
             return jnp.moveaxis(y, 0, -1)
 
         y = jax.vmap(convolve)(images, jr.split(self.reads(), len(images)))
-        return self._finished(y.reshape(*batch, *y.shape[1:]), inputs, layer.bias)
+        y = y.reshape(*batch, *y.shape[1:])
+        return finished(layer, self.kernel_dtype, y, inputs)
 
 
 class AnalogEmbed(AnalogModule):
@@ -278,10 +271,11 @@ def analogize(
         ['AnalogLinear', 'Linear']
     """
     where = _not_embed if where is None else where
+    refuse_converted("analogize", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if _convertible(layer) and where(layer_path(path), layer)
+        if convertible(layer) and where(layer_path(path), layer)
     }
     if not chosen:
         raise ValueError(
@@ -297,7 +291,7 @@ def analogize(
 
     def convert(parts: tuple, layer: Any) -> Any:
         path = layer_path(parts)
-        if path not in chosen or not _convertible(layer):
+        if path not in chosen or not convertible(layer):
             return layer
         own = options | of_path(layer_options or {}, path, layer, {})
         if plans and path in plans:
@@ -316,7 +310,7 @@ def analogize(
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[_base(layer)](layer, matrix, weights.dtype, reads)
+        return _ANALOG_OF[base_of(layer)](layer, matrix, weights.dtype, reads)
 
     return nnx.recursive_map(convert, model)
 
@@ -368,7 +362,7 @@ def inspect(
     """
     weights = None
     if digital is not None:
-        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
+        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if convertible(n)}
         weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
     found = []
     for path, node in _analog(model).items():
@@ -449,30 +443,6 @@ _ANALOG_OF = {
 }
 
 
-def _base(layer: Any) -> Any:
-    """The class of NNX whose product a layer computes, or None."""
-    for base in _ANALOG_OF:
-        if isinstance(layer, base) and type(layer).__call__ is base.__call__:
-            return base
-    return None
-
-
-def _convertible(layer: Any) -> bool:
-    """Whether the product of a layer is one that arrays can compute."""
-    base = _base(layer)
-    if base is None or getattr(layer, weights_name(layer)) is None:
-        return False
-    if base is nnx.LinearGeneral:
-        own = layer.dot_general, layer.dot_general_cls
-        return not layer.batch_axis and own == (None, None)
-    if base is nnx.Linear:
-        return layer.dot_general is lax.dot_general
-    if base is nnx.Conv:
-        plain = layer.conv_general_dilated is lax.conv_general_dilated
-        return plain and set(each_axis(layer.input_dilation, 1)) == {1}
-    return True
-
-
 def _not_embed(path: Path, layer: Any) -> bool:
     del path
     return not isinstance(layer, nnx.Embed)
@@ -488,5 +458,7 @@ def _no_sharding(out_sharding: Any) -> None:
 
 def __dir__():
     """What users call; the imports of this file are not shown."""
-    own = (n for n, v in globals().items() if getattr(v, "__module__", "") == __name__)
-    return sorted(name for name in own if not name.startswith("_"))
+    ours = __name__, HardwareAware.__module__
+    own = (n for n, v in globals().items() if getattr(v, "__module__", "") in ours)
+    inner = {"base_of", "convertible", "refuse_converted"}
+    return sorted(name for name in own if name[0] != "_" and name not in inner)
