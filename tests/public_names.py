@@ -10,10 +10,11 @@ TREES = {
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 
-# A file that users reach under the name of a module.
+# Files that users reach under the name of a module.
 UNDER_ANOTHER_NAME = {
     "sedma_jax._public": "sedma_jax",
     "sedma_jax.nn._flax": "sedma_jax.nn.flax",
+    "sedma_jax.nn._training.flax": "sedma_jax.nn.flax",
 }
 
 
@@ -67,5 +68,5 @@ def public_modules():
         name = module_name(path)
         names = [(source, name) for source, name in public_names(path) if name]
         if names:
-            found[UNDER_ANOTHER_NAME.get(name, name)] = names
+            found.setdefault(UNDER_ANOTHER_NAME.get(name, name), []).extend(names)
     return found

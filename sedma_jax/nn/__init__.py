@@ -26,11 +26,13 @@ from ._matrix import (
 from ._over_time import age as age
 from ._training.aware import Hardware as Hardware
 from ._training.buffered_tiki_taka import (
-    BufferedTikiTakaState as BufferedTikiTakaState,
-    FastArray as FastArray,
     agad as agad,
     chopped_tiki_taka as chopped_tiki_taka,
     tiki_taka_v2 as tiki_taka_v2,
+)
+from ._training.fast_array import (
+    BufferedTikiTakaState as BufferedTikiTakaState,
+    FastArray as FastArray,
 )
 from ._training.hardware_aware import (
     HardwareAwareConv as HardwareAwareConv,

@@ -51,12 +51,12 @@ from ._training.flax import (
     DrawnProgramming as DrawnProgramming,
     HardwareAware as HardwareAware,
     HardwareOf as HardwareOf,
-    base_of,
-    convertible,
+    _base_of,
+    _convertible,
+    _refuse_converted,
     draw_programming as draw_programming,
     hardware_aware as hardware_aware,
     plain as plain,
-    refuse_converted,
 )
 
 try:
@@ -271,11 +271,11 @@ def analogize(
         ['AnalogLinear', 'Linear']
     """
     where = _not_embed if where is None else where
-    refuse_converted("analogize", model, where)
+    _refuse_converted("analogize", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if convertible(layer) and where(layer_path(path), layer)
+        if _convertible(layer) and where(layer_path(path), layer)
     }
     if not chosen:
         raise ValueError(
@@ -291,7 +291,7 @@ def analogize(
 
     def convert(parts: tuple, layer: Any) -> Any:
         path = layer_path(parts)
-        if path not in chosen or not convertible(layer):
+        if path not in chosen or not _convertible(layer):
             return layer
         own = options | of_path(layer_options or {}, path, layer, {})
         if plans and path in plans:
@@ -310,7 +310,7 @@ def analogize(
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[base_of(layer)](layer, matrix, weights.dtype, reads)
+        return _ANALOG_OF[_base_of(layer)](layer, matrix, weights.dtype, reads)
 
     return nnx.recursive_map(convert, model)
 
@@ -362,7 +362,7 @@ def inspect(
     """
     weights = None
     if digital is not None:
-        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if convertible(n)}
+        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
         weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
     found = []
     for path, node in _analog(model).items():
@@ -460,5 +460,4 @@ def __dir__():
     """What users call; the imports of this file are not shown."""
     ours = __name__, HardwareAware.__module__
     own = (n for n, v in globals().items() if getattr(v, "__module__", "") in ours)
-    inner = {"base_of", "convertible", "refuse_converted"}
-    return sorted(name for name in own if name[0] != "_" and name not in inner)
+    return sorted(name for name in own if not name.startswith("_"))

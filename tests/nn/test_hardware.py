@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from flax import nnx
 from sedma_jax.kernels import PolynomialCurve, PowerLawDrift
 from tolerances import gamma, mean_atol, var_atol
 
@@ -32,21 +33,23 @@ def test_models_that_pass_no_keys_on():
     aware = hardware_aware(mlp, EPIRAM, array=8)
     with pytest.raises(ValueError, match="with_read_keys"):
         jax.vmap(aware)(same)
-    ys = [jax.vmap(with_read_keys(aware, key=jr.key(n)))(same) for n in (1, 1, 2)]
+    run = jax.jit(lambda key: jax.vmap(with_read_keys(aware, key=key))(same))
+    ys = [run(jr.key(n)) for n in (1, 1, 2)]
     # One programming for all examples of a call; this device reads without noise.
     assert np.ptp(ys[0], axis=0).max() <= gamma(40, np.float64) * 10
     np.testing.assert_array_equal(ys[0], ys[1])
     assert np.all(ys[0] != ys[2])
     # Read noise differs from example to example, and from token to token.
     noisy = with_read_keys(hardware_aware(mlp, PCM, array=8), key=jr.key(1))
-    assert np.all(np.ptp(jax.vmap(noisy)(same), axis=0) > 0)
+    assert np.all(np.ptp(eqx.filter_jit(jax.vmap(noisy))(same), axis=0) > 0)
     attend = eqx.nn.MultiheadAttention(num_heads=2, query_size=4, key=jr.key(0))
     tokens = jnp.ones((3, 4))
     aware = hardware_aware(attend, PCM, array=8)
     loss = lambda model: jnp.sum(with_read_keys(model, key=jr.key(1))(*[tokens] * 3) ** 2)
-    slopes = jax.tree.leaves(eqx.filter_grad(loss)(aware))
+    slopes = jax.tree.leaves(eqx.filter_jit(eqx.filter_grad(loss))(aware))
     assert all(np.all(np.isfinite(slope)) for slope in slopes)
-    y = with_read_keys(aware, key=jr.key(1))(tokens, tokens, tokens)
+    run = eqx.filter_jit(lambda key: with_read_keys(aware, key=key)(*[tokens] * 3))
+    y = run(jr.key(1))
     assert np.all(np.ptp(y, axis=0) > 0)
 
 
@@ -120,3 +123,97 @@ def test_wires_and_converters_in_the_loop():
         wired, value = step(wired)
         losses.append(float(value))
     assert losses[-1] < 0.05 * losses[0]
+
+
+def test_no_layer_is_converted_twice():
+    mlp = eqx.nn.MLP(5, 3, 6, depth=1, key=jr.key(0))
+    first = lambda path, layer: path == "layers[0]"
+    program = dict(scheme=sj.sampled_rewrite, array=8, key=jr.key(1))
+    aware = hardware_aware(mlp, IDEAL, where=first)
+    analog = sj.nn.analogize(mlp, IDEAL, where=first, **program)
+    again = r"converts none twice. Got {} at 'layers\[0\]'. Start from `sedma_jax.nn.{}`"
+    for model, named in (
+        (aware, again.format("HardwareAwareLinear", "plain")),
+        (analog, again.format("AnalogLinear", "digitize")),
+    ):
+        for convert in (
+            lambda model: sj.nn.analogize(model, IDEAL, **program),
+            lambda model: hardware_aware(model, IDEAL),
+        ):
+            with pytest.raises(ValueError, match=named):
+                convert(model)
+    # What `where` leaves out may be converted already.
+    rest = lambda path, layer: path == "layers[1]"
+    both = sj.nn.analogize(analog, IDEAL, where=rest, **program)
+    assert [type(layer).__name__ for layer in both.layers] == ["AnalogLinear"] * 2
+    rngs = dict(rngs=nnx.Rngs(1))
+    layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    for make, name in ((sj.nn.flax.hardware_aware, "HardwareAware"),
+                       (sj.nn.flax.analogize, "AnalogLinear")):  # fmt: skip
+        once = make(layer, EPIRAM, array=8, **rngs)
+        for convert in (sj.nn.flax.hardware_aware, sj.nn.flax.analogize):
+            with pytest.raises(ValueError, match=f"twice. Got {name} at ''"):
+                convert(once, EPIRAM, array=8, **rngs)
+
+
+def test_wrong_options_are_refused():
+    for options, message in (
+        (dict(seconds=1.0), "needs a drift model"),
+        (dict(seconds=[1.0, -1.0], drift=SAME), r"`seconds\[1\]` from 0 up"),
+        (dict(compensation_reads=-1), "`compensation_reads` to be at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hardware_aware(LAYER, IDEAL, **options)
+    with pytest.raises(ValueError, match="`Device` for a scheme or a rule"):
+        hardware_aware(LAYER, PCM, scheme=sj.open_loop)
+    with pytest.raises(ValueError, match="`seconds` from 0 up"):
+        draw_programming(hardware_aware(LAYER, PCM), -1.0, key=jr.key(0))
+
+
+def nnx_case(name):
+    """A digital module of NNX, and an input."""
+    own = dict(param_dtype=np.float64, rngs=nnx.Rngs(0))
+    if name == "grouped":
+        size = dict(strides=(2, 1), feature_group_count=2)
+        return nnx.Conv(4, 6, (3, 2), **size, **own), (2, 5, 6, 4)
+    if name == "attention":  # its softmax in double needs promotion, which tests forbid
+        own = dict(decode=False, rngs=nnx.Rngs(0))
+        return nnx.MultiHeadAttention(2, 6, 4, 5, **own), (2, 3, 6)
+    return nnx.LinearGeneral((4, 3), (2, 5), axis=(-1, 1), **own), (2, 4, 6, 3)
+
+
+@pytest.mark.parametrize("name", ["general", "grouped", "attention"])
+def test_nnx_models_train_as_those_of_equinox(name):
+    digital, shape = nnx_case(name)
+    dtype = np.float32 if name == "attention" else np.float64
+    x = jr.normal(jr.key(1), shape, dtype)
+    make = lambda device, **how: sj.nn.flax.hardware_aware(
+        digital, device, array=(16, 8), rngs=nnx.Rngs(1), **how
+    )
+    atol = gamma(400, dtype)
+    expected = digital(x)
+    arrays = dict(effects=lambda crossbar, key: crossbar)
+    for how in ({},) if name == "attention" else ({}, arrays):
+        y = make(IDEAL, **how)(x)
+        assert y.dtype == expected.dtype
+        np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
+    if name != "general":
+        return
+    noisy = make(PCM, seconds=3600.0, clip=1.0)
+    assert np.all(noisy(x) != noisy(x))
+    drawn = sj.nn.flax.draw_programming(noisy, 60.0, key=jr.key(2))
+    back = sj.nn.flax.plain(noisy)
+    limited = np.abs(back.kernel[...]) <= np.abs(digital.kernel[...])
+    assert np.all(limited) and np.any(back.kernel[...] != digital.kernel[...])
+
+    @nnx.grad
+    def slope(model):
+        return jnp.sum(sj.nn.flax.draw_programming(model, 60.0, key=jr.key(2))(x))
+
+    # Straight through: that of the digital sum, where a weight is not clipped.
+    exact = nnx.grad(lambda model: jnp.sum(model(x)))(digital).kernel[...]
+    kept = back.kernel[...] == digital.kernel[...]
+    np.testing.assert_allclose(
+        slope(noisy).layer.kernel[...], np.where(kept, exact, 0), atol=1e-12
+    )
+    assert np.abs(drawn(x) - back(x)).max() > 1e-3

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..._extras import install_hint
 from ..._keys import check_key
+from ..._tiling.native import as_floats
 from ...kernels import FROM_ZERO, Device, check_numbers, image_patches
 from ...noise_models import MeasuredArray
 from .._channels_last import each_axis, padded
@@ -160,11 +161,11 @@ def hardware_aware(
         True
     """
     hardware = hardware_from("nn.flax.hardware_aware", device, **options)
-    refuse_converted("hardware_aware", model, where)
+    _refuse_converted("hardware_aware", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if convertible(layer)
+        if _convertible(layer)
         and not isinstance(layer, nnx.Embed)
         and (where is None or where(layer_path(path), layer))
     }
@@ -180,7 +181,7 @@ def hardware_aware(
 
     def convert(parts: tuple, layer: Any) -> Any:
         path = layer_path(parts)
-        if path not in chosen or not convertible(layer):
+        if path not in chosen or not _convertible(layer):
             return layer
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         return HardwareAware(layer, hardware, reads)
@@ -200,7 +201,8 @@ def draw_programming(
         >>> from flax import nnx
         >>> layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
         >>> aware = sj.nn.flax.hardware_aware(layer, "epiram", array=4, rngs=nnx.Rngs(1))
-        >>> noisy, x = sj.nn.flax.draw_programming(aware, key=jr.key(2)), jnp.ones((1, 4))
+        >>> x = jnp.ones((1, 4), jnp.float32)
+        >>> noisy = sj.nn.flax.draw_programming(aware, key=jr.key(2))
         >>> bool(jnp.all(noisy(x) == noisy(x))), bool(jnp.all(aware(x) == aware(x)))
         (True, False)
     """
@@ -249,7 +251,7 @@ def plain(model: nnx.Module) -> nnx.Module:
     return nnx.recursive_map(one, model)
 
 
-def refuse_converted(
+def _refuse_converted(
     call: str, model: nnx.Module, where: Callable[[Path, Any], bool] | None
 ) -> None:
     """Refuse layers that are converted already, but those that `where` leaves out."""
@@ -269,7 +271,7 @@ def _converted_kind(node: Any) -> str | None:
     return "analog" if analog else None
 
 
-def base_of(layer: Any) -> Any:
+def _base_of(layer: Any) -> Any:
     """The class of NNX whose product a layer computes, or None."""
     for base in _BASES:
         if isinstance(layer, base) and type(layer).__call__ is base.__call__:
@@ -277,9 +279,9 @@ def base_of(layer: Any) -> Any:
     return None
 
 
-def convertible(layer: Any) -> bool:
+def _convertible(layer: Any) -> bool:
     """Whether the product of a layer is one that arrays can compute."""
-    base = base_of(layer)
+    base = _base_of(layer)
     if base is None or getattr(layer, weights_name(layer)) is None:
         return False
     if base is nnx.LinearGeneral:
@@ -296,7 +298,7 @@ def convertible(layer: Any) -> bool:
 def _blocks(layer: Any) -> Float[Array, "groups m n"]:
     """The weights as groups, outputs and inputs of a group; at least float32."""
     groups, rows = getattr(layer, "feature_group_count", 1), matrix_of(layer)
-    wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    wide = jnp.asarray(as_floats(rows, "kernel"))
     return wide.reshape(groups, len(rows) // groups, -1)
 
 

@@ -222,7 +222,7 @@ def hardware_aware(
         >>> aware = sj.nn.hardware_aware(model, sj.noise_models.PCM, **a_day)
         >>> loss = lambda model: jnp.sum(model(jnp.ones(4)))
         >>> keyed = sj.nn.with_read_keys(aware, key=jr.key(1))  # an MLP passes no keys on
-        >>> slope = eqx.filter_grad(loss)(keyed).layers[1].bias
+        >>> slope = eqx.filter_grad(loss)(keyed).layers[1].layer.bias
         >>> print(slope)  # straight through
         [1. 1. 1.]
     """
