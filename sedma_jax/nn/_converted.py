@@ -10,10 +10,7 @@ from jaxtyping import PyTree
 from ._matrix import AnalogMatrix
 
 # By class: how a converted layer becomes digital again.
-_BACK = {
-    "analog": "`sedma_jax.nn.digitize`",
-    "hardware-aware": "`sedma_jax.nn.plain`",
-}
+_BACK = {"analog": "digitize", "hardware-aware": "plain"}
 
 
 def refuse_converted(
@@ -38,7 +35,8 @@ def refuse_converted(
 def raise_converted(call: str, found: list[str], kinds: set[str]) -> None:
     """Raise, if any layer was found."""
     if found:
-        back = " or ".join(_BACK[kind] for kind in sorted(kinds))
+        room = f"sedma_jax.nn.{call}".rpartition(".")[0]
+        back = " or ".join(f"`{room}.{_BACK[kind]}`" for kind in sorted(kinds))
         raise ValueError(
             f"`sedma_jax.nn.{call}` needs digital layers, and converts none twice. Got "
             f"{', '.join(found)}. Start from {back} of the model, or leave them out by "

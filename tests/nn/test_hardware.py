@@ -41,7 +41,7 @@ def test_models_that_pass_no_keys_on():
     assert np.all(ys[0] != ys[2])
     # Read noise differs from example to example, and from token to token.
     noisy = with_read_keys(hardware_aware(mlp, PCM, array=8), key=jr.key(1))
-    assert np.all(np.ptp(eqx.filter_jit(jax.vmap(noisy))(same), axis=0) > 0)
+    assert np.all(np.ptp(jax.vmap(lambda x: noisy(x))(same), axis=0) > 0)
     attend = eqx.nn.MultiheadAttention(num_heads=2, query_size=4, key=jr.key(0))
     tokens = jnp.ones((3, 4))
     aware = hardware_aware(attend, PCM, array=8)

@@ -181,7 +181,7 @@ def programmed(
     if not simulates_arrays(hardware) and seconds is None:
         return _programmed_tiles(weight, hardware, key), None
     weight = clipped(weight, hardware)
-    arrays = _stopped(_arrays(*_stopped((weight, hardware)), seconds, key))
+    arrays = _stopped(_arrays(_stopped(weight), _stopped(hardware), seconds, key))
     held = lax.stop_gradient(_held(arrays, weight.shape))
     return weight + lax.stop_gradient(held.astype(weight.dtype) - weight), arrays
 
@@ -300,7 +300,7 @@ def _check_hardware(call: str, hardware: Hardware) -> None:
         drift_of(hardware)
 
 
-def _held(arrays: AnalogMatrix, shape: tuple[int, int, int]) -> Blocks:
+def _held(arrays: AnalogMatrix, shape: tuple[int, ...]) -> Blocks:
     """What the arrays hold, block by block."""
     groups, m, n = shape
     blocks = arrays.crossbar.stored_matrix().reshape(groups, m, groups, n)
