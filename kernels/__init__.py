@@ -225,7 +225,9 @@ from ._programming.hadamard_verify import (
 )
 from ._programming.open_loop import open_loop as open_loop
 from ._programming.pulsed_update import (
+    accumulated_pulses as accumulated_pulses,
     pulsed_change as pulsed_change,
+    pulsed_train as pulsed_train,
     state_weight as state_weight,
     symmetry_point as symmetry_point,
     weight_state as weight_state,

@@ -10,10 +10,11 @@ TREES = {
     for path in sorted((ROOT / folder).rglob("*.py"))
 }
 
-# A file that users reach under the name of a module.
+# Files that users reach under the name of a module.
 UNDER_ANOTHER_NAME = {
     "sedma_jax._public": "sedma_jax",
     "sedma_jax.nn._flax": "sedma_jax.nn.flax",
+    "sedma_jax.nn._training.flax": "sedma_jax.nn.flax",
 }
 
 
@@ -76,7 +77,7 @@ def public_modules():
     for path in TREES:
         names = [(source, name) for source, name in public_names(path) if name]
         if names:
-            found[name_for_users(path)] = names
+            found.setdefault(name_for_users(path), []).extend(names)
     return found
 
 

@@ -62,8 +62,8 @@ def logits(model, x, key):
 # ## Train
 #
 # One loop for both: `draw_programming` draws the errors of programming once for each batch,
-# and leaves a digital model as it is. `hardware_aware` takes a device with a window, not
-# (yet) the statistics of PCM, so training here sees the closest of the four materials with
+# and leaves a digital model as it is. `hardware_aware` takes the statistics of PCM too; for
+# speed, training here sees the closest of the four materials with
 # a coarse acceptance band, whose errors of about 5 % of the window resemble PCM's. `clip`
 # limits weights to 2.5 times the root mean square of their bit line, which fills the window
 # better.

@@ -130,10 +130,81 @@ def pulsed_change(
     """
     rounding_key, cycle_key = jr.split(key)
     pulses = requested_pulses(change, w_max, device, max_pulses, key=rounding_key)
-    noise = normal(cycle_key, state.shape, state.dtype)
+    return pulsed_train(state, pulses, device, response, key=cycle_key)
+
+
+def pulsed_train(
+    state: Float[Array, "rows cols"],
+    pulses: Float[Array, "rows cols"],
+    device: Device,
+    response: Response,
+    *,
+    key: PRNGKeyArray,
+) -> Pulsed:
+    """Apply a train of a known number of pulses to each cell.
+
+    **Arguments:**
+
+    - `state`: fraction of the window, from 0 to 1.
+    - `pulses`: signed whole numbers.
+    - `device`, `response`: the technology, and the curvatures of the cells.
+    - `key`: typed key of the cycle-to-cycle noise.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> response = sj.kernels.nominal_response(device, jnp.float32)
+        >>> state, pulses = (jnp.full((1, 1), v, jnp.float32) for v in (0.5, -10))
+        >>> done = sj.kernels.pulsed_train(state, pulses, device, response, key=jr.key(0))
+        >>> print(np.asarray(done.state).round(3))
+        [[0.4]]
+    """
+    noise = normal(key, state.shape, state.dtype)
     moved = move_state(state, pulses, device, response, noise).astype(state.dtype)
     energy, _ = pulse_cost(pulses[None], state[None], moved[None], device)
     return Pulsed(moved, pulses, energy.astype(state.dtype))
+
+
+def accumulated_pulses(
+    accumulated: Float[Array, "rows cols"],
+    w_max: Scalar,
+    device: Device,
+    max_pulses: Scalar = jnp.inf,
+    granularity: Scalar | None = None,
+) -> tuple[Float[Array, "rows cols"], Float[Array, "rows cols"]]:
+    """The whole pulses that a digital accumulator is worth, and what remains in it.
+
+    With `e` the granularity, `trunc(x / e)` pulses are applied and `x - e trunc(x / e)`
+    remains (Nandakumar et al. 2020, Front. Neurosci. 14, 406).
+
+    **Arguments:**
+
+    - `accumulated`: changes of weights not applied yet.
+    - `w_max`, `device`, `max_pulses`: as for `pulsed_change`.
+    - `granularity`: change of a weight that one pulse stands for, positive; that of a
+        linear device, `2 w_max / pulses_ltp` upwards and `2 w_max / pulses_ltd`
+        downwards, if left out.
+
+    **Returns:**
+
+    Signed whole numbers of pulses, and the rest of each accumulator.
+
+    **Example:**
+
+        >>> device = sj.Device(1e-6, 1e-5, pulses_ltp=100, pulses_ltd=100)
+        >>> gathered = jnp.array([[0.05, -0.07, 0.01]])
+        >>> pulses, rest = sj.kernels.accumulated_pulses(gathered, 1.0, device)
+        >>> print(pulses, np.asarray(rest).round(3))  # a pulse is 0.02
+        [[ 2. -3.  0.]] [[ 0.01 -0.01  0.01]]
+    """
+    if granularity is None:
+        per_window = jnp.where(accumulated > 0, device.pulses_ltp, device.pulses_ltd)
+        step = 2 * w_max / per_window.astype(accumulated.dtype)
+    else:
+        step = jnp.asarray(granularity, accumulated.dtype)
+    number = jnp.minimum(jnp.floor(jnp.abs(accumulated) / step), max_pulses)
+    pulses = jnp.sign(accumulated) * number
+    return pulses, accumulated - pulses * step
 
 
 def symmetry_point(device: Device, response: Response) -> Float[Array, " *cells"]:

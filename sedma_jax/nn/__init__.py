@@ -19,15 +19,6 @@ from ._foreign.crosssim import from_crosssim as from_crosssim
 from ._foreign.peer_settings import PeerSettings as PeerSettings
 from ._foreign.pytorch import LoadReport as LoadReport
 from ._foreign.pytorch_equinox import load_pytorch as load_pytorch
-from ._hardware_aware import (
-    Hardware as Hardware,
-    HardwareAwareConv as HardwareAwareConv,
-    HardwareAwareLinear as HardwareAwareLinear,
-    draw_programming as draw_programming,
-    hardware_aware as hardware_aware,
-    plain as plain,
-)
-from ._in_situ import PulsedState as PulsedState, pulsed_updates as pulsed_updates
 from ._inspect import (
     LayerFigures as LayerFigures,
     NetworkFigures as NetworkFigures,
@@ -42,7 +33,29 @@ from ._matrix import (
     program_matrix as program_matrix,
 )
 from ._over_time import age as age
-from ._tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
+from ._training.aware import Hardware as Hardware
+from ._training.buffered_tiki_taka import (
+    agad as agad,
+    chopped_tiki_taka as chopped_tiki_taka,
+    tiki_taka_v2 as tiki_taka_v2,
+)
+from ._training.fast_array import (
+    BufferedTikiTakaState as BufferedTikiTakaState,
+    FastArray as FastArray,
+)
+from ._training.hardware_aware import (
+    HardwareAwareConv as HardwareAwareConv,
+    HardwareAwareLinear as HardwareAwareLinear,
+    draw_programming as draw_programming,
+    hardware_aware as hardware_aware,
+    plain as plain,
+)
+from ._training.in_situ import PulsedState as PulsedState, pulsed_updates as pulsed_updates
+from ._training.mixed_precision import (
+    MixedPrecisionState as MixedPrecisionState,
+    mixed_precision as mixed_precision,
+)
+from ._training.tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
 
 if _typing.TYPE_CHECKING:
     from . import _flax as flax  # noqa: F401

@@ -18,6 +18,7 @@ from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import Device, shown
 from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention
+from ._converted import refuse_converted
 from ._embedding import AnalogEmbedding
 from ._keys import key_words
 from ._layers import AnalogConv, AnalogLinear
@@ -85,8 +86,9 @@ def analogize(
 
     **Raises:**
 
-    - `ValueError`: if no layer is converted; if a path of a mapping leads nowhere; if a
-        layer has no weight of its own; and as `program_matrix` does.
+    - `ValueError`: if no layer is converted; if one that `where` admits is analog or
+        hardware-aware already; if a path of a mapping leads nowhere; if a layer has no
+        weight of its own; and as `program_matrix` does.
     - `TypeError`: for an unknown option.
 
     **Example:**
@@ -108,6 +110,7 @@ def analogize(
         matrices.update(_matrices(path, layer))
         return layer
 
+    refuse_converted("analogize", model, where)
     _map_layers(choose, model)
     _check(matrices, device=device, layer_options=layer_options, plans=plans)
     if progress is not None:
@@ -166,7 +169,7 @@ def digitize(model: PyTree) -> PyTree:
 
 
 def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
-    """Give each analog layer a key of its own, for calls that come without one.
+    """Give each analog or hardware-aware layer a key of its own, for calls without one.
 
     The same model draws the same noise again: to read anew, give it new keys,
 
@@ -177,7 +180,8 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
 
     **Arguments:**
 
-    - `model`: with analog layers.
+    - `model`: with analog layers, or those of `hardware_aware`, whose errors of programming
+        the examples of a `vmap` share.
     - `key`: typed key; or None, to take the keys away.
 
     **Example:**
@@ -199,7 +203,7 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
             lambda layer: layer.read_key, layer, words, is_leaf=lambda node: node is None
         )
 
-    return map_analog(give, model)
+    return _map_where(give, model, lambda node: hasattr(node, "read_key"))
 
 
 @contextmanager
@@ -231,12 +235,16 @@ def digital_weights(model: PyTree) -> dict[Path, Array]:
 def map_analog(function: Callable[[Path, Any], Any], model: PyTree) -> PyTree:
     """Replace each layer with an `AnalogMatrix`; projections of attention one by one."""
     kinds = (AnalogLinear, AnalogConv, AnalogEmbedding)
-    leaves, tree = jtu.tree_flatten_with_path(
-        model, is_leaf=lambda node: isinstance(node, kinds)
-    )
+    return _map_where(function, model, lambda node: isinstance(node, kinds))
+
+
+def _map_where(
+    function: Callable[[Path, Any], Any], model: PyTree, chosen: Callable[[Any], bool]
+) -> PyTree:
+    """Replace each node that is chosen."""
+    leaves, tree = jtu.tree_flatten_with_path(model, is_leaf=chosen)
     return tree.unflatten(
-        function(_name(path), leaf) if isinstance(leaf, kinds) else leaf
-        for path, leaf in leaves
+        function(_name(path), leaf) if chosen(leaf) else leaf for path, leaf in leaves
     )
 
 

@@ -10,7 +10,6 @@ a stream of its module, as `nnx.Dropout` does: equal streams give the same noise
 order.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,15 +38,27 @@ from ._convert import (
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
-    features,
+    finished,
     kernel_of,
     layer_path,
+    linear_vectors,
     matrix_of,
     weights_name,
 )
 from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
 from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
+from ._training.flax import (
+    DrawnProgramming as DrawnProgramming,
+    HardwareAware as HardwareAware,
+    HardwareOf as HardwareOf,
+    _base_of,
+    _convertible,
+    _refuse_converted,
+    draw_programming as draw_programming,
+    hardware_aware as hardware_aware,
+    plain as plain,
+)
 
 try:
     from flax import nnx
@@ -56,7 +67,8 @@ except ImportError as error:
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
     ) from error
 
-__dir__ = later_names(globals())
+_TRAINING = "DrawnProgramming", "HardwareAware", "HardwareOf"
+__dir__ = later_names(globals(), *_TRAINING, "draw_programming", "hardware_aware", "plain")
 
 
 class ProgrammedMatrix(nnx.Variable):
@@ -100,16 +112,6 @@ class AnalogModule(nnx.Module):
     def _programmed(self) -> AnalogMatrix:
         return self.matrix.get_value()
 
-    def _finished(self, y: Array, inputs: Array, bias: Any) -> Array:
-        """Add the bias, and cast to the output dtype of the digital layer."""
-        if bias is not None:
-            y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
-        half = self.kernel_dtype.itemsize < 4
-        if self.layer.dtype is not None or half:
-            answer = self.kernel_dtype if inputs.dtype == self.kernel_dtype else y.dtype
-            return y.astype(self.layer.dtype or answer)
-        return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
-
 
 class AnalogLinear(AnalogModule):
     """`nnx.Linear` and `nnx.LinearGeneral` on crossbar arrays.
@@ -132,18 +134,9 @@ class AnalogLinear(AnalogModule):
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
         _no_sharding(out_sharding)
-        wanted, outputs, axes = features(self.layer)
-        # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
-        axes = sorted(axis % inputs.ndim for axis in axes)
-        if tuple(inputs.shape[axis] for axis in axes) != wanted:
-            raise ValueError(
-                f"`sedma_jax.nn.flax.AnalogLinear` with inputs {wanted} needs them on axes "
-                f"{axes} of its argument. Got shape {inputs.shape}. Put vectors there."
-            )
-        x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
-        batch = x.shape[: x.ndim - len(axes)]
-        y = multiply(self._programmed(), x.reshape(-1, math.prod(wanted)), key=self.reads())
-        return self._finished(y.reshape(*batch, *outputs), inputs, self.layer.bias)
+        x, shape = linear_vectors("AnalogLinear", self.layer, inputs)
+        y = multiply(self._programmed(), x, key=self.reads())
+        return finished(self.layer, self.kernel_dtype, y.reshape(shape), inputs)
 
 
 class AnalogConv(AnalogModule):
@@ -191,7 +184,8 @@ class AnalogConv(AnalogModule):
             return jnp.moveaxis(y, 0, -1)
 
         y = jax.vmap(convolve)(images, jr.split(self.reads(), len(images)))
-        return self._finished(y.reshape(*batch, *y.shape[1:]), inputs, layer.bias)
+        y = y.reshape(*batch, *y.shape[1:])
+        return finished(layer, self.kernel_dtype, y, inputs)
 
 
 class AnalogEmbed(AnalogModule):
@@ -281,6 +275,7 @@ def analogize(
         ['AnalogLinear', 'Linear']
     """
     where = _not_embed if where is None else where
+    _refuse_converted("analogize", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
@@ -319,7 +314,7 @@ def analogize(
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[_base(layer)](layer, matrix, weights.dtype, reads)
+        return _ANALOG_OF[_base_of(layer)](layer, matrix, weights.dtype, reads)
 
     return nnx.recursive_map(convert, model)
 
@@ -450,30 +445,6 @@ _ANALOG_OF = {
     nnx.Conv: AnalogConv,
     nnx.Embed: AnalogEmbed,
 }
-
-
-def _base(layer: Any) -> Any:
-    """The class of NNX whose product a layer computes, or None."""
-    for base in _ANALOG_OF:
-        if isinstance(layer, base) and type(layer).__call__ is base.__call__:
-            return base
-    return None
-
-
-def _convertible(layer: Any) -> bool:
-    """Whether the product of a layer is one that arrays can compute."""
-    base = _base(layer)
-    if base is None or getattr(layer, weights_name(layer)) is None:
-        return False
-    if base is nnx.LinearGeneral:
-        own = layer.dot_general, layer.dot_general_cls
-        return not layer.batch_axis and own == (None, None)
-    if base is nnx.Linear:
-        return layer.dot_general is lax.dot_general
-    if base is nnx.Conv:
-        plain = layer.conv_general_dilated is lax.conv_general_dilated
-        return plain and set(each_axis(layer.input_dilation, 1)) == {1}
-    return True
 
 
 def _not_embed(path: Path, layer: Any) -> bool:

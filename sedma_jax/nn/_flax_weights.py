@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ._convert import Path
 from ._matrix import AnalogMatrix, held_matrix
@@ -81,3 +81,48 @@ def kernel_of(layer: Any, matrix: AnalogMatrix) -> Array:
         return held.T
     inputs, outputs, _ = features(layer)
     return held.T.reshape(*inputs, *outputs)
+
+
+def kernel_from(layer: Any, rows: Array) -> Array:
+    """The weights of a layer from a row for each output; inverse of `matrix_of`."""
+    if _is_conv(layer):
+        blocks = rows.reshape(len(rows), -1, *layer.kernel_size)
+        return jnp.moveaxis(blocks, (0, 1), (-1, -2))
+    if _is_embed(layer):
+        return rows.T
+    inputs, outputs, _ = features(layer)
+    return rows.T.reshape(*inputs, *outputs)
+
+
+def linear_vectors(
+    call: str, layer: Any, inputs: Float[Array, "..."]
+) -> tuple[Float[Array, "batch n"], Shape]:
+    """The vectors that a linear layer multiplies, and the shape of the result.
+
+    **Raises:**
+
+    - `ValueError`: if `inputs` do not fit the layer.
+    """
+    wanted, outputs, axes = features(layer)
+    # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
+    axes = sorted(axis % inputs.ndim for axis in axes)
+    if tuple(inputs.shape[axis] for axis in axes) != wanted:
+        raise ValueError(
+            f"`sedma_jax.nn.flax.{call}` with inputs {wanted} needs them on axes "
+            f"{axes} of its argument. Got shape {inputs.shape}. Put vectors there."
+        )
+    x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
+    batch = x.shape[: x.ndim - len(axes)]
+    return x.reshape(-1, math.prod(wanted)), (*batch, *outputs)
+
+
+def finished(layer: Any, kernel_dtype: Any, y: Array, inputs: Array) -> Array:
+    """Add the bias, and cast to the output dtype of the digital layer."""
+    bias = layer.bias
+    if bias is not None:
+        y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
+    half = kernel_dtype.itemsize < 4
+    if layer.dtype is not None or half:
+        answer = kernel_dtype if inputs.dtype == kernel_dtype else y.dtype
+        return y.astype(layer.dtype or answer)
+    return y.astype(jnp.promote_types(inputs.dtype, y.dtype))

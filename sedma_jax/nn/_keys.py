@@ -47,6 +47,30 @@ def call_key(
     return jr.key(0)
 
 
+def own_keys(
+    x: Array, key: PRNGKeyArray | None, read_key: ReadKey | None
+) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """The keys of programming and of the reads of one call of a hardware-aware layer.
+
+    From the key of the layer, examples of a `vmap` share the programming.
+
+    **Raises:**
+
+    - `ValueError`: if there is no key.
+    """
+    if key is not None:
+        programming, reads = jr.split(check_key(key))
+        return programming, reads
+    if read_key is None:
+        raise ValueError(
+            "A hardware-aware layer needs a key, for errors of programming and of reading. "
+            "Got none. Call `layer(x, key=key)` or give every layer its own by "
+            "`sedma_jax.nn.with_read_keys(model, key=key)`."
+        )
+    programming, reads = jr.split(jr.wrap_key_data(read_key, impl="threefry2x32"))
+    return programming, _example_key(reads, lax.stop_gradient(x).ravel()[:1] != 0)
+
+
 @jax.custom_batching.custom_vmap
 def _example_key(key: PRNGKeyArray, mark: Array) -> PRNGKeyArray:
     """`key`, or one key for each example if `mark` is batched by `vmap` over examples."""

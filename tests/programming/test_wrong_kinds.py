@@ -113,14 +113,20 @@ CALLS = [
         "lam": (NAN,), "array": (0,), "plan": (8,)}),
     (nn.analogize, dict(model=LINEAR, device=EPIRAM, key=KEY), CONVERTERS | {
         "device": ("epiran", 8, None)}),
-    (*aware(), DEVICES | CONVERTERS | {
-        "clip": (0, NAN, "2"), **{k: OPTIONS[k] for k in ("array", "scheme", "rule")}}),
+    (*aware(), {"device": ("epiran", 8, None)} | CONVERTERS | {
+        "clip": (0, NAN, "2"), "effects": (2.0,), "drift": (0.1,), "seconds": (-1.0, NAN),
+        "compensation_reads": (-1, 1.5),
+        **{k: OPTIONS[k] for k in ("array", "scheme", "rule", "scaling")}}),
     (nn.pulsed_updates, dict(device=EPIRAM, w_max=1.0, key=KEY), DEVICES | {
         "w_max": (0.0, NAN, INF, "1", None), "max_pulses": (0, NAN)}),
     (nn.tiki_taka, dict(device=EPIRAM, w_max=1.0, transfer_every=2, transfer_rate=0.1,
                         key=KEY),
      DEVICES | {"w_max": (NAN,), "transfer_every": (0, 2.5, None),
                 "transfer_rate": (0.0, NAN, None), "fast_w_max": (0.0, NAN)}),
+    (nn.agad, dict(device=EPIRAM, w_max=1.0, transfer_every=2, transfer_rate=0.1, key=KEY),
+     {"device": ("epiran",), "chop_every": (0, 2.5, None), "memory": (0.0, 1.5)}),
+    (nn.mixed_precision, dict(device=EPIRAM, w_max=1.0, key=KEY), {
+        "w_max": (NAN,), "granularity": (0.0, NAN)}),
     (linalg.solve, solve, DEVICES | {
         "array": (0,), "slices": (0, (2, 1), 1.5, None), "rtol": (NAN, 0.0, "1"),
         "method": ("gmres", None)}),

@@ -1,8 +1,6 @@
 """Train on two arrays, of which the fast one collects updates for the slow one."""
 
-import math
 from functools import partial
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,20 +10,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..kernels import (
-    POSITIVE,
-    Count,
-    Device,
-    Response,
-    check_counts,
-    check_given,
-    gaussian,
-    pulsed_change,
-    state_weight,
-    symmetry_point,
-    weight_state,
-)
-from ._in_situ import (
+from ...kernels import Count, Device, Response, pulsed_change
+from .in_situ import (
     Cells,
     add_pulses,
     check_window,
@@ -37,6 +23,16 @@ from ._in_situ import (
     responses,
     whole,
 )
+from .two_arrays import (
+    TwoArrays,
+    check_reference,
+    column_of,
+    programmed_references,
+    pulse_column,
+    read_column,
+    symmetric_start,
+    two_arrays,
+)
 
 
 class TikiTakaState(eqx.Module):
@@ -45,6 +41,7 @@ class TikiTakaState(eqx.Module):
     - `key`, `energy`: as in `PulsedState`.
     - `fast`: states of the cells of A. The cells of C hold the parameters.
     - `fast_response`, `slow_response`: responses of the cells of A and of C.
+    - `reference`: the weights that reads of A are compared with.
     - `fast_pulses`, `slow_pulses`: number of pulses that each cell of A and of C got.
     - `count`: number of updates so far.
 
@@ -62,6 +59,7 @@ class TikiTakaState(eqx.Module):
     fast: PyTree[Float[Array, "rows cols"]]
     fast_response: PyTree[Response]
     slow_response: PyTree[Response]
+    reference: PyTree[Float[Array, "rows cols"]]
     fast_pulses: PyTree[Count]
     slow_pulses: PyTree[Count]
     energy: Float[Array, ""]
@@ -75,6 +73,7 @@ def tiki_taka(
     transfer_every: int,
     transfer_rate: float,
     fast_w_max: float | None = None,
+    reference_error: float = 0.0,
     max_pulses: float = jnp.inf,
     key: PRNGKeyArray,
 ) -> optax.GradientTransformation:
@@ -95,6 +94,8 @@ def tiki_taka(
         C moves at about `rate * transfer_rate / (transfer_every * columns)` times the sum
         of the gradients, for as long as A remembers.
     - `fast_w_max`: half the range of the weights of A; `w_max` if left out.
+    - `reference_error`: standard deviation of the reference of A from the symmetry point,
+        drawn once for each cell, as a fraction of `fast_w_max`, from 0 up.
     - `key`: typed key of the cells and of all updates.
 
     **Returns:**
@@ -104,8 +105,8 @@ def tiki_taka(
 
     **Raises:**
 
-    - `ValueError`: as `pulsed_updates` does; if `transfer_every < 1` or
-        `transfer_rate <= 0`.
+    - `ValueError`: as `pulsed_updates` does; if `transfer_every < 1`,
+        `transfer_rate <= 0` or `reference_error < 0`.
 
     **Example:**
 
@@ -118,19 +119,13 @@ def tiki_taka(
         [False False] [ True False]
     """
     device = check_window("tiki_taka", device, w_max, max_pulses, key)
-    fast_w_max = w_max if fast_w_max is None else fast_w_max
-    _check_transfer(transfer_every, transfer_rate, fast_w_max)
-    arrays = _Arrays(
-        device=device,
-        w_max=w_max,
-        fast_w_max=fast_w_max,
-        transfer_every=transfer_every,
-        transfer_rate=transfer_rate,
-        max_pulses=max_pulses,
+    arrays = two_arrays(
+        "tiki_taka", device, w_max, transfer_every, transfer_rate, fast_w_max, max_pulses
     )
+    check_reference("tiki_taka", reference_error)
 
     def init(params: PyTree) -> TikiTakaState:
-        return _started(params, device, key)
+        return _started(arrays, params, reference_error, key)
 
     def update(
         updates: PyTree, state: TikiTakaState, params: PyTree | None = None
@@ -141,30 +136,21 @@ def tiki_taka(
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
-class _Arrays(NamedTuple):
-    """The arrays A (fast) and C (slow) of Tiki-Taka; see the arguments of `tiki_taka`."""
-
-    device: Device
-    w_max: float
-    fast_w_max: float
-    transfer_every: int
-    transfer_rate: float
-    max_pulses: float
-
-
-def _started(params: PyTree, device: Device, key: PRNGKeyArray) -> TikiTakaState:
+def _started(
+    arrays: TwoArrays, params: PyTree, reference_error: float, key: PRNGKeyArray
+) -> TikiTakaState:
     """Draw the cells of both arrays; A starts at its symmetry points."""
     fast_key, slow_key, updates_key = jr.split(key, 3)
-    fast_response = responses("tiki_taka", params, device, fast_key)
-
-    def start(weight: Array, response: Response) -> Cells:
-        return jnp.broadcast_to(symmetry_point(device, response), flat(weight).shape)
-
+    fast_response = responses("tiki_taka", params, arrays.device, fast_key)
+    start = lambda leaf, own: symmetric_start(arrays, own, flat(leaf).shape)
+    fast = jax.tree.map(start, params, fast_response)
+    reference = programmed_references(arrays, fast, reference_error, key=fast_key)
     return TikiTakaState(
         key=updates_key,
-        fast=jax.tree.map(start, params, fast_response),
+        fast=fast,
         fast_response=fast_response,
-        slow_response=responses("tiki_taka", params, device, slow_key),
+        slow_response=responses("tiki_taka", params, arrays.device, slow_key),
+        reference=reference,
         fast_pulses=no_pulses(params),
         slow_pulses=no_pulses(params),
         energy=no_energy(params),
@@ -173,7 +159,7 @@ def _started(params: PyTree, device: Device, key: PRNGKeyArray) -> TikiTakaState
 
 
 def _updated(
-    arrays: _Arrays, updates: PyTree, state: TikiTakaState, params: PyTree
+    arrays: TwoArrays, updates: PyTree, state: TikiTakaState, params: PyTree
 ) -> tuple[PyTree, TikiTakaState]:
     """Pulse A of each leaf and, if it is due, transfer a column; steps and new state."""
     next_key, now_key = jr.split(state.key)
@@ -186,12 +172,14 @@ def _updated(
         state.fast,
         state.fast_response,
         state.slow_response,
+        state.reference,
     )
     return steps, TikiTakaState(
         key=next_key,
         fast=fast,
         fast_response=state.fast_response,
         slow_response=state.slow_response,
+        reference=state.reference,
         fast_pulses=add_pulses(state.fast_pulses, fast_pulses),
         slow_pulses=add_pulses(state.slow_pulses, slow_pulses),
         energy=state.energy + energy,
@@ -200,13 +188,14 @@ def _updated(
 
 
 def _update_leaf(
-    arrays: _Arrays,
+    arrays: TwoArrays,
     count: Int[Array, ""],
     change: Array,
     weight: Array,
     fast: Cells,
     fast_response: Response,
     slow_response: Response,
+    reference: Cells,
     key: PRNGKeyArray,
 ) -> tuple[Array, Cells, Count, Count, Float[Array, ""]]:
     """Step of C, state of A, pulses of A and of C, and energy, for one leaf."""
@@ -219,8 +208,13 @@ def _update_leaf(
     column = (count // arrays.transfer_every - 1) % w.shape[1]
 
     def transfer():
-        read = _read_column(arrays, a.state, fast_response, column, read_key)
-        return _pulse_column(arrays, w, read, slow_response, column, slow_key)
+        read = read_column(arrays, a.state, column, key=read_key)
+        read = read - column_of(reference, column, w.shape)
+        pulse = lambda state, own: pulsed_change(
+            state, arrays.transfer_rate * read, arrays.w_max, arrays.device, own,
+            arrays.max_pulses, key=slow_key,
+        )  # fmt: skip
+        return pulse_column(arrays, w, slow_response, column, pulse)
 
     nothing = jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros((), w.dtype)
     due = count % arrays.transfer_every == 0
@@ -233,65 +227,3 @@ def _update_leaf(
         whole(slow, weight),
         a.energy + energy,
     )
-
-
-def _read_column(
-    arrays: _Arrays,
-    state: Cells,
-    response: Response,
-    column: Int[Array, ""],
-    key: PRNGKeyArray,
-) -> Float[Array, "rows 1"]:
-    """Read the weights of one column of A against its symmetry points, with read noise."""
-    device, w_max = arrays.device, arrays.fast_w_max
-    own = _column_response(response, column, state.shape)
-    read = state_weight(_column(state, column, state.shape), w_max, device) - state_weight(
-        symmetry_point(device, own), w_max, device
-    )
-    noise = gaussian(device.sigma_read, read.shape, read.dtype, key=key)
-    return read + 2 * w_max * noise
-
-
-def _pulse_column(
-    arrays: _Arrays,
-    w: Cells,
-    read: Float[Array, "rows 1"],
-    response: Response,
-    column: Int[Array, ""],
-    key: PRNGKeyArray,
-) -> tuple[Cells, Cells, Float[Array, ""]]:
-    """Pulse one column of C by what was read of A; return steps, pulses and energy."""
-    device, w_max = arrays.device, arrays.w_max
-    old = _column(w, column, w.shape)
-    c = pulsed_change(
-        weight_state(old, w_max, device), arrays.transfer_rate * read, w_max, device,
-        _column_response(response, column, w.shape), arrays.max_pulses, key=key,
-    )  # fmt: skip
-    new = state_weight(c.state, w_max, device)
-    step = jnp.where(c.pulses == 0, 0, new - old).astype(w.dtype)
-    put = lambda part: lax.dynamic_update_slice_in_dim(jnp.zeros_like(w), part, column, 1)
-    return put(step), put(c.pulses), c.energy
-
-
-def _column(
-    cells: Float[Array, "..."], column: Int[Array, ""], shape: tuple[int, ...]
-) -> Float[Array, "rows 1"]:
-    """One column of an array of this shape, in which all cells may share one value."""
-    return lax.dynamic_slice_in_dim(jnp.broadcast_to(cells, shape), column, 1, 1)
-
-
-def _column_response(
-    response: Response, column: Int[Array, ""], shape: tuple[int, ...]
-) -> Response:
-    """The responses of the cells of one column."""
-    return Response(
-        _column(response.ltp, column, shape), _column(response.ltd, column, shape)
-    )
-
-
-def _check_transfer(transfer_every: int, transfer_rate: float, fast_w_max: float) -> None:
-    call = "sedma_jax.nn.tiki_taka"
-    remedy = "To pulse the weights themselves use `pulsed_updates`."
-    check_counts(call, 1, math.inf, remedy, transfer_every=transfer_every)
-    sizes = {"transfer_rate": transfer_rate, "fast_w_max": fast_w_max}
-    check_given(call, POSITIVE, remedy, **sizes)

@@ -1,7 +1,7 @@
 """Train on the devices themselves: updates of an optimiser become pulses.
 
 Each weight is one cell, read against a reference (see `sedma_jax.kernels.pulsed_change`).
-`pulsed_updates`, like `tiki_taka` in `_tiki_taka.py`, goes at the end of a chain and needs
+`pulsed_updates`, like those of the other files here, goes at the end of a chain and needs
 the parameters, which `optax` passes:
 
     optimiser = optax.chain(optax.sgd(0.1), pulsed_updates(device, w_max=0.5, key=key))
@@ -19,9 +19,9 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._arguments import device_of
-from .._keys import check_key
-from ..kernels import (
+from ..._arguments import device_of
+from ..._keys import check_key
+from ...kernels import (
     ONE_OR_MORE,
     POSITIVE,
     Count,

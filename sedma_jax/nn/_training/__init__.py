@@ -1,0 +1,1 @@
+"""Training: against the errors of the hardware, and on the devices themselves."""
