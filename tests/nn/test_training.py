@@ -253,6 +253,9 @@ def test_errors_say_what_to_do():
     errors = sj.ConverterErrors(offset=1.0)
     with pytest.raises(ValueError, match="without `errors`"):
         hardware_aware(linear, EPIRAM, adc=sj.ADC(8, errors=errors))
+    learned = sj.ADC(8, jnp.asarray(1.0), learned=True)
+    with pytest.raises(ValueError, match="on a `Device` alone"):
+        hardware_aware(linear, EPIRAM, adc=learned, scaling=sj.global_scale)
     with pytest.raises(ValueError, match="largest weight you expect"):
         pulsed_updates(EPIRAM, w_max=0.0, key=jr.key(0))
     with pytest.raises(ValueError, match="`transfer_every` to be at least 1"):
