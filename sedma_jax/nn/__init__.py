@@ -4,11 +4,13 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 from ._attention import AnalogAttention as AnalogAttention
+from ._cells import AnalogGRUCell as AnalogGRUCell, AnalogLSTMCell as AnalogLSTMCell
 from ._convert import (
     analogize as analogize,
     digitize as digitize,
     with_read_keys as with_read_keys,
 )
+from ._effects import Effects as Effects
 from ._embedding import AnalogEmbedding as AnalogEmbedding
 from ._hardware_aware import (
     Hardware as Hardware,
@@ -30,10 +32,12 @@ from ._matrix import (
     analog_conv as analog_conv,
     analog_linear as analog_linear,
     multiply as multiply,
-    program_matrix as program_matrix,
 )
 from ._over_time import age as age
+from ._program_matrix import program_matrix as program_matrix
+from ._rewritten import RewriteCost as RewriteCost, RewrittenArrays as RewrittenArrays
 from ._tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
+from ._transposed import AnalogConvTranspose as AnalogConvTranspose
 
 if _typing.TYPE_CHECKING:
     from . import _flax as flax  # noqa: F401

@@ -4,10 +4,10 @@
     y = analog(x)
     digital = sedma_jax.nn.flax.digitize(analog)
 
-`Linear`, `LinearGeneral`, `Conv` and `Embed` become modules that are called as before, and
-so do the four projections inside `MultiHeadAttention`. Every call draws its read noise from
-a stream of its module, as `nnx.Dropout` does: equal streams give the same noise in the same
-order.
+`Linear`, `LinearGeneral`, `Conv`, `ConvTranspose` and `Embed` become modules that are
+called as before, and so do the four projections inside `MultiHeadAttention`. Every call
+draws its read noise from a stream of its module, as `nnx.Dropout` does: equal streams give
+the same noise in the same order.
 """
 
 import math
@@ -23,30 +23,32 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._extras import install_hint
 from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import CostModel
-from ._channels_last import each_axis, padded
-from ._convert import (
-    Path,
-    Technologies,
-    Technology,
-    Where,
-    check_paths,
-    of_path,
-    path_key,
-    refused_at,
-)
+from ..kernels import CostModel, ProcessorCost
+from ._channels_last import each_axis, laid_out
+from ._convert import Technologies, Technology, Where, check_alike
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
+    digital_weights_of,
     features,
+    groups_of,
     kernel_of,
     layer_path,
     matrix_of,
     weights_name,
 )
-from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
-from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
+from ._inspect import (
+    NetworkFigures,
+    check_costs,
+    checked_figures,
+    digital_figures,
+    error_now,
+    matrix_figures,
+)
+from ._matrix import AnalogMatrix, analog_conv, multiply
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
+from ._paths import Path, check_paths, of_path, path_key, refused_at
+from ._program_matrix import program_matrix
 
 try:
     from flax import nnx
@@ -87,9 +89,14 @@ class AnalogModule(nnx.Module):
     """
 
     def __init__(
-        self, layer: nnx.Module, matrix: AnalogMatrix, dtype: Any, reads: nnx.RngStream
+        self,
+        layer: nnx.Module,
+        matrix: AnalogMatrix | ProgrammedMatrix,
+        dtype: Any,
+        reads: nnx.RngStream,
     ):
-        self.matrix = ProgrammedMatrix(matrix)
+        shared = isinstance(matrix, ProgrammedMatrix)
+        self.matrix = matrix if shared else ProgrammedMatrix(matrix)
         self.kernel_dtype = jnp.dtype(dtype)
         self.layer: Any = layer
         self.reads = reads
@@ -144,7 +151,7 @@ class AnalogLinear(AnalogModule):
 
 
 class AnalogConv(AnalogModule):
-    """`nnx.Conv` on crossbar arrays: every patch is one product.
+    """`nnx.Conv` and `nnx.ConvTranspose` on crossbar arrays: every patch is one product.
 
     **Example:**
 
@@ -172,17 +179,16 @@ class AnalogConv(AnalogModule):
             )
         batch = inputs.shape[: inputs.ndim - axes - 1]
         images = inputs.reshape(-1, *inputs.shape[len(batch) :])
-        dilation = each_axis(layer.kernel_dilation, axes)
-        images, padding = padded(images, layer.padding, layer.kernel_size, dilation)
+        images, stride, padding = laid_out(layer, images)
 
         def convolve(image: Array, key: PRNGKeyArray) -> Array:
             y = analog_conv(
                 matrix,
                 jnp.moveaxis(image, -1, 0),
                 kernel_size=layer.kernel_size,
-                stride=each_axis(layer.strides, axes),
+                stride=stride,
                 padding=padding,
-                dilation=dilation,
+                dilation=each_axis(layer.kernel_dilation, axes),
                 key=key,
             )
             return jnp.moveaxis(y, 0, -1)
@@ -245,11 +251,13 @@ def analogize(
 ) -> nnx.Module:
     """Put the matrices of an NNX model on crossbar arrays.
 
-    This is `sedma_jax.nn.analogize` for `nnx.Linear`, `LinearGeneral`, `Conv` and `Embed`.
-    The projections of an attention are layers such as `attend.query`. Some layers stay
-    digital: subclasses that override `__call__`, and layers with a custom product
-    (`dot_general`, `conv_general_dilated`), with batch axes or with dilated inputs. The
-    given model does not change; the new one shares its other variables.
+    This is `sedma_jax.nn.analogize` for `nnx.Linear`, `LinearGeneral`, `Conv`,
+    `ConvTranspose` and `Embed`. The projections of an attention and the gates of a
+    recurrent cell are layers such as `attend.query`. Layers of one kind that share a
+    variable share arrays. Some layers stay digital: subclasses that override `__call__`,
+    and layers with a custom product (`dot_general`, `conv_general_dilated`), with batch
+    axes, with dilated inputs, or transposed with circular padding. The given model does
+    not change; the new one shares its other variables.
 
     **Arguments:**
 
@@ -286,14 +294,15 @@ def analogize(
     if not chosen:
         raise ValueError(
             "`sedma_jax.nn.flax.analogize` needs a layer to convert: Linear, "
-            "LinearGeneral, Conv or Embed of `flax.nnx`, where `where` says so. Got none. "
-            "Is the model analog already, or `where` too strict?"
+            "LinearGeneral, Conv, ConvTranspose or Embed of `flax.nnx`, where `where` says "
+            "so. Got none. Is the model analog already, or `where` too strict?"
         )
     for path, layer in chosen.items():
         check_one_kernel(path, layer)
     given = {"device": device, "layer_options": layer_options, "plans": plans}
     check_paths("flax.analogize", chosen, **given)
     programming_key, read_key = rngs["programming"](), rngs["reads"]()
+    held: dict[tuple[int, Any], tuple[ProgrammedMatrix, Any, dict]] = {}
 
     def convert(parts: tuple, layer: Any) -> Any:
         path = layer_path(parts)
@@ -309,14 +318,18 @@ def analogize(
                 f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."
             )
         key = path_key(programming_key, path)
-        groups = getattr(layer, "feature_group_count", 1)
-        weights = matrix_of(layer)
-        with refused_at(path):
-            matrix = program_matrix(weights, technology, groups=groups, key=key, **own)
+        weights, name, base = matrix_of(layer), weights_name(layer), _base(layer)
+        place = id(getattr(layer, name)), base
+        if place in held:
+            check_alike("flax.analogize", path, (technology, own), held[place][1:])
+        else:
+            how = dict(groups=groups_of(layer), key=key)
+            with refused_at(path):
+                matrix = program_matrix(weights, technology, **how, **own)
+            held[place] = ProgrammedMatrix(matrix), technology, own
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
-        name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[_base(layer)](layer, matrix, weights.dtype, reads)
+        return _ANALOG_OF[base](layer, held[place][0], weights.dtype, reads)
 
     return nnx.recursive_map(convert, model)
 
@@ -335,14 +348,17 @@ def digitize(model: nnx.Module) -> nnx.Module:
         >>> bool(jnp.max(jnp.abs(held.kernel[...] - layer.kernel[...])) < 0.03)
         True
     """
+    held: dict[int, nnx.Param] = {}
 
     def convert(parts: tuple, node: Any) -> Any:
         del parts
         if not isinstance(node, AnalogModule):
             return node
-        layer, matrix = node.layer, node._programmed()
-        weights = kernel_of(layer, matrix).astype(node.kernel_dtype)
-        setattr(layer, weights_name(layer), nnx.Param(weights))
+        layer, place = node.layer, id(node.matrix)
+        if place not in held:
+            weights = kernel_of(layer, node._programmed()).astype(node.kernel_dtype)
+            held[place] = nnx.Param(weights)
+        setattr(layer, weights_name(layer), held[place])
         return layer
 
     return nnx.recursive_map(convert, model)
@@ -352,10 +368,11 @@ def inspect(
     model: nnx.Module,
     digital: nnx.Module | None = None,
     *,
-    mean_square: float = 1 / 3,
+    mean_square: float | None = None,
     costs: CostModel | None = None,
+    processor: ProcessorCost | None = None,
 ) -> NetworkFigures:
-    """List figures of each analog layer, as `sedma_jax.nn.inspect` does.
+    """List figures of each layer, as `sedma_jax.nn.inspect` does.
 
     **Example:**
 
@@ -366,17 +383,24 @@ def inspect(
         >>> figures.shape, figures.tiles, figures.error < 0.03  # 4 + 2 inputs
         ((3, 6), 2, True)
     """
+    check_costs("flax.inspect", mean_square, costs, processor)
     weights = None
     if digital is not None:
         layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
         weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
-    found = []
-    for path, node in _analog(model).items():
-        matrix, kind = node._programmed(), type(node).__name__
-        error = None
-        if weights is not None:
-            error = error_now(path, kernel_of(node.layer, matrix), weights)
-        found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
+    found, seen = [], set()
+    for parts, node in nnx.iter_modules(model):
+        path, kind = layer_path(parts), type(node).__name__
+        if not isinstance(node, AnalogModule):
+            for weight in digital_weights_of(node):
+                lookup = isinstance(node, nnx.Embed)
+                found.append(digital_figures(path, kind, weight, lookup, processor))
+        elif id(node.matrix) not in seen:
+            seen.add(id(node.matrix))
+            matrix, error = node._programmed(), None
+            if weights is not None:
+                error = error_now(path, kernel_of(node.layer, matrix), weights)
+            found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
     return checked_figures(found)
 
 
@@ -404,18 +428,17 @@ def age(
     """
     check_key(key)
     models = drift_models(matrices(model), seconds, drift, compensation_reads)
+    aged: dict[int, ProgrammedMatrix] = {}
 
     def convert(parts: tuple, node: Any) -> Any:
-        if isinstance(node, AnalogModule):
-            path = layer_path(parts)
-            aged = aged_matrix(
-                node._programmed(),
-                seconds,
-                models[path],
-                reads=compensation_reads,
-                key=path_key(key, path),
-            )
-            node.matrix = ProgrammedMatrix(aged)
+        if not isinstance(node, AnalogModule):
+            return node
+        path, place = layer_path(parts), id(node.matrix)
+        if place not in aged:
+            how = dict(reads=compensation_reads, key=path_key(key, path))
+            old = aged_matrix(node._programmed(), seconds, models[path], **how)
+            aged[place] = ProgrammedMatrix(old)
+        node.matrix = aged[place]
         return node
 
     return nnx.recursive_map(convert, model)
@@ -445,6 +468,7 @@ _ANALOG_OF = {
     nnx.Linear: AnalogLinear,
     nnx.LinearGeneral: AnalogLinear,
     nnx.Conv: AnalogConv,
+    nnx.ConvTranspose: AnalogConv,
     nnx.Embed: AnalogEmbed,
 }
 
@@ -470,6 +494,8 @@ def _convertible(layer: Any) -> bool:
     if base is nnx.Conv:
         plain = layer.conv_general_dilated is lax.conv_general_dilated
         return plain and set(each_axis(layer.input_dilation, 1)) == {1}
+    if base is nnx.ConvTranspose:
+        return layer.padding not in ("CIRCULAR", "CAUSAL")
     return True
 
 

@@ -44,6 +44,15 @@ def case(name):
         mask = jnp.asarray(np.arange(2 * 2 * 2 * 2 * 3).reshape(2, 2, 2, 2, 3) % 2, float)
         layer = nnx.Conv(2, 3, (2, 2, 2), padding="CIRCULAR", mask=mask, **own)
         return layer, (draw(3, 4, 3, 2),)
+    if name == "transposed":
+        how = dict(strides=(2, 3), kernel_dilation=(2, 1), padding=((1, 2), (0, 1)))
+        layer = nnx.ConvTranspose(2, 3, (2, 4), bias_init=bias, **how, **own)
+        return layer, (draw(2, 3, 4, 2),)
+    if name == "turned":
+        layer = nnx.ConvTranspose(2, 3, (4,), strides=2, transpose_kernel=True, **own)
+        return layer, (draw(2, 5, 2),)
+    if name == "valid":
+        return nnx.ConvTranspose(2, 3, (3,), padding="VALID", **own), (draw(2, 5, 2),)
     if name == "embed":
         return nnx.Embed(10, 5, **own), (jnp.asarray([[7, 0], [3, 9]]),)
     # In single precision: attention in double needs promotion, which tests forbid.
@@ -52,6 +61,7 @@ def case(name):
 
 
 LAYERS = "linear", "general", "causal", "grouped", "circular", "embed", "attention"
+LAYERS += "transposed", "turned", "valid"
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -120,6 +130,33 @@ def test_models_layer_by_layer():
     np.testing.assert_array_equal(
         sj.nn.flax.matrices(alone)["table"].crossbar.strips, held["table"].crossbar.strips
     )
+
+
+def test_layers_that_share_a_variable_share_arrays():
+    rngs = nnx.Rngs(0)
+    pair = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 4, rngs=rngs)])
+    pair[1].kernel = pair[0].kernel
+    model = nnx.Sequential(*pair)
+    fresh = analogize(model, sj.noise_models.PCM, array=8, rngs=nnx.Rngs(1))
+    old = sj.nn.flax.age(fresh, 1e6, key=jr.key(2))
+    for analog in (fresh, old):
+        one, other = analog.layers
+        assert one.matrix is other.matrix and one.layer.bias is not other.layer.bias
+    assert len(sj.nn.flax.inspect(old)) == 1
+    one, other = digitize(old).layers
+    assert one.kernel is other.kernel
+    with pytest.raises(ValueError, match="same options for tied weights"):
+        options = {"layers[1]": dict(slices=2)}
+        analogize(model, "epiram", array=8, layer_options=options, rngs=nnx.Rngs(1))
+
+
+def test_digital_layers_are_listed():
+    analog = analogize(Model(nnx.Rngs(0)), sj.devices.EPIRAM, rngs=nnx.Rngs(1), **FAST)
+    processor = sj.kernels.ProcessorCost(2e-12, 1e-12, rate=1e9, a_weight=1e-12)
+    figures = {f.path: f for f in sj.nn.flax.inspect(analog, processor=processor)}
+    assert {p for p, f in figures.items() if f.device == "digital"} == {"norm", "table"}
+    np.testing.assert_allclose(figures["table"].read_energy, 4e-12)  # a row
+    np.testing.assert_allclose(figures["norm"].read_energy, 4 * 3e-12)
 
 
 def test_reads_draw_from_their_stream():
