@@ -12,22 +12,24 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from .._keys import check_key
 from .._programming.options import Progress
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device, shown
-from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention
 from ._cells import MATRICES, AnalogGRUCell, AnalogLSTMCell, cell, matrices_of
 from ._embedding import AnalogEmbedding
 from ._keys import key_words
 from ._layers import AnalogConv, AnalogLinear
-from ._paths import Path, check_paths, of_path, path_key, path_name, refused_at
+from ._options import (
+    Technologies,
+    Weighed,
+    Where,
+    check_alike,
+    check_rewritten,
+    options_reader,
+    sizes_of,
+)
+from ._paths import Path, check_paths, path_key, path_name, refused_at
 from ._rewritten import rewritten_arrays
 from ._shared import is_tied, map_untied, retied, untied
 from ._transposed import AnalogConvTranspose
-
-Where = Callable[[Path, Any], bool]
-Technology = Device | MeasuredArray
-Named = Technology | str
-Technologies = Named | Mapping[Path, Named] | Callable[[Path, Any], Named]
 
 _ANALOG_OF = {
     eqx.nn.Linear: AnalogLinear,
@@ -132,21 +134,12 @@ def analogize(
     _map_layers(choose, model)
     _check(matrices, device=device, layer_options=layer_options, plans=plans)
     if progress is not None:
-        options["progress"] = _Progress(progress, _sizes(matrices, tied))
+        options["progress"] = Weighed(progress, sizes_of(matrices, tied))
     programmed: dict[int, tuple[Any, Any]] = {}
     held: dict[tuple[int, type | None], tuple[Any, Any, dict]] = {}
     asked = taken = False
 
-    def how(path, layer):
-        """Technology and options of a layer, and whether its arrays are rewritten."""
-        own = options | of_path(layer_options or {}, path, layer, {})
-        technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Technology | str):
-            raise ValueError(
-                f"`sedma_jax.nn.analogize` needs a `sedma_jax.Device` for each layer. Got "
-                f"{shown(technology)} for {path!r}. The path '' in a mapping leads to all."
-            )
-        return technology, own, own.pop("rewritten", rewritten)
+    how = options_reader("analogize", device, layer_options, options, rewritten)
 
     def program(path, layer):
         nonlocal asked
@@ -185,12 +178,7 @@ def analogize(
         return programmed[id(layer)][1]
 
     analog = retied(_map_layers(convert, model))
-    if asked and not taken:
-        raise ValueError(
-            "`sedma_jax.nn.analogize` needs a MultiheadAttention that is converted for "
-            f"`rewritten`. Got {list(matrices)}. Leave `rewritten` out: other layers hold "
-            "the same weights for all calls."
-        )
+    check_rewritten("analogize", asked, taken, matrices)
     return analog
 
 
@@ -379,41 +367,3 @@ def _check(matrices, **given):
             "or `where` too strict?"
         )
     check_paths("analogize", matrices, **given)
-
-
-def check_alike(call: str, path: Path, one: tuple, other: tuple) -> None:
-    """Refuse tied weights that would be programmed in two ways."""
-    (device, own), (technology, options) = one, other
-    same = lambda a, b: a is b or (isinstance(a, str | int | tuple) and a == b)
-    if (
-        not same(device, technology)
-        or own.keys() != options.keys()
-        or not all(same(own[name], options[name]) for name in own)
-    ):
-        raise ValueError(
-            f"`sedma_jax.nn.{call}` needs one device and the same options for tied "
-            f"weights, which are programmed once. Got others at {path!r}. Give both layers "
-            "the same objects, or leave one out by `where`."
-        )
-
-
-def _sizes(matrices: Mapping[Path, Any], tied: set[int]) -> list[int]:
-    """The number of weights of each matrix that is programmed."""
-    weights: dict[tuple[int, type | None], int] = {}
-    for layer in matrices.values():
-        own = id(layer.weight) if id(layer.weight) in tied else id(layer)
-        weights[own, base_of(layer)] = layer.weight.size
-    return list(weights.values())
-
-
-class _Progress:
-    """Weights done in all, from tiles done of one matrix after another."""
-
-    def __init__(self, report: Progress, sizes: list[int]):
-        self.report, self.sizes, self.done = report, sizes, 0
-
-    def __call__(self, tiles: int, total: int):
-        size = self.sizes[0]
-        self.report(self.done + size * tiles // total, self.done + sum(self.sizes))
-        if tiles == total:
-            self.done += self.sizes.pop(0)

@@ -25,33 +25,48 @@ from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
 from ..kernels import CostModel, ProcessorCost
 from ._channels_last import each_axis, laid_out
-from ._convert import Technologies, Technology, Where, check_alike
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
-    digital_weights_of,
     features,
+    finished,
     groups_of,
     kernel_of,
     layer_path,
     matrix_of,
+    no_sharding,
     weights_name,
 )
 from ._inspect import (
     NetworkFigures,
     check_costs,
     checked_figures,
-    digital_figures,
     error_now,
     matrix_figures,
 )
 from ._matrix import AnalogMatrix, analog_conv, multiply
+from ._options import (
+    Technologies,
+    Where,
+    check_alike,
+    check_rewritten,
+    options_reader,
+)
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
-from ._paths import Path, check_paths, of_path, path_key, refused_at
+from ._paths import Path, check_paths, leads_to, path_key, refused_at
 from ._program_matrix import program_matrix
 
 try:
     from flax import nnx
+
+    from ._nnx.flax import (
+        base_of,
+        convertible,
+        digital_products,
+        is_attention,
+        node_figures,
+        write_products,
+    )
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
@@ -95,8 +110,8 @@ class AnalogModule(nnx.Module):
         dtype: Any,
         reads: nnx.RngStream,
     ):
-        shared = isinstance(matrix, ProgrammedMatrix)
-        self.matrix = matrix if shared else ProgrammedMatrix(matrix)
+        programmed = isinstance(matrix, ProgrammedMatrix)
+        self.matrix = matrix if programmed else ProgrammedMatrix(matrix)
         self.kernel_dtype = jnp.dtype(dtype)
         self.layer: Any = layer
         self.reads = reads
@@ -106,13 +121,7 @@ class AnalogModule(nnx.Module):
 
     def _finished(self, y: Array, inputs: Array, bias: Any) -> Array:
         """Add the bias, and cast to the output dtype of the digital layer."""
-        if bias is not None:
-            y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
-        half = self.kernel_dtype.itemsize < 4
-        if self.layer.dtype is not None or half:
-            answer = self.kernel_dtype if inputs.dtype == self.kernel_dtype else y.dtype
-            return y.astype(self.layer.dtype or answer)
-        return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
+        return finished(self.layer, self.kernel_dtype, y, inputs, bias)
 
 
 class AnalogLinear(AnalogModule):
@@ -135,7 +144,7 @@ class AnalogLinear(AnalogModule):
 
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         wanted, outputs, axes = features(self.layer)
         # NNX takes the axes in the order of the argument, not in that of `layer.axis`.
         axes = sorted(axis % inputs.ndim for axis in axes)
@@ -169,7 +178,7 @@ class AnalogConv(AnalogModule):
 
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         layer, matrix = self.layer, self._programmed()
         axes = len(layer.kernel_size)
         if inputs.ndim <= axes or inputs.shape[-1] != layer.in_features:
@@ -218,7 +227,7 @@ class AnalogEmbed(AnalogModule):
 
         - `ValueError`: if `inputs` are not whole numbers, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(
                 "`sedma_jax.nn.flax.AnalogEmbed` needs whole numbers. Got dtype "
@@ -234,7 +243,7 @@ class AnalogEmbed(AnalogModule):
 
         The arrays drive entries and sense features; this product has the other direction.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         held = self._programmed().crossbar.stored_matrix().astype(self.layer.dtype)
         return jnp.matmul(query, held, precision=lax.Precision.HIGHEST)
 
@@ -246,6 +255,7 @@ def analogize(
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
     layer_options: Mapping[Path, dict] | Callable[[Path, Any], dict] | None = None,
+    rewritten: bool = False,
     rngs: nnx.Rngs,
     **options,
 ) -> nnx.Module:
@@ -265,6 +275,8 @@ def analogize(
     - `device`, `plans`, `layer_options`, `options`: as in `sedma_jax.nn.analogize`.
     - `where`: function of path and layer that says whether to convert it. By default all
         are converted except `Embed`.
+    - `rewritten`: as there; `attention_fn.cost.get_value()` of an attention is what writing
+        the keys and values of the last call took.
     - `rngs`: the stream `programming` gives the key of programming, from which the key of
         each layer follows by its path alone; `reads` gives the key of the layers' streams.
 
@@ -285,11 +297,12 @@ def analogize(
         >>> [type(layer).__name__ for layer in analog.layers]
         ['AnalogLinear', 'Linear']
     """
-    where = _not_embed if where is None else where
+    no_table = lambda path, layer: not isinstance(layer, nnx.Embed)
+    where = no_table if where is None else where
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if _convertible(layer) and where(layer_path(path), layer)
+        if convertible(layer) and where(layer_path(path), layer)
     }
     if not chosen:
         raise ValueError(
@@ -303,35 +316,41 @@ def analogize(
     check_paths("flax.analogize", chosen, **given)
     programming_key, read_key = rngs["programming"](), rngs["reads"]()
     held: dict[tuple[int, Any], tuple[ProgrammedMatrix, Any, dict]] = {}
+    asked = taken = False
+    how = options_reader("flax.analogize", device, layer_options, options, rewritten)
 
     def convert(parts: tuple, layer: Any) -> Any:
+        nonlocal asked, taken
         path = layer_path(parts)
-        if path not in chosen or not _convertible(layer):
+        if is_attention(layer) and any(leads_to(path, other) for other in chosen):
+            technology, own, again = how(path, layer)
+            if again:
+                taken = True
+                write_products(path, layer, technology, own, key=read_key)
             return layer
-        own = options | of_path(layer_options or {}, path, layer, {})
+        if path not in chosen or not convertible(layer):
+            return layer
+        technology, own, again = how(path, layer)
+        asked = asked or again
+        own["groups"] = groups_of(layer)
         if plans and path in plans:
             own["plan"] = plans[path]
-        technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Technology | str):
-            raise ValueError(
-                "`sedma_jax.nn.flax.analogize` needs a `sedma_jax.Device` for each layer. "
-                f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."
-            )
         key = path_key(programming_key, path)
-        weights, name, base = matrix_of(layer), weights_name(layer), _base(layer)
+        weights, name, base = matrix_of(layer), weights_name(layer), base_of(layer)
         place = id(getattr(layer, name)), base
         if place in held:
             check_alike("flax.analogize", path, (technology, own), held[place][1:])
         else:
-            how = dict(groups=groups_of(layer), key=key)
             with refused_at(path):
-                matrix = program_matrix(weights, technology, **how, **own)
+                matrix = program_matrix(weights, technology, key=key, **own)
             held[place] = ProgrammedMatrix(matrix), technology, own
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         setattr(layer, name, nnx.data(None))
         return _ANALOG_OF[base](layer, held[place][0], weights.dtype, reads)
 
-    return nnx.recursive_map(convert, model)
+    analog = nnx.recursive_map(convert, model)
+    check_rewritten("flax.analogize", asked, taken, chosen)
+    return analog
 
 
 def digitize(model: nnx.Module) -> nnx.Module:
@@ -352,6 +371,7 @@ def digitize(model: nnx.Module) -> nnx.Module:
 
     def convert(parts: tuple, node: Any) -> Any:
         del parts
+        digital_products(node)
         if not isinstance(node, AnalogModule):
             return node
         layer, place = node.layer, id(node.matrix)
@@ -386,15 +406,13 @@ def inspect(
     check_costs("flax.inspect", mean_square, costs, processor)
     weights = None
     if digital is not None:
-        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
+        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if convertible(n)}
         weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
     found, seen = [], set()
     for parts, node in nnx.iter_modules(model):
         path, kind = layer_path(parts), type(node).__name__
         if not isinstance(node, AnalogModule):
-            for weight in digital_weights_of(node):
-                lookup = isinstance(node, nnx.Embed)
-                found.append(digital_figures(path, kind, weight, lookup, processor))
+            found += node_figures(path, node, processor)
         elif id(node.matrix) not in seen:
             seen.add(id(node.matrix))
             matrix, error = node._programmed(), None
@@ -471,45 +489,6 @@ _ANALOG_OF = {
     nnx.ConvTranspose: AnalogConv,
     nnx.Embed: AnalogEmbed,
 }
-
-
-def _base(layer: Any) -> Any:
-    """The class of NNX whose product a layer computes, or None."""
-    for base in _ANALOG_OF:
-        if isinstance(layer, base) and type(layer).__call__ is base.__call__:
-            return base
-    return None
-
-
-def _convertible(layer: Any) -> bool:
-    """Whether the product of a layer is one that arrays can compute."""
-    base = _base(layer)
-    if base is None or getattr(layer, weights_name(layer)) is None:
-        return False
-    if base is nnx.LinearGeneral:
-        own = layer.dot_general, layer.dot_general_cls
-        return not layer.batch_axis and own == (None, None)
-    if base is nnx.Linear:
-        return layer.dot_general is lax.dot_general
-    if base is nnx.Conv:
-        plain = layer.conv_general_dilated is lax.conv_general_dilated
-        return plain and set(each_axis(layer.input_dilation, 1)) == {1}
-    if base is nnx.ConvTranspose:
-        return layer.padding not in ("CIRCULAR", "CAUSAL")
-    return True
-
-
-def _not_embed(path: Path, layer: Any) -> bool:
-    del path
-    return not isinstance(layer, nnx.Embed)
-
-
-def _no_sharding(out_sharding: Any) -> None:
-    if out_sharding is not None:
-        raise ValueError(
-            "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
-            f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
-        )
 
 
 def __dir__():

@@ -110,3 +110,23 @@ def digital_weights_of(layer: Any) -> list[Array]:
 
 def _has(layer: Any, name: str) -> bool:
     return hasattr(getattr(layer, name, None), "get_value")
+
+
+def finished(layer: Any, kernel_dtype: Any, y: Array, inputs: Array, bias: Any) -> Array:
+    """Add the bias, and cast to the output dtype of the digital layer."""
+    if bias is not None:
+        y = y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
+    half = kernel_dtype.itemsize < 4
+    if layer.dtype is not None or half:
+        answer = kernel_dtype if inputs.dtype == kernel_dtype else y.dtype
+        return y.astype(layer.dtype or answer)
+    return y.astype(jnp.promote_types(inputs.dtype, y.dtype))
+
+
+def no_sharding(out_sharding: Any) -> None:
+    """Refuse a sharding of the output."""
+    if out_sharding is not None:
+        raise ValueError(
+            "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
+            f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
+        )
