@@ -157,8 +157,8 @@ class ProductCost(eqx.Module):
         >>> cost = sj.costs.of(crossbar, dac=sj.DAC(8), adc=sj.ADC(8))
         >>> print(np.round(cost.tops_per_watt * cost.joules * 1e12, 3))  # 2 x 4 x 4
         32.0
-        >>> max(cost.parts[0].energy_breakdown, key=cost.parts[0].energy_breakdown.get)
-        'adc'
+        >>> len(cost.parts)  # one kind of array
+        1
     """
 
     joules: Float[Array, ""]
