@@ -229,7 +229,8 @@ def of(
         mean_square = uniform_mean_square(input_bits)
     check_given(call, SHARE, "Leave it out for uniform inputs.", mean_square=mean_square)
     # A plane of bits in sign and magnitude, and what a DAC of one bit makes of it.
-    bits, at_once = (int(dac.bits),) * 2 if dac is not None else (input_bits - 1, 1)
+    planes = 0 if input_bits is None else input_bits - 1
+    bits, at_once = (planes, 1) if dac is None else (int(dac.bits),) * 2
     parts = []
     for held, driven in driven_arrays("costs.of", crossbar):
         heat, lines = read_heat(held, mean_square, driven)

@@ -1,5 +1,7 @@
 """Joule heat in the cells of a crossbar during one read."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -15,8 +17,9 @@ def driven_arrays(
     """The arrays of each kind, and which of their word lines have an input."""
     if isinstance(crossbar, PooledCrossbar):
         return [(b.crossbar, b.inputs < crossbar.shape[1]) for b in crossbar.banks]
-    check_crossbar(call, crossbar=crossbar)
-    return [(crossbar, None)]
+    held: Any = crossbar
+    check_crossbar(call, crossbar=held)
+    return [(held, None)]
 
 
 def uniform_mean_square(input_bits: int | None) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -74,7 +75,7 @@ class AnalogAttention(eqx.Module):
         - `ValueError`: if `key_` and `value` differ in length; if a key is missing; if
             `process_heads` changes a shape.
         """
-        options = dict(key=key, inference=inference, process_heads=process_heads)
+        options: Any = dict(key=key, inference=inference, process_heads=process_heads)
         return self.attend(query, key_, value, mask, **options)[0]
 
     def attend(

@@ -64,8 +64,8 @@ def _spread(
     elif isinstance(padding, int):
         pads = [(padding, padding)] * len(stride)
     else:
-        pads = [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
-    config = [(*pad, s - 1) for pad, s in zip(pads, stride, strict=True)]
+        pads = [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding]
+    config = [(p[0], p[1], s - 1) for p, s in zip(pads, stride, strict=True)]
     zero = jnp.zeros((), images.dtype)
     return lax.pad(images, zero, [(0, 0, 0), *config, (0, 0, 0)])
 

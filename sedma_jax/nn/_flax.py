@@ -453,7 +453,7 @@ def age(
             return node
         path, place = layer_path(parts), id(node.matrix)
         if place not in aged:
-            how = dict(reads=compensation_reads, key=path_key(key, path))
+            how: Any = dict(reads=compensation_reads, key=path_key(key, path))
             old = aged_matrix(node._programmed(), seconds, models[path], **how)
             aged[place] = ProgrammedMatrix(old)
         node.matrix = aged[place]

@@ -67,8 +67,9 @@ def map_untied(function: Callable[[PyTree], PyTree], model: PyTree) -> PyTree:
     def one(node: Any) -> Any:
         if not (isinstance(node, Shared) and isinstance(node.where, _At)):
             return node
-        places = [tuple(place for place, _ in at.nodes) for at in (node.where, node.get)]
-        where = _Untied(*places)
+        ends: Any = node.where, node.get
+        targets, sources = (tuple(place for place, _ in end.nodes) for end in ends)
+        where = _Untied(targets, sources)
         parts = node(), where, where
         return eqx.tree_at(lambda s: (s.pytree, s.where, s.get), node, parts)
 
@@ -133,7 +134,7 @@ def _nodes(picked: Any) -> list[Any]:
 
 
 def _is_weight(place: Place) -> bool:
-    last = place[-1] if place else None
+    last: Any = place[-1] if place else None
     return isinstance(last, jtu.GetAttrKey) and last.name == "weight"
 
 

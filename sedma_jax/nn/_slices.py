@@ -1,6 +1,7 @@
 """Share the weights of a layer between several arrays a tile, also by statistics."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -61,14 +62,14 @@ def program_slices(
     """The arrays of all slices, what programming took, and the targets of statistics."""
     if isinstance(device, MeasuredArray):
         by_statistics = _residual if cell_bits is None else _bits
-        bits = {} if cell_bits is None else {"cell_bits": cell_bits}
-        crossbar, target = by_statistics(matrix, device, how, slices, key=key, **bits)
+        own: Any = {} if cell_bits is None else {"cell_bits": cell_bits}
+        crossbar, target = by_statistics(matrix, device, how, slices, key=key, **own)
         if device.read is not None:
             crossbar = with_read_noise(crossbar, device.read)
         return crossbar, None, target
     if cell_bits is None:
         return *program_residual(matrix, device, how, slices=slices, key=key), None
-    bits = dict(cell_bits=cell_bits, slices=slices)
+    bits: Any = dict(cell_bits=cell_bits, slices=slices)
     return *program_bit_sliced(matrix, device, how, **bits, key=key), None
 
 
