@@ -103,6 +103,7 @@ from ._costs.cost_model import (
     DacCost as DacCost,
     DigitalCost as DigitalCost,
     DriverCost as DriverCost,
+    ProcessorCost as ProcessorCost,
 )
 from ._costs.mvm_cost import (
     MvmCost as MvmCost,

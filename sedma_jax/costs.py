@@ -1,18 +1,35 @@
-"""Constants of analog matrix-vector products with published figures.
+"""What a product costs, and the constants of circuits with published figures.
+
+`of` costs the products of a programmed matrix in one call.
 
 `ISAAC_32NM` is one complete architecture. `SURVEY` has the costs of measured converters of
 the last decade, at the resolution of the workload. `sedma_jax.kernels.mvm_cost` lists what
 neither of them models. Change a constant with `dataclasses.replace` or `equinox.tree_at`.
 """
 
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._crossbar.abstract_crossbar import AbstractCrossbar, check_readable
+from ._crossbar.converters import ADC, DAC
 from ._dir import later_names
+from ._products.read_heat import driven_arrays, read_heat, uniform_mean_square
 from .kernels import (
+    SHARE,
     AdcCost,
     ArrayGeometry,
     CostModel,
     DacCost,
     DigitalCost,
     DriverCost,
+    MvmCost,
+    MvmWorkload,
+    ProcessorCost,
+    check_counts,
+    check_given,
+    check_kind,
+    mvm_cost,
 )
 
 __dir__ = later_names(globals())
@@ -115,3 +132,144 @@ floor is that of `ADC_ENVELOPE`. The survey counts effective bits, so `adc_bits`
 those that the result needs. Its converters are chips of their own; converters that fit
 below bit lines are smaller (ISAAC assumes 0.0012 mm2). The resistance of the driver,
 1 kOhm, is an assumption. DAC, sample and hold, accumulator and logic area are ISAAC's."""
+
+PROCESSOR_45NM = ProcessorCost(
+    e_mac=3.7e-12 + 0.9e-12,
+    e_weight=10e-12 / 2,
+    rate=1e9,
+    a_weight=32 * 0.346e-12,
+)
+"""Digital multiply-adds of 32-bit floats at 45 nm, 0.9 V: a product 3.7 pJ, a sum 0.9 pJ,
+and 64 bits from an 8 KB cache 10 pJ (Horowitz 2014, ISSCC, 10, Fig. 1.1.9). A weight is
+kept in 32 cells of static memory of 0.346 um2 (Mistry et al. 2007, IEDM, 247), without the
+circuits around them. One multiply-add per nanosecond is an assumption."""
+
+
+class ProductCost(eqx.Module):
+    """What the products of a programmed matrix cost, in the units of published figures.
+
+    - `joules`, `seconds`: of all vectors of the batch. Arrays work side by side.
+    - `square_millimetres`: of all arrays, with converters, drivers and logic.
+    - `tops_per_watt`: tera-operations per joule, of `2 m n` operations a vector.
+    - `parts`: an `MvmCost`, component by component, for each kind of array;
+        `operations` of each are those of the whole product.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.eye(4), "epiram", array=4)
+        >>> cost = sj.costs.of(crossbar, dac=sj.DAC(8), adc=sj.ADC(8))
+        >>> print(np.round(cost.tops_per_watt * cost.joules * 1e12, 3))  # 2 x 4 x 4
+        32.0
+        >>> len(cost.parts)  # one kind of array
+        1
+    """
+
+    joules: Float[Array, ""]
+    seconds: Float[Array, ""]
+    square_millimetres: Float[Array, ""]
+    tops_per_watt: Float[Array, ""]
+    parts: tuple[MvmCost, ...]
+
+
+def of(
+    crossbar: AbstractCrossbar,
+    model: CostModel = SURVEY,
+    *,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    input_bits: int | None = None,
+    batch: int = 1,
+    mean_square: Float[Array, ""] | float | None = None,
+    conversions: int = 1,
+    columns_per_adc: int = 8,
+    pipelined: bool = False,
+) -> ProductCost:
+    """Cost the products of a programmed matrix: joules, seconds, mm2 and TOPS/W.
+
+    The heat is that of its cells as they are now, in the mean over inputs, with those that
+    hold no weight; all else is `sedma_jax.kernels.mvm_cost`, which says what it leaves
+    out. A slice is an array of its own. Differentiable in the constants of `model`.
+
+    **Arguments:**
+
+    - `crossbar`: from any function that programs, and effects.
+    - `model`: constants, e.g. `SURVEY`, the default, or `ISAAC_32NM`.
+    - `dac`, `adc`: the converters, whose bits are costed.
+    - `input_bits`: of inputs that are applied a bit at a time, as `bit_serial_matvec`
+        does, sign included: `input_bits - 1` reads, by drivers in place of a `dac`.
+    - `batch`: number of vectors, from 1.
+    - `mean_square`: mean square of the voltages of a read in units of the read voltage,
+        from 0 to 1. By default that of uniform inputs: a third through a `dac`, and a half
+        a bit at a time, where half of the bits are set.
+    - `conversions`, `columns_per_adc`, `pipelined`: as in `sedma_jax.kernels.MvmWorkload`.
+
+    **Raises:**
+
+    - `ValueError`: if `crossbar` is none; if `adc` is missing, or not exactly one of `dac`
+        and `input_bits` is given; if a number is out of range.
+
+    **Example:**
+
+        >>> crossbar = sj.program_exactly(np.ones((128, 128)), "epiram", array=128)
+        >>> cost = sj.costs.of(crossbar, dac=sj.DAC(8), adc=sj.ADC(8), batch=10)
+        >>> one = sj.costs.of(crossbar, dac=sj.DAC(8), adc=sj.ADC(8))
+        >>> bool(jnp.allclose(cost.joules, 10 * one.joules, rtol=1e-5, atol=0))
+        True
+        >>> bool(one.square_millimetres > 16 * 0.0249)  # 128 bit lines share 16 converters
+        True
+    """
+    call = "sedma_jax.costs.of"
+    check_readable("costs.of", crossbar, dac, adc)
+    check_kind(call, CostModel, "a `CostModel`", "Such as `SURVEY`.", model=model)
+    if adc is None or (dac is None) == (input_bits is None):
+        raise ValueError(
+            f"`{call}` needs `adc`, and either `dac` or `input_bits`. Got {dac=}, {adc=}, "
+            f"{input_bits=}. Write `dac=sedma_jax.DAC(8), adc=sedma_jax.ADC(8)`."
+        )
+    if input_bits is not None:
+        check_counts(call, 2, 24, "One of them is the sign.", input_bits=input_bits)
+    if mean_square is None:
+        mean_square = uniform_mean_square(input_bits)
+    check_given(call, SHARE, "Leave it out for uniform inputs.", mean_square=mean_square)
+    # A plane of bits in sign and magnitude, and what a DAC of one bit makes of it.
+    planes = 0 if input_bits is None else input_bits - 1
+    bits, at_once = (planes, 1) if dac is None else (int(dac.bits),) * 2
+    parts = []
+    for held, driven in driven_arrays("costs.of", crossbar):
+        heat, lines = read_heat(held, mean_square, driven)
+        workload = MvmWorkload(
+            outputs=crossbar.shape[0],
+            inputs=crossbar.shape[1],
+            rows=held.array[0],
+            cols=held.array[1],
+            batch=batch,
+            input_bits=bits,
+            dac_bits=at_once,
+            adc_bits=int(adc.bits),
+            polarities=held.conductance.shape[1],
+            conversions=conversions,
+            columns_per_adc=columns_per_adc,
+            tiles=len(heat),
+            pipelined=pipelined,
+        )
+        cost = mvm_cost(
+            model,
+            workload,
+            read_energy=jnp.mean(heat),
+            mean_square_voltage=jnp.sum(lines) / lines.size,
+            t_read=held.device.t_read,
+        )
+        parts.append(cost)
+    if not parts:
+        raise ValueError(
+            f"`{call}` needs a crossbar that takes arrays. Got one of shape "
+            f"{crossbar.shape} that takes none. A matrix of zeros costs nothing."
+        )
+    joules = sum(part.energy for part in parts)
+    return ProductCost(
+        joules=jnp.asarray(joules),
+        seconds=jnp.max(jnp.stack([part.latency for part in parts])),
+        square_millimetres=jnp.asarray(1e6 * sum(part.area for part in parts)),
+        tops_per_watt=jnp.asarray(1e-12 * parts[0].operations / joules),
+        parts=tuple(parts),
+    )

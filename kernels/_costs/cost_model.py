@@ -149,6 +149,35 @@ class DigitalCost(eqx.Module):
         _check(self)
 
 
+class ProcessorCost(eqx.Module):
+    """What a digital processor takes to multiply by the weights of a layer.
+
+    A product fetches each weight and multiplies and adds it once: `n` weights take
+    `n (e_mac + e_weight)` joules and `n / rate` seconds.
+
+    - `e_mac`: one multiplication and one addition, in joules.
+    - `e_weight`: fetching one weight, in joules.
+    - `rate`: multiply-adds per second, positive.
+    - `a_weight`: area of the memory of one weight, in square metres.
+
+    **Raises:** `ValueError` for a constant that is no size.
+
+    **Example:**
+
+        >>> processor = sj.costs.PROCESSOR_45NM  # 32-bit floats
+        >>> print(round(1e9 * 128**2 * (processor.e_mac + processor.e_weight), 1))  # nJ
+        157.3
+    """
+
+    e_mac: Scalar
+    e_weight: Scalar
+    rate: Scalar
+    a_weight: Scalar
+
+    def __check_init__(self):
+        _check(self, "rate")
+
+
 class CostModel(eqx.Module):
     """All constants of one technology.
 

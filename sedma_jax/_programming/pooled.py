@@ -1,5 +1,6 @@
 """Program a matrix on a pool of arrays of several sizes and materials."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Unpack
 
@@ -93,12 +94,8 @@ class PooledCrossbar(eqx.Module):
                 "A pool of arrays needs the same converter for all inputs. Got a DAC with "
                 "errors of each. Give one number for all, or use one kind of array."
             )
-        y = None
-        for number, bank in enumerate(self.banks):
-            lines, bank_key = _driven_lines(x, bank, key, number)
-            sums = bank.crossbar.read(lines, dac, adc, bank_key)
-            y = _add_outputs(y, sums, bank.outputs, self.shape[0])
-        return jnp.zeros((len(x), self.shape[0]), x.dtype) if y is None else y
+        read = lambda crossbar, lines, key: crossbar.read(lines, dac, adc, key)
+        return read_banks(self, x, key, read)
 
     def stored_matrix(self) -> Float[Array, "m n"]:
         """The matrix that the crossbar multiplies with, read without noise."""
@@ -109,6 +106,21 @@ class PooledCrossbar(eqx.Module):
             places = (bank.outputs[:, None, :], bank.inputs[:, :, None])
             matrix = matrix.at[places].add(tiles, mode="drop")
         return matrix
+
+
+def read_banks(
+    crossbar: PooledCrossbar,
+    x: Float[Array, "batch n"],
+    key: PRNGKeyArray,
+    read: Callable[[Crossbar, Array, PRNGKeyArray], Array],
+) -> Float[Array, "batch m"]:
+    """The product of a pool, from a way to read one crossbar: `read(crossbar, x, key)`."""
+    y = None
+    for number, bank in enumerate(crossbar.banks):
+        lines, bank_key = _driven_lines(x, bank, key, number)
+        sums = read(bank.crossbar, lines, bank_key)
+        y = _add_outputs(y, sums, bank.outputs, crossbar.shape[0])
+    return jnp.zeros((len(x), crossbar.shape[0]), x.dtype) if y is None else y
 
 
 @forgettable

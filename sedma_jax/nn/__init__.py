@@ -8,11 +8,13 @@ from .._dir import later_names
 __dir__ = later_names(globals(), "flax")
 
 from ._attention import AnalogAttention as AnalogAttention
+from ._cells import AnalogGRUCell as AnalogGRUCell, AnalogLSTMCell as AnalogLSTMCell
 from ._convert import (
     analogize as analogize,
     digitize as digitize,
     with_read_keys as with_read_keys,
 )
+from ._effects import Effects as Effects
 from ._embedding import AnalogEmbedding as AnalogEmbedding
 from ._foreign.aihwkit import from_aihwkit as from_aihwkit
 from ._foreign.crosssim import from_crosssim as from_crosssim
@@ -30,9 +32,10 @@ from ._matrix import (
     analog_conv as analog_conv,
     analog_linear as analog_linear,
     multiply as multiply,
-    program_matrix as program_matrix,
 )
 from ._over_time import age as age
+from ._program_matrix import program_matrix as program_matrix
+from ._rewritten import RewriteCost as RewriteCost, RewrittenArrays as RewrittenArrays
 from ._training.aware import Hardware as Hardware
 from ._training.buffered_tiki_taka import (
     agad as agad,
@@ -56,6 +59,7 @@ from ._training.mixed_precision import (
     mixed_precision as mixed_precision,
 )
 from ._training.tiki_taka import TikiTakaState as TikiTakaState, tiki_taka as tiki_taka
+from ._transposed import AnalogConvTranspose as AnalogConvTranspose
 
 if _typing.TYPE_CHECKING:
     from . import _flax as flax  # noqa: F401

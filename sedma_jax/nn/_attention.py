@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,20 +11,26 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ._keys import call_key
 from ._layers import AnalogLinear
+from ._rewritten import RewriteCost, RewrittenArrays, both, written_products
 
+# What the key of a call makes of this number writes keys and values.
+_WRITING = 5
 PROJECTIONS = ("query_proj", "key_proj", "value_proj", "output_proj")
 
 
 class AnalogAttention(eqx.Module):
     """`equinox.nn.MultiheadAttention` with its four projections on crossbar arrays.
 
-    Scores, softmax and the weighted sum are digital. `analogize` makes one from an
-    attention layer, on its own or inside a model.
+    Scores, softmax and the weighted sum are digital. With `products` the keys and the
+    values of each call are written to arrays, which compute scores and sum; softmax stays
+    digital. `analogize` makes one from an attention layer, on its own or inside a model.
 
     - `query_proj`, `key_proj`, `value_proj`, `output_proj`: the projections.
     - `dropout`: of the attention weights.
     - `layer`: the digital layer without its weights.
+    - `products`: how keys and values are written to arrays, or None.
 
     **Example:**
 
@@ -42,6 +49,7 @@ class AnalogAttention(eqx.Module):
     output_proj: AnalogLinear
     dropout: eqx.nn.Dropout
     layer: eqx.nn.MultiheadAttention = eqx.field(static=True)
+    products: RewrittenArrays | None = None
 
     def __call__(
         self,
@@ -67,6 +75,25 @@ class AnalogAttention(eqx.Module):
         - `ValueError`: if `key_` and `value` differ in length; if a key is missing; if
             `process_heads` changes a shape.
         """
+        options: Any = dict(key=key, inference=inference, process_heads=process_heads)
+        return self.attend(query, key_, value, mask, **options)[0]
+
+    def attend(
+        self,
+        query: Float[Array, "q_seq q_size"],
+        key_: Float[Array, "kv_seq k_size"],
+        value: Float[Array, "v_seq v_size"],
+        mask: Bool[Array, "q_seq kv_seq"] | Bool[Array, "heads q_seq kv_seq"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+        inference: bool | None = None,
+        process_heads: Callable | None = None,
+    ) -> tuple[Float[Array, "q_seq o_size"], RewriteCost | None]:
+        """Attend, and say what writing keys and values to arrays took.
+
+        Arguments and errors are those of a call. The cost is None where they are not
+        written, or by statistics, which have no pulses.
+        """
         if len(key_) != len(value):
             raise ValueError(
                 "`sedma_jax.nn.AnalogAttention` needs as many keys as values. "
@@ -91,9 +118,9 @@ class AnalogAttention(eqx.Module):
                     f"shapes of the heads, {shapes}. Got {[h.shape for h in heads]}. "
                     "Return each head in its own shape."
                 )
-        q, k, v = heads
-        highest = lax.Precision.HIGHEST
-        scores = jnp.einsum("qhd,khd->hqk", q, k, precision=highest)
+        q, k, v = (jnp.swapaxes(head, 0, 1) for head in heads)
+        score_key, mix_key = self._writing_keys(key_, key)
+        scores, scored = self._product(q, k, score_key)
         scores = scores / math.sqrt(q.shape[-1])
         if mask is not None:
             mask = mask if mask.ndim == 3 else mask[None]
@@ -101,8 +128,38 @@ class AnalogAttention(eqx.Module):
         weights = self.dropout(
             jax.nn.softmax(scores, axis=-1), key=keys[3], inference=inference
         )
-        mixed = jnp.einsum("hqk,khd->qhd", weights, v, precision=highest)
-        return self.output_proj(mixed.reshape(len(query), -1), key=keys[4])
+        mixed, summed = self._product(weights, jnp.swapaxes(v, 1, 2), mix_key)
+        mixed = jnp.swapaxes(mixed, 0, 1).reshape(len(query), -1)
+        return self.output_proj(mixed, key=keys[4]), both(scored, summed)
+
+    def _product(
+        self,
+        x: Float[Array, "heads q_seq n"],
+        written: Float[Array, "heads m n"],
+        key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, "heads q_seq m"], RewriteCost | None]:
+        """`x written^T` of each head, on arrays or digitally."""
+        if self.products is None or key is None:
+            highest = lax.Precision.HIGHEST
+            return jnp.einsum("hqn,hmn->hqm", x, written, precision=highest), None
+        return written_products(self.products, x, written, key=key)
+
+    def _writing_keys(
+        self, x: Array, key: PRNGKeyArray | None
+    ) -> tuple[PRNGKeyArray | None, PRNGKeyArray | None]:
+        """The keys of both products, from that of the call or of the layer."""
+        if self.products is None:
+            return None, None
+        own = self.key_proj.read_key
+        if key is None and own is None:
+            raise ValueError(
+                "`sedma_jax.nn.AnalogAttention` needs a key to write keys and values to "
+                "arrays. Got none. Call `layer(..., key=key)` or give every layer its own "
+                "by `sedma_jax.nn.with_read_keys(model, key=key)`."
+            )
+        key = call_key(self.key_proj.matrix, x, key, own)
+        score_key, mix_key = jr.split(jr.fold_in(key, _WRITING))
+        return score_key, mix_key
 
     def digital(self) -> eqx.nn.MultiheadAttention:
         """The digital layer with the weights that the arrays hold."""
@@ -112,7 +169,9 @@ class AnalogAttention(eqx.Module):
 
 
 def attention(
-    layer: eqx.nn.MultiheadAttention, projections: Iterable[AnalogLinear]
+    layer: eqx.nn.MultiheadAttention,
+    projections: Iterable[AnalogLinear],
+    products: RewrittenArrays | None = None,
 ) -> AnalogAttention:
     """The analog layer of projections that are programmed already."""
     empty = eqx.tree_at(_parts, layer, [None] * (len(PROJECTIONS) + 1))
@@ -124,6 +183,7 @@ def attention(
         output_proj=output,
         dropout=layer.dropout,
         layer=empty,
+        products=products,
     )
 
 

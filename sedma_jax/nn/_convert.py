@@ -1,13 +1,10 @@
 """Replace the layers of a model by analog ones, and back."""
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -15,27 +12,43 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from .._keys import check_key
 from .._programming.options import Progress
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import Device, shown
-from ..noise_models import MeasuredArray
 from ._attention import PROJECTIONS, AnalogAttention, attention
+from ._cells import MATRICES, AnalogGRUCell, AnalogLSTMCell, cell, matrices_of
 from ._converted import refuse_converted
 from ._embedding import AnalogEmbedding
 from ._keys import key_words
 from ._layers import AnalogConv, AnalogLinear
-
-Path = str
-Where = Callable[[Path, Any], bool]
-Technology = Device | MeasuredArray
-Named = Technology | str
-Technologies = Named | Mapping[Path, Named] | Callable[[Path, Any], Named]
+from ._options import (
+    Technologies,
+    Weighed,
+    Where,
+    check_alike,
+    check_rewritten,
+    options_reader,
+    sizes_of,
+)
+from ._paths import Path, check_paths, path_key, path_name, refused_at
+from ._rewritten import rewritten_arrays
+from ._shared import is_tied, map_untied, retied, untied
+from ._transposed import AnalogConvTranspose
 
 _ANALOG_OF = {
     eqx.nn.Linear: AnalogLinear,
     eqx.nn.Conv: AnalogConv,
+    eqx.nn.ConvTranspose: AnalogConvTranspose,
     eqx.nn.Embedding: AnalogEmbedding,
     eqx.nn.MultiheadAttention: AnalogAttention,
+    eqx.nn.LSTMCell: AnalogLSTMCell,
+    eqx.nn.GRUCell: AnalogGRUCell,
+}
+# Layers of several matrices, how to put them together, and the names of the parts.
+_COMPOSED = {
+    eqx.nn.MultiheadAttention: attention,
+    eqx.nn.LSTMCell: cell,
+    eqx.nn.GRUCell: cell,
 }
 _ANALOG = tuple(_ANALOG_OF.values())
+_WITH_MATRIX = (AnalogLinear, AnalogConv, AnalogConvTranspose, AnalogEmbedding)
 # They compute with the `weight` of a layer inside, which an analog one has not.
 WRAPPERS = (eqx.nn.WeightNorm, eqx.nn.SpectralNorm)
 
@@ -47,6 +60,7 @@ def analogize(
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
     layer_options: Mapping[Path, dict] | Callable[[Path, Any], dict] | None = None,
+    rewritten: bool = False,
     progress: Progress | None = None,
     key: PRNGKeyArray,
     **options,
@@ -58,9 +72,10 @@ def analogize(
     and its noise depends on `key` and its path alone. Works inside `jit` too.
 
     Layers of a class that overrides `__call__`, and those inside `WeightNorm` and
-    `SpectralNorm`, stay digital, as do recurrent cells, whose weights are no layers. One
-    object at two places is programmed once. Of `equinox.nn.Shared`, whole layers may be
-    shared; shared weights are refused.
+    `SpectralNorm`, stay digital. One object at two places is programmed once, and so is
+    what `equinox.nn.Shared` ties: whole layers, and weights of layers of one kind. A layer
+    tied to one of another kind, such as a table of which the rows are filters, or to one
+    that stays digital, has arrays of its own.
 
     **Arguments:**
 
@@ -69,26 +84,32 @@ def analogize(
         all layers, by path (the longest path that leads to a layer counts, `""` leads to
         all), or a function of path and layer.
     - `where`: function of path and layer that says whether to convert it. By default all
-        `Linear`, `Conv` and `MultiheadAttention` are, and no `Embedding`: a lookup is no
-        product, and digital memory does it better. Where an attention is not converted,
-        its projections are asked for one by one.
+        `Linear`, `Conv`, `ConvTranspose`, `MultiheadAttention`, `LSTMCell` and `GRUCell`
+        are, and no `Embedding`: a lookup is no product, and digital memory does it better.
+        Where an attention is not converted, its projections are asked for one by one.
     - `plans`: by exact path, of a matrix: a plan of `sedma_jax.plan_partitions`, or a
         pool.
     - `layer_options`: options of some layers that go before `options`: by path as in
         `device`, or a function of path and layer.
+    - `rewritten`: also compute the products of an attention, `Q K^T` and `A V`, on arrays,
+        to which each call writes the keys and the values of each head: see
+        `AnalogAttention.attend` for what that takes. An option of `layer_options` too.
     - `progress`: called with the weights programmed and the weights in all.
-    - `options`: of `program_matrix`, for all layers.
+    - `options`: of `program_matrix`, for all layers: slices, converters, inputs a bit at a
+        time, `Effects` such as stuck cells, lines and age, and how to program.
     - `key`: typed key of the noise of programming.
 
     **Returns:**
 
-    The model with `AnalogLinear`, `AnalogConv`, `AnalogAttention` and `AnalogEmbedding`.
+    The model with `AnalogLinear`, `AnalogConv`, `AnalogConvTranspose`, `AnalogAttention`,
+    `AnalogLSTMCell`, `AnalogGRUCell` and `AnalogEmbedding`.
 
     **Raises:**
 
     - `ValueError`: if no layer is converted; if one that `where` admits is analog or
         hardware-aware already; if a path of a mapping leads nowhere; if a layer has no
-        weight of its own; and as `program_matrix` does.
+        weight of its own; if tied weights have different options; if `rewritten` is asked
+        for, and no attention is converted; and as `program_matrix` does.
     - `TypeError`: for an unknown option.
 
     **Example:**
@@ -102,6 +123,7 @@ def analogize(
     """
     check_key(key)
     where = _not_embedding if where is None else where
+    model, tied = untied(model)
     matrices: dict[Path, Any] = {}
 
     def choose(path, layer):
@@ -114,35 +136,52 @@ def analogize(
     _map_layers(choose, model)
     _check(matrices, device=device, layer_options=layer_options, plans=plans)
     if progress is not None:
-        options["progress"] = _Progress(
-            progress, [m.weight.size for m in matrices.values()]
-        )
+        options["progress"] = Weighed(progress, sizes_of(matrices, tied))
     programmed: dict[int, tuple[Any, Any]] = {}
+    held: dict[tuple[int, type | None], tuple[Any, Any, dict]] = {}
+    asked = taken = False
+
+    how = options_reader("analogize", device, layer_options, options, rewritten)
 
     def program(path, layer):
-        own = options | of_path(layer_options or {}, path, layer, {})
+        nonlocal asked
+        technology, own, again = how(path, layer)
+        asked = asked or again
         if plans and path in plans:
             own["plan"] = plans[path]
-        technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Technology | str):
-            raise ValueError(
-                f"`sedma_jax.nn.analogize` needs a `sedma_jax.Device` for each layer. Got "
-                f"{shown(technology)} for {path!r}. The path '' in a mapping leads to all."
-            )
-        kind = _ANALOG_OF[base_of(layer)]
+        kind, place = _ANALOG_OF[base_of(layer)], (id(layer.weight), base_of(layer))
+        if place in held:
+            check_alike("analogize", path, (technology, own), held[place][1:])
+            return kind(layer, held[place][0], key=path_key(key, path))
         with refused_at(path):
-            return kind(layer, technology, key=path_key(key, path), **own)
+            analog = kind(layer, technology, key=path_key(key, path), **own)
+        if id(layer.weight) in tied:
+            held[place] = analog.matrix, technology, own
+        return analog
+
+    def together(path, layer):
+        """The analog layer of all matrices of a layer."""
+        nonlocal taken
+        parts = [program(*part) for part in _matrices(path, layer)]
+        compose = _COMPOSED.get(base_of(layer))
+        if not _is_attention(layer):
+            return parts[0] if compose is None else compose(layer, parts)
+        technology, own, again = how(path, layer)
+        taken = taken or again
+        with refused_at(path):
+            products = rewritten_arrays(technology, own) if again else None
+        return attention(layer, parts, products)
 
     def convert(path, layer):
         if not where(path, layer):
             return NotImplemented
         if id(layer) not in programmed:
-            parts = [program(*part) for part in _matrices(path, layer)]
-            analog = attention(layer, parts) if _is_attention(layer) else parts[0]
-            programmed[id(layer)] = layer, analog
+            programmed[id(layer)] = layer, together(path, layer)
         return programmed[id(layer)][1]
 
-    return _map_layers(convert, model)
+    analog = retied(_map_layers(convert, model))
+    check_rewritten("analogize", asked, taken, matrices)
+    return analog
 
 
 def digitize(model: PyTree) -> PyTree:
@@ -161,11 +200,9 @@ def digitize(model: PyTree) -> PyTree:
         >>> type(held).__name__, bool(jnp.max(jnp.abs(held.weight - layer.weight)) < 0.03)
         ('Linear', True)
     """
-    return jtu.tree_map(
-        lambda leaf: leaf.digital() if isinstance(leaf, _ANALOG) else leaf,
-        model,
-        is_leaf=lambda node: isinstance(node, _ANALOG),
-    )
+    one = lambda leaf: leaf.digital() if isinstance(leaf, _ANALOG) else leaf
+    known = lambda node: isinstance(node, _ANALOG)
+    return map_untied(lambda whole: jtu.tree_map(one, whole, is_leaf=known), model)
 
 
 def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
@@ -206,20 +243,6 @@ def with_read_keys(model: PyTree, *, key: PRNGKeyArray | None) -> PyTree:
     return _map_where(give, model, lambda node: hasattr(node, "read_key"))
 
 
-@contextmanager
-def refused_at(path: Path) -> Iterator[None]:
-    """Say of a refusal which layer it is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{error} This is about {path!r}.") from error
-
-
-def path_key(key: PRNGKeyArray, path: Path) -> PRNGKeyArray:
-    """The key of a layer, which follows from its path alone."""
-    return jr.fold_in(key, zlib.crc32(path.encode()))
-
-
 def digital_weights(model: PyTree) -> dict[Path, Array]:
     """The weight of each layer of Equinox that `analogize` could convert, by its path."""
     found: dict[Path, Array] = {}
@@ -228,14 +251,44 @@ def digital_weights(model: PyTree) -> dict[Path, Array]:
         found.update({at: part.weight for at, part in _matrices(path, layer)})
         return layer
 
-    _map_layers(note, model)
+    _map_layers(note, untied(model)[0])
     return found
 
 
+# Layers of Equinox with weights, which may stay digital.
+_DIGITAL = (
+    eqx.nn.Linear,
+    eqx.nn.Conv,
+    eqx.nn.ConvTranspose,
+    eqx.nn.Embedding,
+    eqx.nn.LSTMCell,
+    eqx.nn.GRUCell,
+    eqx.nn.LayerNorm,
+    eqx.nn.RMSNorm,
+    eqx.nn.GroupNorm,
+    eqx.nn.BatchNorm,
+)
+
+
+def layers_of(model: PyTree) -> list[tuple[Path, Any]]:
+    """Path and layer of each matrix on arrays and of each digital layer, in order."""
+    known = (*_WITH_MATRIX, *_DIGITAL)
+    leaves = jtu.tree_leaves_with_path(model, is_leaf=lambda node: isinstance(node, known))
+    return [
+        (path_name(path), leaf)
+        for path, leaf in leaves
+        if isinstance(leaf, _DIGITAL)
+        or (isinstance(leaf, _WITH_MATRIX) and not is_tied(leaf))
+    ]
+
+
 def map_analog(function: Callable[[Path, Any], Any], model: PyTree) -> PyTree:
-    """Replace each layer with an `AnalogMatrix`; projections of attention one by one."""
-    kinds = (AnalogLinear, AnalogConv, AnalogEmbedding)
-    return _map_where(function, model, lambda node: isinstance(node, kinds))
+    """Replace each layer with an `AnalogMatrix`, the parts of larger ones one by one.
+
+    Layers whose matrix is that of another one are left as they are.
+    """
+    own = lambda path, layer: layer if is_tied(layer) else function(path, layer)
+    return _map_where(own, model, lambda node: isinstance(node, _WITH_MATRIX))
 
 
 def _map_where(
@@ -244,7 +297,7 @@ def _map_where(
     """Replace each node that is chosen."""
     leaves, tree = jtu.tree_flatten_with_path(model, is_leaf=chosen)
     return tree.unflatten(
-        function(_name(path), leaf) if chosen(leaf) else leaf for path, leaf in leaves
+        function(path_name(path), leaf) if chosen(leaf) else leaf for path, leaf in leaves
     )
 
 
@@ -263,12 +316,8 @@ def _map_layers(function, model):
         return eqx.tree_at(lambda a: [getattr(a, n) for n in PROJECTIONS], layer, inner)
 
     return tree.unflatten(
-        one(_name(path), leaf) if base_of(leaf) else leaf for path, leaf in leaves
+        one(path_name(path), leaf) if base_of(leaf) else leaf for path, leaf in leaves
     )
-
-
-def _name(path) -> Path:
-    return jtu.keystr(path).removeprefix(".")
 
 
 def base_of(layer) -> type | None:
@@ -290,12 +339,15 @@ def _not_embedding(path: Path, layer: Any) -> bool:
 
 def _matrices(path: Path, layer: Any) -> list[tuple[Path, Any]]:
     """Path and layer of each matrix."""
-    parts = [(path, layer)]
+    parts, prefix = [(path, layer)], path + "." if path else ""
     if _is_attention(layer):
-        prefix = path + "." if path else ""
         parts = [(prefix + name, getattr(layer, name)) for name in PROJECTIONS]
+    elif base_of(layer) in (eqx.nn.LSTMCell, eqx.nn.GRUCell):
+        paths = [prefix + name for name in MATRICES]
+        parts = list(zip(paths, matrices_of(layer), strict=True))
     for place, part in parts:
-        wanted = part.num_spatial_dims + 2 if isinstance(part, eqx.nn.Conv) else 2
+        convolves = isinstance(part, eqx.nn.Conv | eqx.nn.ConvTranspose)
+        wanted = part.num_spatial_dims + 2 if convolves else 2
         if (
             not isinstance(part.weight, jax.Array | np.ndarray)
             or part.weight.ndim != wanted
@@ -303,57 +355,20 @@ def _matrices(path: Path, layer: Any) -> list[tuple[Path, Any]]:
             got = getattr(part.weight, "shape", type(part.weight).__name__)
             raise ValueError(
                 f"`sedma_jax.nn.analogize` needs layers with one weight of their own. Got "
-                f"{got} at {place!r}. Share whole layers, not weights, by `equinox.nn."
+                f"{got} at {place!r}. Share whole layers or weights by `equinox.nn."
                 "Shared`; analogize layers stacked by `vmap` before they are stacked; or "
                 "leave this one out by `where`."
             )
     return parts
 
 
-def _leads(to: Path, path: Path) -> bool:
-    return not to or path == to or path.startswith((to + ".", to + "["))
-
-
-def of_path(given, path, layer, default):
-    """What a value, mapping or function says of a layer."""
-    if isinstance(given, Mapping):
-        fitting = [place for place in given if _leads(place, path)]
-        return given[max(fitting, key=len)] if fitting else default
-    return given(path, layer) if callable(given) else given
-
-
 def _check(matrices, **given):
     """Refuse a model with nothing to convert, and paths that lead nowhere."""
     if not matrices:
         raise ValueError(
-            "`sedma_jax.nn.analogize` needs a layer to convert: Linear, Conv, Embedding or "
-            "MultiheadAttention of `equinox.nn`, where `where` says so. Got none. Is the "
-            "model analog already, or `where` too strict?"
+            "`sedma_jax.nn.analogize` needs a layer to convert: Linear, Conv, "
+            "ConvTranspose, Embedding, MultiheadAttention, LSTMCell or GRUCell of "
+            "`equinox.nn`, where `where` says so. Got none. Is the model analog already, "
+            "or `where` too strict?"
         )
     check_paths("analogize", matrices, **given)
-
-
-def check_paths(caller: str, paths: Iterable[Path], **given: Any) -> None:
-    """Refuse mappings with paths that lead nowhere."""
-    for name, mapping in given.items():
-        if isinstance(mapping, Mapping):
-            leads = (lambda a, b: a == b) if name == "plans" else _leads
-            lost = [to for to in mapping if not any(leads(to, path) for path in paths)]
-            if lost:
-                raise ValueError(
-                    f"`sedma_jax.nn.{caller}` needs the paths in `{name}` to lead to "
-                    f"layers that are converted. Got {lost}. There are {list(paths)}."
-                )
-
-
-class _Progress:
-    """Weights done in all, from tiles done of one matrix after another."""
-
-    def __init__(self, report: Progress, sizes: list[int]):
-        self.report, self.sizes, self.done = report, sizes, 0
-
-    def __call__(self, tiles: int, total: int):
-        size = self.sizes[0]
-        self.report(self.done + size * tiles // total, self.done + sum(self.sizes))
-        if tiles == total:
-            self.done += self.sizes.pop(0)

@@ -12,7 +12,8 @@ from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
 from ._layers import emptied, filled
-from ._matrix import AnalogMatrix, check_single, held_matrix, multiply, program_matrix
+from ._matrix import AnalogMatrix, check_single, held_matrix, multiply
+from ._program_matrix import held_or_programmed
 
 
 class AnalogEmbedding(eqx.Module):
@@ -38,13 +39,16 @@ class AnalogEmbedding(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Embedding,
-        device: Device | MeasuredArray | str,
+        device: Device | MeasuredArray | AnalogMatrix | str,
         *,
         key: PRNGKeyArray,
         **options,
     ):
-        """Program a layer; `options` and errors are those of `program_matrix`."""
-        self.matrix = program_matrix(layer.weight.T, device, key=key, **options)
+        """Program a layer; `options` and errors are those of `program_matrix`.
+
+        An `AnalogMatrix` in place of a device is one that is programmed already.
+        """
+        self.matrix = held_or_programmed(layer.weight.T, device, key=key, **options)
         self.read_key, self.layer = None, emptied(layer)
         self.dtype = np.dtype(layer.weight.dtype)
 

@@ -4,10 +4,10 @@
     y = analog(x)
     digital = sedma_jax.nn.flax.digitize(analog)
 
-`Linear`, `LinearGeneral`, `Conv` and `Embed` become modules that are called as before, and
-so do the four projections inside `MultiHeadAttention`. Every call draws its read noise from
-a stream of its module, as `nnx.Dropout` does: equal streams give the same noise in the same
-order.
+`Linear`, `LinearGeneral`, `Conv`, `ConvTranspose` and `Embed` become modules that are
+called as before, and so do the four projections inside `MultiHeadAttention`. Every call
+draws its read noise from a stream of its module, as `nnx.Dropout` does: equal streams give
+the same noise in the same order.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,45 +23,59 @@ from .._dir import later_names
 from .._extras import install_hint
 from .._keys import check_key
 from .._tiling.pool import PartitionPlan, Pool
-from ..kernels import CostModel
-from ._channels_last import each_axis, padded
-from ._convert import (
-    Path,
-    Technologies,
-    Technology,
-    Where,
-    check_paths,
-    of_path,
-    path_key,
-    refused_at,
-)
+from ..kernels import CostModel, ProcessorCost
+from ._channels_last import each_axis, laid_out
 from ._embedding import read_entry
 from ._flax_weights import (
     check_one_kernel,
     finished,
+    groups_of,
     kernel_of,
     layer_path,
     linear_vectors,
     matrix_of,
+    no_sharding,
     weights_name,
 )
-from ._inspect import NetworkFigures, checked_figures, error_now, matrix_figures
-from ._matrix import AnalogMatrix, analog_conv, multiply, program_matrix
+from ._inspect import (
+    NetworkFigures,
+    check_costs,
+    checked_figures,
+    error_now,
+    matrix_figures,
+)
+from ._matrix import AnalogMatrix, analog_conv, multiply
+from ._options import (
+    Technologies,
+    Where,
+    check_alike,
+    check_rewritten,
+    options_reader,
+)
 from ._over_time import Drift, Seconds, aged_matrix, drift_models
+from ._paths import Path, check_paths, leads_to, path_key, refused_at
+from ._program_matrix import program_matrix
 from ._training.flax import (
     DrawnProgramming as DrawnProgramming,
     HardwareAware as HardwareAware,
     HardwareOf as HardwareOf,
-    _base_of,
-    _convertible,
-    _refuse_converted,
     draw_programming as draw_programming,
     hardware_aware as hardware_aware,
     plain as plain,
+    refuse_converted_modules,
 )
 
 try:
     from flax import nnx
+
+    from ._nnx.flax import (
+        base_of,
+        convertible,
+        digital_products,
+        is_attention,
+        node_figures,
+        write_products,
+    )
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
@@ -102,9 +116,14 @@ class AnalogModule(nnx.Module):
     """
 
     def __init__(
-        self, layer: nnx.Module, matrix: AnalogMatrix, dtype: Any, reads: nnx.RngStream
+        self,
+        layer: nnx.Module,
+        matrix: AnalogMatrix | ProgrammedMatrix,
+        dtype: Any,
+        reads: nnx.RngStream,
     ):
-        self.matrix = ProgrammedMatrix(matrix)
+        programmed = isinstance(matrix, ProgrammedMatrix)
+        self.matrix = matrix if programmed else ProgrammedMatrix(matrix)
         self.kernel_dtype = jnp.dtype(dtype)
         self.layer: Any = layer
         self.reads = reads
@@ -133,14 +152,14 @@ class AnalogLinear(AnalogModule):
 
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         x, shape = linear_vectors("AnalogLinear", self.layer, inputs)
         y = multiply(self._programmed(), x, key=self.reads())
         return finished(self.layer, self.kernel_dtype, y.reshape(shape), inputs)
 
 
 class AnalogConv(AnalogModule):
-    """`nnx.Conv` on crossbar arrays: every patch is one product.
+    """`nnx.Conv` and `nnx.ConvTranspose` on crossbar arrays: every patch is one product.
 
     **Example:**
 
@@ -158,7 +177,7 @@ class AnalogConv(AnalogModule):
 
         - `ValueError`: if `inputs` do not fit the weights, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         layer, matrix = self.layer, self._programmed()
         axes = len(layer.kernel_size)
         if inputs.ndim <= axes or inputs.shape[-1] != layer.in_features:
@@ -168,17 +187,16 @@ class AnalogConv(AnalogModule):
             )
         batch = inputs.shape[: inputs.ndim - axes - 1]
         images = inputs.reshape(-1, *inputs.shape[len(batch) :])
-        dilation = each_axis(layer.kernel_dilation, axes)
-        images, padding = padded(images, layer.padding, layer.kernel_size, dilation)
+        images, stride, padding = laid_out(layer, images)
 
         def convolve(image: Array, key: PRNGKeyArray) -> Array:
             y = analog_conv(
                 matrix,
                 jnp.moveaxis(image, -1, 0),
                 kernel_size=layer.kernel_size,
-                stride=each_axis(layer.strides, axes),
+                stride=stride,
                 padding=padding,
-                dilation=dilation,
+                dilation=each_axis(layer.kernel_dilation, axes),
                 key=key,
             )
             return jnp.moveaxis(y, 0, -1)
@@ -209,7 +227,7 @@ class AnalogEmbed(AnalogModule):
 
         - `ValueError`: if `inputs` are not whole numbers, or `out_sharding` is given.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         if not jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(
                 "`sedma_jax.nn.flax.AnalogEmbed` needs whole numbers. Got dtype "
@@ -225,7 +243,7 @@ class AnalogEmbed(AnalogModule):
 
         The arrays drive entries and sense features; this product has the other direction.
         """
-        _no_sharding(out_sharding)
+        no_sharding(out_sharding)
         held = self._programmed().crossbar.stored_matrix().astype(self.layer.dtype)
         return jnp.matmul(query, held, precision=lax.Precision.HIGHEST)
 
@@ -237,16 +255,19 @@ def analogize(
     where: Where | None = None,
     plans: Mapping[Path, PartitionPlan | Pool] | None = None,
     layer_options: Mapping[Path, dict] | Callable[[Path, Any], dict] | None = None,
+    rewritten: bool = False,
     rngs: nnx.Rngs,
     **options,
 ) -> nnx.Module:
     """Put the matrices of an NNX model on crossbar arrays.
 
-    This is `sedma_jax.nn.analogize` for `nnx.Linear`, `LinearGeneral`, `Conv` and `Embed`.
-    The projections of an attention are layers such as `attend.query`. Some layers stay
-    digital: subclasses that override `__call__`, and layers with a custom product
-    (`dot_general`, `conv_general_dilated`), with batch axes or with dilated inputs. The
-    given model does not change; the new one shares its other variables.
+    This is `sedma_jax.nn.analogize` for `nnx.Linear`, `LinearGeneral`, `Conv`,
+    `ConvTranspose` and `Embed`. The projections of an attention and the gates of a
+    recurrent cell are layers such as `attend.query`. Layers of one kind that share a
+    variable share arrays. Some layers stay digital: subclasses that override `__call__`,
+    and layers with a custom product (`dot_general`, `conv_general_dilated`), with batch
+    axes, with dilated inputs, or transposed with circular padding. The given model does
+    not change; the new one shares its other variables.
 
     **Arguments:**
 
@@ -254,6 +275,8 @@ def analogize(
     - `device`, `plans`, `layer_options`, `options`: as in `sedma_jax.nn.analogize`.
     - `where`: function of path and layer that says whether to convert it. By default all
         are converted except `Embed`.
+    - `rewritten`: as there; `attention_fn.cost.get_value()` of an attention is what writing
+        the keys and values of the last call took.
     - `rngs`: the stream `programming` gives the key of programming, from which the key of
         each layer follows by its path alone; `reads` gives the key of the layers' streams.
 
@@ -274,49 +297,61 @@ def analogize(
         >>> [type(layer).__name__ for layer in analog.layers]
         ['AnalogLinear', 'Linear']
     """
-    where = _not_embed if where is None else where
-    _refuse_converted("analogize", model, where)
+    no_table = lambda path, layer: not isinstance(layer, nnx.Embed)
+    where = no_table if where is None else where
+    refuse_converted_modules("analogize", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if _convertible(layer) and where(layer_path(path), layer)
+        if convertible(layer) and where(layer_path(path), layer)
     }
     if not chosen:
         raise ValueError(
             "`sedma_jax.nn.flax.analogize` needs a layer to convert: Linear, "
-            "LinearGeneral, Conv or Embed of `flax.nnx`, where `where` says so. Got none. "
-            "Is the model analog already, or `where` too strict?"
+            "LinearGeneral, Conv, ConvTranspose or Embed of `flax.nnx`, where `where` says "
+            "so. Got none. Is the model analog already, or `where` too strict?"
         )
     for path, layer in chosen.items():
         check_one_kernel(path, layer)
     given = {"device": device, "layer_options": layer_options, "plans": plans}
     check_paths("flax.analogize", chosen, **given)
     programming_key, read_key = rngs["programming"](), rngs["reads"]()
+    held: dict[tuple[int, Any], tuple[ProgrammedMatrix, Any, dict]] = {}
+    asked = taken = False
+    how = options_reader("flax.analogize", device, layer_options, options, rewritten)
 
     def convert(parts: tuple, layer: Any) -> Any:
+        nonlocal asked, taken
         path = layer_path(parts)
-        if path not in chosen or not _convertible(layer):
+        if is_attention(layer) and any(leads_to(path, other) for other in chosen):
+            technology, own, again = how(path, layer)
+            if again:
+                taken = True
+                write_products(path, layer, technology, own, key=read_key)
             return layer
-        own = options | of_path(layer_options or {}, path, layer, {})
+        if path not in chosen or not convertible(layer):
+            return layer
+        technology, own, again = how(path, layer)
+        asked = asked or again
+        own["groups"] = groups_of(layer)
         if plans and path in plans:
             own["plan"] = plans[path]
-        technology = of_path(device, path, layer, None)
-        if not isinstance(technology, Technology | str):
-            raise ValueError(
-                "`sedma_jax.nn.flax.analogize` needs a `sedma_jax.Device` for each layer. "
-                f"Got {technology!r} for {path!r}. The path '' in a mapping leads to all."
-            )
         key = path_key(programming_key, path)
-        groups = getattr(layer, "feature_group_count", 1)
-        weights = matrix_of(layer)
-        with refused_at(path):
-            matrix = program_matrix(weights, technology, groups=groups, key=key, **own)
+        weights, name, base = matrix_of(layer), weights_name(layer), base_of(layer)
+        place = id(getattr(layer, name)), base
+        if place in held:
+            check_alike("flax.analogize", path, (technology, own), held[place][1:])
+        else:
+            with refused_at(path):
+                matrix = program_matrix(weights, technology, key=key, **own)
+            held[place] = ProgrammedMatrix(matrix), technology, own
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
-        name = weights_name(layer)
         setattr(layer, name, nnx.data(None))
-        return _ANALOG_OF[_base_of(layer)](layer, matrix, weights.dtype, reads)
+        return _ANALOG_OF[base](layer, held[place][0], weights.dtype, reads)
 
-    return nnx.recursive_map(convert, model)
+    analog = nnx.recursive_map(convert, model)
+    check_rewritten("flax.analogize", asked, taken, chosen)
+    return analog
 
 
 def digitize(model: nnx.Module) -> nnx.Module:
@@ -333,14 +368,18 @@ def digitize(model: nnx.Module) -> nnx.Module:
         >>> bool(jnp.max(jnp.abs(held.kernel[...] - layer.kernel[...])) < 0.03)
         True
     """
+    held: dict[int, nnx.Param] = {}
 
     def convert(parts: tuple, node: Any) -> Any:
         del parts
+        digital_products(node)
         if not isinstance(node, AnalogModule):
             return node
-        layer, matrix = node.layer, node._programmed()
-        weights = kernel_of(layer, matrix).astype(node.kernel_dtype)
-        setattr(layer, weights_name(layer), nnx.Param(weights))
+        layer, place = node.layer, id(node.matrix)
+        if place not in held:
+            weights = kernel_of(layer, node._programmed()).astype(node.kernel_dtype)
+            held[place] = nnx.Param(weights)
+        setattr(layer, weights_name(layer), held[place])
         return layer
 
     return nnx.recursive_map(convert, model)
@@ -350,10 +389,11 @@ def inspect(
     model: nnx.Module,
     digital: nnx.Module | None = None,
     *,
-    mean_square: float = 1 / 3,
+    mean_square: float | None = None,
     costs: CostModel | None = None,
+    processor: ProcessorCost | None = None,
 ) -> NetworkFigures:
-    """List figures of each analog layer, as `sedma_jax.nn.inspect` does.
+    """List figures of each layer, as `sedma_jax.nn.inspect` does.
 
     **Example:**
 
@@ -364,17 +404,22 @@ def inspect(
         >>> figures.shape, figures.tiles, figures.error < 0.03  # 4 + 2 inputs
         ((3, 6), 2, True)
     """
+    check_costs("flax.inspect", mean_square, costs, processor)
     weights = None
     if digital is not None:
-        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if _convertible(n)}
+        layers = {layer_path(p): n for p, n in nnx.iter_modules(digital) if convertible(n)}
         weights = {p: getattr(n, weights_name(n))[...] for p, n in layers.items()}
-    found = []
-    for path, node in _analog(model).items():
-        matrix, kind = node._programmed(), type(node).__name__
-        error = None
-        if weights is not None:
-            error = error_now(path, kernel_of(node.layer, matrix), weights)
-        found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
+    found, seen = [], set()
+    for parts, node in nnx.iter_modules(model):
+        path, kind = layer_path(parts), type(node).__name__
+        if not isinstance(node, AnalogModule):
+            found += node_figures(path, node, processor)
+        elif id(node.matrix) not in seen:
+            seen.add(id(node.matrix))
+            matrix, error = node._programmed(), None
+            if weights is not None:
+                error = error_now(path, kernel_of(node.layer, matrix), weights)
+            found.append(matrix_figures(path, kind, matrix, error, mean_square, costs))
     return checked_figures(found)
 
 
@@ -402,18 +447,17 @@ def age(
     """
     check_key(key)
     models = drift_models(matrices(model), seconds, drift, compensation_reads)
+    aged: dict[int, ProgrammedMatrix] = {}
 
     def convert(parts: tuple, node: Any) -> Any:
-        if isinstance(node, AnalogModule):
-            path = layer_path(parts)
-            aged = aged_matrix(
-                node._programmed(),
-                seconds,
-                models[path],
-                reads=compensation_reads,
-                key=path_key(key, path),
-            )
-            node.matrix = ProgrammedMatrix(aged)
+        if not isinstance(node, AnalogModule):
+            return node
+        path, place = layer_path(parts), id(node.matrix)
+        if place not in aged:
+            how: Any = dict(reads=compensation_reads, key=path_key(key, path))
+            old = aged_matrix(node._programmed(), seconds, models[path], **how)
+            aged[place] = ProgrammedMatrix(old)
+        node.matrix = aged[place]
         return node
 
     return nnx.recursive_map(convert, model)
@@ -443,18 +487,6 @@ _ANALOG_OF = {
     nnx.Linear: AnalogLinear,
     nnx.LinearGeneral: AnalogLinear,
     nnx.Conv: AnalogConv,
+    nnx.ConvTranspose: AnalogConv,
     nnx.Embed: AnalogEmbed,
 }
-
-
-def _not_embed(path: Path, layer: Any) -> bool:
-    del path
-    return not isinstance(layer, nnx.Embed)
-
-
-def _no_sharding(out_sharding: Any) -> None:
-    if out_sharding is not None:
-        raise ValueError(
-            "Analog layers of `sedma_jax.nn.flax` need `out_sharding` to be None. Got "
-            f"{out_sharding}. `sedma_jax.program_sharded` spreads a matrix over devices."
-        )

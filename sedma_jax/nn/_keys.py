@@ -21,6 +21,11 @@ def key_words(key: PRNGKeyArray) -> ReadKey:
     return jr.bits(key, (2,), jnp.uint32)
 
 
+def wrapped_key(words: ReadKey) -> PRNGKeyArray:
+    """The key of such words."""
+    return jr.wrap_key_data(words, impl="threefry2x32")
+
+
 def call_key(
     matrix: AnalogMatrix,
     x: Array,
@@ -36,8 +41,7 @@ def call_key(
     if key is not None:
         return check_key(key)
     if read_key is not None:
-        own = jr.wrap_key_data(read_key, impl="threefry2x32")
-        return _example_key(own, lax.stop_gradient(x).ravel()[:1] != 0)
+        return _example_key(wrapped_key(read_key), lax.stop_gradient(x).ravel()[:1] != 0)
     if matrix.draws:
         raise ValueError(
             "An analog layer whose reads are random (read noise, corrected products, or a "

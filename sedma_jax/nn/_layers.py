@@ -18,12 +18,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..kernels import Device
 from ..noise_models import MeasuredArray
 from ._keys import ReadKey, call_key
-from ._matrix import AnalogMatrix, analog_conv, analog_linear, held_matrix, program_matrix
+from ._matrix import AnalogMatrix, analog_conv, analog_linear, held_matrix
+from ._program_matrix import held_or_programmed
 
 
 def emptied(layer: Any) -> Any:
     """A layer of Equinox without its weights."""
-    names = [name for name in ("weight", "bias") if hasattr(layer, name)]
+    names = ("weight", "weight_ih", "weight_hh", "bias", "bias_n")
+    names = [name for name in names if hasattr(layer, name)]
     where = lambda layer: [getattr(layer, name) for name in names]
     return eqx.tree_at(where, layer, [None] * len(names), is_leaf=lambda x: x is None)
 
@@ -61,13 +63,16 @@ class AnalogLinear(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Linear,
-        device: Device | MeasuredArray | str,
+        device: Device | MeasuredArray | AnalogMatrix | str,
         *,
         key: PRNGKeyArray,
         **options,
     ):
-        """Program a layer; `options` and errors are those of `program_matrix`."""
-        self.matrix = program_matrix(layer.weight, device, key=key, **options)
+        """Program a layer; `options` and errors are those of `program_matrix`.
+
+        An `AnalogMatrix` in place of a device is one that is programmed already.
+        """
+        self.matrix = held_or_programmed(layer.weight, device, key=key, **options)
         self.bias, self.read_key = layer.bias, None
         self.layer, self.dtype = emptied(layer), np.dtype(layer.weight.dtype)
 
@@ -128,14 +133,17 @@ class AnalogConv(eqx.Module):
     def __init__(
         self,
         layer: eqx.nn.Conv,
-        device: Device | MeasuredArray | str,
+        device: Device | MeasuredArray | AnalogMatrix | str,
         *,
         key: PRNGKeyArray,
         **options,
     ):
-        """Program a layer; `options` and errors are those of `program_matrix`."""
+        """Program a layer; `options` and errors are those of `program_matrix`.
+
+        An `AnalogMatrix` in place of a device is one that is programmed already.
+        """
         filters = layer.weight.reshape(layer.out_channels, -1)
-        self.matrix = program_matrix(
+        self.matrix = held_or_programmed(
             filters, device, groups=layer.groups, key=key, **options
         )
         self.bias, self.read_key = layer.bias, None
@@ -164,16 +172,22 @@ class AnalogConv(eqx.Module):
 
     def held(self) -> Array:
         """The weights that the arrays hold, in the shape of the layer."""
-        layer, matrix = self.layer, held_matrix(self.matrix)
-        groups, outputs = layer.groups, layer.out_channels // layer.groups
-        blocks = matrix.reshape(groups, outputs, groups, -1)
-        place = jnp.arange(groups)
-        shape = layer.out_channels, layer.in_channels // groups, *layer.kernel_size
-        return blocks[place, :, place].reshape(shape)
+        return held_filters(self.matrix, self.layer)
 
     def digital(self) -> eqx.nn.Conv:
         """The digital layer with those weights, in the dtype that it had."""
         return filled(self.layer, self.held().astype(self.dtype), self.bias)
+
+
+def held_filters(
+    matrix: AnalogMatrix, layer: eqx.nn.Conv | eqx.nn.ConvTranspose
+) -> Float[Array, "outputs channels ..."]:
+    """The filters that the arrays hold, in the shape of the layer."""
+    groups, outputs = layer.groups, layer.out_channels // layer.groups
+    blocks = held_matrix(matrix).reshape(groups, outputs, groups, -1)
+    place = jnp.arange(groups)
+    shape = layer.out_channels, layer.in_channels // groups, *layer.kernel_size
+    return blocks[place, :, place].reshape(shape)
 
 
 _PADDINGS = {"REFLECT": "reflect", "REPLICATE": "edge", "CIRCULAR": "wrap"}

@@ -4,57 +4,45 @@ The function-level interface to analog networks: `program_matrix` once, `analog_
 `analog_conv` as often as wanted, in any framework whose arrays are JAX's.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any
 
 import equinox as eqx
 import jax
-import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
-from .._arguments import check_progress, technology_of
-from .._crossbar.abstract_crossbar import AbstractCrossbar, check_converters
+from .._crossbar.abstract_crossbar import AbstractCrossbar
+from .._crossbar.bit_serial import bit_serial_matvec
 from .._crossbar.converters import ADC, DAC
 from .._crossbar.crossbar import Crossbar
 from .._keys import check_key
 from .._products.correction import (
-    BASELINE_LAMBDA,
-    check_lambda,
     denoise,
     encoding_array,
     smoothed,
 )
 from .._programming.options import (
     Programming,
-    ProgrammingOptions,
-    Progress,
-    encoding_of,
-    programming_from,
 )
-from .._programming.pooled import PooledCrossbar, program_pool
+from .._programming.pooled import PooledCrossbar, read_banks
 from .._programming.program import program_partition
 from .._programming.program_stats import ProgramStats
 from .._tiling.native import as_floats
-from .._tiling.partition import checked_array, cut, exact_product
-from .._tiling.pool import PartitionPlan, Pool
+from .._tiling.partition import cut, exact_product
 from ..kernels import (
     Device,
     RememberedLambda,
-    Scheme,
     check_kind,
     correct_first_order,
     first_order_inputs,
     image_patches,
     relative_size,
-    whole,
 )
 from ..noise_models import MeasuredArray
-from ._groups import block_diagonal, group_blocks, occupied
+from ._effects import Effects
 from ._measured import program_by_statistics
 
 Lambda = Float[Array, ""] | float | RememberedLambda
@@ -73,6 +61,9 @@ class AnalogMatrix(eqx.Module):
     - `exact`: `A`, kept in digital memory where products are corrected.
     - `lam`: regularisation parameter of the smoothing of corrected products.
     - `encoding`: how inputs are encoded.
+    - `input_bits`: of inputs that are applied a bit at a time, or None.
+    - `effects`: what acts on the arrays after programming, or None.
+    - `fresh`, `cells`: the arrays before that, and the key of their stuck cells.
 
     **Example:**
 
@@ -92,6 +83,10 @@ class AnalogMatrix(eqx.Module):
     exact: Float[Array, "m n"] | None
     lam: Lambda
     encoding: Programming
+    input_bits: int | None = eqx.field(static=True, default=None)
+    effects: Effects | None = None
+    fresh: AbstractCrossbar | None = None
+    cells: UInt32[Array, "2"] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -101,10 +96,7 @@ class AnalogMatrix(eqx.Module):
     @property
     def crossbars(self) -> tuple[Crossbar, ...]:
         """The arrays, those of each kind of a pool apart."""
-        held: Any = self.crossbar
-        if isinstance(held, PooledCrossbar):
-            return tuple(bank.crossbar for bank in held.banks)
-        return (held,)
+        return arrays_of(self.crossbar)
 
     @property
     def draws(self) -> bool:
@@ -115,140 +107,16 @@ class AnalogMatrix(eqx.Module):
         )
 
 
+def arrays_of(held: Any) -> tuple[Crossbar, ...]:
+    """The arrays of each kind."""
+    if isinstance(held, PooledCrossbar):
+        return tuple(bank.crossbar for bank in held.banks)
+    return (held,)
+
+
 def _may_be_positive(crossbar: Crossbar) -> bool:
     sigma = crossbar.device.sigma_read
     return isinstance(sigma, Tracer) or bool(np.any(np.asarray(sigma) != 0))
-
-
-def program_matrix(
-    weight: Float[Array | np.ndarray, "m n"],
-    device: Device | MeasuredArray | str,
-    programming: Programming | None = None,
-    *,
-    groups: int = 1,
-    plan: PartitionPlan | Pool | None = None,
-    dac: DAC | None = None,
-    adc: ADC | None = None,
-    corrected: bool = False,
-    lam: Lambda = BASELINE_LAMBDA,
-    encoding: Scheme | Callable | None = None,
-    progress: Progress | None = None,
-    key: PRNGKeyArray,
-    **options: Unpack[ProgrammingOptions],
-) -> AnalogMatrix:
-    """Program the weights of a layer on crossbar arrays.
-
-    Works inside `jit`; gradients in `weight` pass straight through the error of
-    programming, as in `sedma_jax.program`.
-
-    **Arguments:**
-
-    - `weight`: `m` outputs by `n` inputs; half precision becomes float32.
-    - `device`: the technology; or published statistics, such as
-        `sedma_jax.noise_models.PCM`, which leave each cell as that array would, with the
-        read noise measured right after. Nothing is said then of pulses and energy.
-    - `programming`, `options`, `progress`: as in `sedma_jax.program`. Statistics take the
-        place of `scheme` and `rule`.
-    - `groups`: with more than one, `weight` holds the blocks of a block-diagonal matrix
-        one below the other, and tiles without a block are not programmed.
-    - `plan`: from `sedma_jax.plan_partitions`, or a pool of arrays to be planned for, in
-        place of `array` and `arrays`.
-    - `dac`, `adc`: converters of each product; ideal if left out.
-    - `corrected`: keep the exact weights too, and correct every product to first order,
-        `p = A x~ + A~ (x - x~)` with `x~` the input as cells of `device` hold it, and to
-        second order, `(I + lam L^T L)^-1 p` (SEDMA, Eq. 5). `A x~` is a digital product,
-        which costs as much as the exact answer.
-    - `lam`: regularisation parameter of the smoothing, from 0 up, or a
-        `sedma_jax.RememberedLambda`, which has it chosen for each product (SEDMA, Eq. 6).
-    - `encoding`: scheme that writes `x~`; that of the weights if left out.
-        `sedma_jax.sampled_rewrite` takes one draw per cell instead of a loop.
-    - `key`: typed key of all randomness of programming.
-
-    **Raises:**
-
-    - `ValueError`: as `sedma_jax.program` and `sedma_jax.program_pool` do; if `lam` is
-        negative or not finite; if `groups` does not divide the outputs; if anything of
-        programming is asked for together with statistics.
-
-    **Example:**
-
-        >>> A = np.array([[1.0, 2.0], [3.0, -4.0]])
-        >>> adc = sj.ADC(bits=8)
-        >>> matrix = sj.nn.program_matrix(A, "epiram", array=2, adc=adc, key=jr.key(0))
-        >>> y = sj.nn.analog_linear(matrix, jnp.ones(2), key=jr.key(1))
-        >>> bool(jnp.max(jnp.abs(y - np.array([3.0, -1.0]))) < 0.2)
-        True
-    """
-    check_key(key)
-    call = "nn.program_matrix"
-    check_lambda(call, lam)
-    check_converters(call, dac, adc)
-    check_progress(call, progress)
-    device = technology_of(call, device)
-    if encoding is not None:
-        encoding = encoding_of(f"sedma_jax.{call}", encoding)
-    how = programming_from(call, programming, **options)
-    weight = checked_array(weight, "weight", ndim=2)
-    if (whole(groups) or 0) < 1 or len(weight) % groups:
-        raise ValueError(
-            "`sedma_jax.nn.program_matrix` needs `groups` to divide the outputs. Got "
-            f"{groups=} for {len(weight)} outputs. A plain matrix has one group."
-        )
-    matrix = weight if groups == 1 else block_diagonal(weight, groups)
-
-    def tiles():
-        if groups == 1:
-            return cut(matrix, *how.array)
-        m, n = weight.shape
-        return occupied(matrix, group_blocks((m, n), groups), how.array)
-
-    stats = measured = target = None
-    if isinstance(device, MeasuredArray):
-        _check_statistical(how, plan)
-        measured, device = device, device.device
-        crossbar, target = program_by_statistics(
-            tiles(), measured, mapping=how.mapping, scaling=how.scaling, key=key
-        )
-        if progress is not None:
-            progress(1, 1)
-    elif plan is None:
-        crossbar, stats = program_partition(
-            tiles(), device, how, progress=progress, key=key
-        )
-    else:
-        crossbar, stats = program_pool(
-            matrix, plan, device, how, progress=progress, key=key
-        )
-    scheme = how.scheme if encoding is None else encoding
-    return AnalogMatrix(
-        crossbar=crossbar,
-        stats=stats,
-        error=lax.stop_gradient(relative_error(crossbar, matrix)),
-        device=device,
-        measured=measured,
-        target=target,
-        dac=dac,
-        adc=adc,
-        exact=matrix if corrected else None,
-        lam=lam,
-        encoding=dataclasses.replace(how, arrays=None, scheme=scheme),
-    )
-
-
-def _check_statistical(how: Programming, plan: PartitionPlan | Pool | None) -> None:
-    """Refuse what says how to program, where statistics say what came of it."""
-    plain = Programming()
-    chosen = {"plan": plan}
-    for field in ("arrays", "scheme", "rule"):
-        value = getattr(how, field)
-        chosen[field] = None if value is getattr(plain, field) else value
-    asked = {name: value for name, value in chosen.items() if value is not None}
-    if asked:
-        raise ValueError(
-            "`sedma_jax.nn.program_matrix` needs a `Device` for a scheme, a rule, a plan "
-            f"or a number of arrays. Got {asked} with published statistics, which include "
-            "all that programming did. Leave it out, or name a `Device`."
-        )
 
 
 @jax.jit
@@ -302,9 +170,9 @@ def multiply(
     """
     check_single(matrix)
     check_real(x)
-    held, dac, adc, exact = matrix.crossbar, matrix.dac, matrix.adc, matrix.exact
+    exact = matrix.exact
     if exact is None:
-        return held.read(x, dac, adc, key)
+        return _read(matrix, x, key)
     x = x.astype(exact.dtype)
     vector_key, read_key = jr.split(key)
     encoded = _encode(matrix, x, vector_key)
@@ -312,10 +180,27 @@ def multiply(
     inputs = first_order_inputs(x, encoded)
     if not isinstance(matrix.lam, RememberedLambda):
         # The plain product is of no use then, and is not read.
-        difference = held.read(inputs[len(x) :], dac, adc, read_key)
+        difference = _read(matrix, inputs[len(x) :], read_key)
         return denoise(first + difference, matrix.lam)
-    raw, p = correct_first_order(held.read(inputs, dac, adc, read_key), first)
+    raw, p = correct_first_order(_read(matrix, inputs, read_key), first)
     return smoothed(p, raw, x, encoded, matrix.lam)[0]
+
+
+def _read(
+    matrix: AnalogMatrix, x: Float[Array, "batch n"], key: PRNGKeyArray
+) -> Float[Array, "batch m"]:
+    """One product, through a DAC or a bit at a time."""
+    held, adc, bits = matrix.crossbar, matrix.adc, matrix.input_bits
+    if bits is None:
+        return held.read(x, matrix.dac, adc, key)
+
+    def read_bits(crossbar: Crossbar, x: Array, key: PRNGKeyArray) -> Array:
+        return bit_serial_matvec(crossbar, x, bits=bits, adc=adc, key=key)
+
+    if isinstance(held, PooledCrossbar):
+        return read_banks(held, x, key, read_bits)
+    crossbar: Any = held
+    return read_bits(crossbar, x, key)
 
 
 def check_real(x: Array) -> None:

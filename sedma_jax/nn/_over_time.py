@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._crossbar.crossbar import Crossbar
-from .._crossbar.effects import age as age_crossbar, compensate_drift
-from .._crossbar.read_effects import with_read_noise
 from .._keys import check_key
-from .._programming.pooled import PooledCrossbar
 from ..kernels import FROM_ZERO, AbstractDrift, check_counts, check_given
-from ._convert import Path, check_paths, map_analog, of_path, path_key
+from ._convert import map_analog
+from ._effects import act, known_drift, known_noise
+from ._keys import wrapped_key
 from ._matrix import AnalogMatrix
+from ._paths import Path, check_paths, of_path, path_key
 
 Drift = AbstractDrift | Mapping[Path, AbstractDrift] | Callable[[Path, Any], AbstractDrift]
 Seconds = Float[Array, ""] | float | int
@@ -43,8 +41,8 @@ def age(
     - `seconds`: since programming, from 0 up.
     - `drift`: the drift model, e.g. `sedma_jax.noise_models.PCM.drift`: one for all layers,
         a mapping by path, or a function of path and `AnalogMatrix`. A layer that it leaves
-        out drifts, and has the read noise of that time, by the statistics that it was
-        programmed by.
+        out drifts, and has the read noise of that time, by its `Effects` or by the
+        statistics that it was programmed by. Stuck cells and lines stay as they are.
     - `compensation_reads`: number of known inputs that each layer is read with, after
         programming and again now, to scale its bit lines by the loss of their currents, as
         `sedma_jax.compensate_drift` does. 256 is many; 0 compensates nothing.
@@ -121,7 +119,7 @@ def drift_models(
         )
     models: dict[Path, Any] = {}
     for path, matrix in matrices.items():
-        own = None if matrix.measured is None else matrix.measured.drift
+        own = known_drift(matrix.measured, matrix.effects)
         models[path] = own if drift is None else of_path(drift, path, matrix, own)
     check_paths("age", models, drift=drift)
     missing = [path for path, m in models.items() if not isinstance(m, AbstractDrift)]
@@ -143,41 +141,16 @@ def aged_matrix(
     key: PRNGKeyArray,
 ) -> AnalogMatrix:
     """One matrix, some time after it was programmed."""
-    held: Any = matrix.crossbar
-    if not isinstance(held, PooledCrossbar):
-        old = _aged(held, matrix, seconds, model, reads, key)
-        return dataclasses.replace(matrix, crossbar=old)
-    banks = tuple(
-        dataclasses.replace(
-            bank,
-            crossbar=_aged(
-                bank.crossbar, matrix, seconds, model, reads, jr.fold_in(key, i)
-            ),
-        )
-        for i, bank in enumerate(held.banks)
+    cells = matrix.cells
+    old = act(
+        matrix.crossbar if matrix.fresh is None else matrix.fresh,
+        matrix.effects,
+        drift=model,
+        seconds=seconds,
+        noise=known_noise(matrix.measured, matrix.effects),
+        target=matrix.target,
+        reads=reads,
+        cells_key=None if cells is None else wrapped_key(cells),
+        key=key,
     )
-    return dataclasses.replace(matrix, crossbar=dataclasses.replace(held, banks=banks))
-
-
-def _aged(
-    fresh: Crossbar,
-    matrix: AnalogMatrix,
-    seconds: Seconds,
-    model: AbstractDrift,
-    reads: int,
-    key: PRNGKeyArray,
-) -> Crossbar:
-    """One crossbar of a matrix, drifted, noisy and compensated."""
-    drift_key, input_key, read_key = jr.split(key, 3)
-    noise = None if matrix.measured is None else matrix.measured.read
-    quiet = fresh if noise is None else dataclasses.replace(fresh, read_variance=None)
-    target = None
-    if matrix.target is not None:
-        target = dataclasses.replace(quiet, conductance=matrix.target)
-    old = age_crossbar(quiet, model, seconds, target, key=drift_key)
-    if noise is not None:
-        old = with_read_noise(old, noise, seconds, quiet)
-    if reads:
-        inputs = jr.normal(input_key, (reads, fresh.shape[1]), fresh.dtype)
-        old = compensate_drift(old, fresh, inputs, key=read_key)
-    return old
+    return dataclasses.replace(matrix, crossbar=old)

@@ -44,6 +44,15 @@ def case(name):
         mask = jnp.asarray(np.arange(2 * 2 * 2 * 2 * 3).reshape(2, 2, 2, 2, 3) % 2, float)
         layer = nnx.Conv(2, 3, (2, 2, 2), padding="CIRCULAR", mask=mask, **own)
         return layer, (draw(3, 4, 3, 2),)
+    if name == "transposed":
+        how = dict(strides=(2, 3), kernel_dilation=(2, 1), padding=((1, 2), (0, 1)))
+        layer = nnx.ConvTranspose(2, 3, (2, 4), bias_init=bias, **how, **own)
+        return layer, (draw(2, 3, 4, 2),)
+    if name == "turned":
+        layer = nnx.ConvTranspose(2, 3, (4,), strides=2, transpose_kernel=True, **own)
+        return layer, (draw(2, 5, 2),)
+    if name == "valid":
+        return nnx.ConvTranspose(2, 3, (3,), padding="VALID", **own), (draw(2, 5, 2),)
     if name == "embed":
         return nnx.Embed(10, 5, **own), (jnp.asarray([[7, 0], [3, 9]]),)
     # In single precision: attention in double needs promotion, which tests forbid.
@@ -52,6 +61,7 @@ def case(name):
 
 
 LAYERS = "linear", "general", "causal", "grouped", "circular", "embed", "attention"
+LAYERS += "transposed", "turned", "valid"
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -122,6 +132,54 @@ def test_models_layer_by_layer():
     )
 
 
+def test_layers_that_share_a_variable_share_arrays():
+    rngs = nnx.Rngs(0)
+    pair = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 4, rngs=rngs)])
+    pair[1].kernel = pair[0].kernel
+    model = nnx.Sequential(*pair)
+    fresh = analogize(model, sj.noise_models.PCM, array=8, rngs=nnx.Rngs(1))
+    old = sj.nn.flax.age(fresh, 1e6, key=jr.key(2))
+    for analog in (fresh, old):
+        one, other = analog.layers
+        assert one.matrix is other.matrix and one.layer.bias is not other.layer.bias
+    assert len(sj.nn.flax.inspect(old)) == 1
+    one, other = digitize(old).layers
+    assert one.kernel is other.kernel
+    with pytest.raises(ValueError, match="same options for tied weights"):
+        options = {"layers[1]": dict(slices=2)}
+        analogize(model, "epiram", array=8, layer_options=options, rngs=nnx.Rngs(1))
+
+
+def test_keys_and_values_on_arrays():
+    digital, (x, _) = case("attention")
+    mask = jnp.tri(3, dtype=bool)[None, None]
+    options = dict(rewritten=True, rngs=nnx.Rngs(1), **FAST)
+    analog = analogize(digital, IDEAL, **options)
+    run = nnx.jit(lambda model, x: model(x, mask=mask))
+    y, expected = run(analog, x), digital(x, mask=mask)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=gamma(400, np.float32))
+    cost = analog.attention_fn.cost.get_value()
+    assert int(cost.pulses) > 0 and cost.energy > 0 and cost.latency > 0
+    back = digitize(analog)
+    assert back.attention_fn is nnx.dot_product_attention
+    np.testing.assert_allclose(back(x, mask=mask), expected, atol=gamma(400, np.float32))
+    # Each call writes anew.
+    noisy = analogize(digital, sj.devices.EPIRAM, **options)
+    assert np.any(run(noisy, x) != run(noisy, x))
+    linear = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"MultiheadAttention.*`rewritten`"):
+        analogize(linear, IDEAL, **options)
+
+
+def test_digital_layers_are_listed():
+    analog = analogize(Model(nnx.Rngs(0)), sj.devices.EPIRAM, rngs=nnx.Rngs(1), **FAST)
+    processor = sj.kernels.ProcessorCost(2e-12, 1e-12, rate=1e9, a_weight=1e-12)
+    figures = {f.path: f for f in sj.nn.flax.inspect(analog, processor=processor)}
+    assert {p for p, f in figures.items() if f.device == "digital"} == {"norm", "table"}
+    np.testing.assert_allclose(figures["table"].read_energy, 4e-12)  # a row
+    np.testing.assert_allclose(figures["norm"].read_energy, 4 * 3e-12)
+
+
 def test_reads_draw_from_their_stream():
     model, x = Model(nnx.Rngs(0)), jr.normal(jr.key(1), (2, 5, 2), np.float32)
     convert = lambda **seeds: analogize(model, NOISY, rngs=nnx.Rngs(**seeds), **FAST)
@@ -173,7 +231,8 @@ def test_figures_and_drift():
     model, pcm = Model(nnx.Rngs(0)), sj.noise_models.PCM
     rngs = nnx.Rngs(1)
     analog = analogize(model, pcm, where=everything, array=(32, 16), rngs=rngs)
-    figures = sj.nn.flax.inspect(analog)
+    inspect = lambda *models: [f for f in sj.nn.flax.inspect(*models) if f.tiles]
+    figures = inspect(analog)
     assert {f.path: (f.kind, f.shape) for f in figures} == {
         "conv": ("AnalogConv", (3, 6)),
         "blocks[0]": ("AnalogLinear", (3, 3)),
@@ -183,14 +242,14 @@ def test_figures_and_drift():
     assert {f.device for f in figures} == {"pcm"}
     # Without drift, what arrays hold now has the error of programming.
     errors = [f.error for f in figures]
-    now = [f.error for f in sj.nn.flax.inspect(analog, model)]
+    now = [f.error for f in inspect(analog, model)]
     np.testing.assert_allclose(now, errors, rtol=1e-4)
     old = sj.nn.flax.age(analog, 3.15e7, key=jr.key(2))
-    late = [f.error for f in sj.nn.flax.inspect(old, model)]
+    late = [f.error for f in inspect(old, model)]
     assert np.all(np.array(late) > np.array(errors) + 0.2)
     assert sj.nn.flax.inspect(analog, model)[0].error == now[0]
     repaired = sj.nn.flax.age(analog, 3.15e7, compensation_reads=64, key=jr.key(2))
-    for figure, error in zip(sj.nn.flax.inspect(repaired, model), late, strict=True):
+    for figure, error in zip(inspect(repaired, model), late, strict=True):
         assert figure.error < 0.7 * error
     with pytest.raises(ValueError, match="Got none"):
         sj.nn.flax.inspect(model)

@@ -83,6 +83,35 @@ def test_errors_as_they_are_now():
         inspect(MODEL)
 
 
+def test_digital_layers_are_listed_in_their_order():
+    model = {
+        "a_table": eqx.nn.Embedding(7, 5, key=jr.key(0)),
+        "b_one": MODEL["one"],
+        "c_norm": eqx.nn.LayerNorm(3),
+        "d_cell": eqx.nn.GRUCell(3, 2, key=jr.key(1)),
+    }
+    options = FAST | dict(adc=sj.ADC(6), input_bits=5)
+    analog = analogize(model, EPIRAM, where=lambda path, _: "one" in path, **options)
+    processor = sj.kernels.ProcessorCost(2e-12, 1e-12, rate=1e9, a_weight=1e-12)
+    costs = dict(costs=sj.costs.SURVEY, processor=processor)
+    figures = {figure.path: figure for figure in inspect(analog, model, **costs)}
+    cell = "['d_cell'].weight_ih", "['d_cell'].weight_hh"
+    assert list(figures) == ["['a_table']", "['b_one']", "['c_norm']", *cell]
+    table, one, norm, first, second = figures.values()
+    assert {f.device for f in (table, norm, first)} == {"digital"} != {one.device}
+    assert (table.shape, norm.shape, second.shape) == ((7, 5), (3, 1), (6, 2))
+    # A lookup fetches a row; all else fetches and multiplies every weight once.
+    got = [(f.read_energy, f.latency, f.area) for f in (table, norm, first)]
+    expected = [(5e-12, 5e-9, 35e-12), (9e-12, 3e-9, 3e-12), (54e-12, 18e-9, 18e-12)]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    cost = sj.costs.of(analog["b_one"].matrix.crossbar, adc=sj.ADC(6), input_bits=5)
+    np.testing.assert_allclose(one.read_energy, cost.joules)
+    np.testing.assert_allclose(
+        [one.latency, 1e6 * one.area], [cost.seconds, cost.square_millimetres]
+    )
+    assert str(inspect(analog)).count("digital") == 4
+
+
 def test_table_and_names():
     attention = eqx.nn.MultiheadAttention(2, 4, key=jr.key(0))
     devices = {
@@ -111,7 +140,7 @@ def test_table_and_names():
         cells = row.split()
         assert cells[:3] == [figure.path, "AnalogLinear", figure.device]
         read = "-" if figure.read_energy is None else f"{figure.read_energy:.3g}"
-        assert cells[-1] == read
+        assert cells[-3] == read
         assert f"{figure.error:.2%}" in cells
     single = inspect(analogize(MODEL["one"], EPIRAM, **FAST))
     assert "(model)" in str(single) and jnp.isfinite(single[0].error)

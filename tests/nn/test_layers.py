@@ -39,6 +39,17 @@ def layer_of(name, dtype, key):
     if name == "conv3d":
         conv = eqx.nn.Conv3d(2, 3, 2, padding=1, padding_mode="CIRCULAR", **own)
         return conv, (draw(2, 3, 4, 3),)
+    if name == "transposed":
+        how = dict(stride=(2, 1), padding=((1, 0), (0, 1)), output_padding=(1, 0))
+        conv = eqx.nn.ConvTranspose2d(4, 6, (3, 2), dilation=(1, 2), groups=2, **how, **own)
+        return conv, (draw(4, 3, 4),)
+    if name == "circular":
+        how = dict(stride=2, padding="SAME", padding_mode="CIRCULAR", use_bias=False)
+        return eqx.nn.ConvTranspose1d(2, 3, 4, **how, **own), (draw(2, 5),)
+    if name == "lstm":
+        return eqx.nn.LSTMCell(7, 3, **own), (draw(7), (draw(3), draw(3)))
+    if name == "gru":
+        return eqx.nn.GRUCell(7, 3, **own), (draw(7), draw(3))
     if name == "embedding":
         return eqx.nn.Embedding(10, 5, **own), (jnp.asarray(7),)
     attention = eqx.nn.MultiheadAttention(
@@ -49,6 +60,7 @@ def layer_of(name, dtype, key):
 
 LAYERS = "linear", "scalar", "conv1d", "conv2d", "conv3d", "embedding", "attention"
 each_layer = pytest.mark.parametrize("name", LAYERS)
+MORE = "transposed", "circular", "lstm", "gru"
 
 
 @functools.cache
@@ -72,12 +84,17 @@ def size_of(tree):
     return max(float(jnp.abs(leaf).max()) * leaf.size for leaf in arrays_of(tree))
 
 
-@each_layer
-@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for name in LAYERS for dtype in (np.float32, np.float64)]
+    + [(name, np.float64) for name in MORE],
+)
 def test_ideal_arrays_compute_what_the_digital_layer_does(name, dtype):
     digital, analog, inputs = case(name, dtype)
     y = analog(*inputs)
     expected = in_double(digital)(*in_double(inputs))
+    if name == "lstm":
+        y, expected = jnp.stack(y), jnp.stack(expected)
     assert y.shape == expected.shape and y.dtype == dtype
     # Sums of at most 24 terms, in attention four of them chained.
     bound = gamma(4 * 24, dtype) * size_of(digital)
@@ -174,6 +191,17 @@ def test_read_noise_follows_its_key(name):
         noisy(*inputs)
     with pytest.raises(ValueError, match="with_read_keys"):
         with_read_keys(keyed[0], key=None)(*inputs)
+
+
+def test_the_matrices_of_a_cell_draw_apart():
+    _, cell, (x, h) = case("gru", device=NOISY)
+    y = cell(x, h, key=jr.key(0))
+    assert np.all(cell(x, h, key=jr.key(1)) != y)
+    keyed = with_read_keys(cell, key=jr.key(2))
+    assert np.any(keyed.weight_ih.read_key != keyed.weight_hh.read_key)
+    assert np.all(keyed(x, h) != y)
+    with pytest.raises(ValueError, match="with_read_keys"):
+        cell(x, h)
 
 
 def test_read_noise_has_the_law_of_the_device():

@@ -49,7 +49,8 @@ from ...kernels import (
     sampled_rewrite,
 )
 from ...noise_models import MeasuredArray
-from .._matrix import AnalogMatrix, multiply, program_matrix
+from .._matrix import AnalogMatrix, multiply
+from .._program_matrix import program_matrix
 
 Blocks = Float[Array, "groups m n"]
 Seconds = Float[Array, ""] | float | int

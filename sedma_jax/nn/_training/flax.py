@@ -1,13 +1,12 @@
 """Flax NNX layers that train against the hardware; the extra `flax`.
 
-Users reach it as `sedma_jax.nn.flax`. Which layers arrays can compute is decided here too.
+Users reach it as `sedma_jax.nn.flax`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -18,27 +17,28 @@ from ..._tiling.native import as_floats
 from ...kernels import FROM_ZERO, Device, check_numbers, image_patches
 from ...noise_models import MeasuredArray
 from .._channels_last import each_axis, padded
-from .._convert import Path, path_key, refused_at
 from .._converted import raise_converted
 from .._flax_weights import (
     check_one_kernel,
     finished,
+    groups_of,
     kernel_from,
     layer_path,
     linear_vectors,
     matrix_of,
     weights_name,
 )
+from .._paths import Path, path_key, refused_at
 from .aware import Hardware, Seconds, aware_product, clipped, hardware_from, programmed
 
 try:
     from flax import nnx
+
+    from .._nnx.flax import convertible
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
     ) from error
-
-_BASES = (nnx.Linear, nnx.LinearGeneral, nnx.Conv, nnx.Embed)
 
 
 class HardwareOf(nnx.Variable):
@@ -161,12 +161,12 @@ def hardware_aware(
         True
     """
     hardware = hardware_from("nn.flax.hardware_aware", device, **options)
-    _refuse_converted("hardware_aware", model, where)
+    refuse_converted_modules("hardware_aware", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
-        if _convertible(layer)
-        and not isinstance(layer, nnx.Embed)
+        if convertible(layer)
+        and not isinstance(layer, nnx.Embed | nnx.ConvTranspose)
         and (where is None or where(layer_path(path), layer))
     }
     if not chosen:
@@ -181,7 +181,7 @@ def hardware_aware(
 
     def convert(parts: tuple, layer: Any) -> Any:
         path = layer_path(parts)
-        if path not in chosen or not _convertible(layer):
+        if path not in chosen or not convertible(layer):
             return layer
         reads = nnx.RngStream(path_key(read_key, path), tag="reads")
         return HardwareAware(layer, hardware, reads)
@@ -251,7 +251,7 @@ def plain(model: nnx.Module) -> nnx.Module:
     return nnx.recursive_map(one, model)
 
 
-def _refuse_converted(
+def refuse_converted_modules(
     call: str, model: nnx.Module, where: Callable[[Path, Any], bool] | None
 ) -> None:
     """Refuse layers that are converted already, but those that `where` leaves out."""
@@ -271,33 +271,9 @@ def _converted_kind(node: Any) -> str | None:
     return "analog" if analog else None
 
 
-def _base_of(layer: Any) -> Any:
-    """The class of NNX whose product a layer computes, or None."""
-    for base in _BASES:
-        if isinstance(layer, base) and type(layer).__call__ is base.__call__:
-            return base
-    return None
-
-
-def _convertible(layer: Any) -> bool:
-    """Whether the product of a layer is one that arrays can compute."""
-    base = _base_of(layer)
-    if base is None or getattr(layer, weights_name(layer)) is None:
-        return False
-    if base is nnx.LinearGeneral:
-        own = layer.dot_general, layer.dot_general_cls
-        return not layer.batch_axis and own == (None, None)
-    if base is nnx.Linear:
-        return layer.dot_general is lax.dot_general
-    if base is nnx.Conv:
-        plain = layer.conv_general_dilated is lax.conv_general_dilated
-        return plain and set(each_axis(layer.input_dilation, 1)) == {1}
-    return True
-
-
 def _blocks(layer: Any) -> Float[Array, "groups m n"]:
     """The weights as groups, outputs and inputs of a group; at least float32."""
-    groups, rows = getattr(layer, "feature_group_count", 1), matrix_of(layer)
+    groups, rows = groups_of(layer), matrix_of(layer)
     wide = jnp.asarray(as_floats(rows, "kernel"))
     return wide.reshape(groups, len(rows) // groups, -1)
 

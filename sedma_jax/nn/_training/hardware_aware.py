@@ -41,11 +41,12 @@ from ...kernels import (
     image_patches,
 )
 from ...noise_models import MeasuredArray
-from .._convert import WRAPPERS, base_of, refused_at
+from .._convert import WRAPPERS, base_of
 from .._converted import refuse_converted
 from .._keys import ReadKey, own_keys
 from .._layers import as_digital
 from .._matrix import AnalogMatrix, check_real
+from .._paths import refused_at
 from .aware import (
     Blocks,
     Effects,

@@ -1,0 +1,1 @@
+"""What NNX models need besides layers; the extra `flax`."""
