@@ -62,7 +62,6 @@ from ._training.flax import (
     draw_programming as draw_programming,
     hardware_aware as hardware_aware,
     plain as plain,
-    refuse_converted_modules,
 )
 
 try:
@@ -74,6 +73,7 @@ try:
         digital_products,
         is_attention,
         node_figures,
+        refuse_converted,
         write_products,
     )
 except ImportError as error:
@@ -299,7 +299,7 @@ def analogize(
     """
     no_table = lambda path, layer: not isinstance(layer, nnx.Embed)
     where = no_table if where is None else where
-    refuse_converted_modules("analogize", model, where)
+    refuse_converted("analogize", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)

@@ -1,5 +1,6 @@
 """Which layers of NNX arrays can compute, and attention on arrays that each call writes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...kernels import Device, ProcessorCost, as_count
 from .._channels_last import each_axis
-from .._flax_weights import digital_weights_of, weights_name
+from .._converted import raise_converted
+from .._flax_weights import digital_weights_of, layer_path, weights_name
 from .._inspect import LayerFigures, digital_figures
 from .._paths import Path, path_key, refused_at
 from .._rewritten import (
@@ -49,6 +51,26 @@ def convertible(layer: Any) -> bool:
     if base is nnx.ConvTranspose:
         return layer.padding not in ("CIRCULAR", "CAUSAL")
     return True
+
+
+def refuse_converted(
+    call: str, model: nnx.Module, where: Callable[[Path, Any], bool] | None
+) -> None:
+    """Refuse layers that are converted already, but those that `where` leaves out."""
+    found, kinds = [], set()
+    for parts, node in nnx.iter_modules(model):
+        kind, path = _converted_kind(node), layer_path(parts)
+        if kind is not None and (where is None or where(path, node)):
+            found.append(f"{type(node).__name__} at {path!r}")
+            kinds.add(kind)
+    raise_converted(f"flax.{call}", found, kinds)
+
+
+def _converted_kind(node: Any) -> str | None:
+    if hasattr(node, "hardware") and hasattr(node, "drawn"):
+        return "hardware-aware"
+    analog = hasattr(node, "kernel_dtype") and hasattr(node, "matrix")
+    return "analog" if analog else None
 
 
 def is_attention(layer: Any) -> bool:

@@ -17,7 +17,6 @@ from ..._tiling.native import as_floats
 from ...kernels import FROM_ZERO, Device, check_numbers, image_patches
 from ...noise_models import MeasuredArray
 from .._channels_last import each_axis, padded
-from .._converted import raise_converted
 from .._flax_weights import (
     check_one_kernel,
     finished,
@@ -34,7 +33,7 @@ from .aware import Hardware, Seconds, aware_product, clipped, hardware_from, pro
 try:
     from flax import nnx
 
-    from .._nnx.flax import convertible
+    from .._nnx.flax import convertible, refuse_converted
 except ImportError as error:
     raise ImportError(
         f"`sedma_jax.nn.flax` needs flax, which is not installed. {install_hint('flax')}"
@@ -161,7 +160,7 @@ def hardware_aware(
         True
     """
     hardware = hardware_from("nn.flax.hardware_aware", device, **options)
-    refuse_converted_modules("hardware_aware", model, where)
+    refuse_converted("hardware_aware", model, where)
     chosen = {
         layer_path(path): layer
         for path, layer in nnx.iter_modules(model)
@@ -249,26 +248,6 @@ def plain(model: nnx.Module) -> nnx.Module:
         return layer
 
     return nnx.recursive_map(one, model)
-
-
-def refuse_converted_modules(
-    call: str, model: nnx.Module, where: Callable[[Path, Any], bool] | None
-) -> None:
-    """Refuse layers that are converted already, but those that `where` leaves out."""
-    found, kinds = [], set()
-    for parts, node in nnx.iter_modules(model):
-        kind, path = _converted_kind(node), layer_path(parts)
-        if kind is not None and (where is None or where(path, node)):
-            found.append(f"{type(node).__name__} at {path!r}")
-            kinds.add(kind)
-    raise_converted(f"flax.{call}", found, kinds)
-
-
-def _converted_kind(node: Any) -> str | None:
-    if isinstance(node, HardwareAware):
-        return "hardware-aware"
-    analog = hasattr(node, "kernel_dtype") and hasattr(node, "matrix")
-    return "analog" if analog else None
 
 
 def _blocks(layer: Any) -> Float[Array, "groups m n"]:
