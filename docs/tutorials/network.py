@@ -3,7 +3,7 @@
 #
 # `sj.nn.analogize` puts the matrices of a network of Equinox on crossbar arrays. What comes
 # back is a pytree, as the network was: `jit`, `vmap` and `grad` go around it, and it is
-# saved as any other. Converting is one line; there are 79 lines of code on
+# saved as any other. Converting is one line; there are 80 lines of code on
 # this page, networks, checks and figure included. Peers' examples of a ResNet and of a
 # small GPT take 19 and 357.
 
@@ -97,21 +97,22 @@ for name, model, x in (("transformer", transformer, tokens), ("resnet", resnet, 
 # %% [markdown]
 # ## Inspect
 #
-# One record for each matrix: its arrays, the relative error of its weights, what
-# programming took, and the energy of one product.
+# One record for each layer with weights. Of one on arrays: its tiles, the relative error of
+# its weights, what programming took, and the energy of one product. Others stay digital.
 
 # %%
 figures = sj.nn.inspect(analog["transformer"], transformer)
 print(figures)
-assert len(figures) == 12  # four of attention and two of the perceptron, in two blocks
-assert all(0 < each.error < 0.1 for each in figures)
+on_arrays = [each for each in figures if each.tiles]  # the others stay digital
+assert len(on_arrays) == 12  # four of attention and two of the perceptron, in two blocks
+assert all(0 < each.error < 0.1 for each in on_arrays)
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.4), sharey=True)
-names = [each.path.replace("layers", "").replace(".fn", "") for each in figures]
-left.barh(names, [100 * each.error for each in figures])
+names = [each.path.replace("layers", "").replace(".fn", "") for each in on_arrays]
+left.barh(names, [100 * each.error for each in on_arrays])
 left.set(xlabel="error of the weights, %")
-right.barh(names, [1e12 * each.read_energy for each in figures], color="#D55E00")
+right.barh(names, [1e12 * each.read_energy for each in on_arrays], color="#D55E00")
 right.set(xlabel="energy of a product, pJ (cells only)")
 left.invert_yaxis()
 plt.show()
